@@ -1,0 +1,99 @@
+"""The one family of errors verdiff raises, and the one table of exit codes.
+
+Every message has three parts, in this order: what was found, what was expected, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VerdiffError(Exception):
+    """Base of every error that verdiff raises on purpose.
+
+    Args:
+        found: What was met, with the value or the file that shows it.
+        expected: What would have been right.
+        remedy: The next thing the caller can do.
+    """
+
+    exit_code: ClassVar[int] = 1
+    meaning: ClassVar[str] = "verdiff failed for a reason it can name"
+
+    def __init__(self, found: str, expected: str, remedy: str) -> None:
+        super().__init__(found, expected, remedy)
+        self.found, self.expected, self.remedy = found, expected, remedy
+
+    def __str__(self) -> str:
+        return f"found: {self.found}\nexpected: {self.expected}\nto do: {self.remedy}"
+
+
+class InputError(VerdiffError):
+    """A scan, mask or folder that cannot be read or cannot be used."""
+
+    exit_code = 3
+    meaning = "the input file is missing, damaged or not an image verdiff can use"
+
+
+class UnsuitableScanError(VerdiffError):
+    """A readable scan that does not look like what the model was trained on."""
+
+    exit_code = 4
+    meaning = "the scan does not look like what the model was trained on (--force goes on)"
+
+
+class BundleError(VerdiffError):
+    """A model bundle that is missing, damaged, newer than this version, or unsafe to open."""
+
+    exit_code = 5
+    meaning = "the model bundle is missing, damaged, too new or unsafe"
+
+
+class BackendError(VerdiffError):
+    """No inference backend, or a device or precision that is not there."""
+
+    exit_code = 6
+    meaning = "no usable inference backend, device or precision"
+
+
+class OutputError(VerdiffError):
+    """A result that cannot be written; nothing partial is left behind."""
+
+    exit_code = 7
+    meaning = "the result cannot be written (nothing partial is left)"
+
+
+class BudgetError(VerdiffError):
+    """A time or memory budget below the least that gives any mask."""
+
+    exit_code = 8
+    meaning = "the time or memory budget is below the least that gives a mask"
+
+
+class DataError(VerdiffError):
+    """A data set or a training configuration that cannot be trained or scored with."""
+
+    exit_code = 9
+    meaning = "the data set or the training configuration is not usable"
+
+
+class VerificationError(VerdiffError):
+    """An exported model that does not agree with what it was exported from; it is not written."""
+
+    exit_code = 10
+    meaning = "the exported model failed its checks and was not written"
+
+
+SUCCESS = 0
+USAGE = 2
+EMPTY_MASK = 11
+INTERRUPTED = 130
+
+EXIT_CODES: dict[int, str] = {
+    SUCCESS: "done",
+    VerdiffError.exit_code: VerdiffError.meaning,
+    USAGE: "the command line is wrong",
+    **{error.exit_code: error.meaning for error in VerdiffError.__subclasses__()},
+    EMPTY_MASK: "the mask was written and is empty: no structure was found",
+    INTERRUPTED: "interrupted; files are either the old ones or the complete new ones",
+}
