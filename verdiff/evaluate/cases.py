@@ -1,0 +1,165 @@
+"""Pair the predictions of one folder with the references of another and check that they share a grid.
+
+Nothing is left out silently: a case with only one of the two masks is an error that names it, unless the caller lists
+the cases to score.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.errors import DataError
+from verdiff.imaging.reading import read_volume
+from verdiff.imaging.volume import Volume
+
+MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
+CORNER_TOLERANCE_MM = 0.01
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two masks of one case."""
+
+    case: str
+    prediction: Path
+    reference: Path
+
+
+@dataclass(frozen=True)
+class LoadedPair:
+    """The label ids of one case on one grid.
+
+    Attributes:
+        prediction: Label ids [z, y, x].
+        reference: Label ids [z, y, x].
+        spacing_mm: Spacing (z, y, x).
+    """
+
+    prediction: NDArray[np.integer[Any]]
+    reference: NDArray[np.integer[Any]]
+    spacing_mm: tuple[float, ...]
+
+
+def case_name(path: Path) -> str:
+    """The case of a file: its name without suffix, ``_seg`` (verdiff's masks) and ``_0000`` (nnU-Net's channel)."""
+    name = path.name
+    suffix = next((suffix for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)].removesuffix("_seg").removesuffix("_0000")
+
+
+def mask_files(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by case.
+
+    Where some files end in ``_seg``, as ``verdiff infer`` writes them, only those are masks: scans, uncertainty maps
+    and previews lie beside them.
+
+    Raises:
+        DataError: The folder is missing or holds no mask, or two files are of one case.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}", "a folder of masks", "check the path")
+    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(MASK_SUFFIXES) and path.is_file())
+    marked = [path for path in files if any(path.name.lower().endswith("_seg" + suffix) for suffix in MASK_SUFFIXES)]
+    masks: dict[str, Path] = {}
+    for path in marked or files:
+        other = masks.setdefault(case_name(path), path)
+        if other is not path:
+            raise DataError(f"{other.name} and {path.name} in {folder}", "one mask a case", "move one of them away")
+    if not masks:
+        raise DataError(f"no mask in {folder}", "files ending in " + ", ".join(MASK_SUFFIXES), "check the path")
+    return masks
+
+
+def pair_cases(predictions: Path, references: Path, cases: Iterable[str] | None = None) -> list[Pair]:
+    """Pair two folders case by case, or two files as the one case they are.
+
+    Args:
+        predictions: Folder of predicted masks, or one file.
+        references: Folder of reference masks, or one file.
+        cases: The cases to score; None scores all and wants the two folders to hold the same cases.
+
+    Raises:
+        DataError: A case lacks its prediction or its reference; every such case is named.
+    """
+    if predictions.is_file() and references.is_file():
+        return [Pair(case_name(references), predictions, references)]
+    predicted, expected = mask_files(predictions), mask_files(references)
+    wanted = sorted(predicted.keys() | expected.keys()) if cases is None else list(dict.fromkeys(cases))
+    if not wanted:
+        raise DataError("an empty list of cases", "at least one case to score", "name the cases, or none to score all")
+    lacking = [f"no prediction for {case}" for case in wanted if case not in predicted]
+    lacking += [f"no reference for {case}" for case in wanted if case not in expected]
+    if lacking:
+        raise DataError(
+            "; ".join(lacking),
+            f"one mask a case in {predictions} and in {references}",
+            "make the missing masks, or name the cases to score",
+        )
+    return [Pair(case, predicted[case], expected[case]) for case in wanted]
+
+
+def validation_cases(splits: Path, fold: int) -> list[str]:
+    """The validation cases of one fold of nnU-Net's ``splits_final.json``.
+
+    Raises:
+        DataError: The file cannot be read, is not such a list, or has no such fold.
+    """
+    try:
+        if fold < 0:
+            raise IndexError(f"fold {fold}")
+        return [str(case) for case in json.loads(splits.read_text(encoding="utf-8"))[fold]["val"]]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{splits}, fold {fold}: {type(error).__name__}: {error}",
+            'a list of folds, each with "train" and "val"',
+            "give the data set's splits_final.json and one of its folds, counted from 0",
+        ) from error
+
+
+def load_pair(pair: Pair, read: Callable[[Path], Volume] = read_volume) -> LoadedPair:
+    """Read both masks of a case.
+
+    Raises:
+        DataError: The grids differ, or a file holds anything but whole numbers from 0 on.
+        InputError: A file cannot be read.
+    """
+    prediction, reference = read(pair.prediction), read(pair.reference)
+    there, here = prediction.geometry, reference.geometry
+    if there.size != here.size:
+        found = f"a prediction of {there.size} voxels for a reference of {here.size}"
+    else:
+        gap = float(np.linalg.norm(there.corners_mm() - here.corners_mm(), axis=1).max())
+        found = f"corners up to {gap:.3g} mm apart" if gap > CORNER_TOLERANCE_MM else ""
+    if found:
+        raise DataError(
+            f"case {pair.case}: {found} ({pair.prediction.name}, {pair.reference.name})",
+            f"the same grid: size, and corners within {CORNER_TOLERANCE_MM} mm",
+            "resample the prediction to the reference's grid, or check that the files belong together",
+        )
+    x, y, z = (float(spacing) for spacing in here.spacing_mm)
+    return LoadedPair(
+        label_ids(prediction.array, pair.prediction), label_ids(reference.array, pair.reference), (z, y, x)
+    )
+
+
+def label_ids(array: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
+    """The array as whole numbers; label maps are now and then stored as floats.
+
+    Raises:
+        DataError: A value is negative, not finite or not whole.
+    """
+    whole = array if np.issubdtype(array.dtype, np.integer) else np.rint(array)
+    if not np.array_equal(whole, array) or (array.size and array.min() < 0):
+        raise DataError(
+            f"{path.name}: values from {array.min():.4g} to {array.max():.4g}, not label ids",
+            "whole numbers from 0 on",
+            "give a mask of label ids, not a scan or a map of probabilities",
+        )
+    return whole if np.issubdtype(whole.dtype, np.integer) else whole.astype(np.int64)

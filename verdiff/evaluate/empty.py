@@ -1,0 +1,117 @@
+"""What each metric means when a structure is in only one of the two masks, or in neither.
+
+The policy is data: a table from metric and :class:`Presence` to a :class:`Meaning`. A structure that the prediction
+missed gets the worst value there is; for a distance that is the diagonal of the image, which no distance inside it can
+exceed. Leaving such cases out of a mean, as a NaN would, rewards a model for finding nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+
+class Presence(Enum):
+    """In which of the two masks a structure has voxels."""
+
+    BOTH = "in both"
+    MISSED = "in the reference only"
+    INVENTED = "in the prediction only"
+    NEITHER = "in neither"
+
+    @classmethod
+    def of(cls, reference_voxels: int, predicted_voxels: int) -> Presence:
+        """The presence that two voxel counts stand for."""
+        if reference_voxels:
+            return cls.BOTH if predicted_voxels else cls.MISSED
+        return cls.INVENTED if predicted_voxels else cls.NEITHER
+
+
+class Meaning(Enum):
+    """What a metric is worth where it cannot be computed."""
+
+    BEST = "best value"
+    WORST = "worst value"
+    UNDEFINED = "undefined: left out of the means and counted"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: its unit, its best value and its worst.
+
+    Attributes:
+        name: The field of :class:`verdiff.evaluate.metrics.CaseScores`.
+        title: The heading in a table.
+        unit: ``""`` for a ratio, ``"mm"`` for a distance.
+        best: The value of a perfect mask.
+        worst: The value of a useless one; None stands for the diagonal of the image in mm.
+    """
+
+    name: str
+    title: str
+    unit: str
+    best: float
+    worst: float | None
+
+    @property
+    def higher_is_better(self) -> bool:
+        """True for overlaps, False for distances."""
+        return self.unit == ""
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        metric.name: metric
+        for metric in (
+            Metric("dice", "Dice", "", best=1.0, worst=0.0),
+            Metric("iou", "IoU", "", best=1.0, worst=0.0),
+            Metric("hd95_mm", "HD95 (mm)", "mm", best=0.0, worst=None),
+            Metric("assd_mm", "ASSD (mm)", "mm", best=0.0, worst=None),
+        )
+    }
+)
+
+EmptyPolicy = Mapping[str, Mapping[Presence, Meaning]]
+
+_MISSED_IS_WORST = MappingProxyType(
+    {Presence.MISSED: Meaning.WORST, Presence.INVENTED: Meaning.WORST, Presence.NEITHER: Meaning.BEST}
+)
+_ABSENT_IS_LEFT_OUT = MappingProxyType({**_MISSED_IS_WORST, Presence.NEITHER: Meaning.UNDEFINED})
+
+STRICT: EmptyPolicy = MappingProxyType(dict.fromkeys(METRICS, _MISSED_IS_WORST))
+"""The default: missed and invented are the worst value, rightly absent is the best."""
+
+LEAVE_ABSENT_OUT: EmptyPolicy = MappingProxyType(dict.fromkeys(METRICS, _ABSENT_IS_LEFT_OUT))
+"""As STRICT, but a structure in neither mask enters no mean (what nnU-Net's summaries do)."""
+
+POLICIES: Mapping[str, EmptyPolicy] = MappingProxyType({"strict": STRICT, "leave-absent-out": LEAVE_ABSENT_OUT})
+
+
+def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    """Length in mm of the diagonal of an image, from outer voxel edge to outer voxel edge.
+
+    Args:
+        shape: Voxels along each axis.
+        spacing_mm: Spacing in mm along the same axes.
+    """
+    return math.hypot(*(size * spacing for size, spacing in zip(shape, spacing_mm, strict=True)))
+
+
+def value_without_overlap(name: str, presence: Presence, *, diagonal_mm: float, policy: EmptyPolicy = STRICT) -> float:
+    """The value the policy gives to a metric when at least one mask is empty; NaN for :attr:`Meaning.UNDEFINED`.
+
+    Args:
+        name: A key of :data:`METRICS`.
+        presence: Anything but :attr:`Presence.BOTH`, for which the metric is computed (KeyError).
+        diagonal_mm: The worst value of a distance, from :func:`image_diagonal_mm`.
+        policy: The table to look the meaning up in.
+    """
+    metric, meaning = METRICS[name], policy[name][presence]
+    if meaning is Meaning.BEST:
+        return metric.best
+    if meaning is Meaning.WORST:
+        return diagonal_mm if metric.worst is None else metric.worst
+    return math.nan
