@@ -81,11 +81,12 @@ class Process:
     @cached_property
     def prior(self) -> NDArray[np.float64]:
         """m_t, the coefficient of the prior, float64 [T + 1]; m_0 = 0."""
-        if self.name == "verdiff":
-            return self.noise.copy()
-        if self.name == "card":
-            return 1.0 - self.signal
-        return np.zeros_like(self.signal)
+        prior: dict[ProcessName, NDArray[np.float64]] = {
+            "verdiff": self.noise,
+            "card": 1.0 - self.signal,
+            "ddpm": np.zeros(self.timesteps + 1),
+        }
+        return prior[self.name]
 
     def marginal(self, x0: ArrayLike, f: ArrayLike, eps: ArrayLike, t: int | NDArray[np.integer[Any]]) -> NDArray[Any]:
         """x_t = k s_t x0 + k m_t f + sigma_t eps (Verdiff-Net equation 3).
@@ -109,7 +110,8 @@ class Process:
         kind = np.result_type(x0, f, eps, np.float32)
 
         def at(coefficients: NDArray[np.float64]) -> NDArray[Any]:
-            return coefficients[index].astype(kind).reshape(index.shape + (1,) * (x0.ndim - index.ndim))
+            chosen = np.asarray(coefficients[index], dtype=kind)
+            return chosen.reshape(index.shape + (1,) * (x0.ndim - index.ndim))
 
         k = self.signal_scale
         x_t: NDArray[Any] = at(k * self.signal) * x0 + at(k * self.prior) * f + at(self.noise) * eps

@@ -51,7 +51,7 @@ class Schedule:
         steps = self.timesteps
         if self.kind == "linear":
             scale = 1000.0 / steps
-            betas = np.linspace(1e-4 * scale, 0.02 * scale, steps)
+            betas = np.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=np.float64)
         else:
             offset = 0.008
             t = np.arange(steps + 1, dtype=np.float64) / steps
@@ -67,7 +67,7 @@ class Schedule:
     @cached_property
     def abar(self) -> NDArray[np.float64]:
         """abar_t = alpha_1 ... alpha_t, float64 [T + 1]; abar[0] = 1."""
-        return _frozen(np.cumprod(self.alpha))
+        return _frozen(np.cumprod(self.alpha, dtype=np.float64))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: ``{"kind": ..., "timesteps": ...}``."""
