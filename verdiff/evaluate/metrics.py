@@ -100,7 +100,7 @@ def score_case(
     """
     if prediction.shape != reference.shape or len(spacing_mm) != reference.ndim:
         raise DataError(
-            f"a prediction of shape {prediction.shape}, a reference of {reference.shape}, spacing {tuple(spacing_mm)} mm",
+            f"prediction {prediction.shape}, reference {reference.shape}, spacing {tuple(spacing_mm)} mm",
             "one grid: the same shape, one spacing an axis",
             "resample the prediction to the scan's grid before scoring it",
         )

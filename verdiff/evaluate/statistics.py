@@ -83,8 +83,8 @@ def paired_bootstrap(
 def wilcoxon_p(first: Sequence[float], second: Sequence[float]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test on pairs; 1 when no pair differs.
 
-    Pairs without a difference are dropped, as Wilcoxon did; scipy chooses between the exact distribution (few pairs) and
-    the normal approximation.
+    Pairs without a difference are dropped, as Wilcoxon did; scipy chooses between the exact distribution (few pairs)
+    and the normal approximation.
 
     Raises:
         DataError: The lengths differ, there is no pair, or a value is not finite.
