@@ -1,6 +1,18 @@
 """The mathematics of sampling, in numpy: schedules, the process family, sampler tables, noise, the loop, fusion."""
 
+from verdiff.diffusion.loop import StepState, run_loop
+from verdiff.diffusion.noise import noise_source, philox_normal
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.schedules import Schedule
+from verdiff.diffusion.tables import SamplerTable, make_table
 
-__all__ = ["Process", "Schedule"]
+__all__ = [
+    "Process",
+    "SamplerTable",
+    "Schedule",
+    "StepState",
+    "make_table",
+    "noise_source",
+    "philox_normal",
+    "run_loop",
+]
