@@ -1,5 +1,6 @@
 """The mathematics of sampling, in numpy: schedules, the process family, sampler tables, noise, the loop, fusion."""
 
+from verdiff.diffusion.fusion import Fused, background_and_labels, entropy_uncertainty, fuse_mean, fuse_steps
 from verdiff.diffusion.loop import StepState, run_loop
 from verdiff.diffusion.noise import noise_source, philox_normal
 from verdiff.diffusion.process import Process
@@ -7,10 +8,15 @@ from verdiff.diffusion.schedules import Schedule
 from verdiff.diffusion.tables import SamplerTable, make_table
 
 __all__ = [
+    "Fused",
     "Process",
     "SamplerTable",
     "Schedule",
     "StepState",
+    "background_and_labels",
+    "entropy_uncertainty",
+    "fuse_mean",
+    "fuse_steps",
     "make_table",
     "noise_source",
     "philox_normal",

@@ -30,7 +30,7 @@ _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ROUNDS = 10
-_CHUNK = 8192  # blocks worked on at once: the temporaries stay in the cache of one core
+_CHUNK = 4096  # blocks worked on at once: the temporaries stay in the cache of one core
 
 
 def philox4x32(counter: ArrayLike, key: tuple[int, int]) -> NDArray[np.uint64]:
@@ -124,8 +124,20 @@ def _fill(out: NDArray[np.float32], seed: int, slice_index: int, sample: int, st
 def _box_muller(
     first: NDArray[np.uint64], second: NDArray[np.uint64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    u = (first.astype(np.float64) + 0.5) * 2.0**-32
-    angle = (second.astype(np.float64) + 0.5) * 2.0**-32
+    radius, angle = _uniform(first), _uniform(second)
+    np.log(radius, out=radius)
+    radius *= -2.0
+    np.sqrt(radius, out=radius)
     angle *= 2.0 * math.pi
-    radius = np.sqrt(-2.0 * np.log(u))
-    return radius * np.cos(angle), radius * np.sin(angle)
+    cosine = np.cos(angle)
+    np.sin(angle, out=angle)
+    cosine *= radius
+    angle *= radius
+    return cosine, angle
+
+
+def _uniform(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    u = words.astype(np.float64)
+    u += 0.5
+    u *= 2.0**-32
+    return u

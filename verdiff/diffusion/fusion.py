@@ -1,0 +1,194 @@
+"""From samples of x0hat to probabilities, labels and uncertainty.
+
+K foreground channels on [-1, 1]: p_k = (mean x0hat_k + 1) / 2 and p_background = 1 - max_k p_k, so that the label is
+the argmax over background and the K, a threshold at 0.5 when K = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.errors import VerdiffError
+
+Array = NDArray[np.float32]
+StepsVariant = Literal["normalised", "published"]
+
+_PUBLISHED_FLOOR = 0.001  # Diff-UNet's code lets no probability fall below this before its logarithm
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """An ensemble made into one answer.
+
+    ``probabilities`` float32 [N, K, H, W] in [0, 1]; ``uncertainty`` float32 [N, H, W] in [0, 1], see
+    :func:`entropy_uncertainty`; ``spread`` float32 [N, H, W] in [0, 0.5], how far the samples disagree: the standard
+    deviation of p over the samples, in the foreground channel where it is largest (0 for a single sample).
+    """
+
+    probabilities: Array
+    uncertainty: Array
+    spread: Array
+
+
+def fuse_mean(x0hat: NDArray[Any]) -> Fused:
+    """The mean of the samples (Verdiff-Net, end of section 2.2.2).
+
+    Args:
+        x0hat: The last x0hat of each sample on [-1, 1], [M, N, K, H, W].
+
+    Raises:
+        VerdiffError: Not five axes, or no sample.
+    """
+    samples = _samples(x0hat, 5, "[M, N, K, H, W]")
+    return _fused(_mean(samples), samples)
+
+
+def fuse_steps(x0hat: NDArray[Any], variant: StepsVariant = "normalised", *, late_steps: int | None = None) -> Fused:
+    """The step-uncertainty fusion of Diff-UNet (Xing et al. 2023, equations 6 and 7) and SpineSegDiff.
+
+    With xbar_i the mean over the samples at step i = 1 ... R and u_i its uncertainty, per pixel and channel,
+
+        w_i = exp(sigmoid(i / R) (1 - u_i)),    fused = sum_i w_i xbar_i / sum_i w_i.
+
+    ``published`` is Diff-UNet's released code (BraTS2020/test.py; SpineSegDiff's uncertainty_sample is the same with
+    a floor of 0.0001): every step, u = -p ln p with p not below 0.001. That u is one-sided: 0.23 at p = 0.1 but 0.09
+    at p = 0.9, so sure foreground outweighs equally sure background. The code sums without dividing by the weights,
+    which leaves every label as it is but gives no probability, and its p is the sigmoid of the network's output, which
+    x0hat = 2 p - 1 has had already.
+
+    ``normalised``: the binary entropy in bits, which treats p and 1 - p alike, over the late steps only, since early
+    x0hat are guesses from noise.
+
+    Args:
+        x0hat: Every row's x0hat of each sample on [-1, 1], [M, R, N, K, H, W], in the order of sampling.
+        variant: Which of the two.
+        late_steps: How many of the last steps are fused; ``None``: all R for ``published``, the last half (rounded
+            up) for ``normalised``.
+
+    Raises:
+        VerdiffError: Not six axes, no sample or no step, an unknown variant, or late_steps outside 1 ... R.
+    """
+    if variant not in get_args(StepsVariant):
+        raise VerdiffError(
+            f"variant {variant!r} of the steps fusion", f"one of {', '.join(get_args(StepsVariant))}", "choose one"
+        )
+    samples = _samples(x0hat, 6, "[M, R, N, K, H, W]")
+    steps = samples.shape[1]
+    count = late_steps if late_steps is not None else steps if variant == "published" else (steps + 1) // 2
+    if not 1 <= count <= steps:
+        raise VerdiffError(f"{count} late steps of {steps}", f"1 ... {steps}", "fuse no more steps than were sampled")
+
+    total = np.zeros(samples.shape[2:], dtype=np.float32)
+    weights = np.zeros_like(total)
+    for i in range(steps - count, steps):
+        p = _mean(samples[:, i])
+        sure = 1.0 - (_published_uncertainty(p) if variant == "published" else _binary_entropy(p))
+        sure *= np.float32(1.0 / (1.0 + np.exp(-(i + 1) / steps)))
+        weight = np.exp(sure, out=sure)
+        weights += weight
+        weight *= p
+        total += weight
+    total /= weights
+    return _fused(np.clip(total, 0.0, 1.0, out=total), samples[:, -1])
+
+
+def background_and_labels(probabilities: NDArray[Any]) -> NDArray[np.uint8]:
+    """The label index of each pixel: 0 for background, k + 1 for channel k; [..., K, H, W] -> uint8 [..., H, W].
+
+    The argmax over (1 - max_k p_k, p_1, ..., p_K), where the first of equals wins, without making that array.
+    """
+    channels = np.moveaxis(probabilities, -3, 0)
+    best = channels[0].copy()
+    label = np.ones(best.shape, dtype=np.uint8)
+    for index in range(1, len(channels)):
+        better = channels[index] > best
+        np.copyto(label, np.uint8(index + 1), where=better)
+        np.maximum(best, channels[index], out=best)
+    # p > 1 - p in floating point exactly when p > 1/2.
+    label *= best > 0.5
+    return label
+
+
+def entropy_uncertainty(probabilities: NDArray[Any]) -> Array:
+    """The entropy of (p_background, p_1, ..., p_K) divided by their sum, over ln(K + 1): [..., K, H, W] -> [..., H, W].
+
+    0: one class is certain. 1: all K + 1 are equally likely. float32 in [0, 1], also where some p is 0 or 1.
+    """
+    channels = np.moveaxis(np.asarray(probabilities, dtype=np.float32), -3, 0)
+    background = 1.0 - channels.max(axis=0)
+    # With q = p / total, -sum q ln q = ln total - (sum p ln p) / total; total >= 1, so nothing is divided by 0.
+    total = background.copy()
+    weighted = _p_log_p(background)
+    for channel in channels:
+        total += channel
+        weighted += _p_log_p(channel)
+    weighted /= total
+    entropy = np.log(total)
+    entropy -= weighted
+    entropy /= np.float32(np.log(len(channels) + 1.0))
+    return np.clip(entropy, 0.0, 1.0, out=entropy)
+
+
+def _samples(x0hat: NDArray[Any], axes: int, layout: str) -> Array:
+    samples = np.asarray(x0hat, dtype=np.float32)
+    if samples.ndim != axes or 0 in samples.shape[:-2]:
+        raise VerdiffError(f"x0hat of shape {samples.shape}", layout, "stack the samples along the first axis")
+    return samples
+
+
+def _mean(samples: Array) -> Array:
+    """p = (mean over the first axis + 1) / 2, clipped to [0, 1]; summed in order, so it does not depend on shapes."""
+    p = samples[0].copy()
+    for sample in samples[1:]:
+        p += sample
+    p *= np.float32(0.5 / len(samples))
+    p += np.float32(0.5)
+    return np.clip(p, 0.0, 1.0, out=p)
+
+
+def _fused(probabilities: Array, samples: Array) -> Fused:
+    return Fused(probabilities, entropy_uncertainty(probabilities), _spread(samples))
+
+
+def _spread(samples: Array) -> Array:
+    """The largest standard deviation over the samples of any channel's p; [M, N, K, H, W] -> [N, H, W]."""
+    if len(samples) == 1:
+        return np.zeros((samples.shape[1], *samples.shape[3:]), dtype=np.float32)
+    mean = samples[0].copy()
+    for sample in samples[1:]:
+        mean += sample
+    mean /= np.float32(len(samples))
+    squares = np.zeros_like(mean)
+    for sample in samples:
+        squares += (sample - mean) ** 2
+    spread = squares.max(axis=1)
+    spread /= np.float32(len(samples))
+    np.sqrt(spread, out=spread)
+    spread *= np.float32(0.5)
+    return spread
+
+
+def _p_log_p(p: Array) -> Array:
+    """p ln p with 0 ln 0 = 0."""
+    result = np.maximum(p, np.float32(_SMALLEST))
+    np.log(result, out=result)
+    result *= p
+    return result
+
+
+def _binary_entropy(p: Array) -> Array:
+    """In bits: 0 at p = 0 and 1, 1 at p = 1/2."""
+    entropy = _p_log_p(p)
+    entropy += _p_log_p(1.0 - p)
+    entropy /= np.float32(-np.log(2.0))
+    return entropy
+
+
+def _published_uncertainty(p: Array) -> Array:
+    floored = np.maximum(p, np.float32(_PUBLISHED_FLOOR))
+    return -floored * np.log(floored)
