@@ -94,7 +94,8 @@ def fuse_steps(x0hat: NDArray[Any], variant: StepsVariant = "normalised", *, lat
         weight *= p
         total += weight
     total /= weights
-    return _fused(np.clip(total, 0.0, 1.0, out=total), samples[:, -1])
+    np.clip(total, 0.0, 1.0, out=total)
+    return _fused(total, samples[:, -1])
 
 
 def background_and_labels(probabilities: NDArray[Any]) -> NDArray[np.uint8]:
@@ -128,10 +129,11 @@ def entropy_uncertainty(probabilities: NDArray[Any]) -> Array:
         total += channel
         weighted += _p_log_p(channel)
     weighted /= total
-    entropy = np.log(total)
+    entropy: Array = np.log(total)
     entropy -= weighted
     entropy /= np.float32(np.log(len(channels) + 1.0))
-    return np.clip(entropy, 0.0, 1.0, out=entropy)
+    np.clip(entropy, 0.0, 1.0, out=entropy)
+    return entropy
 
 
 def _samples(x0hat: NDArray[Any], axes: int, layout: str) -> Array:
@@ -148,7 +150,8 @@ def _mean(samples: Array) -> Array:
         p += sample
     p *= np.float32(0.5 / len(samples))
     p += np.float32(0.5)
-    return np.clip(p, 0.0, 1.0, out=p)
+    np.clip(p, 0.0, 1.0, out=p)
+    return p
 
 
 def _fused(probabilities: Array, samples: Array) -> Fused:
@@ -166,7 +169,7 @@ def _spread(samples: Array) -> Array:
     squares = np.zeros_like(mean)
     for sample in samples:
         squares += (sample - mean) ** 2
-    spread = squares.max(axis=1)
+    spread: Array = squares.max(axis=1)
     spread /= np.float32(len(samples))
     np.sqrt(spread, out=spread)
     spread *= np.float32(0.5)
