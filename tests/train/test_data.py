@@ -1,0 +1,113 @@
+"""nnU-Net raw data sets and the prepared cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train.toy import toy_case, toy_dataset, write_raw_dataset
+from verdiff.errors import DataError
+from verdiff.train.config import DataConfig
+from verdiff.train.data.cases import read_cache, write_cache
+from verdiff.train.data.nnunet import load_dataset, read_raw
+
+VOLUMES = DataConfig(modality="MR", view="sagittal", spacing_mm=1.0, intensity_low=0, intensity_high=100)
+
+
+def test_a_raw_data_set_becomes_cases_in_canonical_orientation(tmp_path: Path) -> None:
+    dataset = read_raw(write_raw_dataset(tmp_path / "Dataset900_Toy"), VOLUMES)
+    assert dataset.labels == ("vertebra", "disc") and dataset.label_ids == (1, 2)
+    case, source = dataset.cases[0], toy_case("toy0", 0)
+    # The files' slices run from left to right, canonical ones from right to left.
+    assert np.array_equal(case.labels, source.labels[::-1])
+    assert case.images.dtype == np.float16 and np.abs(case.images).max() <= 1
+    assert dataset.statistics["slice_spacing_mm"] == [3.0, 3.0]
+
+
+def test_films_are_read_as_single_slices(tmp_path: Path) -> None:
+    folder = write_raw_dataset(tmp_path / "Dataset901_Films", ending=".png")
+    dataset = read_raw(folder, DataConfig(modality="XR", view="film", spacing_mm=None))
+    assert dataset.cases[0].labels.shape == (1, 40, 36)
+    assert np.array_equal(dataset.cases[0].labels[0], toy_case("toy0", 0).labels[0])
+
+
+def test_a_coarser_model_spacing_shrinks_image_and_mask_together(tmp_path: Path) -> None:
+    config = DataConfig(modality="MR", view="sagittal", spacing_mm=2.0)
+    case = read_raw(write_raw_dataset(tmp_path / "d"), config).cases[0]
+    assert case.images.shape == case.labels.shape == (3, 20, 18)
+    full = toy_case("toy0", 0).labels
+    assert (case.labels == 1).sum() * 4 == pytest.approx((full == 1).sum(), rel=0.15)
+    assert case.spacing_mm == (2.0, 2.0, 3.0)
+
+
+def test_the_cache_gives_back_what_was_prepared(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    write_cache(dataset, tmp_path / "cache")
+    again = load_dataset(tmp_path / "cache", VOLUMES)
+    assert again.labels == dataset.labels and again.splits == dataset.splits and again.statistics == dataset.statistics
+    for ours, theirs in zip(again.cases, dataset.cases, strict=True):
+        assert ours.name == theirs.name and ours.spacing_mm == theirs.spacing_mm
+        assert np.array_equal(ours.images, theirs.images) and np.array_equal(ours.labels, theirs.labels)
+
+
+def _edit(path: Path, **changes: object) -> None:
+    values = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**values, **changes}), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "labelsTr" / "toy1.nii.gz").unlink(), "toy1 with an image only"),
+        (lambda d: (d / "imagesTr" / "toy2_0000.nii.gz").unlink(), "toy2 with a mask only"),
+        (lambda d: (d / "dataset.json").unlink(), "dataset.json cannot be read"),
+        (lambda d: (d / "dataset.json").write_text("{"), "dataset.json cannot be read"),
+        (lambda d: _edit(d / "dataset.json", labels={"background": 0, "vertebra": 1}), "case toy0: label 2"),
+        (lambda d: (d / "splits_final.json").unlink(), "splits_final.json cannot be read"),
+        (lambda d: (d / "imagesTr" / "toy1_0000.nii.gz").write_bytes(b"no image"), "case toy1"),
+    ],
+)
+def test_a_damaged_data_set_names_the_case_or_file(tmp_path: Path, damage: object, message: str) -> None:
+    folder = write_raw_dataset(tmp_path / "d")
+    damage(folder)  # type: ignore[operator]
+    with pytest.raises(DataError, match=message):
+        read_raw(folder, VOLUMES)
+
+
+def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
+    import SimpleITK as sitk
+
+    folder = write_raw_dataset(tmp_path / "d")
+    path = str(folder / "labelsTr" / "toy1.nii.gz")
+    mask = sitk.ReadImage(path)
+    mask.SetOrigin((5.0, 0.0, 0.0))
+    sitk.WriteImage(mask, path)
+    with pytest.raises(DataError, match=r"case toy1.*one grid"):
+        read_raw(folder, VOLUMES)
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"train": ["toy0", "toy1"], "val": ["toy1"]}, "toy1 is in train and val"),
+        ({"train": ["toy0"], "val": ["other"]}, "names the case other"),
+        ({"train": [], "val": ["toy1"]}, "0 training and 1 validation"),
+    ],
+)
+def test_a_wrong_split_is_refused_before_training(split: dict[str, list[str]], message: str) -> None:
+    dataset = toy_dataset()
+    broken = type(dataset)(dataset.name, dataset.labels, dataset.label_ids, dataset.cases, (split,), {})
+    with pytest.raises(DataError, match=message):
+        broken.fold(0)
+    with pytest.raises(DataError, match="fold 1"):
+        broken.fold(1)
+
+
+def test_an_unfinished_cache_is_refused(tmp_path: Path) -> None:
+    write_cache(toy_dataset(), tmp_path / "cache")
+    (tmp_path / "cache" / "toy1.npz").write_bytes(b"")
+    with pytest.raises(DataError, match="not a complete cache"):
+        read_cache(tmp_path / "cache")

@@ -1,0 +1,115 @@
+"""The training loop: it learns, resumes exactly, keeps the best, and stops with a message when it cannot go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.toy import toy_config, toy_dataset
+from verdiff.errors import DataError, VerdiffError
+from verdiff.train.checkpoint import load_network, read_checkpoint
+from verdiff.train.curves import read_metrics
+from verdiff.train.trainer import Trainer
+from verdiff.train.validate import dice_per_class, validate
+
+
+def train(run: Path, **training: object) -> Trainer:
+    trainer = Trainer(toy_config(**training), toy_dataset(), 0, run, device="cpu")
+    for _ in trainer.train():
+        pass
+    return trainer
+
+
+def test_it_learns_the_toy_data_and_the_sampled_mask_is_a_mask(tmp_path: Path) -> None:
+    trainer = train(tmp_path / "run", iterations=120, batch=4, learning_rate=5e-3, validate_every=120)
+    result = validate(trainer.ema, trainer.config, trainer.val_cases)
+    assert result.prior.mean() > 0.8 and result.sampled.mean() > 0.8
+
+
+def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole")
+    first = Trainer(toy_config(), toy_dataset(), 0, tmp_path / "cut", device="cpu")
+    for state in first.train():
+        if state.iteration == 4:  # after the checkpoint of iteration 3, which it has to go back to
+            break
+    second = Trainer(toy_config(), toy_dataset(), 0, tmp_path / "cut", resume=True, device="cpu")
+    assert second.iteration == 3
+    for _ in second.train():
+        pass
+    for ours, theirs in ((second.net, whole.net), (second.ema, whole.ema)):
+        for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(a, b), name
+    whole_rows, cut_rows = (read_metrics(tmp_path / run / "metrics.csv") for run in ("whole", "cut"))
+    assert [r["iteration"] for r in cut_rows] == [3, 6]
+    assert [r["dice_sampled"] for r in cut_rows] == [r["dice_sampled"] for r in whole_rows]
+
+
+def test_a_run_leaves_checkpoints_metrics_curves_and_slices_to_verify_an_export_on(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"last.pt", "best.pt", "metrics.csv", "curves.png", "verification.npz"}
+    net, checkpoint = load_network(tmp_path / "run")
+    assert checkpoint.facts.labels == ("vertebra", "disc") and checkpoint.facts.validation_cases == ("toy3",)
+    assert not net.training
+    with np.load(tmp_path / "run" / "verification.npz") as arrays:
+        assert arrays["images"].shape == (1, 40, 36)
+
+
+def test_the_best_weights_are_kept_when_later_ones_are_worse(tmp_path: Path) -> None:
+    trainer = Trainer(toy_config(), toy_dataset(), 0, tmp_path / "run", device="cpu")
+    trainer.step()
+    trainer._validate(np.ones(2))
+    trainer.best = 2.0
+    trainer.step()
+    trainer._validate(np.ones(2))
+    assert read_checkpoint(tmp_path / "run" / "best.pt").iteration == 1
+    assert read_checkpoint(tmp_path / "run" / "last.pt").iteration == 2 and trainer.stale == 1
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
+    trainer = Trainer(
+        toy_config(iterations=100, validate_every=1, patience=2, learning_rate=0.0), toy_dataset(), 0, tmp_path / "run"
+    )
+    assert sum(1 for _ in trainer.train()) == 3
+
+
+def test_minutes_bound_a_run_whatever_the_iterations(tmp_path: Path) -> None:
+    trainer = Trainer(toy_config(iterations=10**6, minutes=1e-6), toy_dataset(), 0, tmp_path / "run", device="cpu")
+    states = list(trainer.train())
+    assert len(states) == 1 and states[-1].validation is not None and (tmp_path / "run" / "best.pt").is_file()
+
+
+def test_non_finite_gradients_never_reach_the_weights_and_end_the_run_with_a_message(tmp_path: Path) -> None:
+    trainer = Trainer(toy_config(iterations=100, validate_every=1000), toy_dataset(), 0, tmp_path / "run", device="cpu")
+    poisoned = trainer.net.prior.head.bias
+    before = {name: p.clone() for name, p in trainer.net.named_parameters()}
+    poisoned.register_hook(lambda grad: grad * float("nan"))
+    with pytest.raises(VerdiffError, match="non-finite gradients"):
+        for _ in trainer.train():
+            pass
+    assert all(torch.equal(before[name], p) for name, p in trainer.net.named_parameters())
+
+
+def test_a_finished_folder_is_not_overwritten_and_another_configuration_is_not_resumed(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    with pytest.raises(DataError, match="already holds a run"):
+        Trainer(toy_config(), toy_dataset(), 0, tmp_path / "run")
+    with pytest.raises(DataError, match="another configuration"):
+        Trainer(toy_config(seed=1), toy_dataset(), 0, tmp_path / "run", resume=True)
+    with pytest.raises(DataError, match=r"has no last\.pt"):
+        Trainer(toy_config(), toy_dataset(), 0, tmp_path / "new", resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(DataError, match=r"last\.pt is damaged"):
+        read_checkpoint(tmp_path / "last.pt")
+
+
+def test_dice_of_a_structure_in_neither_mask_is_one_and_in_one_only_zero() -> None:
+    labels, truth = np.array([[[1, 0, 0, 0]]]), np.array([[[1, 1, 0, 0]]])
+    assert dice_per_class(labels, truth, 2).tolist() == [pytest.approx(2 / 3), 1.0]
+    assert dice_per_class(labels + 1, truth * 0, 2).tolist() == [0.0, 0.0]

@@ -1,0 +1,185 @@
+"""The whole sampler as one ONNX graph, for hosts without verdiff: raw slices in, labels in the scan's pixels out.
+
+It repeats, operator for operator, what :mod:`verdiff.imaging` (intensities, resampling), :mod:`verdiff.diffusion`
+(start, table, fusion) and the runtime do; the export compares the two before a bundle is written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from verdiff.diffusion.tables import SamplerTable
+from verdiff.export.builder import GraphBuilder, make_model, tensor_info
+
+
+def build_pipeline(
+    prior: onnx.ModelProto, denoiser: onnx.ModelProto, table: SamplerTable, label_ids: tuple[int, ...]
+) -> onnx.ModelProto:
+    """The pipeline graph with its denoising steps in a ``Loop``.
+
+    Inputs: ``slices`` [N, h, w] raw intensities; ``bounds`` [2] the intensities that become -1 and 1; ``size`` int64
+    [2] the rows and columns of the slices at the model's pixel spacing; ``noise`` [M, N, K, H, W] standard normal, with
+    H and W that size rounded up to the model's multiple. Outputs: ``labels`` uint8 [N, h, w], ``probabilities``
+    [N, K, h, w] and ``uncertainty`` [N, h, w] in [0, 1].
+
+    Args:
+        table: A sampler without step noise (eta = 0): the start is the only place that takes any.
+        label_ids: The mask value of each channel.
+    """
+    if not table.deterministic:
+        raise ValueError("a pipeline graph takes noise at its start alone: use a table with eta = 0")
+    b = GraphBuilder()
+    image, sizes = _prepare(b)
+    outputs = b.inline(prior, {"image": image}, "prior/")
+    f = outputs.pop("prior")
+    features = [outputs[name] for name in sorted(outputs, key=lambda name: int(name.rsplit("_", 1)[1]))]
+    x0hat = _sample(b, denoiser, table, f, features)
+    _finish(b, x0hat, sizes, label_ids)
+    classes = len(label_ids)
+    graph = helper.make_graph(
+        b.nodes,
+        "pipeline",
+        [
+            tensor_info("slices", ["N", "h", "w"]),
+            tensor_info("bounds", [2]),
+            tensor_info("size", [2], TensorProto.INT64),
+            tensor_info("noise", ["M", "N", classes, "H", "W"]),
+        ],
+        [
+            tensor_info("labels", ["N", "h", "w"], TensorProto.UINT8),
+            tensor_info("probabilities", ["N", classes, "h", "w"]),
+            tensor_info("uncertainty", ["N", "h", "w"]),
+        ],
+        b.initializers,
+    )
+    model = make_model(graph)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _dim(b: GraphBuilder, value: str, axis: int) -> str:
+    """One entry of a tensor's shape, as int64 [1]."""
+    return b.op("Shape", value, start=axis, end=axis + 1)
+
+
+def _resize_matrix(b: GraphBuilder, n_out: str, n_in: str) -> str:
+    """verdiff.imaging.resample.resize_matrix as operators: float32 [n_out, n_in] from two int64 [1] sizes.
+
+    The positions are computed in float64, as there, since single precision would move them by 1e-4 of a pixel.
+    """
+    to64 = {"to": TensorProto.DOUBLE}
+    zero, one, half = (b.const(v, np.float64) for v in (0.0, 1.0, 0.5))
+    axis0, axis1 = b.const([0], np.int64), b.const([1], np.int64)
+    scalar = b.const([], np.int64)
+    start, step = b.const(0, np.int64), b.const(1, np.int64)
+
+    def positions(count: str) -> str:
+        return b.op("Cast", b.op("Range", start, b.op("Reshape", count, scalar), step), **to64)
+
+    scale = b.op("Div", b.op("Cast", n_out, **to64), b.op("Cast", n_in, **to64))
+    support = b.op("Max", one, b.op("Div", one, scale))
+    centre = b.op("Sub", b.op("Div", b.op("Add", positions(n_out), half), scale), half)
+    distance = b.op("Abs", b.op("Sub", b.op("Unsqueeze", positions(n_in), axis0), b.op("Unsqueeze", centre, axis1)))
+    weights = b.op("Max", zero, b.op("Sub", one, b.op("Div", distance, support)))
+    return b.op("Cast", b.op("Div", weights, b.op("ReduceSum", weights, axis1)), to=TensorProto.FLOAT)
+
+
+def _resize(b: GraphBuilder, planes: str, rows: str, cols: str) -> str:
+    """R planes C^T over the last two axes."""
+    return b.op("MatMul", b.op("MatMul", rows, planes), b.op("Transpose", cols, perm=[1, 0]))
+
+
+def _prepare(b: GraphBuilder) -> tuple[str, tuple[str, str, str, str]]:
+    """Raw slices -> the padded network input; also the sizes (scan rows, scan columns, model rows, model columns)."""
+    one, two = b.const(1.0, np.float32), b.const(2.0, np.float32)
+    axis0, axis1 = b.const([0], np.int64), b.const([1], np.int64)
+    low, high = (b.op("Gather", "bounds", b.const(i, np.int64)) for i in (0, 1))
+    lifted = b.op("Sub", b.op("Clip", "slices", low, high), low)
+    scaled = b.op("Sub", b.op("Mul", lifted, b.op("Div", two, b.op("Sub", high, low))), one)
+    scan = _dim(b, "slices", 1), _dim(b, "slices", 2)
+    model = b.op("Gather", "size", axis0), b.op("Gather", "size", axis1)
+    small = _resize(b, scaled, _resize_matrix(b, model[0], scan[0]), _resize_matrix(b, model[1], scan[1]))
+    rows, cols = (b.op("Sub", _dim(b, "noise", axis), size) for axis, size in ((3, model[0]), (4, model[1])))
+    pads = b.op("Concat", b.const([0, 0, 0, 0], np.int64), rows, cols, axis=0)
+    padded = b.op("Pad", small, pads, b.const(-1.0, np.float32))
+    return b.op("Unsqueeze", padded, axis1), (*scan, *model)
+
+
+def _sample(b: GraphBuilder, denoiser: onnx.ModelProto, table: SamplerTable, prior: str, features: list[str]) -> str:
+    """All M samples as one batch [M N, K, H, W] through the loop; returns the last x0hat."""
+    samples = _dim(b, "noise", 0)
+
+    def for_every_sample(value: str) -> str:
+        ones = b.const([1, 1, 1], np.int64)
+        return b.op("Tile", value, b.op("Concat", samples, ones, axis=0))
+
+    f = for_every_sample(prior)
+    tiled = [for_every_sample(feature) for feature in features]
+    z = b.op("Reshape", "noise", b.op("Shape", f))
+    on_prior, on_noise = (b.const(v, np.float32) for v in table.start)
+    x = b.op("Add", b.op("Mul", f, on_prior), b.op("Mul", z, on_noise))
+    body = _loop_body(denoiser, table, f, tiled)
+    steps, go = b.const(len(table), np.int64), b.const(True, np.bool_)
+    return b.ops("Loop", [steps, go, x, f], 2, body=body)[1]
+
+
+def _loop_body(denoiser: onnx.ModelProto, table: SamplerTable, prior: str, features: list[str]) -> onnx.GraphProto:
+    """One step: (i, go, x, x0hat_previous) -> (go, x, x0hat). It owns the denoiser's weights.
+
+    Weights captured from the outer graph instead would cost a good third of the speed on ONNX Runtime.
+    """
+    b = GraphBuilder("step/")
+    coefficients = b.const(table.coefficients, np.float32)
+    timesteps = b.const(table.timesteps, np.float32)
+    row = b.op("Gather", coefficients, "step/i", axis=0)
+    timestep = b.op("Gather", timesteps, "step/i")
+    batch = b.op("Expand", timestep, _dim(b, "step/x", 0))
+    names = {"x": "step/x", "timestep": batch, "prior": prior}
+    names.update({f"feature_{index}": feature for index, feature in enumerate(features)})
+    x0hat = b.inline(denoiser, names, "denoiser/")["x0hat"]
+    on = [b.op("Gather", row, b.const(i, np.int64)) for i in (0, 1, 2, 4)]
+    total = b.op("Add", b.op("Mul", "step/x", on[0]), b.op("Mul", x0hat, on[1]))
+    total = b.op("Add", total, b.op("Mul", prior, on[2]))
+    total = b.op("Add", total, b.op("Mul", "step/previous", on[3]))
+    go = b.op("Identity", "step/go")
+    result = b.op("Identity", x0hat)
+    shape: list[str | int | None] = [None, None, None, None]
+    return helper.make_graph(
+        b.nodes,
+        "step",
+        [
+            tensor_info("step/i", [], TensorProto.INT64),
+            tensor_info("step/go", [], TensorProto.BOOL),
+            tensor_info("step/x", shape),
+            tensor_info("step/previous", shape),
+        ],
+        [tensor_info(go, [], TensorProto.BOOL), tensor_info(total, shape), tensor_info(result, shape)],
+        b.initializers,
+    )
+
+
+def _finish(b: GraphBuilder, x0hat: str, sizes: tuple[str, str, str, str], label_ids: tuple[int, ...]) -> None:
+    """Mean over samples, uncertainty, crop, back to the scan's pixels, labels."""
+    one, half, tiny = (b.const(v, np.float32) for v in (1.0, 0.5, 1e-12))
+    by_sample = b.op("Reshape", x0hat, b.op("Shape", "noise"))
+    mean = b.op("ReduceMean", by_sample, b.const([0], np.int64), keepdims=0)
+    p = b.op("Mul", b.op("Add", mean, one), half)
+    corner = b.const([0, 0], np.int64)
+    ends = b.op("Concat", sizes[2], sizes[3], axis=0)
+    p = b.op("Slice", p, corner, ends, b.const([2, 3], np.int64))
+    channel = b.const([1], np.int64)
+    background = b.op("Sub", one, b.op("ReduceMax", p, channel, keepdims=1))
+    everything = b.op("Concat", background, p, axis=1)
+    share = b.op("Div", everything, b.op("ReduceSum", everything, channel, keepdims=1))
+    surprise = b.op("Mul", share, b.op("Log", b.op("Max", share, tiny)))
+    scale = b.const(-1.0 / np.log(len(label_ids) + 1), np.float32)
+    uncertainty = b.op("Mul", b.op("ReduceSum", surprise, channel, keepdims=0), scale)
+    rows, cols = _resize_matrix(b, sizes[0], sizes[2]), _resize_matrix(b, sizes[1], sizes[3])
+    zero = b.const(0.0, np.float32)
+    b.op("Clip", _resize(b, uncertainty, rows, cols), zero, one, out="uncertainty")
+    b.op("Clip", _resize(b, p, rows, cols), zero, one, out="probabilities")
+    empty = b.op("Sub", one, b.op("ReduceMax", "probabilities", channel, keepdims=1))
+    index = b.op("ArgMax", b.op("Concat", empty, "probabilities", axis=1), axis=1, keepdims=0)
+    b.op("Gather", b.const((0, *label_ids), np.uint8), index, out="labels")

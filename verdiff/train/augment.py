@@ -1,0 +1,112 @@
+"""Random changes to training slices: the paper's four, and what sets one scanner apart from another.
+
+One geometric map a sample (rotation, zoom, shift, elastic displacement) is applied in a single resampling; intensity
+changes follow. Every draw comes from the NumPy generator handed in, so an iteration's batch depends on its seed alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+from torch.nn import functional
+
+from verdiff.train.config import AugmentConfig
+
+
+def crop_and_warp(
+    image: Tensor, label: Tensor, size: tuple[int, int], config: AugmentConfig, rng: Generator, *, classes: int
+) -> tuple[Tensor, Tensor]:
+    """A warped crop of one slice.
+
+    Args:
+        image: [H, W] in [-1, 1].
+        label: [H, W] integers, 0 background to ``classes``.
+        size: Rows and columns of the result.
+        classes: K, the foreground channels.
+
+    Returns:
+        The image [1, rows, cols] (outside: -1) and the truth [K, rows, cols] in {0, 1}.
+    """
+    rows, cols = size
+    height, width = label.shape
+    angle = np.deg2rad(rng.uniform(-config.rotation_deg, config.rotation_deg))
+    zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom)))
+    centre = _crop_centre(label, size, rng) + rng.uniform(-config.shift, config.shift, 2) * size
+    grid_r, grid_c = torch.meshgrid(
+        torch.arange(rows, dtype=torch.float32) - (rows - 1) / 2,
+        torch.arange(cols, dtype=torch.float32) - (cols - 1) / 2,
+        indexing="ij",
+    )
+    if config.elastic_px:
+        coarse = torch.from_numpy(
+            rng.standard_normal((1, 2, max(2, rows // 48), max(2, cols // 48))).astype(np.float32)
+        )
+        wave = functional.interpolate(coarse, size, mode="bicubic", align_corners=True)[0]
+        wave = wave * float(rng.uniform(0, config.elastic_px))
+        grid_r, grid_c = grid_r + wave[0], grid_c + wave[1]
+    cos, sin = float(np.cos(angle)) / zoom, float(np.sin(angle)) / zoom
+    source_r = cos * grid_r - sin * grid_c + float(centre[0])
+    source_c = sin * grid_r + cos * grid_c + float(centre[1])
+    # grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel (align_corners=False).
+    grid = torch.stack([(2 * source_c + 1) / width - 1, (2 * source_r + 1) / height - 1], dim=-1)[None]
+    warped = functional.grid_sample(image[None, None] + 1, grid, align_corners=False)[0] - 1
+    one_hot = functional.one_hot(label.long(), classes + 1).permute(2, 0, 1)[None, 1:].float()
+    # Bilinear on the indicator and a threshold at one half moves the boundary smoothly, where nearest would jag it.
+    truth = (functional.grid_sample(one_hot, grid, align_corners=False)[0] > 0.5).float()
+    return warped, truth
+
+
+def _crop_centre(label: Tensor, size: tuple[int, int], rng: Generator) -> np.ndarray:
+    """Row and column of the crop's centre: the slice's own where the crop covers it, else anywhere it fits."""
+    centre = np.empty(2)
+    for axis, extent in enumerate(label.shape):
+        slack = max(0.0, (extent - size[axis]) / 2)
+        centre[axis] = (extent - 1) / 2 + rng.uniform(-slack, slack)
+    return centre
+
+
+def change_intensity(image: Tensor, config: AugmentConfig, rng: Generator) -> Tensor:
+    """Contrast, gamma, bias field, blur, undersampling, noise and field of view on one image [1, H, W] in [-1, 1]."""
+    unit = (image + 1) / 2
+    _, rows, cols = unit.shape
+    if config.low_resolution > 1 and rng.random() < 0.25:
+        factor = rng.uniform(1, config.low_resolution)
+        small = (max(8, round(rows / factor)), max(8, round(cols / factor)))
+        low = functional.interpolate(unit[None], small, mode="bilinear", antialias=True)
+        unit = functional.interpolate(low, (rows, cols), mode="bilinear")[0]
+    if config.blur_px and rng.random() < 0.25:
+        unit = _blur(unit, float(rng.uniform(0.2, config.blur_px)))
+    if config.bias_field and rng.random() < 0.5:
+        coarse = torch.from_numpy(rng.standard_normal((1, 1, 4, 3)).astype(np.float32))
+        field = functional.interpolate(coarse, (rows, cols), mode="bicubic", align_corners=True)[0]
+        unit = unit * torch.exp(float(rng.uniform(0, config.bias_field)) * field)
+    if config.gamma and rng.random() < 0.5:
+        unit = unit.clamp(0, 1) ** float(np.exp(rng.uniform(-config.gamma, config.gamma)))
+    if config.contrast:
+        mean = unit.mean()
+        unit = (unit - mean) * float(1 + rng.uniform(-config.contrast, config.contrast)) + mean
+        unit = unit + float(rng.uniform(-config.contrast, config.contrast)) / 3
+    if config.noise and rng.random() < 0.5:
+        scale = float(rng.uniform(0, config.noise)) / 2
+        unit = unit + scale * torch.from_numpy(rng.standard_normal(unit.shape).astype(np.float32))
+    unit = unit.clamp(0, 1)
+    if config.field_of_view and rng.random() < config.field_of_view:
+        axis, band = int(rng.integers(1, 3)), float(rng.uniform(0.05, 0.3))
+        count = round(band * unit.shape[axis])
+        start = 0 if rng.random() < 0.5 else unit.shape[axis] - count
+        unit = unit.clone()
+        unit.narrow(axis, start, count).zero_()
+    return 2 * unit - 1
+
+
+def _blur(image: Tensor, sigma: float) -> Tensor:
+    """Separable Gaussian blur of [1, H, W] with reflected borders."""
+    radius = max(1, round(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = functional.pad(image[None], (radius, radius, radius, radius), mode="reflect")
+    blurred = functional.conv2d(functional.conv2d(padded, kernel[None, None, None]), kernel[None, None, :, None])
+    return blurred[0]

@@ -1,0 +1,46 @@
+"""Training batches: a pure function of cases, configuration and iteration, so that a resumed run draws on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from verdiff.train.augment import change_intensity, crop_and_warp
+from verdiff.train.config import RunConfig
+from verdiff.train.data.cases import Case
+
+VERIFICATION_SLICES = "verification.npz"
+VERIFIED_PATIENTS = 6
+
+
+def verification_slices(cases: list[Case]) -> np.ndarray:
+    """The middle slice of up to six patients, cropped to a common size, float16 [N, H, W]: what an export is checked on."""
+    middles = [case.images[len(case.images) // 2] for case in cases[:VERIFIED_PATIENTS]]
+    rows, cols = (min(plane.shape[axis] for plane in middles) for axis in (0, 1))
+    return np.stack([plane[:rows, :cols] for plane in middles])
+
+
+def generator_for(seed: int, iteration: int) -> Generator:
+    """The random numbers of one iteration."""
+    return np.random.default_rng([seed, iteration])
+
+
+def make_batch(cases: list[Case], classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
+    """``image`` [batch, 1, H, W] in [-1, 1] and ``truth`` [batch, K, H, W] in {0, 1}; patients drawn evenly."""
+    multiple, training = config.network.multiple, config.training
+    drawn = [cases[int(rng.integers(len(cases)))] for _ in range(training.batch)]
+    if training.crop is None:
+        size = tuple(-(-max(case.images.shape[axis] for case in drawn) // multiple) * multiple for axis in (1, 2))
+    else:
+        size = training.crop
+    images, truths = [], []
+    for case in drawn:
+        index = int(rng.integers(len(case.images)))
+        image = torch.from_numpy(case.images[index].astype(np.float32))
+        label = torch.from_numpy(case.labels[index])
+        warped, truth = crop_and_warp(image, label, (size[0], size[1]), config.augment, rng, classes=classes)
+        images.append(change_intensity(warped, config.augment, rng))
+        truths.append(truth)
+    return torch.stack(images), torch.stack(truths)

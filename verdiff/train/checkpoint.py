@@ -1,0 +1,77 @@
+"""Checkpoints of a run: weights, optimiser, counters, and the facts an export needs. Written atomically."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verdiff.errors import DataError
+from verdiff.train.config import RunConfig
+from verdiff.train.networks import VerdiffNet
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run knows of its data: names and ids of the structures, fold, source statistics, validation cases."""
+
+    dataset: str
+    labels: tuple[str, ...]
+    label_ids: tuple[int, ...]
+    fold: int
+    statistics: dict[str, Any]
+    validation_cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The whole state of a run. ``ema`` holds the averaged weights, which validation and export use."""
+
+    config: RunConfig
+    facts: RunFacts
+    net: dict[str, Any]
+    ema: dict[str, Any]
+    optimizer: dict[str, Any]
+    iteration: int
+    minutes: float
+    best: float
+    stale: int
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write ``path`` under a temporary name and rename it: interrupted, the old file is still there."""
+    values = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
+    values["config"], values["facts"] = checkpoint.config.to_dict(), dataclasses.asdict(checkpoint.facts)
+    temporary = path.with_name(f".{path.name}.part")
+    torch.save(values, temporary)
+    os.replace(temporary, path)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint with ``weights_only``: a file from a stranger runs no code. Raises DataError if it is none."""
+    if not path.is_file():
+        raise DataError(f"{path.parent.name} has no {path.name}", "the folder of a training run", "check the path")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        values["config"] = RunConfig.from_dict(values["config"], path.name)
+        facts = values["facts"]
+        values["facts"] = RunFacts(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+        return Checkpoint(**values)
+    except DataError:
+        raise
+    except Exception as error:  # torch raises many kinds on a damaged file; each means the same here
+        raise DataError(
+            f"{path.name} is damaged ({error})", "a checkpoint of verdiff train", "use best.pt or last.pt"
+        ) from error
+
+
+def load_network(run: Path, weights: str = "best.pt") -> tuple[VerdiffNet, Checkpoint]:
+    """The averaged weights of a run as an evaluation-mode network, with the checkpoint they came from."""
+    checkpoint = read_checkpoint(run if run.is_file() else run / weights)
+    net = VerdiffNet(len(checkpoint.facts.labels), checkpoint.config.network)
+    net.load_state_dict(checkpoint.ema)
+    return net.eval().requires_grad_(False), checkpoint

@@ -1,0 +1,79 @@
+"""What ``verdiff train`` does: prepare a cache, or train a run with a progress bar."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from verdiff.train.config import RunConfig, load_config
+from verdiff.train.data.cases import write_cache
+from verdiff.train.data.nnunet import load_dataset, read_raw
+from verdiff.train.trainer import Trainer, slices_of
+
+
+def prepare(config_name: str, data: Path, output: Path, say: Callable[[str], None] = print) -> None:
+    """Read an nnU-Net raw data set and write it as an ``.npz`` cache that trains without SimpleITK."""
+    config = load_config(config_name)
+    dataset = read_raw(data, config.data, say)
+    write_cache(dataset, output)
+    say(f"{len(dataset.cases)} cases, {slices_of(list(dataset.cases))} slices -> {output}")
+
+
+def run(
+    config_name: str,
+    data: Path,
+    output: Path,
+    *,
+    fold: int = 0,
+    minutes: float | None = None,
+    iterations: int | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train ``config_name`` on ``data`` and return the run's folder. ``None`` leaves the configuration's own value."""
+    if threads:
+        torch.set_num_threads(threads)
+    config = override(load_config(config_name), minutes=minutes, iterations=iterations, seed=seed)
+    dataset = load_dataset(data, config.data)
+    trainer = Trainer(config, dataset, fold, output, resume=resume, device=device)
+    (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
+    parts = trainer.net.parameters_by_part()
+    say(
+        f"{config.model_id}: prior {parts['prior'] / 1e6:.2f} M, denoiser {parts['denoiser'] / 1e6:.2f} M parameters; "
+        f"{len(trainer.train_cases)} training cases ({slices_of(trainer.train_cases)} slices), "
+        f"{len(trainer.val_cases)} for validation; {trainer.device}, {'bf16' if trainer.bf16 else 'fp32'}"
+    )
+    _follow(trainer, say)
+    return output
+
+
+def override(config: RunConfig, **values: float | int | None) -> RunConfig:
+    """``config`` with the ``[training]`` values that are not None replaced."""
+    given = {key: value for key, value in values.items() if value is not None}
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **given))  # type: ignore[arg-type]
+
+
+def _follow(trainer: Trainer, say: Callable[[str], None]) -> None:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("training", total=1.0, completed=trainer.fraction)
+        for state in trainer.train():
+            bar.update(task, completed=state.fraction, description=f"iteration {state.iteration}")
+            if state.validation is not None:
+                by_name = " ".join(
+                    f"{name} {score:.4f}"
+                    for name, score in zip(trainer.dataset.labels, state.validation.sampled.mean(axis=0), strict=True)
+                )
+                say(
+                    f"iteration {state.iteration}, {state.minutes:.1f} min: Dice prior "
+                    f"{state.validation.prior.mean():.4f}, sampled {state.validation.sampled.mean():.4f} ({by_name})"
+                )

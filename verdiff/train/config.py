@@ -1,0 +1,195 @@
+"""A training run's configuration: frozen dataclasses read from one TOML file a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from verdiff.diffusion.process import Process
+from verdiff.diffusion.schedules import Schedule
+from verdiff.errors import DataError
+from verdiff.train.networks.verdiff_net import NetworkConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What the model sees: modality, view, in-plane spacing in mm (``None``: pixels as they are) and intensities."""
+
+    modality: str = "MR"
+    view: str = "sagittal"
+    spacing_mm: float | None = None
+    intensity_kind: str = "percentile"
+    intensity_low: float = 0.5
+    intensity_high: float = 99.5
+
+
+@dataclass(frozen=True)
+class ProcessConfig:
+    """The diffusion process and what the network predicts (``x0``, ``epsilon`` or ``v``)."""
+
+    name: str = "verdiff"
+    schedule: str = "linear"
+    timesteps: int = 1000
+    signal_scale: float = 1.0
+    prediction: str = "x0"
+
+    def build(self) -> Process:
+        """The process itself, from :mod:`verdiff.diffusion`."""
+        schedule = Schedule(self.schedule, self.timesteps)  # type: ignore[arg-type]
+        return Process(self.name, schedule, self.signal_scale)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How masks are drawn in validation, and the defaults an exported bundle starts from."""
+
+    sampler: str = "ddim"
+    steps: int = 3
+    samples: int = 1
+    eta: float = 0.0
+    start: str = "noise"
+    start_step: int | None = None
+    fusion: str = "mean"
+    seed: int = 35
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to training slices. The first four are the paper's (section 2.3.2 of its experiments).
+
+    ``rotation_deg``, ``shift`` (fraction of the crop) and ``elastic_px`` bound the geometry, ``contrast`` the factor
+    around the mean. The others stand for other scanners: ``zoom`` (a factor up or down), ``gamma``, ``bias_field``
+    (amplitude of a smooth multiplicative field), ``blur_px``, ``noise`` (standard deviation on the [-1, 1] scale),
+    ``low_resolution`` (largest factor of in-plane undersampling), ``field_of_view`` (chance that a band at an edge is
+    outside the image).
+    """
+
+    rotation_deg: float = 30.0
+    shift: float = 0.05
+    elastic_px: float = 4.0
+    contrast: float = 0.25
+    zoom: float = 1.0
+    gamma: float = 0.0
+    bias_field: float = 0.0
+    blur_px: float = 0.0
+    noise: float = 0.0
+    low_resolution: float = 1.0
+    field_of_view: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation. ``crop`` (rows, columns) of ``None`` trains on whole slices, padded, never squared.
+
+    ``recycle`` is the share of samples whose x_t is made from the model's own prediction instead of the true mask;
+    ``corrupt`` the share whose prior is damaged before the denoiser sees it; ``timestep_power`` p draws
+    t = T u^(1/p), so that p > 1 leans towards high noise. Loss weights follow the paper's Eq. 10 and SpineSegDiff:
+    mean square error on the prediction's target, binary cross-entropy and soft Dice on x0hat.
+    """
+
+    iterations: int = 9000
+    minutes: float | None = None
+    batch: int = 1
+    crop: tuple[int, int] | None = None
+    optimizer: str = "adam"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    warmup: int = 0
+    decay: str = "none"
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 35
+    recycle: float = 0.0
+    corrupt: float = 0.0
+    timestep_power: float = 1.0
+    loss_mse: float = 1.0
+    loss_bce: float = 1.0
+    loss_dice: float = 0.0
+    loss_prior: float = 1.0
+    validate_every: int = 250
+    validate_slices: int = 3
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that defines a training run, apart from the data set, the fold and the machine."""
+
+    model_id: str = "verdiff-net"
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they would stand in the TOML file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], origin: str = "the configuration") -> RunConfig:
+        """The inverse of :meth:`to_dict`. Raises DataError on an unknown key or a value of the wrong type."""
+        sections = {f.name: f.default_factory for f in dataclasses.fields(cls) if f.name != "model_id"}
+        unknown = sorted(set(values) - set(sections) - {"model_id"})
+        if unknown:
+            raise DataError(
+                f"{origin} has the table or key {unknown[0]!r}",
+                f"model_id, {', '.join(sections)}",
+                "remove it or correct its spelling",
+            )
+        built = {
+            name: _section(factory, dict(values.get(name, {})), f"{origin} [{name}]")  # type: ignore[arg-type]
+            for name, factory in sections.items()
+        }
+        return cls(model_id=str(values.get("model_id", cls.model_id)), **built)
+
+
+def _section(cls: type, values: dict[str, Any], origin: str) -> Any:
+    """One table of the file as its dataclass; numbers are widened, lists become tuples."""
+    hints = get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key, value in values.items():
+        if key not in names:
+            raise DataError(f"{origin} has the key {key!r}", f"one of {', '.join(names)}", "correct its spelling")
+        hint = str(hints[key])
+        if isinstance(value, list | tuple):
+            values[key] = tuple(value)
+            right = "tuple" in hint
+        elif isinstance(value, bool):
+            right = "bool" in hint
+        elif isinstance(value, int | float):
+            right = "float" in hint or ("int" in hint and isinstance(value, int))
+        elif value is None:
+            right = "None" in hint
+        else:
+            right = "str" in hint
+        if not right:
+            raise DataError(f"{origin} {key} = {value!r}", f"a value of type {hint}", "correct the value")
+    return cls(**values)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configurations that ship with verdiff, by name."""
+    folder = Path(str(resources.files("verdiff.train") / "configs"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_config(name_or_path: str | Path) -> RunConfig:
+    """A shipped configuration by name, or a TOML file. Raises DataError when there is neither."""
+    shipped = shipped_configs()
+    path = shipped.get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        raise DataError(
+            f"no configuration named {str(name_or_path)!r}",
+            f"one of {', '.join(shipped)}, or the path of a TOML file",
+            "check the name",
+        )
+    try:
+        return RunConfig.from_dict(tomllib.loads(path.read_text("utf-8")), path.name)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path.name} is not TOML: {error}", "a TOML file", "correct the line it names") from error

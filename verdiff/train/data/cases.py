@@ -1,0 +1,128 @@
+"""Prepared cases: slices on the model's pixel spacing with normalised intensities, in memory or as an .npz cache.
+
+A cache is a folder with ``index.json`` and one ``CASE.npz`` a case, holding ``images`` float16 [slices, H, W] in
+[-1, 1] and ``labels`` uint8 [slices, H, W]. It is read with NumPy alone.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verdiff.errors import DataError
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's (or film's) slices in canonical orientation, without padding.
+
+    Attributes:
+        name: The case's name in the data set.
+        images: float16 [slices, H, W] in [-1, 1].
+        labels: uint8 [slices, H, W], 0 background, then channel order + 1.
+        spacing_mm: Row and column spacing of these pixels, and the distance between slices.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set.
+
+    Attributes:
+        name: Folder name of the source data set.
+        labels: Foreground structure names in channel order.
+        label_ids: Their ids in the masks verdiff writes (and in the source).
+        cases: All cases.
+        splits: Per fold, the names under ``train`` and ``val``.
+        statistics: Measured ranges of the source scans, for the bundle's suitability check.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    label_ids: tuple[int, ...]
+    cases: tuple[Case, ...]
+    splits: tuple[dict[str, list[str]], ...]
+    statistics: dict[str, Any]
+
+    def fold(self, fold: int) -> tuple[list[Case], list[Case]]:
+        """Training and validation cases of a fold. Raises DataError on an unknown fold or a patient in both."""
+        if not 0 <= fold < len(self.splits):
+            raise DataError(
+                f"fold {fold}", f"0 to {len(self.splits) - 1} ({self.name} has {len(self.splits)})", "pass --fold"
+            )
+        split, by_name = self.splits[fold], {case.name: case for case in self.cases}
+        both = sorted(set(split["train"]) & set(split["val"]))
+        if both:
+            raise DataError(
+                f"case {both[0]} is in train and val of fold {fold}",
+                "each patient on one side",
+                "mend splits_final.json",
+            )
+        missing = sorted((set(split["train"]) | set(split["val"])) - set(by_name))
+        if missing:
+            raise DataError(
+                f"fold {fold} names the case {missing[0]}", "a case of the data set", "mend splits_final.json"
+            )
+        if not split["train"] or not split["val"]:
+            raise DataError(
+                f"fold {fold} has {len(split['train'])} training and {len(split['val'])} validation cases",
+                "at least one of each",
+                "mend splits_final.json",
+            )
+        return [by_name[name] for name in split["train"]], [by_name[name] for name in split["val"]]
+
+
+def write_cache(dataset: Dataset, folder: Path) -> None:
+    """Write ``dataset`` as a cache; the index comes last, so a folder without one is an unfinished cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    for case in dataset.cases:
+        np.savez_compressed(folder / f"{case.name}.npz", images=case.images, labels=case.labels)
+    index = {
+        **{k: v for k, v in asdict(dataset).items() if k != "cases"},
+        "cases": [{"name": case.name, "spacing_mm": case.spacing_mm} for case in dataset.cases],
+    }
+    (folder / INDEX).write_text(json.dumps(index, indent=1), "utf-8")
+
+
+def read_cache(folder: Path) -> Dataset:
+    """Read a cache. Raises DataError when a file is missing or does not match the index."""
+    try:
+        index = json.loads((folder / INDEX).read_text("utf-8"))
+        cases = []
+        for entry in index["cases"]:
+            with np.load(folder / f"{entry['name']}.npz", allow_pickle=False) as arrays:
+                images, labels = arrays["images"], arrays["labels"]
+            if images.ndim != 3 or images.shape != labels.shape:
+                raise DataError(
+                    f"{entry['name']}.npz has images {images.shape} and labels {labels.shape}",
+                    "two arrays [slices, H, W] of one shape",
+                    "prepare the cache again with verdiff train --prepare",
+                )
+            cases.append(Case(entry["name"], images, labels, tuple(entry["spacing_mm"])))
+        return Dataset(
+            index["name"],
+            tuple(index["labels"]),
+            tuple(index["label_ids"]),
+            tuple(cases),
+            tuple(index["splits"]),
+            index["statistics"],
+        )
+    except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{folder.name} is not a complete cache ({type(error).__name__}: {error})",
+            f"a folder with {INDEX} and one .npz a case",
+            "prepare it again with verdiff train --prepare",
+        ) from error

@@ -1,0 +1,244 @@
+"""The training loop: time budget, EMA, finiteness, validation, best weights, and a resume that continues exactly.
+
+A run is a folder: ``config.json`` (everything that defines it), ``last.pt`` and ``best.pt`` (checkpoints),
+``metrics.csv`` and ``curves.png``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from verdiff.errors import DataError, VerdiffError
+from verdiff.train.batches import VERIFICATION_SLICES, generator_for, make_batch, verification_slices
+from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
+from verdiff.train.config import RunConfig
+from verdiff.train.curves import append_metrics, plot_curves
+from verdiff.train.data.cases import Case, Dataset
+from verdiff.train.networks import VerdiffNet
+from verdiff.train.objective import batch_losses
+from verdiff.train.prediction import MarginalTable
+from verdiff.train.validate import Validation, validate
+
+MOST_SKIPPED_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar needs to know after each iteration; ``validation`` only where one was run."""
+
+    iteration: int
+    minutes: float
+    fraction: float
+    loss: float
+    validation: Validation | None
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether bf16 autocast pays: on CUDA, and on processors with native bf16 arithmetic."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return False
+
+
+class Trainer:
+    """Trains one Verdiff-Net on one fold.
+
+    Args:
+        config: The run's configuration.
+        dataset: The prepared data set.
+        fold: Which fold of its splits.
+        run: The run's folder; made if absent.
+        resume: Go on from ``last.pt``.
+        device: ``"auto"`` takes CUDA where there is one.
+
+    Raises:
+        DataError: A run is there already and ``resume`` is off, or there is none to resume.
+    """
+
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, fold: int, run: Path, *, resume: bool = False, device: str = "auto"
+    ) -> None:
+        self.config, self.dataset, self.run = config, dataset, run
+        self.train_cases, self.val_cases = dataset.fold(fold)
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.bf16 = bf16_is_fast(self.device)
+        torch.manual_seed(config.training.seed)
+        self.net = VerdiffNet(len(dataset.labels), config.network).to(self.device, memory_format=torch.channels_last)
+        self.ema = copy.deepcopy(self.net).requires_grad_(False)
+        self.table = MarginalTable(config.process.build()).to(self.device)
+        self.optimizer = self._make_optimizer()
+        self.facts = RunFacts(
+            dataset.name,
+            dataset.labels,
+            dataset.label_ids,
+            fold,
+            dataset.statistics,
+            tuple(c.name for c in self.val_cases),
+        )
+        self.iteration, self.minutes, self.best, self.stale, self.skipped = 0, 0.0, -math.inf, 0, 0
+        last = run / "last.pt"
+        if resume:
+            self._restore(read_checkpoint(last))
+        elif last.exists():
+            raise DataError(
+                f"{run.name} already holds a run",
+                "an empty or new folder",
+                "pass --resume to go on with it, or another -o",
+            )
+        run.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(run / VERIFICATION_SLICES, images=verification_slices(self.val_cases))
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        training = self.config.training
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        if training.optimizer not in kinds:
+            raise DataError(f"optimizer = {training.optimizer!r}", "'adam' or 'adamw'", "correct [training]")
+        return kinds[training.optimizer](
+            self.net.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        if (
+            checkpoint.config != self.config
+            or checkpoint.facts.dataset != self.facts.dataset
+            or (checkpoint.facts.fold != self.facts.fold)
+        ):
+            raise DataError(
+                "the run to resume has another configuration, data set or fold",
+                "the one it was started with",
+                "resume without a changed configuration, or start a new run",
+            )
+        self.net.load_state_dict(checkpoint.net)
+        self.ema.load_state_dict(checkpoint.ema)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.iteration, self.minutes = checkpoint.iteration, checkpoint.minutes
+        self.best, self.stale = checkpoint.best, checkpoint.stale
+
+    def _save(self, name: str) -> None:
+        write_checkpoint(
+            self.run / name,
+            Checkpoint(
+                self.config, self.facts, self.net.state_dict(), self.ema.state_dict(), self.optimizer.state_dict(),
+                self.iteration, self.minutes, self.best, self.stale,
+            ),
+        )  # fmt: skip
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run is done, by iterations or by the time budget, whichever is further."""
+        training = self.config.training
+        by_time = self.minutes / training.minutes if training.minutes else 0.0
+        return min(1.0, max(self.iteration / training.iterations, by_time))
+
+    def _learning_rate(self) -> float:
+        training = self.config.training
+        rate = training.learning_rate * min(1.0, (self.iteration + 1) / max(1, training.warmup))
+        return rate * (0.5 + 0.5 * math.cos(math.pi * self.fraction)) + 1e-6 if training.decay == "cosine" else rate
+
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
+    def step(self) -> tuple[float, float]:
+        """One iteration; returns the prior's and the denoiser's loss. A step with non-finite gradients is skipped."""
+        training = self.config.training
+        rng = generator_for(training.seed, self.iteration)
+        image, truth = make_batch(self.train_cases, self.net.classes, self.config, rng)
+        image = image.to(self.device, memory_format=torch.channels_last)
+        truth = truth.to(self.device, memory_format=torch.channels_last)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            losses = batch_losses(self.net, self.table, self.config, image, truth, rng)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), training.clip)
+        if bool(torch.isfinite(norm)) and bool(torch.isfinite(losses.total)):
+            self.optimizer.step()
+            self.skipped = 0
+            self._update_ema()
+        else:
+            self.skipped += 1
+            if self.skipped > MOST_SKIPPED_STEPS:
+                raise VerdiffError(
+                    f"{self.skipped} batches in a row up to iteration {self.iteration} had non-finite gradients",
+                    "finite losses",
+                    "lower learning_rate; the last good weights are in best.pt and last.pt",
+                )
+        self.iteration += 1
+        return float(losses.prior), float(losses.denoiser)
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        # The average starts with a short memory, so that the first validations are not of the initial weights.
+        decay = min(self.config.training.ema, (1 + self.iteration) / (10 + self.iteration))
+        for mean, value in zip(self.ema.parameters(), self.net.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+    def train(self) -> Iterator[Progress]:
+        """Run until the budget is spent or patience runs out, saving as it goes; yields after every iteration."""
+        training, window = self.config.training, []
+        started = time.monotonic() - 60 * self.minutes
+        while self.fraction < 1.0:
+            window.append(self.step())
+            self.minutes = (time.monotonic() - started) / 60
+            validation = None
+            if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
+                validation = self._validate(np.mean(window, axis=0))
+                window.clear()
+                self.minutes = (time.monotonic() - started) / 60
+            yield Progress(
+                self.iteration,
+                self.minutes,
+                self.fraction,
+                float(np.sum(window[-1])) if window else math.nan,
+                validation,
+            )
+            if training.patience and self.stale >= training.patience:
+                return
+
+    def _validate(self, losses: Tensor | np.ndarray) -> Validation:
+        """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
+        training = self.config.training
+        every = 1 if self.fraction >= 1.0 else training.validate_slices
+        validation = validate(self.ema, self.config, self.val_cases, every=every)
+        # The paper stops on the validation loss; the best weights are those with the best Dice of the sampled mask.
+        score = -validation.loss if training.patience else float(validation.sampled.mean())
+        improved = score > self.best
+        self.best, self.stale = (score, 0) if improved else (self.best, self.stale + 1)
+        row = {
+            "iteration": self.iteration,
+            "minutes": round(self.minutes, 3),
+            "learning_rate": self._learning_rate(),
+            "loss_prior": float(losses[0]),
+            "loss_denoiser": float(losses[1]),
+            "validation_loss": validation.loss,
+            "dice_prior": float(validation.prior.mean()),
+            "dice_sampled": float(validation.sampled.mean()),
+        }
+        for k, name in enumerate(self.dataset.labels):
+            row[f"dice_prior_{name}"] = float(validation.prior[:, k].mean())
+            row[f"dice_sampled_{name}"] = float(validation.sampled[:, k].mean())
+        append_metrics(self.run / "metrics.csv", row)
+        plot_curves(self.run / "metrics.csv", self.run / "curves.png")
+        self._save("last.pt")
+        if improved:
+            self._save("best.pt")
+        return validation
+
+
+def slices_of(cases: list[Case]) -> int:
+    """Number of slices in ``cases``."""
+    return sum(len(case.images) for case in cases)
