@@ -1,0 +1,32 @@
+"""The contract between export and runtime: one folder or stored zip that holds a model and everything said about it.
+
+Written by `write_bundle`, read by `open_bundle`, found by `resolve_model`. docs/bundle.md explains the format.
+"""
+
+from __future__ import annotations
+
+from verdiff.bundle.golden import pack_golden
+from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
+from verdiff.bundle.manifest import SCHEMA_VERSION, Defaults, Feature, Label, Manifest
+from verdiff.bundle.names import DEFAULT_MODEL, resolve_model, shipped_models
+from verdiff.bundle.reading import Bundle, open_bundle
+from verdiff.bundle.writing import write_bundle
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "GOLDEN",
+    "MANIFEST",
+    "ROLES",
+    "SCHEMA_VERSION",
+    "Bundle",
+    "Defaults",
+    "Feature",
+    "Label",
+    "Manifest",
+    "graph_name",
+    "open_bundle",
+    "pack_golden",
+    "resolve_model",
+    "shipped_models",
+    "write_bundle",
+]

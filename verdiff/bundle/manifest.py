@@ -1,0 +1,278 @@
+"""What a bundle says about its model: frozen, checked at construction, read from and written to plain JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from verdiff.bundle import checks
+from verdiff.bundle.layout import MANIFEST, check_names
+from verdiff.errors import BundleError
+
+SCHEMA_VERSION = 1
+
+MODALITIES = ("MR", "CT", "XR")
+VIEWS = ("sagittal", "coronal", "axial", "film")
+SAMPLERS = ("ddpm", "ddim", "dpmpp-2m")
+STARTS = ("noise", "prior")
+FUSIONS = ("mean", "steps", "staple")
+PREDICTIONS = ("x0", "epsilon", "v")
+WEIGHTS = ("float32", "float16")
+
+_CHECKSUM = "checksum"
+_ID = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
+_SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+
+
+@dataclass(frozen=True)
+class Label:
+    """One foreground structure: the number it has in masks (1 to 255), its name, its SNOMED CT code if there is one."""
+
+    id: int
+    name: str
+    snomed: str | None = None
+
+    def __post_init__(self) -> None:
+        checks.text("labels.name", self.name)
+        checks.integer(f"labels.{self.name}.id", self.id, 1, 255)
+        if self.snomed is not None:
+            checks.text(f"labels.{self.name}.snomed", self.snomed, r"\d{6,18}", "a SNOMED CT code of digits, or null")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One condition feature from prior to denoiser: [N, channels, H / stride, W / stride]."""
+
+    name: str
+    channels: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        checks.text("features.name", self.name, r"\w+", "a graph input's name")
+        checks.integer(f"features.{self.name}.channels", self.channels, 1, 1 << 16)
+        checks.integer(f"features.{self.name}.stride", self.stride, 1, 1 << 10)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What `segment` uses where the caller names nothing."""
+
+    steps: int
+    samples: int
+    seed: int
+    sampler: str
+    eta: float
+    start: str
+    start_step: int | None
+    fusion: str
+
+    def __post_init__(self) -> None:
+        checks.integer("defaults.steps", self.steps, 1, 100_000)
+        checks.integer("defaults.samples", self.samples, 1, 1000)
+        checks.integer("defaults.seed", self.seed, 0, (1 << 64) - 1)
+        checks.choice("defaults.sampler", self.sampler, SAMPLERS)
+        eta = checks.number("defaults.eta", self.eta, 0, "a number of at least 0")
+        object.__setattr__(self, "eta", eta)
+        checks.choice("defaults.start", self.start, STARTS)
+        if self.start_step is not None:
+            checks.integer("defaults.start_step", self.start_step, 1, 100_000)
+        checks.choice("defaults.fusion", self.fusion, FUSIONS)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a host must know to use a bundle's graphs, and a reader to judge them.
+
+    `labels` are the foreground structures in the order of the graphs' channels; `spacing_mm` is the in-plane pixel
+    size the networks see; height and width of the network input are multiples of `multiple`, `max_pixels` at most in
+    all. `intensity`, `process` and `table` are `IntensityRule`, `Process` and `SamplerTable` in their plain form.
+    `files` maps every other file of the bundle to its SHA-256.
+
+    Raises:
+        BundleError: a value of the wrong type or out of range, with its key, what was found and what was expected.
+    """
+
+    model_id: str
+    version: str
+    labels: tuple[Label, ...]
+    modality: str
+    view: str
+    spacing_mm: float
+    intensity: dict[str, Any]
+    multiple: int
+    max_pixels: int
+    process: dict[str, Any]
+    table: dict[str, Any]
+    defaults: Defaults
+    features: tuple[Feature, ...]
+    prediction: str
+    weights_stored: str
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    intended_use: str
+    limits: tuple[str, ...]
+    files: dict[str, str]
+    suitability: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        checks.integer("schema_version", self.schema_version, SCHEMA_VERSION, SCHEMA_VERSION)
+        checks.text("model_id", self.model_id, _ID, "lower-case letters, digits, '.', '_' and '-'")
+        checks.text("version", self.version, _SEMVER, "a semantic version such as '1.0.0'")
+        checks.choice("modality", self.modality, MODALITIES)
+        checks.choice("view", self.view, VIEWS)
+        spacing = checks.number("spacing_mm", self.spacing_mm, 1e-3, "millimetres, at least 0.001")
+        checks.integer("multiple", self.multiple, 1, 1 << 10)
+        checks.integer("max_pixels", self.max_pixels, 1, 1 << 30)
+        checks.choice("prediction", self.prediction, PREDICTIONS)
+        checks.choice("weights_stored", self.weights_stored, WEIGHTS)
+        checks.text("intended_use", self.intended_use)
+        limits = checks.sequence("limits", self.limits)
+        self._set(spacing_mm=spacing, limits=tuple(checks.text(f"limits[{i}]", item) for i, item in enumerate(limits)))
+        for key in ("intensity", "process", "table", "training", "metrics", "files", "suitability"):
+            self._set(**{key: checks.mapping(key, getattr(self, key))})
+        self._set(labels=self._items("labels", Label), features=self._items("features", Feature))
+        if not self.labels:
+            raise checks.wrong("labels", [], "a list of at least one structure")
+        for key in ("id", "name"):
+            if len({getattr(label, key) for label in self.labels}) < len(self.labels):
+                raise checks.wrong(f"labels.{key}", [getattr(label, key) for label in self.labels], "different values")
+        if not isinstance(self.defaults, Defaults):
+            raise checks.wrong("defaults", self.defaults, "an object of default settings")
+        _check_intensity(self.intensity)
+        _check_table(self.table, self.defaults.steps)
+        for name, digest in self.files.items():
+            checks.text(f"files.{name}", digest, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
+        check_names([MANIFEST, *self.files])
+
+    def _set(self, **values: object) -> None:
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    def _items(self, key: str, kind: type) -> tuple[Any, ...]:
+        items = checks.sequence(key, getattr(self, key))
+        for index, item in enumerate(items):
+            if not isinstance(item, kind):
+                raise checks.wrong(f"{key}[{index}]", item, f"a {kind.__name__}")
+        return items
+
+    @property
+    def label_ids(self) -> dict[str, int]:
+        """Name of each structure to its number in masks, in the order of the channels."""
+        return {label.name: label.id for label in self.labels}
+
+    def to_json(self) -> str:
+        """The manifest as the text of `manifest.json`, with a checksum over everything else in it."""
+        values = {"schema_version": self.schema_version, **asdict(self)}
+        return json.dumps({**values, _CHECKSUM: _digest(values)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Manifest:
+        """Read a manifest; keys this version does not know are ignored, because a key that matters raises the schema.
+
+        Raises:
+            BundleError: not JSON, a newer schema, changed since it was written, a missing key, or a wrong value.
+        """
+        values = _parse(data)
+        _check_schema(values.get("schema_version"))
+        stated = values.pop(_CHECKSUM, None)
+        if stated is not None and stated != _digest(values):
+            raise BundleError(
+                f"manifest.json was changed after it was written (checksum {_digest(values)[:12]}...)",
+                f"the checksum it carries, {checks.describe(stated)}",
+                checks.REMEDY,
+            )
+        for key, kind in (("labels", Label), ("features", Feature)):
+            if key in values:
+                items = checks.sequence(key, values[key])
+                values[key] = tuple(_build(kind, f"{key}[{index}]", item) for index, item in enumerate(items))
+        if "defaults" in values:
+            values["defaults"] = _build(Defaults, "defaults", values["defaults"])
+        return _build(cls, "", values)
+
+
+_T = TypeVar("_T", bound=Label | Feature | Defaults | Manifest)
+
+
+def _build(kind: type[_T], key: str, value: object) -> _T:
+    if not isinstance(value, dict):
+        raise checks.wrong(key, value, "an object")
+    given = {field.name: value[field.name] for field in fields(kind) if field.name in value}
+    missing = [field.name for field in fields(kind) if field.name not in given and field.default is MISSING]
+    if missing:
+        place = f"the manifest's {key!r}" if key else "the manifest"
+        raise BundleError(
+            f"{place} has no {' and no '.join(repr(name) for name in missing)}",
+            "the keys " + ", ".join(repr(field.name) for field in fields(kind)),
+            checks.REMEDY,
+        )
+    return kind(**given)
+
+
+def _parse(data: str | bytes) -> dict[str, Any]:
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        found = f"manifest.json is not usable JSON ({error})"
+        raise BundleError(found, "one JSON object in UTF-8", checks.REMEDY) from error
+    if not isinstance(values, dict):
+        raise BundleError(f"manifest.json is {checks.describe(values)}", "one JSON object", checks.REMEDY)
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key given twice: {next(key for key in keys if keys.count(key) > 1)!r}")
+    return values
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is not a number")
+
+
+def _digest(values: dict[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def _check_schema(found: object) -> None:
+    if isinstance(found, int) and not isinstance(found, bool) and found > SCHEMA_VERSION:
+        raise BundleError(
+            f"a bundle of schema {found}",
+            f"schema {SCHEMA_VERSION}, the newest this version of verdiff reads",
+            "upgrade verdiff: pip install --upgrade verdiff",
+        )
+    checks.integer("schema_version", found, SCHEMA_VERSION, SCHEMA_VERSION)
+
+
+def _check_intensity(rule: dict[str, Any]) -> None:
+    checks.choice("intensity.kind", rule.get("kind"), ("percentile", "window"))
+    low = checks.number("intensity.low", rule.get("low"))
+    high = checks.number("intensity.high", rule.get("high"))
+    if not low < high:
+        raise checks.wrong("intensity.high", high, f"more than 'intensity.low', {low}")
+    if rule["kind"] == "percentile" and not (low >= 0 and high <= 100):
+        raise checks.wrong("intensity", f"{low} to {high}", "percentiles from 0 to 100")
+
+
+def _check_table(table: dict[str, Any], steps: int) -> None:
+    """A sampler table has one row a step: its timestep and five coefficients, and two coefficients for the start."""
+    timesteps = checks.sequence("table.timesteps", table.get("timesteps"))
+    rows = checks.sequence("table.coefficients", table.get("coefficients"))
+    start = checks.sequence("table.start", table.get("start"))
+    for index, step in enumerate(timesteps):
+        checks.integer(f"table.timesteps[{index}]", step, 1, 100_000)
+    for index, row in enumerate([*rows, start]):
+        key, width = (f"table.coefficients[{index}]", 5) if index < len(rows) else ("table.start", 2)
+        if len(checks.sequence(key, row)) != width:
+            raise checks.wrong(key, row, f"a list of {width} numbers, found {len(row)}")
+        for column, value in enumerate(row):
+            checks.number(f"{key}[{column}]", value)
+    if not len(timesteps) == len(rows) == steps:
+        counts = f"{len(timesteps)} timesteps and {len(rows)} rows of coefficients found"
+        raise checks.wrong("table.timesteps", timesteps, f"{steps} steps as in 'defaults.steps'; {counts}")

@@ -1,0 +1,39 @@
+"""Which models ship with the package, and what a user means by a model's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from verdiff.errors import BundleError
+
+DEFAULT_MODEL = "spine-mr"
+SUFFIX = ".verdiff"
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+def shipped_models() -> dict[str, Path]:
+    """Bundles that came with the package, by name, in alphabetical order; they are not opened."""
+    return {path.stem: path for path in sorted(MODELS.glob("*" + SUFFIX))}
+
+
+def resolve_model(name_or_path: str | Path | None = None) -> Path:
+    """The bundle a user means: None the default model, a shipped model's name that model, anything else a path.
+
+    A shipped name wins over a file of that name in the working folder; write `./spine-mr` for the file.
+
+    Raises:
+        BundleError: no such model and no such path; lists the models there are.
+    """
+    shipped = shipped_models()
+    wanted = DEFAULT_MODEL if name_or_path is None else name_or_path
+    if isinstance(wanted, str) and wanted in shipped:
+        return shipped[wanted]
+    path = Path(wanted).expanduser() if str(wanted) else None
+    if path is not None and name_or_path is not None and path.exists():
+        return path
+    names = ", ".join(shipped) if shipped else "none in this installation"
+    raise BundleError(
+        f"no model or bundle {str(wanted)!r}",
+        f"a model that ships with verdiff ({names}) or the path of a bundle",
+        "list the models with 'verdiff models', or check the path",
+    )

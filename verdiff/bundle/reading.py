@@ -1,0 +1,153 @@
+"""Open a bundle: everything in it is checked against its manifest before anything in it is used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from verdiff.bundle.golden import unpack_golden
+from verdiff.bundle.index import Entry, index_of, open_regular
+from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
+from verdiff.bundle.manifest import Manifest
+from verdiff.errors import BundleError
+
+_BLOCK = 1 << 20
+_AGAIN = "get the bundle again from where it was published, or write it again with 'verdiff export'"
+
+
+class Bundle:
+    """A verified bundle. Made by `open_bundle`; holds no open file and nothing but the manifest in memory.
+
+    Attributes:
+        path: The folder or zip it was opened from.
+        manifest: What the bundle says about its model.
+        manifest_sha256: SHA-256 of `manifest.json`'s bytes, which names the whole bundle: it
+            holds every other hash.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, manifest_sha256: str, entries: Mapping[str, Entry]) -> None:
+        self.path, self.manifest, self.manifest_sha256 = path, manifest, manifest_sha256
+        self._entries = dict(entries)
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.manifest.model_id} {self.manifest.version}, {str(self.path)!r})"
+
+    def read(self, name: str) -> bytes:
+        """Bytes of one file, hashed again as they are read: what comes back is what the manifest names.
+
+        Raises:
+            BundleError: no such file, or it was changed since the bundle was opened.
+        """
+        expected = self.manifest_sha256 if name == MANIFEST else self.manifest.files.get(name)
+        if expected is None:
+            raise BundleError(f"no {name} in {self.path}", "one of " + ", ".join(self.manifest.files), _AGAIN)
+        data = _read(self._entries[name], name)
+        _compare(name, hashlib.sha256(data).hexdigest(), expected)
+        return data
+
+    def precisions(self, role: str) -> tuple[str, ...]:
+        """Precisions the bundle holds a role's graph in, `fp32` first."""
+        head, tail = graph_name(role, "\0").split("\0")
+        found = (n[len(head) : -len(tail)] for n in self.manifest.files if n.startswith(head) and n.endswith(tail))
+        return tuple(sorted(found, key=lambda precision: (precision != "fp32", precision)))
+
+    def has(self, role: str, precision: str | None = None) -> bool:
+        """Whether a role's graph is there, in `precision` or in any; role `golden` asks for the self-test's arrays."""
+        if role == "golden":
+            return GOLDEN in self.manifest.files
+        return bool(self.precisions(role)) if precision is None else graph_name(role, precision) in self.manifest.files
+
+    def graph(self, role: str, precision: str = "fp32") -> bytes:
+        """The ONNX file of a role: `prior`, `denoiser` or `pipeline`.
+
+        Raises:
+            BundleError: the bundle has no graph of that role and precision; the message lists what it has.
+        """
+        if not self.has(role, precision):
+            held = [f"{each}.{p}" for each in ROLES for p in self.precisions(each)]
+            raise BundleError(
+                f"no {role} graph in {precision} in {self.path}",
+                "one of " + ", ".join(held) if held else "a bundle with graphs",
+                f"ask for a precision that is there, or export the model again with {precision}",
+            )
+        return self.read(graph_name(role, precision))
+
+    def golden(self) -> dict[str, np.ndarray]:
+        """The self-test's arrays by name: inputs, noise and the expected output of every stage."""
+        return unpack_golden(self.read(GOLDEN))
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a folder or stored zip and verify every hash in it once, in blocks, before returning.
+
+    Raises:
+        BundleError: missing, damaged, unsafe or newer than this version; says what was found and what was expected.
+    """
+    path = Path(path)
+    entries = index_of(path)
+    if MANIFEST not in entries:
+        inner = next((name for name in entries if name.endswith("/" + MANIFEST)), None)
+        raise BundleError(
+            f"no {MANIFEST} in {path}" + (f", but one at {inner}" if inner else ""),
+            f"a bundle with {MANIFEST} at its top",
+            f"open or pack the folder {inner.rpartition('/')[0]} itself"
+            if inner
+            else "check the path: this is no bundle",
+        )
+    data = _read(entries[MANIFEST], MANIFEST)
+    manifest = Manifest.from_json(data)
+    listed = {*manifest.files, MANIFEST}
+    if missing := sorted(listed - entries.keys()):
+        raise BundleError(f"{path} lacks {_some(missing)}", "every file that its manifest lists", _AGAIN)
+    if unlisted := sorted(entries.keys() - listed):
+        raise BundleError(
+            f"{path} holds {_some(unlisted)}, not in its manifest",
+            "only files that its manifest lists",
+            "remove what was added, or get the bundle again from where it was published",
+        )
+    for name, expected in manifest.files.items():
+        _compare(name, _hash(entries[name], name), expected)
+    return Bundle(path, manifest, hashlib.sha256(data).hexdigest(), entries)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _compare(name: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise BundleError(
+            f"{name} has SHA-256 {found}",
+            f"{expected}, as the manifest says",
+            f"the file was changed or damaged: {_AGAIN}",
+        )
+
+
+def _blocks(entry: Entry, name: str) -> Iterator[bytes]:
+    """A file's bytes in blocks, exactly as many as when the bundle was looked through."""
+    left = entry.size
+    try:
+        with open_regular(entry.path) as file:
+            file.seek(entry.offset)
+            while left:
+                block = file.read(min(left, _BLOCK))
+                if not block:
+                    raise BundleError(f"{name} ends {left:,} bytes early", f"{entry.size:,} bytes", _AGAIN)
+                left -= len(block)
+                yield block
+    except OSError as error:
+        raise BundleError(f"{name} cannot be read ({error})", "a file that can be read", _AGAIN) from error
+
+
+def _read(entry: Entry, name: str) -> bytes:
+    return b"".join(_blocks(entry, name))
+
+
+def _hash(entry: Entry, name: str) -> str:
+    digest = hashlib.sha256()
+    for block in _blocks(entry, name):
+        digest.update(block)
+    return digest.hexdigest()
