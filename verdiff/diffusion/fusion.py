@@ -145,7 +145,7 @@ def _samples(x0hat: NDArray[Any], axes: int, layout: str) -> Array:
 
 def _mean(samples: Array) -> Array:
     """p = (mean over the first axis + 1) / 2, clipped to [0, 1]; summed in order, so it does not depend on shapes."""
-    p = samples[0].copy()
+    p: Array = samples[0].copy()
     for sample in samples[1:]:
         p += sample
     p *= np.float32(0.5 / len(samples))
