@@ -1,0 +1,191 @@
+"""A whole bundle that needs no training: networks of a few multiplications, as ONNX graphs and again in numpy.
+
+Prior: the image, averaged over 3 x 3 pixels, through tanh at three thresholds, one a structure. Denoiser: tanh of a mix of
+the prior, x_t, the feature and the timestep, averaged over 3 x 3 pixels. Bright pixels therefore become the structures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from verdiff.bundle import GOLDEN, Defaults, Feature, Label, Manifest, graph_name, pack_golden, write_bundle
+from verdiff.diffusion import Process, Schedule, background_and_labels, fuse_mean, make_table, noise_source, run_loop
+from verdiff.diffusion import StepState
+
+Maps = NDArray[np.float32]
+
+LABELS = (Label(1, "vertebra"), Label(2, "disc"), Label(7, "canal", "61853006"))
+THRESHOLDS = np.array([0.2, -0.3, 0.7], np.float32)
+KERNEL = np.full((1, 1, 3, 3), 1 / 9, np.float32)
+MULTIPLE = 4
+
+
+def _average(maps: Maps) -> Maps:
+    padded = np.pad(maps, [(0, 0)] * (maps.ndim - 2) + [(1, 1), (1, 1)])
+    rows, cols = maps.shape[-2:]
+    total = np.zeros_like(maps)
+    for i in range(3):
+        for j in range(3):
+            total += padded[..., i : i + rows, j : j + cols] * np.float32(1 / 9)
+    return total
+
+
+class NumpyBackend:
+    """The tiny networks in plain numpy: the reference the device backends are compared with."""
+
+    name, version, device, precision, threads = "numpy", np.__version__, "cpu", "fp32", 1
+
+    def __init__(self, batch: int = 1) -> None:
+        self.batch = batch
+        self.calls: list[int] = []
+
+    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
+        self.calls.append(len(image))
+        smooth = _average(image)
+        prior = np.tanh(np.float32(6) * (smooth - THRESHOLDS[None, :, None, None]))
+        return prior.astype(np.float32), (smooth,)
+
+    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+        self.calls.append(len(x))
+        mixed = np.float32(0.9) * prior + np.float32(0.3) * x + np.float32(0.2) * features[0]
+        late = np.float32(1) - np.float32(timestep) * np.float32(5e-4)
+        smooth = _average(mixed.reshape(-1, 1, *x.shape[2:])).reshape(x.shape)
+        return np.tanh(np.float32(3) * late * smooth).astype(np.float32)
+
+
+def _tensor(name: str, shape: list[str | int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _model(name: str, nodes: list, inputs: list, outputs: list, constants: dict[str, NDArray]) -> bytes:
+    initializers = [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()]
+    graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def prior_graph() -> bytes:
+    """image -> prior, feature_0."""
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel"], ["feature_0"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sub", ["feature_0", "thresholds"], ["above"]),
+        helper.make_node("Mul", ["above", "six"], ["steep"]),
+        helper.make_node("Tanh", ["steep"], ["prior"]),
+    ]
+    return _model(
+        "prior",
+        nodes,
+        [_tensor("image", ["N", 1, "H", "W"])],
+        [_tensor("prior", ["N", 3, "H", "W"]), _tensor("feature_0", ["N", 1, "H", "W"])],
+        {"kernel": KERNEL, "thresholds": THRESHOLDS[None, :, None, None], "six": np.float32(6)},
+    )
+
+
+def denoiser_graph() -> bytes:
+    """x, timestep, prior, feature_0 -> x0hat."""
+    nodes = [
+        helper.make_node("Mul", ["prior", "w_prior"], ["a"]),
+        helper.make_node("Mul", ["x", "w_x"], ["b"]),
+        helper.make_node("Mul", ["feature_0", "w_feature"], ["c"]),
+        helper.make_node("Add", ["a", "b"], ["ab"]),
+        helper.make_node("Add", ["ab", "c"], ["mixed"]),
+        helper.make_node("Conv", ["mixed", "kernels"], ["smooth"], pads=[1, 1, 1, 1], group=3),
+        helper.make_node("Mul", ["timestep", "slope"], ["early"]),
+        helper.make_node("Sub", ["three", "early"], ["late"]),
+        helper.make_node("Reshape", ["late", "column"], ["gain"]),
+        helper.make_node("Mul", ["smooth", "gain"], ["steep"]),
+        helper.make_node("Tanh", ["steep"], ["x0hat"]),
+    ]
+    maps = ["N", 3, "H", "W"]
+    return _model(
+        "denoiser",
+        nodes,
+        [
+            _tensor("x", maps),
+            _tensor("timestep", ["N"]),
+            _tensor("prior", maps),
+            _tensor("feature_0", ["N", 1, "H", "W"]),
+        ],
+        [_tensor("x0hat", maps)],
+        {
+            "w_prior": np.float32(0.9),
+            "w_x": np.float32(0.3),
+            "w_feature": np.float32(0.2),
+            "kernels": np.repeat(KERNEL, 3, axis=0),
+            "slope": np.float32(3 * 5e-4),
+            "three": np.float32(3),
+            "column": np.array([-1, 1, 1, 1], np.int64),
+        },
+    )
+
+
+def tiny_manifest(**changes: object) -> Manifest:
+    """The manifest of the tiny model; ``changes`` replace its fields."""
+    process = Process("verdiff", Schedule("linear", 1000), 0.5)
+    manifest = Manifest(
+        model_id="tiny-mr",
+        version="1.2.3",
+        labels=LABELS,
+        modality="MR",
+        view="sagittal",
+        spacing_mm=1.0,
+        intensity={"kind": "percentile", "low": 0.5, "high": 99.5},
+        multiple=MULTIPLE,
+        max_pixels=512 * 512,
+        process=process.to_dict(),
+        table=make_table(process, sampler="ddim", steps=3).to_dict(),
+        defaults=Defaults(3, 2, 35, "ddim", 0.0, "noise", None, "mean"),
+        features=(Feature("feature_0", 1, 1),),
+        prediction="x0",
+        weights_stored="float32",
+        training={"statement": "no training: written down for the tests"},
+        metrics={},
+        intended_use="tests",
+        limits=("finds bright pixels",),
+        files={},
+        suitability={"pixel_spacing_mm": [0.8, 1.2], "slice_spacing_mm": [1.0, 5.0]},
+    )
+    return replace(manifest, **changes)  # type: ignore[arg-type]
+
+
+def golden_arrays(manifest: Manifest) -> dict[str, NDArray]:
+    """Every stage on a generated image, by the numpy backend."""
+    backend = NumpyBackend()
+    image = np.clip(noise_source(1, slices=[0, 1], samples=[0, 0], shape=(1, 32, 24))(0), -1, 1)
+    image = np.clip(3 * _average(image), -1, 1)
+    prior, features = backend.prior(image)
+    source = noise_source(35, slices=[0, 1], samples=[0, 0], shape=prior.shape[1:])
+    kept: dict[str, NDArray] = {"image": image, "prior": prior, "feature_0": features[0], "noise": source(0)[None]}
+
+    def keep(state: StepState) -> None:
+        if state.row == 0:
+            kept["x_start"] = state.x.copy()
+        kept[f"x0hat_{state.row}"] = state.x0hat
+
+    from verdiff.diffusion import SamplerTable
+
+    table = SamplerTable.from_dict(manifest.table)
+    x0hat = run_loop(lambda x, t: backend.denoise(x, t, prior, features), table, prior, source, on_step=keep)
+    fused = fuse_mean(x0hat[None])
+    ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
+    return {**kept, "labels": ids[background_and_labels(fused.probabilities)], "uncertainty": fused.uncertainty}
+
+
+def write_tiny(
+    path: Path, *, denoiser: bool = True, golden: dict[str, NDArray] | None = None, **changes: object
+) -> Path:
+    """Write the tiny bundle; without ``denoiser`` it is a single-pass model."""
+    manifest = tiny_manifest(**changes)
+    files = {graph_name("prior"): prior_graph()}
+    if denoiser:
+        files[graph_name("denoiser")] = denoiser_graph()
+    files[GOLDEN] = pack_golden(golden_arrays(manifest) if golden is None else golden)
+    write_bundle(path, manifest, files, as_zip=path.suffix == ".verdiff")
+    return path

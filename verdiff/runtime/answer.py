@@ -1,0 +1,93 @@
+"""What is known about one scan so far, on the model's grid, and its way back to the scan's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.diffusion import Fused, background_and_labels
+
+if TYPE_CHECKING:
+    from verdiff.imaging import SlicePlan
+
+Half = NDArray[np.float16]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Fused probabilities and what they rest on, slice by slice.
+
+    Attributes:
+        probabilities: float16 [slices, K, H, W] in [0, 1].
+        uncertainty: float16 [slices, H, W]: entropy of the normalised K + 1 classes, in [0, 1].
+        spread: float16 [slices, H, W]: standard deviation between the samples.
+        steps: int32 [slices]: denoiser steps behind the answer; 0 is the prior's.
+        samples: int32 [slices]: samples behind the answer; 0 is the prior's.
+    """
+
+    probabilities: Half
+    uncertainty: Half
+    spread: Half
+    steps: NDArray[np.int32]
+    samples: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, slices: int, classes: int, rows: int, cols: int) -> Answer:
+        """An answer for ``slices`` slices of the model's grid, nothing known yet."""
+        return cls(
+            np.zeros((slices, classes, rows, cols), np.float16),
+            np.zeros((slices, rows, cols), np.float16),
+            np.zeros((slices, rows, cols), np.float16),
+            np.zeros(slices, np.int32),
+            np.zeros(slices, np.int32),
+        )
+
+    def put(self, chunk: slice, fused: Fused, *, steps: int, samples: int) -> None:
+        """Replace the answer of the slices ``chunk``."""
+        self.probabilities[chunk] = fused.probabilities
+        self.uncertainty[chunk] = fused.uncertainty
+        self.spread[chunk] = fused.spread
+        self.steps[chunk], self.samples[chunk] = steps, samples
+
+    def copy(self) -> Answer:
+        """An independent copy, for a result that must not change while the sampling goes on."""
+        return Answer(*(getattr(self, name).copy() for name in self.__dataclass_fields__))
+
+
+def chunks_of(slices: int, size: int) -> Iterator[slice]:
+    """``slices`` slices in runs of ``size``, the last one shorter."""
+    for start in range(0, slices, size):
+        yield slice(start, min(start + size, slices))
+
+
+def restore_chunk(answer: Answer, plan: SlicePlan, ids: Bytes, chunk: slice) -> tuple[Bytes, Bytes]:
+    """Labels and uncertainty of the slices ``chunk`` in the scan's pixels, both uint8 [n, rows, cols].
+
+    Probabilities are resampled, not labels: a label map resampled by nearest neighbour has the model's staircase.
+
+    Args:
+        answer: What is known.
+        plan: The way between the grids.
+        ids: Label id of each class index, 0 first: uint8 [K + 1].
+        chunk: Which slices.
+    """
+    half = np.concatenate([answer.probabilities[chunk], answer.uncertainty[chunk, None]], axis=1)
+    maps = plan.from_model(half.astype(np.float32))
+    labels = ids[background_and_labels(maps[:, :-1])]
+    uncertainty = np.clip(maps[:, -1], 0, 1)
+    uncertainty *= 255
+    return labels, np.rint(uncertainty, out=uncertainty).astype(np.uint8)
+
+
+def restore(answer: Answer, plan: SlicePlan, ids: Bytes, size: int) -> tuple[Bytes, Bytes]:
+    """Labels and uncertainty of the whole scan, both uint8 [z, y, x]; ``size`` slices at a time bound the memory."""
+    planes = (plan.slices, plan.scan_rows, plan.scan_cols)
+    labels, uncertainty = np.empty(planes, np.uint8), np.empty(planes, np.uint8)
+    for chunk in chunks_of(plan.slices, size):
+        labels[chunk], uncertainty[chunk] = restore_chunk(answer, plan, ids, chunk)
+    return plan.insert(labels), plan.insert(uncertainty)

@@ -1,0 +1,141 @@
+"""Backends: the two networks behind one small protocol, and the choice between them.
+
+A backend runs ``prior`` and ``denoise``; everything between the calls (noise, the sampler's table, fusion, geometry)
+belongs to the rooms it never sees. No backend falls back: what was asked for is there, or :class:`BackendError` says
+what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.errors import BackendError
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Bundle
+
+Maps = NDArray[np.float32]
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+BACKENDS = ("onnxruntime", "openvino")
+
+
+class Backend(Protocol):
+    """The two networks of one bundle on one device, loaded once and called many times.
+
+    Attributes:
+        name: ``"onnxruntime"`` or ``"openvino"``.
+        version: Version of the runtime library.
+        device: ``"cpu"`` or ``"cuda:N"``.
+        precision: What the networks compute in: ``"fp32"``, ``"fp16"`` or ``"bf16"``.
+        threads: CPU threads of one network call.
+        batch: How many images a network call is given. It is the same for every call, so that the bits of a mask
+            cannot depend on how the work was split.
+    """
+
+    name: str
+    version: str
+    device: str
+    precision: str
+    threads: int
+    batch: int
+
+    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
+        """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features of every stride."""
+        ...
+
+    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+        """``x`` [N, K, H, W] at ``timestep`` -> x0hat [N, K, H, W]."""
+        ...
+
+
+def installed_backends() -> tuple[str, ...]:
+    """Names of the backends whose library is installed, in the order ``auto`` prefers them; imports none of them."""
+    return tuple(name for name in BACKENDS if find_spec(name) is not None)
+
+
+def default_threads() -> int:
+    """The processor cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+
+
+def choose_backend(backend: str, device: str, precision: str) -> str:
+    """The backend that runs ``precision`` on ``device``; ``"auto"`` takes ONNX Runtime, and OpenVINO for bf16.
+
+    Raises:
+        BackendError: The backend is unknown or not installed, or cannot run this device or precision.
+    """
+    if backend not in ("auto", *BACKENDS):
+        raise BackendError(f"backend {backend!r}", f"auto, {' or '.join(BACKENDS)}", "choose one of them")
+    if precision not in PRECISIONS:
+        raise BackendError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of them")
+    if re.fullmatch(r"cpu|cuda(:\d+)?", device) is None:
+        raise BackendError(f"device {device!r}", "cpu, cuda or cuda:N", "choose one of them")
+    cuda = device != "cpu"
+    wanted = backend
+    if backend == "auto":
+        wanted = "openvino" if precision == "bf16" else "onnxruntime"
+        if not cuda and wanted not in installed_backends():
+            wanted = (*installed_backends(), wanted)[0]
+    if wanted not in installed_backends():
+        extra = "gpu" if cuda else "openvino" if wanted == "openvino" else "cpu"
+        there = ", ".join(installed_backends()) or "none"
+        raise BackendError(
+            f"the inference backend {wanted} is not installed (installed: {there})",
+            f"{wanted} for device {device} and precision {precision}",
+            f"pip install 'verdiff[{extra}]'",
+        )
+    if cuda and wanted != "onnxruntime":
+        raise BackendError(
+            f"device {device} with the {wanted} backend", "ONNX Runtime for CUDA devices", "pip install 'verdiff[gpu]'"
+        )
+    if precision == "bf16" and wanted != "openvino":
+        raise BackendError(
+            f"precision bf16 with the {wanted} backend",
+            "OpenVINO, which runs the fp32 graphs in bf16",
+            "pip install 'verdiff[openvino]' and pass --backend openvino, or use fp32",
+        )
+    return wanted
+
+
+def open_backend(bundle: Bundle, *, backend: str, device: str, precision: str, threads: int | None) -> Backend:
+    """Load the networks of ``bundle``; ``threads=None`` is every core this process may use.
+
+    Raises:
+        BackendError: See :func:`choose_backend`; also when the library cannot load the graphs, the device is not
+            there, or the processor or the bundle does not have the precision.
+    """
+    if threads is not None and threads < 1:
+        raise BackendError(f"threads = {threads}", "1 or more threads", "leave it out for every core of the machine")
+    count = default_threads() if threads is None else threads
+    if choose_backend(backend, device, precision) == "openvino":
+        from verdiff.runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(bundle, precision=precision, threads=count)
+    from verdiff.runtime.backends.onnxruntime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(bundle, device=device, precision=precision, threads=count)
+
+
+def graph_bytes(bundle: Bundle, role: str, precision: str) -> bytes:
+    """The graph of ``role`` that computes in ``precision`` (bf16 runs the fp32 graph), hash verified.
+
+    Raises:
+        BackendError: The bundle does not carry that precision.
+    """
+    stored = "fp32" if precision == "bf16" else precision
+    carried = tuple(bundle.precisions(role))
+    if stored not in carried:
+        raise BackendError(
+            f"{bundle.manifest.model_id} {bundle.manifest.version} has no {role} graph in {stored}",
+            f"one of {', '.join(carried) or 'none'}",
+            "choose one of these precisions, or export the bundle with this one",
+        )
+    return bundle.graph(role, stored)

@@ -1,0 +1,87 @@
+"""OpenVINO on the CPU: fp32, and bf16 where the processor computes in it."""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from verdiff.errors import BackendError
+from verdiff.runtime.backends import Maps, graph_bytes
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Bundle
+
+
+class OpenVinoBackend:
+    """The prior and the denoiser compiled for latency; reads the bundle's ONNX graphs as they are."""
+
+    name = "openvino"
+    device = "cpu"
+    batch = 1
+
+    def __init__(self, bundle: Bundle, *, precision: str, threads: int) -> None:
+        openvino: Any = import_module("openvino")
+        self.version: str = openvino.__version__
+        self.precision, self.threads = precision, threads
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise BackendError(
+                "precision bf16 on a processor without bf16 instructions",
+                "a processor with avx512_bf16 or amx_bf16",
+                "use --precision fp32, which is the faster one here",
+            )
+        # Without a hint the CPU plugin takes bf16 on its own where the processor has it: masks would differ by machine.
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        }
+        self._feature_names = tuple(feature.name for feature in bundle.manifest.features)
+        self._prior = self._network(core, graph_bytes(bundle, "prior", precision), "prior")
+        self._denoiser = None
+        if bundle.has("denoiser"):
+            self._denoiser = self._network(core, graph_bytes(bundle, "denoiser", precision), "denoiser")
+
+    def _network(self, core: Any, graph: bytes, role: str) -> _Network:
+        try:
+            return _Network(core.compile_model(core.read_model(io.BytesIO(graph)), "CPU", self._settings))
+        except Exception as error:
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise BackendError(
+                f"openvino {self.version} cannot load the {role} graph: {first_line}",
+                "a graph this version can run",
+                "run 'verdiff doctor', update openvino, or pass --backend onnxruntime",
+            ) from error
+
+    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
+        """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features of every stride."""
+        prior, *features = self._prior.run({"image": image}, ("prior", *self._feature_names))
+        return prior, tuple(features)
+
+    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+        """``x`` [N, K, H, W] at ``timestep`` -> x0hat [N, K, H, W]."""
+        if self._denoiser is None:
+            raise BackendError("a model without a denoiser", "a diffusion model", "use the prior's answer alone")
+        feed = {"x": x, "timestep": np.full(len(x), timestep, np.float32), "prior": prior}
+        feed.update(zip(self._feature_names, features, strict=True))
+        return self._denoiser.run(feed, ("x0hat",))[0]
+
+
+class _Network:
+    """One compiled network; a request serves one input shape, because its input tensors cannot grow later."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._request: Any = None
+        self._shape: tuple[int, ...] = ()
+
+    def run(self, feed: dict[str, Maps], outputs: tuple[str, ...]) -> list[Maps]:
+        shape = next(iter(feed.values())).shape
+        if self._request is None or shape != self._shape:
+            self._request, self._shape = self._compiled.create_infer_request(), shape
+        feed = {name: np.ascontiguousarray(array) for name, array in feed.items()}
+        results = self._request.infer(feed, share_inputs=True)
+        return [np.array(results[name], np.float32) for name in outputs]

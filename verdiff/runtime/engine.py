@@ -1,0 +1,253 @@
+"""One scan through the networks: the prior once a slice, then the loop, in chunks of slices.
+
+The answer never depends on how the work was split: noise belongs to (slice, sample, step), fusion is slice by slice,
+and every network call has the backend's own batch size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.diffusion import Fused, StepState, fuse_mean, fuse_steps, noise_source, run_loop
+from verdiff.errors import BudgetError
+from verdiff.imaging import normalise
+from verdiff.runtime.answer import Answer, chunks_of, restore_chunk
+from verdiff.runtime.batching import Batcher
+from verdiff.runtime.clock import Cancelled, Clock
+
+if TYPE_CHECKING:
+    from verdiff.imaging import SlicePlan
+    from verdiff.runtime.memory import MemoryPlan
+    from verdiff.runtime.sampling import Sampling
+
+Maps = NDArray[np.float32]
+Conditions = tuple[Maps, tuple[Maps, ...]]
+
+# Restoring is measured on one slice; a page fault or a busy core later must not carry the result past its deadline.
+RESTORE_MARGIN = 1.3
+FEW_SLICES = 3
+
+
+@dataclass
+class Engine:
+    """The work of one call; :meth:`passes` does it and says after each pass how far the answer has come.
+
+    Attributes:
+        batcher: The networks.
+        plan: The slices and their grid.
+        planes: The scan's slices in their own pixels, [slices, rows, cols].
+        bounds: Intensities that become -1 and 1.
+        sampling: Table, samples, seed and fusion.
+        memory: Chunk size, and what may be kept between passes.
+        clock: Stage times, deadline, cancel.
+        ids: Label id of each class index, uint8 [K + 1].
+        progress: Called with the share of network calls done, or None.
+        answer: What is known so far.
+    """
+
+    batcher: Batcher
+    plan: SlicePlan
+    planes: NDArray[np.generic]
+    bounds: tuple[float, float]
+    sampling: Sampling
+    memory: MemoryPlan
+    clock: Clock
+    ids: NDArray[np.uint8]
+    progress: Callable[[float], None] | None = None
+    answer: Answer = field(init=False)
+    _conditions: dict[int, Conditions] = field(init=False, default_factory=dict)
+    _samples: dict[int, list[Maps]] = field(init=False, default_factory=dict)
+    _restore_seconds: float = field(init=False, default=0.0)
+    _call_seconds: float = field(init=False, default=0.0)
+    _done: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.answer = Answer.empty(plan.slices, len(self.ids) - 1, plan.padded_rows, plan.padded_cols)
+
+    @property
+    def chunks(self) -> Iterator[slice]:
+        """The slices in the order they are worked on."""
+        return chunks_of(self.plan.slices, self.memory.chunk)
+
+    def passes(self, *, anytime: bool) -> Iterator[str]:
+        """Do the work; yields ``"prior"`` or ``"sampling"`` after a pass with more to come, and at last the outcome.
+
+        ``anytime`` answers every slice from the prior first and then adds samples in rounds. Without it each chunk is
+        finished before the next, which holds the features of one chunk only. The final numbers are the same.
+
+        Raises:
+            BudgetError: The deadline comes before the prior has answered every slice.
+            Cancelled: ``cancel`` said yes before then.
+        """
+        table, samples = self.sampling.table, self.sampling.samples
+        if table is None or anytime:
+            self._prior_pass()
+            if table is None:
+                yield "complete"
+                return
+            yield "prior"
+            rounds = list(_rounds(samples)) if self.memory.keep_samples else [range(samples)]
+            for number, members in enumerate(rounds, 1):
+                for chunk in self.chunks:
+                    stopped = self._refine(chunk, members)
+                    if stopped is not None:
+                        yield stopped
+                        return
+                yield "complete" if number == len(rounds) else "sampling"
+            return
+        for chunk in self.chunks:
+            self._conditions[chunk.start] = self._prior(chunk)
+            self._refine(chunk, range(samples))
+            del self._conditions[chunk.start]
+        yield "complete"
+
+    def _prior(self, chunk: slice) -> Conditions:
+        with self.clock.stage("normalise"):
+            planes = normalise(self.planes[chunk], *self.bounds)
+        with self.clock.stage("resample"):
+            image = self.plan.to_model(planes)
+        with self.clock.stage("prior"):
+            conditions = self.batcher.prior(image)
+        self._report(len(image))
+        return conditions
+
+    def _prior_pass(self) -> None:
+        seconds: list[float] = []
+        for chunk in self.chunks:
+            begun = self.clock.elapsed
+            prior, features = self._prior(chunk)
+            with self.clock.stage("fuse"):
+                self.answer.put(chunk, fuse_mean(prior[None]), steps=0, samples=0)
+            if self.sampling.table is not None and self.memory.keep_features:
+                self._conditions[chunk.start] = prior, features
+            seconds.append((self.clock.elapsed - begun) / len(prior))
+            if self.clock.bounded:
+                self._check_least(chunk, seconds)
+        self._call_seconds = min(seconds)
+
+    def _check_least(self, chunk: slice, seconds: list[float]) -> None:
+        """Stop as soon as even the quickest slice so far, repeated, would not answer every slice in time.
+
+        Not before a few slices are done: the first one pays for what a new shape costs once.
+        """
+        if chunk.start == 0:
+            self._restore_seconds = RESTORE_MARGIN * self.plan.slices * self._time_restore(chunk)
+        to_come = self.plan.slices - chunk.stop
+        judged = to_come if len(seconds) >= FEW_SLICES else 0
+        why = self.clock.why_stop(reserve=judged * min(seconds) + self._restore_seconds)
+        if why == "budget":
+            least = self.clock.elapsed + to_come * float(np.median(seconds)) + self._restore_seconds
+            raise BudgetError(
+                f"a budget below one prior pass: {chunk.stop} of {self.plan.slices} slices have an answer after "
+                f"{1000 * self.clock.elapsed:.0f} ms",
+                f"about {math.ceil(1000 * least)} ms on this machine, the least that answers every slice",
+                "raise the budget, give fewer slices, or use a faster backend or device",
+            )
+        if why == "cancelled" and to_come:
+            raise Cancelled(
+                f"cancelled with {chunk.stop} of {self.plan.slices} slices answered",
+                "time for one prior pass, from which on a cancelled call gives a mask",
+                "call again, and cancel later",
+            )
+
+    def _time_restore(self, chunk: slice) -> float:
+        """Seconds a slice, the quicker of two tries: the first one makes the resampling matrices."""
+        tries = []
+        for _ in range(2):
+            begun = self.clock.elapsed
+            restore_chunk(self.answer, self.plan, self.ids, chunk)
+            tries.append((self.clock.elapsed - begun) / (chunk.stop - chunk.start))
+        return min(tries)
+
+    def _refine(self, chunk: slice, members: range) -> str | None:
+        """Add the samples ``members`` to the slices ``chunk``; the reason when stopped, with what there is kept."""
+        table = self.sampling.table
+        assert table is not None
+        slices = range(chunk.start, chunk.stop)
+        pairs = [(index, member) for member in members for index in slices]
+        first_step = self._restore_seconds + self._call_seconds * len(pairs)
+        stopped = self.clock.why_stop(first_step) if self.clock.bounded else None
+        if stopped is not None:
+            return stopped
+        prior, features = self._conditions.get(chunk.start) or self._prior(chunk)
+        owner = np.tile(np.arange(len(slices)), len(members))
+        clock, done = self.clock, 0
+        rows: list[Maps] = []
+        source = noise_source(
+            self.sampling.seed,
+            slices=[index for index, _ in pairs],
+            samples=[member for _, member in pairs],
+            shape=prior.shape[1:],
+        )
+
+        def noise(step: int) -> Maps:
+            with clock.stage("noise"):
+                return source(step)
+
+        def denoise(x: Maps, timestep: int) -> Maps:
+            with clock.stage("denoiser"):
+                x0hat = self.batcher.denoise(x, timestep, prior, features, owner)
+            self._report(len(x))
+            return x0hat
+
+        def on_step(state: StepState) -> bool:
+            nonlocal stopped, done
+            done = state.row + 1
+            if clock.bounded and done < len(table):
+                self._call_seconds = (clock.elapsed - begun) / (len(pairs) * done)
+                stopped = clock.why_stop(self._restore_seconds + self._call_seconds * len(pairs))
+            return stopped is None
+
+        noise_before, begun = clock.timings["noise"], clock.elapsed
+        with clock.stage("loop"):
+            f = prior if len(members) == 1 else prior[owner]
+            keep = rows if self.sampling.fusion == "steps" else None
+            last = run_loop(denoise, table, f, noise, on_step=on_step, keep_steps=keep)
+        clock.timings["loop"] -= clock.timings["noise"] - noise_before
+        with clock.stage("fuse"):
+            self._fuse(chunk, members, np.stack(rows) if rows else last[None], done)
+        return stopped
+
+    def _fuse(self, chunk: slice, members: range, rows: Maps, steps: int) -> None:
+        """``rows`` [R, members * n, K, H, W] joins the earlier rounds of ``chunk`` unless it was stopped halfway."""
+        table = self.sampling.table
+        assert table is not None
+        new = rows.reshape(len(rows), len(members), chunk.stop - chunk.start, *rows.shape[2:])
+        whole = steps == len(table)
+        earlier = self._samples.get(chunk.start, [])
+        if earlier and not whole:
+            return
+        stack = np.concatenate([*earlier, new], axis=1)
+        if self.memory.keep_samples and members.stop < self.sampling.samples:
+            self._samples[chunk.start] = [stack]
+        else:
+            self._samples.pop(chunk.start, None)
+        self.answer.put(chunk, self._fused(stack), steps=steps, samples=stack.shape[1])
+
+    def _fused(self, stack: Maps) -> Fused:
+        if self.sampling.fusion == "steps" and len(stack) > 1:
+            return fuse_steps(stack.swapaxes(0, 1))
+        return fuse_mean(stack[-1])
+
+    def _report(self, calls: int) -> None:
+        self._done += calls
+        if self.progress is not None:
+            steps = 0 if self.sampling.table is None else len(self.sampling.table)
+            total = self.plan.slices * (1 + steps * self.sampling.samples)
+            self.progress(min(1.0, self._done / total))
+
+
+def _rounds(samples: int) -> Iterator[range]:
+    """The samples 0 .. n - 1 in rounds that double what there is: 1, 2, 4, ... in all."""
+    done = 0
+    while done < samples:
+        more = min(max(1, done), samples - done)
+        yield range(done, done + more)
+        done += more

@@ -1,0 +1,105 @@
+"""How much memory one call will take, decided before any of it is taken."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verdiff.errors import BudgetError
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Manifest
+    from verdiff.imaging import SlicePlan
+    from verdiff.runtime.sampling import Sampling
+
+# Float32 maps of the model's full resolution that a network holds at once while it runs one image, per channel of its
+# widest full-resolution layer: skips, the layer's input and output, and what the library keeps for the next call.
+MAPS_PER_CHANNEL = 24
+LEAST_CHANNELS = 16
+KEEP_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What one call takes and keeps.
+
+    Attributes:
+        chunk: Slices worked on at once.
+        keep_features: Whether the features of all slices stay between the prior pass and the rounds of samples;
+            otherwise a round computes them again.
+        keep_samples: Whether every sample stays, so that rounds add to each other; otherwise there is one round.
+        bytes: The most this call holds at once, beside the scan itself.
+    """
+
+    chunk: int
+    keep_features: bool
+    keep_samples: bool
+    bytes: int
+
+
+def plan_memory(
+    plan: SlicePlan, manifest: Manifest, sampling: Sampling, *, batch: int, anytime: bool, limit: int | None
+) -> MemoryPlan:
+    """Choose chunk and caches for one call so that it stays under ``limit`` bytes (None: no limit is known).
+
+    Raises:
+        BudgetError: One slice at a time, nothing kept, is still more than ``limit``.
+    """
+    classes = len(manifest.labels)
+    pixels = plan.padded_rows * plan.padded_cols
+    scan_pixels = plan.scan_rows * plan.scan_cols
+    channels = max([LEAST_CHANNELS, *(f.channels for f in manifest.features if f.stride == 1)])
+    rows = 1 if sampling.table is None or sampling.fusion != "steps" else len(sampling.table)
+    sample_maps = 4 * pixels * classes * rows * max(1, sampling.samples)
+    features = 4 * math.ceil(sum(pixels * f.channels / f.stride**2 for f in manifest.features) + pixels * classes)
+
+    standing = plan.slices * (2 * pixels * (classes + 2) + 4 * scan_pixels)
+    network = 4 * pixels * channels * MAPS_PER_CHANNEL * batch
+    # Beside a slice's samples: x, its update, noise in float64, and the probabilities in the scan's pixels.
+    per_slice = features + 2 * sample_maps + 24 * pixels * classes * max(1, sampling.samples)
+    per_slice += 4 * scan_pixels * (2 * classes + 6)
+
+    keep_features = anytime and features * plan.slices <= KEEP_BYTES
+    keep_samples = anytime and sample_maps * plan.slices <= KEEP_BYTES
+    kept = plan.slices * (features * keep_features + sample_maps * keep_samples)
+    chunk = min(batch, plan.slices)
+    least = standing + network + per_slice
+    if limit is not None:
+        if least > limit:
+            raise BudgetError(
+                f"{limit / 2**20:.0f} MiB of memory for a scan of {plan.slices} slices of {plan.scan_rows} x "
+                f"{plan.scan_cols} pixels",
+                f"about {math.ceil(least / 2**20)} MiB, the least for one slice at a time",
+                "free memory, raise memory_mb, ask for fewer samples, or crop the scan",
+            )
+        if least + kept > limit:
+            keep_features = keep_samples = False
+            kept = 0
+        chunk = max(1, min(chunk, (limit - standing - network - kept) // per_slice))
+    return MemoryPlan(chunk, keep_features, keep_samples, standing + network + kept + chunk * per_slice)
+
+
+def available_bytes() -> int | None:
+    """Memory this process may still take: the kernel's estimate, or the control group's limit if that is lower.
+
+    None where the system does not say (anything but Linux).
+    """
+    found = []
+    meminfo = _read(Path("/proc/meminfo"))
+    for line in meminfo.splitlines():
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) << 10)
+    group = Path("/sys/fs/cgroup")
+    most, used = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
+    if most.isdigit() and used.isdigit():
+        found.append(max(0, int(most) - int(used)))
+    return min(found, default=None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""

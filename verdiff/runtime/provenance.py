@@ -1,0 +1,89 @@
+"""What made a mask, as plain JSON values: enough to make it again and to see that it is the same."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from verdiff import __version__
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Bundle
+    from verdiff.imaging import Volume
+    from verdiff.runtime.answer import Answer
+    from verdiff.runtime.backends import Backend
+    from verdiff.runtime.sampling import Sampling
+
+
+def describe_model(bundle: Bundle) -> dict[str, Any]:
+    """Identity of the model: id, version and the hash of every file of its bundle."""
+    manifest = bundle.manifest
+    return {
+        "id": manifest.model_id,
+        "version": manifest.version,
+        "manifest_sha256": bundle.manifest_sha256,
+        "files": dict(manifest.files),
+        "labels": manifest.label_ids,
+    }
+
+
+def describe_backend(backend: Backend) -> dict[str, Any]:
+    """What computed the networks."""
+    return {
+        "name": backend.name,
+        "version": backend.version,
+        "device": backend.device,
+        "precision": backend.precision,
+        "threads": backend.threads,
+        "batch": backend.batch,
+    }
+
+
+def describe_scan(volume: Volume) -> dict[str, Any]:
+    """The scan by its name, without its folder, and its grid."""
+    return {
+        "name": None if volume.source is None else volume.source.name,
+        "modality": volume.modality,
+        "size_xyz": list(volume.geometry.size),
+        "spacing_mm_xyz": list(volume.geometry.spacing_mm),
+    }
+
+
+def describe_run(
+    model: dict[str, Any],
+    backend: dict[str, Any],
+    volume: Volume,
+    sampling: Sampling,
+    answer: Answer,
+    *,
+    outcome: str,
+    forced: tuple[str, ...],
+) -> dict[str, Any]:
+    """The provenance of one mask.
+
+    Args:
+        model: From :func:`describe_model`.
+        backend: From :func:`describe_backend`.
+        volume: The scan.
+        sampling: What was asked for.
+        answer: What was reached.
+        outcome: See :class:`verdiff.runtime.Segmentation`.
+        forced: Reasons against the scan that ``force`` went past.
+    """
+    return {
+        "model": model,
+        "scan": describe_scan(volume),
+        "sampling": sampling.description,
+        "reached": {
+            "slices": len(answer.steps),
+            "slices_refined": int(np.count_nonzero(answer.samples)),
+            "samples": [int(answer.samples.min()), int(answer.samples.max())],
+            "steps": [int(answer.steps.min()), int(answer.steps.max())],
+        },
+        "backend": backend,
+        "outcome": outcome,
+        "forced": list(forced),
+        "versions": {"verdiff": __version__, "python": platform.python_version(), "numpy": np.__version__},
+    }

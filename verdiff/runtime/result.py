@@ -1,0 +1,83 @@
+"""What a call gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.errors import InputError
+from verdiff.runtime.answer import Answer, chunks_of
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Label
+    from verdiff.imaging import Geometry, SlicePlan
+
+
+@dataclass
+class Segmentation:
+    """The mask of one scan, in the scan's own grid.
+
+    Attributes:
+        labels: Label ids of the model's table, 0 is background: uint8 [z, y, x].
+        uncertainty: Entropy of the classes, 0 (sure) to 255 (all alike): uint8 [z, y, x].
+        label_table: The foreground structures, in the order of the model's channels.
+        geometry: The scan's grid, which is the mask's.
+        outcome: ``"complete"``; ``"prior"`` and ``"sampling"`` have more to come (a stream) or were asked for
+            (``prior_only``); ``"budget"`` and ``"cancelled"`` stopped early with an answer for every slice.
+        timings: Seconds a stage, see :class:`verdiff.runtime.clock.Clock`; ``total`` is the whole call.
+        provenance: What made this mask, as plain JSON values.
+    """
+
+    labels: NDArray[np.uint8]
+    uncertainty: NDArray[np.uint8]
+    label_table: tuple[Label, ...]
+    geometry: Geometry
+    outcome: str
+    timings: dict[str, float]
+    provenance: dict[str, Any]
+    _answer: Answer = field(repr=False)
+    _plan: SlicePlan = field(repr=False)
+
+    @cached_property
+    def empty(self) -> bool:
+        """Whether no structure was found anywhere: a named outcome, not an error."""
+        return not self.labels.any()
+
+    def probabilities(self, name: str) -> NDArray[np.float32]:
+        """Probability of one structure, float32 [z, y, x] in [0, 1], resampled now from the model's grid.
+
+        The structures are separate channels, so the probabilities of two that overlap may add up to more than 1.
+
+        Raises:
+            InputError: The model has no structure of that name.
+        """
+        return self._resampled(self._answer.probabilities[:, self._channel(name)])
+
+    def spread(self) -> NDArray[np.float32]:
+        """Standard deviation between the samples, float32 [z, y, x]; zero with fewer than two samples."""
+        return self._resampled(self._answer.spread)
+
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each structure in millilitres; empty for a film, which has no depth."""
+        if self._plan.view == "film":
+            return {}
+        voxel_ml = self.geometry.voxel_ml
+        return {label.name: float(np.count_nonzero(self.labels == label.id) * voxel_ml) for label in self.label_table}
+
+    def _channel(self, name: str) -> int:
+        names = [label.name for label in self.label_table]
+        if name not in names:
+            raise InputError(f"structure {name!r}", f"one of {', '.join(names)}", "use a name of the model's table")
+        return names.index(name)
+
+    def _resampled(self, maps: NDArray[np.float16]) -> NDArray[np.float32]:
+        plan = self._plan
+        planes = np.empty((plan.slices, plan.scan_rows, plan.scan_cols), np.float32)
+        for chunk in chunks_of(plan.slices, 1):
+            planes[chunk] = plan.from_model(maps[chunk, None].astype(np.float32))[:, 0]
+        restored: NDArray[np.float32] = plan.insert(planes)
+        return restored

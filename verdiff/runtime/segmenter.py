@@ -1,0 +1,224 @@
+"""The runtime's one door: load a bundle once, segment many scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verdiff.bundle import Manifest, open_bundle, resolve_model
+from verdiff.errors import BudgetError, InputError
+from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
+from verdiff.runtime.answer import Answer, restore
+from verdiff.runtime.backends import Backend, open_backend
+from verdiff.runtime.batching import Batcher
+from verdiff.runtime.clock import Clock
+from verdiff.runtime.engine import Engine
+from verdiff.runtime.memory import available_bytes, plan_memory
+from verdiff.runtime.provenance import describe_backend, describe_model, describe_run
+from verdiff.runtime.result import Segmentation
+from verdiff.runtime.sampling import Choices, resolve_sampling
+from verdiff.runtime.selftest import self_test as run_self_test
+from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call to :meth:`Segmenter.segment` or :meth:`Segmenter.stream`, prepared."""
+
+    engine: Engine
+    volume: Volume
+    forced: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A model loaded on a device. Calls share nothing but the networks; one call at a time.
+
+    Attributes:
+        manifest: What the bundle says about its model.
+        backend: The networks.
+        diffusion: Whether the model has a denoiser; without one the prior's answer is the result.
+        model: Identity of the model, for the provenance.
+        memory_mb: The most a call may take in MiB, or None for what the machine has free.
+        chunk: Slices worked on at once, or None for the backend's batch. It never changes the mask.
+        differences: Mean difference from the bundle's golden outputs of each stage; empty without self-test.
+    """
+
+    manifest: Manifest
+    backend: Backend
+    diffusion: bool
+    model: dict[str, Any]
+    memory_mb: int | None = None
+    chunk: int | None = None
+    differences: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | None = None,
+        *,
+        device: str = "cpu",
+        backend: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+        self_test: bool = True,
+        memory_mb: int | None = None,
+        chunk: int | None = None,
+    ) -> Segmenter:
+        """Open and verify a bundle, load its networks, test them against its goldens and warm them up.
+
+        Args:
+            model: A shipped model's name, a bundle's path, or None for the default model.
+            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. A device that is not there is an error.
+            backend: ``"auto"``, ``"onnxruntime"`` or ``"openvino"``.
+            precision: ``"fp32"``, ``"fp16"`` (a bundle that carries it) or ``"bf16"`` (OpenVINO).
+            threads: CPU threads of a network call; None is every core this process may use.
+            self_test: Compare with the bundle's goldens, which is also the warm-up.
+            memory_mb: The most a call may take, in MiB; None is what the machine has free at the call.
+            chunk: Slices worked on at once; None is the backend's choice.
+
+        Raises:
+            BundleError: The bundle is missing, damaged, too new or unsafe.
+            BackendError: No backend, device or precision as asked for, or the self-test failed.
+        """
+        if chunk is not None and chunk < 1:
+            raise InputError(f"chunk = {chunk}", "1 slice or more", "leave it out for the backend's choice")
+        bundle = open_bundle(resolve_model(model))
+        loaded = open_backend(bundle, backend=backend, device=device, precision=precision, threads=threads)
+        tested = run_self_test(Batcher(loaded), bundle) if self_test else {}
+        return cls(bundle.manifest, loaded, bundle.has("denoiser"), describe_model(bundle), memory_mb, chunk, tested)
+
+    def segment(
+        self,
+        scan: Any,
+        *,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int | None = None,
+        sampler: str | None = None,
+        fusion: str | None = None,
+        force: bool = False,
+        budget_ms: float | None = None,
+        cancel: Callable[[], bool] | None = None,
+        prior_only: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> Segmentation:
+        """Segment one scan; None leaves the model's default.
+
+        Args:
+            scan: A :class:`verdiff.imaging.Volume`, a SimpleITK image, or (array [z, y, x], spacing_mm, direction).
+            steps: Denoiser passes a sample.
+            samples: Ensemble members; the first n are the same whatever their number.
+            seed: Of the noise.
+            sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
+            fusion: ``"mean"`` or ``"steps"``.
+            force: Go on with a scan that does not look like the training data; the reasons are recorded.
+            budget_ms: Give the best answer by then: the prior's for every slice, then as much sampling as fits. The
+                outcome is ``"budget"`` when it was not all.
+            cancel: Asked between chunks and steps; saying yes ends the call with the answer there is. Once only
+                the prior's or a part of the sampling is there the outcome is ``"cancelled"``.
+            prior_only: The prior's answer without sampling.
+            progress: Called with the share of the network calls done, 0 to 1.
+
+        Raises:
+            InputError: The scan cannot be used, or an option is out of range.
+            UnsuitableScanError: The scan does not look like the training data, and not ``force``.
+            BudgetError: Too little time for one prior pass, or too little memory for one slice.
+            Cancelled: ``cancel`` said yes before every slice had an answer.
+        """
+        clock = Clock(budget_ms, cancel)
+        choices = Choices(steps, samples, seed, sampler, fusion)
+        call = self._prepare(scan, choices, clock, force, prior_only, anytime=clock.bounded, progress=progress)
+        *_, outcome = call.engine.passes(anytime=clock.bounded)
+        return self._result(call, "prior" if prior_only and self.diffusion else outcome, call.engine.answer)
+
+    def stream(
+        self,
+        scan: Any,
+        *,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int | None = None,
+        sampler: str | None = None,
+        fusion: str | None = None,
+        force: bool = False,
+        budget_ms: float | None = None,
+        cancel: Callable[[], bool] | None = None,
+        prior_only: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[Segmentation]:
+        """As :meth:`segment`, giving each better answer as it comes.
+
+        First the prior's (outcome ``"prior"``), then after 1, 2, 4, ... samples (``"sampling"``), at last the one
+        :meth:`segment` would give, bit for bit. Each result stands alone. Raises as :meth:`segment` does, at the
+        first ``next``.
+        """
+        clock = Clock(budget_ms, cancel)
+        choices = Choices(steps, samples, seed, sampler, fusion)
+        call = self._prepare(scan, choices, clock, force, prior_only, anytime=True, progress=progress)
+        for outcome in call.engine.passes(anytime=True):
+            final = "prior" if prior_only and self.diffusion else outcome
+            yield self._result(call, final, call.engine.answer.copy())
+
+    def _prepare(
+        self,
+        scan: Any,
+        choices: Choices,
+        clock: Clock,
+        force: bool,
+        prior_only: bool,
+        *,
+        anytime: bool,
+        progress: Callable[[float], None] | None,
+    ) -> _Call:
+        manifest = self.manifest
+        if clock.left <= 0:
+            raise BudgetError("a budget that is already spent", "time for one prior pass", "give a budget above 0 ms")
+        sampling = resolve_sampling(manifest, choices, denoiser=self.diffusion and not prior_only)
+        volume = volume_from(scan)
+        with clock.stage("normalise"):
+            plan = plan_slices(
+                volume.geometry,
+                view=manifest.view,  # type: ignore[arg-type]
+                spacing_mm=manifest.spacing_mm,
+                multiple=manifest.multiple,
+            )
+            forced = unsuitable_reasons(volume, manifest, plan)
+            require_suitable(forced, manifest, force=force)
+            limit = available_bytes() if self.memory_mb is None else self.memory_mb << 20
+            batch = self.chunk or self.backend.batch
+            memory = plan_memory(plan, manifest, sampling, batch=batch, anytime=anytime, limit=limit)
+            bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
+        ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
+        planes = plan.extract(volume.array)
+        engine = Engine(Batcher(self.backend), plan, planes, bounds, sampling, memory, clock, ids, progress)
+        return _Call(engine, volume, forced)
+
+    def _result(self, call: _Call, outcome: str, answer: Answer) -> Segmentation:
+        engine = call.engine
+        with engine.clock.stage("restore"):
+            labels, uncertainty = restore(answer, engine.plan, engine.ids, engine.memory.chunk)
+        provenance = describe_run(
+            self.model,
+            describe_backend(self.backend),
+            call.volume,
+            engine.sampling,
+            answer,
+            outcome=outcome,
+            forced=call.forced,
+        )
+        return Segmentation(
+            labels=labels,
+            uncertainty=uncertainty,
+            label_table=self.manifest.labels,
+            geometry=call.volume.geometry,
+            outcome=outcome,
+            timings={**engine.clock.timings, "total": engine.clock.elapsed},
+            provenance=provenance,
+            _answer=answer,
+            _plan=engine.plan,
+        )
