@@ -1,0 +1,179 @@
+"""A volume in any orientation as a stack of upright slices on the model's pixels, and the way back."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.errors import VerdiffError
+from verdiff.imaging.resample import resize_planes
+from verdiff.imaging.volume import Array, Geometry
+
+View: TypeAlias = Literal["sagittal", "coronal", "axial", "film"]
+
+# LPS axis (0 = left, 1 = posterior, 2 = superior) and its sign for slices, rows and columns.
+_CANONICAL: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
+    "sagittal": ((0, 1), (2, -1), (1, 1)),
+    "coronal": ((1, 1), (2, -1), (0, 1)),
+    "axial": ((2, 1), (1, 1), (0, 1)),
+}
+_ISOTROPIC_RATIO = 1.2
+PADDING = -1.0
+
+
+@dataclass(frozen=True)
+class SlicePlan:
+    """How a scan's array becomes model input, and how maps come back.
+
+    Args:
+        view: "sagittal", "coronal", "axial" or "film".
+        permutation: Axes of the scan's array [z, y, x] in the order slices, rows, columns.
+        flips: Whether slices, rows, columns run against the scan's own order.
+        source_shape: Shape [z, y, x] of the scan's array.
+        slices: Number of slices.
+        scan_rows, scan_cols: Plane of the scan's own pixels.
+        model_rows, model_cols: The same field of view in the model's pixels, before padding.
+        padded_rows, padded_cols: The network's input: multiples of its stride, never made square.
+        spacing_mm: Row and column pitch of the model's pixels.
+        pixel_spacing_mm: Row and column pitch of the scan's pixels.
+        slice_spacing_mm: Distance of slices.
+    """
+
+    view: View
+    permutation: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    source_shape: tuple[int, int, int]
+    slices: int
+    scan_rows: int
+    scan_cols: int
+    model_rows: int
+    model_cols: int
+    padded_rows: int
+    padded_cols: int
+    spacing_mm: tuple[float, float]
+    pixel_spacing_mm: tuple[float, float]
+    slice_spacing_mm: float
+
+    def extract(self, array: Array) -> Array:
+        """The scan's array [z, y, x] as a view [slices, scan_rows, scan_cols] in canonical orientation."""
+        return np.flip(array.transpose(self.permutation), self._flipped)
+
+    def insert(self, planes: Array) -> Array:
+        """Planes [slices, scan_rows, scan_cols] as an array [z, y, x] in the scan's axes: extract undone exactly."""
+        inverse = [self.permutation.index(axis) for axis in range(3)]
+        return np.ascontiguousarray(np.flip(planes, self._flipped).transpose(inverse))
+
+    def to_model(self, planes: Array) -> NDArray[np.float32]:
+        """Normalised planes [n, scan_rows, scan_cols] as network input [n, 1, padded_rows, padded_cols].
+
+        Padding goes right and below, with the darkest value.
+        """
+        padded = np.full((planes.shape[0], 1, self.padded_rows, self.padded_cols), PADDING, dtype=np.float32)
+        padded[:, 0, : self.model_rows, : self.model_cols] = resize_planes(planes, self.model_rows, self.model_cols)
+        return padded
+
+    def from_model(self, maps: Array) -> NDArray[np.float32]:
+        """Maps [n, K, padded_rows, padded_cols] of any float type as float32 [n, K, scan_rows, scan_cols].
+
+        The result has the scan's own pixels: take `chunks` of slices, and reduce each to labels before the next.
+        """
+        return resize_planes(maps[..., : self.model_rows, : self.model_cols], self.scan_rows, self.scan_cols)
+
+    def chunks(self, channels: int, limit_mib: float = 64.0) -> Iterator[slice]:
+        """Runs of slices whose `from_model` result with so many channels stays under `limit_mib` (at least one)."""
+        per_slice = 4 * channels * self.scan_rows * self.scan_cols
+        step = max(1, int(limit_mib * 2**20 // per_slice))
+        for start in range(0, self.slices, step):
+            yield slice(start, min(start + step, self.slices))
+
+    @property
+    def _flipped(self) -> tuple[int, ...]:
+        return tuple(axis for axis, flip in enumerate(self.flips) if flip)
+
+
+def plan_slices(geometry: Geometry, *, view: View, spacing_mm: float | None, multiple: int = 1) -> SlicePlan:
+    """How to slice this grid for a model.
+
+    The voxel axes nearest to the patient's are permuted and flipped, never resampled: exact for the 48 axis
+    orientations, and an oblique scan is sliced along its own axes. Sagittal slices run from right to left, coronal
+    from anterior to posterior, axial from inferior to superior; rows start superior (axial: anterior), columns
+    anterior (coronal, axial: right). A film is taken as it is.
+
+    Args:
+        geometry: The scan's grid.
+        view: The model's view.
+        spacing_mm: The model's pixel, or None for the scan's own.
+        multiple: What the network's input must be a multiple of.
+
+    Raises:
+        VerdiffError: For an unknown view, a spacing that is not positive, or a multiple below 1.
+    """
+    if view not in get_args(View) or multiple < 1 or (spacing_mm is not None and not 0 < spacing_mm < math.inf):
+        raise VerdiffError(
+            f"view {view!r}, spacing {spacing_mm!r} mm, multiple {multiple!r}",
+            f"a view of {', '.join(get_args(View))}, a positive spacing and a multiple of at least 1",
+            "correct the model's manifest or the training configuration",
+        )
+    permutation, flips = ((0, 1, 2), (False, False, False)) if view == "film" else _nearest_axes(geometry, view)
+    shape, spacing = geometry.shape, geometry.spacing_mm[::-1]
+    slices, rows, cols = (shape[axis] for axis in permutation)
+    slice_pitch, row_pitch, col_pitch = (float(spacing[axis]) for axis in permutation)
+    model_rows = rows if spacing_mm is None else max(1, round(rows * row_pitch / spacing_mm))
+    model_cols = cols if spacing_mm is None else max(1, round(cols * col_pitch / spacing_mm))
+    return SlicePlan(
+        view=view,
+        permutation=permutation,
+        flips=flips,
+        source_shape=shape,
+        slices=slices,
+        scan_rows=rows,
+        scan_cols=cols,
+        model_rows=model_rows,
+        model_cols=model_cols,
+        padded_rows=-(-model_rows // multiple) * multiple,
+        padded_cols=-(-model_cols // multiple) * multiple,
+        spacing_mm=(rows * row_pitch / model_rows, cols * col_pitch / model_cols),
+        pixel_spacing_mm=(row_pitch, col_pitch),
+        slice_spacing_mm=slice_pitch,
+    )
+
+
+def acquisition_view(geometry: Geometry) -> Literal["sagittal", "coronal", "axial", "film", "isotropic"]:
+    """How the scan was acquired: across the axis of the largest spacing.
+
+    "isotropic" when the spacings lie within 20 %, and "film" when such a grid is a single plane.
+    """
+    spacing = geometry.spacing_mm
+    if max(spacing) <= _ISOTROPIC_RATIO * min(spacing):
+        return "film" if geometry.size[2] == 1 else "isotropic"
+    axes, _ = _assignment(geometry)
+    thick = max(range(3), key=lambda axis: spacing[axis])
+    views: tuple[Literal["sagittal", "coronal", "axial"], ...] = ("sagittal", "coronal", "axial")
+    return views[axes.index(thick)]
+
+
+def _assignment(geometry: Geometry) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """For each patient axis L, P, S the voxel axis nearest to it, and the sign with which it runs."""
+    cosines = geometry.matrix
+
+    def fit(axes: tuple[int, ...]) -> float:
+        # Rounded, so that a tie at 45 degrees is decided the same way on every machine.
+        return round(sum(abs(float(cosines[world, voxel])) for world, voxel in enumerate(axes)), 6)
+
+    axes = max(itertools.permutations(range(3)), key=fit)
+    return axes, tuple(1 if cosines[world, voxel] >= 0 else -1 for world, voxel in enumerate(axes))
+
+
+def _nearest_axes(geometry: Geometry, view: View) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    axes, signs = _assignment(geometry)
+    first, second, third = _CANONICAL[view]
+    # Voxel axis x, y, z is array axis 2, 1, 0.
+    permutation = (2 - axes[first[0]], 2 - axes[second[0]], 2 - axes[third[0]])
+    flips = (signs[first[0]] != first[1], signs[second[0]] != second[1], signs[third[0]] != third[1])
+    return permutation, flips

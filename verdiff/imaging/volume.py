@@ -1,0 +1,159 @@
+"""The one type every image is held in: an array with the geometry that places it in the patient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.errors import InputError
+from verdiff.imaging.itk import Image, simpleitk
+
+Array: TypeAlias = NDArray[Any]
+Triple: TypeAlias = tuple[float, float, float]
+
+IDENTITY: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the voxels of an image lie in the patient, in LPS millimetres as ITK has them.
+
+    Args:
+        size: Voxels along x, y, z.
+        spacing_mm: Distance of voxel centres along x, y, z.
+        origin_mm: Position of the centre of voxel (0, 0, 0).
+        direction: 3 x 3 cosines, row major; column c is the direction in which voxel axis c runs.
+    """
+
+    size: tuple[int, int, int]
+    spacing_mm: Triple
+    origin_mm: Triple = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = IDENTITY
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """Direction cosines as [3, 3]."""
+        return np.asarray(self.direction, dtype=np.float64).reshape(3, 3)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape [z, y, x] of the array that goes with this geometry."""
+        return self.size[2], self.size[1], self.size[0]
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return math.prod(self.spacing_mm) / 1000.0
+
+    def index_to_mm(self, index_xyz: Sequence[float] | Array) -> NDArray[np.float64]:
+        """Positions in mm, [..., 3], of (fractional) voxel indices x, y, z, [..., 3]."""
+        index = np.asarray(index_xyz, dtype=np.float64)
+        offset: NDArray[np.float64] = (index * np.asarray(self.spacing_mm)) @ self.matrix.T
+        return np.asarray(self.origin_mm) + offset
+
+    def corners_mm(self) -> NDArray[np.float64]:
+        """Positions in mm of the centres of the eight corner voxels, [8, 3]."""
+        far = [n - 1.0 for n in self.size]
+        return self.index_to_mm([[x, y, z] for z in (0.0, far[2]) for y in (0.0, far[1]) for x in (0.0, far[0])])
+
+    def matches(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
+        """Whether both grids have the same size and their corners lie within `tolerance_mm` of each other."""
+        return self.size == other.size and bool(np.abs(self.corners_mm() - other.corners_mm()).max() <= tolerance_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image: its intensities and where they lie.
+
+    Args:
+        array: Intensities [z, y, x].
+        geometry: The grid, x, y, z.
+        modality: "MR", "CT", "XR" (films), another DICOM code as it stands, or None where the file does not say.
+        source: The file or folder it was read from.
+        nifti_header: The 348 bytes of the NIfTI-1 header it was read with, so that a mask can carry them on.
+    """
+
+    array: Array
+    geometry: Geometry
+    modality: str | None = None
+    source: Path | None = None
+    nifti_header: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.geometry.shape:
+            raise InputError(
+                f"an array of shape {self.array.shape} with a geometry of shape {self.geometry.shape}",
+                "an array [z, y, x] that fills its geometry (x, y, z)",
+                "transpose the array, or give the geometry that belongs to it",
+            )
+
+
+def volume_from(
+    scan: Volume | Image | tuple[Array, Sequence[float], Sequence[float] | Array | None],
+) -> Volume:
+    """The scan as a checked Volume.
+
+    Args:
+        scan: A Volume; a SimpleITK image; or (array [z, y, x], spacing in mm along x, y, z, direction as nine
+            row-major cosines or [3, 3], None for the identity), placed at the origin.
+
+    Raises:
+        InputError: For anything `read_volume` would refuse in a file: 4D, colour, one voxel, non-finite or
+            constant intensities, an absurd spacing, a sheared direction.
+    """
+    # Deferred: checks needs Geometry and Volume from this module.
+    from verdiff.imaging import checks
+
+    if isinstance(scan, Volume):
+        volume = scan
+    elif isinstance(scan, tuple):
+        volume = _from_tuple(scan)
+    elif hasattr(scan, "GetDirection") and hasattr(scan, "GetSpacing"):
+        sitk = simpleitk()
+
+        checks.check_scalar(scan.GetNumberOfComponentsPerPixel(), "the SimpleITK image")
+        image = checks.as_three_dimensional(scan, "the SimpleITK image")
+        volume = Volume(sitk.GetArrayFromImage(image), geometry_of(image))
+    else:
+        raise InputError(
+            f"a scan of type {type(scan).__name__}",
+            "a verdiff Volume, a SimpleITK image, or (array, spacing_mm, direction)",
+            "read files with verdiff.imaging.read_volume",
+        )
+    checks.check_volume(volume, str(volume.source or "the scan"))
+    return volume
+
+
+def geometry_of(image: Image) -> Geometry:
+    """The geometry of a three-dimensional SimpleITK image or information-only reader."""
+    size, spacing, origin = image.GetSize(), image.GetSpacing(), image.GetOrigin()
+    return Geometry(
+        size=(int(size[0]), int(size[1]), int(size[2])),
+        spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        origin_mm=(origin[0], origin[1], origin[2]),
+        direction=tuple(image.GetDirection()),
+    )
+
+
+def _from_tuple(scan: tuple[Any, ...]) -> Volume:
+    if len(scan) != 3:
+        raise InputError(
+            f"a tuple of {len(scan)} items", "(array, spacing_mm, direction)", "pass None for an unknown direction"
+        )
+    array, spacing = np.asarray(scan[0]), [float(value) for value in scan[1]]
+    cosines = IDENTITY if scan[2] is None else tuple(float(value) for value in np.asarray(scan[2]).ravel())
+    if array.ndim != 3 or len(spacing) != 3 or len(cosines) != 9:
+        raise InputError(
+            f"an array of {array.ndim} dimensions, {len(spacing)} spacings and {len(cosines)} cosines",
+            "an array [z, y, x], three spacings (x, y, z) in mm and nine direction cosines",
+            "add a leading axis to a single slice; take one time point or channel of a 4D array",
+        )
+    depth, height, width = array.shape
+    geometry = Geometry((width, height, depth), (spacing[0], spacing[1], spacing[2]), direction=cosines)
+    return Volume(array, geometry)

@@ -1,0 +1,83 @@
+"""Write an array into the grid of the scan it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from verdiff.errors import OutputError
+from verdiff.imaging import nifti
+from verdiff.imaging.atomic import atomic_path, full_suffix
+from verdiff.imaging.itk import reason, simpleitk
+from verdiff.imaging.volume import Array, Volume
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+FILM_SUFFIX = ".png"
+
+
+def write_array(array: Array, like: Volume, path: str | Path) -> None:
+    """Write [z, y, x] under the geometry of `like`, whole or not at all.
+
+    From NIfTI to NIfTI the header's qform, sform, their codes, the pixel dimensions and the byte order are carried on
+    byte for byte; everything else goes through ITK.
+
+    Args:
+        array: Values in the grid of `like`; bool is written as uint8, float16 and float64 as float32.
+        like: The scan; its shape must be the array's.
+        path: `.nii`, `.nii.gz`, `.nrrd`, `.mha`, or `.png` for a single plane of 8 or 16 bits.
+
+    Raises:
+        OutputError: If the suffix is unknown, the array does not fit, or the file cannot be written.
+    """
+    path, suffix = Path(path), full_suffix(Path(path))
+    array = _writable(np.asarray(array))
+    if array.shape != like.array.shape:
+        raise OutputError(
+            f"an array of shape {array.shape}",
+            f"the scan's shape {like.array.shape}",
+            "write results in the scan's grid",
+        )
+    if suffix == FILM_SUFFIX and (array.shape[0] != 1 or array.dtype not in (np.uint8, np.uint16)):
+        raise OutputError(
+            f"{path} for an array of shape {array.shape} and type {array.dtype}",
+            "a single plane of 8 or 16 bits in a PNG",
+            f"write volumes to {', '.join(VOLUME_SUFFIXES)}",
+        )
+    if suffix not in (*VOLUME_SUFFIXES, FILM_SUFFIX):
+        raise OutputError(
+            f"an output named {path.name}",
+            f"a name that ends in {', '.join((*VOLUME_SUFFIXES, FILM_SUFFIX))}",
+            "choose one of these formats",
+        )
+    with atomic_path(path) as temporary:
+        if like.nifti_header is not None and suffix in (".nii", ".nii.gz"):
+            nifti.write_with_header(temporary, array, like.nifti_header, compress=suffix == ".nii.gz")
+        else:
+            _write_itk(array, like, temporary, path)
+
+
+def _writable(array: Array) -> Array:
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8)
+    return array.astype(np.float32) if array.dtype in (np.float16, np.float64) else array
+
+
+def _write_itk(array: Array, like: Volume, temporary: Path, path: Path) -> None:
+    sitk = simpleitk()
+
+    if full_suffix(path) == FILM_SUFFIX:
+        image = sitk.GetImageFromArray(array[0])
+    else:
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(like.geometry.spacing_mm)
+        image.SetOrigin(like.geometry.origin_mm)
+        image.SetDirection(like.geometry.direction)
+    try:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+    except RuntimeError as error:
+        raise OutputError(
+            f"{path} cannot be written ({reason(error)})",
+            "a folder with room on its disk",
+            "free some space, or choose another output folder",
+        ) from error
