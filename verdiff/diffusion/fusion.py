@@ -49,7 +49,7 @@ def fuse_mean(x0hat: NDArray[Any]) -> Fused:
 
 
 def fuse_steps(x0hat: NDArray[Any], variant: StepsVariant = "normalised", *, late_steps: int | None = None) -> Fused:
-    """The step-uncertainty fusion of Diff-UNet (Xing et al. 2023, equations 6 and 7) and SpineSegDiff.
+    """The step-uncertainty fusion of Diff-UNet (Xing et al. 2023) and SpineSegDiff.
 
     With xbar_i the mean over the samples at step i = 1 ... R and u_i its uncertainty, per pixel and channel,
 

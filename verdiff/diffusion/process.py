@@ -40,8 +40,8 @@ class Process:
     """A diffusion of masks towards noise around a prior mask f.
 
     Args:
-        name: ``verdiff``: m_t = sigma_t (Verdiff-Net equations 3 and 5). ``card``: m_t = 1 - s_t (Han et al. 2022,
-            equation 4). ``ddpm``: m_t = 0 (Ho et al. 2020, equation 4).
+        name: ``verdiff``: m_t = sigma_t (Verdiff-Net equations 3 and 5). ``card``: m_t = 1 - s_t (CARD, Han et
+            al. 2022). ``ddpm``: m_t = 0 (Ho et al. 2020, equation 4).
         schedule: Gives s_t = sqrt(abar_t) and sigma_t = sqrt(1 - abar_t).
         signal_scale: k, in (0, 1]: both x0 and f are multiplied by it, so that a smaller k hides the mask at earlier
             timesteps. ``signal``, ``prior``, ``noise``, :meth:`kernel` and :meth:`posterior` are those of k x0 and

@@ -17,7 +17,7 @@ def dpmpp_2m_rows(process: Process, grid: NDArray[np.int64]) -> NDArray[np.float
     """The rows from grid[i] to grid[i + 1], float64 [n, 5].
 
     The first row is first order, having no x0hat before it. The last one ends at t = 0, where lambda is infinite and
-    the update is x0hat itself; it is first order too, the usual choice for few steps (their section 4.4 and code).
+    the update is x0hat itself; it is first order too, the usual choice for few steps.
 
     Args:
         process: Gives s, m and sigma.
