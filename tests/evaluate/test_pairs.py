@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from verdiff.errors import DataError, InputError
-from verdiff.evaluate.cases import case_name, label_ids, load_pair, mask_files, pair_cases, validation_cases
+from verdiff.evaluate.cases import case_name, load_pair, mask_files, pair_cases, validation_cases
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -142,10 +142,13 @@ def test_masks_on_different_grids_are_refused_by_case(tmp_path, labels, other):
         load_pair(pair)
 
 
-@pytest.mark.parametrize("array", [np.array([0.0, 0.5]), np.array([-1, 0]), np.array([0.0, np.nan])])
-def test_values_that_are_no_label_ids_are_refused(array):
-    with pytest.raises(DataError, match="not label ids"):
-        label_ids(array, Path("probabilities.nii.gz"))
+@pytest.mark.parametrize("value", [0.5, -1.0])
+def test_values_that_are_no_label_ids_are_refused(tmp_path, labels, value):
+    write(tmp_path / "p" / "a.nii.gz", np.where(labels, value, 0).astype(np.float32))
+    write(tmp_path / "r" / "a.nii.gz", labels)
+    [pair] = pair_cases(tmp_path / "p", tmp_path / "r")
+    with pytest.raises(InputError, match="mask"):
+        load_pair(pair)
 
 
 def test_a_file_that_is_no_image_is_an_input_error(tmp_path, labels):

@@ -7,7 +7,7 @@ the cases to score.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import DataError
-from verdiff.imaging.reading import read_volume
-from verdiff.imaging.volume import Volume
+from verdiff.imaging.reading import read_labels
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 CORNER_TOLERANCE_MM = 0.01
@@ -123,14 +122,14 @@ def validation_cases(splits: Path, fold: int) -> list[str]:
         ) from error
 
 
-def load_pair(pair: Pair, read: Callable[[Path], Volume] = read_volume) -> LoadedPair:
+def load_pair(pair: Pair) -> LoadedPair:
     """Read both masks of a case.
 
     Raises:
-        DataError: The grids differ, or a file holds anything but whole numbers from 0 on.
-        InputError: A file cannot be read.
+        DataError: The grids differ.
+        InputError: A file cannot be read, or holds anything but whole numbers from 0 on.
     """
-    prediction, reference = read(pair.prediction), read(pair.reference)
+    prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
     there, here = prediction.geometry, reference.geometry
     if there.size != here.size:
         found = f"a prediction of {there.size} voxels for a reference of {here.size}"
@@ -144,22 +143,4 @@ def load_pair(pair: Pair, read: Callable[[Path], Volume] = read_volume) -> Loade
             "resample the prediction to the reference's grid, or check that the files belong together",
         )
     x, y, z = (float(spacing) for spacing in here.spacing_mm)
-    return LoadedPair(
-        label_ids(prediction.array, pair.prediction), label_ids(reference.array, pair.reference), (z, y, x)
-    )
-
-
-def label_ids(array: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
-    """The array as whole numbers; label maps are now and then stored as floats.
-
-    Raises:
-        DataError: A value is negative, not finite or not whole.
-    """
-    whole = array if np.issubdtype(array.dtype, np.integer) else np.rint(array)
-    if not np.array_equal(whole, array) or (array.size and array.min() < 0):
-        raise DataError(
-            f"{path.name}: values from {array.min():.4g} to {array.max():.4g}, not label ids",
-            "whole numbers from 0 on",
-            "give a mask of label ids, not a scan or a map of probabilities",
-        )
-    return whole if np.issubdtype(whole.dtype, np.integer) else whole.astype(np.int64)
+    return LoadedPair(prediction.array, reference.array, (z, y, x))

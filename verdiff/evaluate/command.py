@@ -62,8 +62,8 @@ def evaluate_folders(
         on_case: Called after each case, for a progress bar.
 
     Raises:
-        DataError: A mask is missing, grids differ, a file holds no label ids, or the policy is unknown.
-        InputError: A file cannot be read.
+        DataError: A mask is missing, grids differ, or the policy is unknown.
+        InputError: A file cannot be read, or holds anything but label ids.
     """
     if policy not in POLICIES:
         raise DataError(f"policy {policy!r}", "one of " + ", ".join(POLICIES), "choose one of these policies")
