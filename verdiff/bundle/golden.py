@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,6 +19,11 @@ from verdiff.errors import BundleError
 
 _EXPECTED = "an uncompressed .npz of plain numeric arrays"
 _KINDS = "biuf"
+# What `zipfile` and numpy's header parser raise on bytes that are not what they should be.
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(ValueError, TypeError, KeyError, ArithmeticError, SyntaxError, RuntimeError, EOFError, OSError),
+    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def pack_golden(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -45,7 +52,7 @@ def unpack_golden(data: bytes) -> dict[str, np.ndarray]:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise ValueError("it is compressed")
             return {entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries}
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, SyntaxError) as error:
+    except _DAMAGE as error:
         raise BundleError(f"{GOLDEN} cannot be used ({error})", _EXPECTED, UNTRUSTED) from error
 
 

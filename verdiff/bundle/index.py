@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +43,8 @@ def index_of(path: Path) -> dict[str, Entry]:
     Raises:
         BundleError: nothing there, not a bundle's container, or anything in it that a bundle must not hold.
     """
+    if "\0" in str(path):
+        raise BundleError(f"a path with a NUL in it, {str(path)!r}", "the path of a bundle", "check the path")
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -51,10 +54,9 @@ def index_of(path: Path) -> dict[str, Entry]:
                 return _checked(_zip(path, file, os.fstat(file.fileno()).st_size))
     except FileNotFoundError as error:
         raise BundleError(f"nothing at {path}", "a bundle: a folder or a .verdiff file", "check the path") from error
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            f"{path} cannot be read ({error})", "a folder or file that can be read", "check path and permissions"
-        ) from error
+    except OSError as error:
+        found = f"{path} cannot be read ({error.strerror or error})"
+        raise BundleError(found, "a folder or file that can be read", "check the path and its permissions") from error
     raise BundleError(f"{path} is neither a file nor a folder", "a folder or a .verdiff file", "check the path")
 
 
@@ -141,15 +143,14 @@ def _zip_entries(path: Path, file: BinaryIO, index: bytes, count: int, limit: in
         name = check_name(raw.decode("latin-1").removesuffix("/"))
         _check_storage(name, flags, method, packed, size, attributes >> 16)
         begin = _data_begin(file, name, raw, (flags, method, packed, size), start)
-        spans.append((start, begin + size, name))
+        spans.append((start, begin + check_size(name, size), name))
         if not raw.endswith(b"/"):
             entries.append((name, Entry(path, begin, size)))
         elif size:
             raise BundleError(f"the folder {name} in the zip holds {size:,} bytes", "folders of no bytes", UNTRUSTED)
     if position != len(index):
         raise BundleError(f"{path} has an index longer than its {count} entries", "an index that ends there", _WHOLE)
-    spans.sort()
-    for (_, finish, name), (begin, _, other) in zip(spans, [*spans[1:], (limit, limit, "the index")], strict=True):
+    for (_, finish, name), (begin, _, other) in pairwise([*sorted(spans), (limit, limit, "the index")]):
         if finish > begin:
             raise BundleError(f"{name} and {other} overlap in the zip", "files that lie apart", UNTRUSTED)
     return entries

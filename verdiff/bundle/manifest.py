@@ -261,18 +261,21 @@ def _check_intensity(rule: dict[str, Any]) -> None:
 
 
 def _check_table(table: dict[str, Any], steps: int) -> None:
-    """A sampler table has one row a step: its timestep and five coefficients, and two coefficients for the start."""
+    """A sampler table: falling timesteps, a row of five coefficients for each, and two coefficients for the start."""
     timesteps = checks.sequence("table.timesteps", table.get("timesteps"))
     rows = checks.sequence("table.coefficients", table.get("coefficients"))
     start = checks.sequence("table.start", table.get("start"))
+    limit = 100_000
     for index, step in enumerate(timesteps):
-        checks.integer(f"table.timesteps[{index}]", step, 1, 100_000)
+        limit = checks.integer(f"table.timesteps[{index}]", step, 1, limit) - 1
     for index, row in enumerate([*rows, start]):
         key, width = (f"table.coefficients[{index}]", 5) if index < len(rows) else ("table.start", 2)
         if len(checks.sequence(key, row)) != width:
-            raise checks.wrong(key, row, f"a list of {width} numbers, found {len(row)}")
+            raise checks.wrong(key, row, f"a list of {width} numbers, not {len(row)}")
         for column, value in enumerate(row):
             checks.number(f"{key}[{column}]", value)
     if not len(timesteps) == len(rows) == steps:
-        counts = f"{len(timesteps)} timesteps and {len(rows)} rows of coefficients found"
-        raise checks.wrong("table.timesteps", timesteps, f"{steps} steps as in 'defaults.steps'; {counts}")
+        counts = f"not {len(timesteps)} timesteps and {len(rows)} rows of coefficients"
+        raise checks.wrong("table.timesteps", timesteps, f"{steps} steps as in 'defaults.steps', {counts}")
+    if list(rows[-1]) != [0, 1, 0, 0, 0]:
+        raise checks.wrong("table.coefficients", rows, "rows that end in (0, 1, 0, 0, 0): the result is the last x0hat")
