@@ -132,6 +132,17 @@ def test_dpmpp_at_first_order_is_ddim(name: Any) -> None:
     assert (second[1:-1, 4] < 0).all()
 
 
+def test_dpmpp_extrapolates_x0hat_to_the_middle_of_a_step_in_lambda() -> None:
+    """An x0hat that is linear in lambda is read at lambda_t + h/2, however uneven the steps."""
+    process = Process("ddpm", Schedule("cosine", 1000))
+    table = make_table(process, sampler="dpmpp-2m", steps=5)
+    lam = np.log(process.signal / np.maximum(process.noise, 1e-300))[table.timesteps]
+    assert np.ptp(np.diff(lam)) > 1.0
+    for i in range(1, 4):
+        _, b, _, _, e = table.coefficients[i]
+        assert (b * lam[i] + e * lam[i - 1]) / (b + e) == pytest.approx((lam[i] + lam[i + 1]) / 2, rel=1e-9)
+
+
 @each_process
 @each_scale
 @pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("dpmpp-2m", 2)])
