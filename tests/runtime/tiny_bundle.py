@@ -1,7 +1,7 @@
 """A whole bundle that needs no training: networks of a few multiplications, as ONNX graphs and again in numpy.
 
-Prior: the image, averaged over 3 x 3 pixels, through tanh at three thresholds, one a structure. Denoiser: tanh of a mix of
-the prior, x_t, the feature and the timestep, averaged over 3 x 3 pixels. Bright pixels therefore become the structures.
+Prior: the image, averaged over 3 x 3 pixels, through tanh at three thresholds, one a structure. Denoiser: tanh of a
+mix of the prior, x_t, the feature and the timestep, averaged over 3 x 3 pixels. Bright pixels become the structures.
 """
 
 from __future__ import annotations
@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.bundle import GOLDEN, Defaults, Feature, Label, Manifest, graph_name, pack_golden, write_bundle
-from verdiff.diffusion import Process, Schedule, background_and_labels, fuse_mean, make_table, noise_source, run_loop
-from verdiff.diffusion import StepState
+from verdiff.diffusion import (
+    Process,
+    SamplerTable,
+    Schedule,
+    StepState,
+    background_and_labels,
+    fuse_mean,
+    make_table,
+    noise_source,
+    run_loop,
+)
 
 Maps = NDArray[np.float32]
 
@@ -168,8 +177,6 @@ def golden_arrays(manifest: Manifest) -> dict[str, NDArray]:
         if state.row == 0:
             kept["x_start"] = state.x.copy()
         kept[f"x0hat_{state.row}"] = state.x0hat
-
-    from verdiff.diffusion import SamplerTable
 
     table = SamplerTable.from_dict(manifest.table)
     x0hat = run_loop(lambda x, t: backend.denoise(x, t, prior, features), table, prior, source, on_step=keep)

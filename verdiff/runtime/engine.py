@@ -159,7 +159,7 @@ class Engine:
 
     def _time_restore(self, chunk: slice) -> float:
         """Seconds a slice, the quicker of two tries: the first one makes the resampling matrices."""
-        tries = []
+        tries: list[float] = []
         for _ in range(2):
             begun = self.clock.elapsed
             restore_chunk(self.answer, self.plan, self.ids, chunk)

@@ -1,0 +1,257 @@
+"""The command ``verdiff``: parse, call, print. What a command needs is imported when it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from verdiff import __version__
+from verdiff.errors import INTERRUPTED, SUCCESS, BackendError, VerdiffError
+
+
+class Commands(TyperGroup):
+    """Turns the family of errors into three lines on stderr and its exit code; no traceback for what has a name."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except VerdiffError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("interrupted; files are either the old ones or the complete new ones", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    name="verdiff",
+    cls=Commands,
+    help="Diffusion segmentation of the spine: train, export, and masks that surgical software can trust.",
+    epilog="Example: verdiff infer scan.nii.gz",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; every core by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"verdiff {__version__}")
+        raise typer.Exit(SUCCESS)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Diffusion segmentation of the spine: train, export, and masks that surgical software can trust."""
+
+
+@app.command(epilog="Example: verdiff infer scan.nii.gz --uncertainty --preview")
+def infer(
+    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG or JPEG file, or a folder of one DICOM series.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The mask, or a folder; scan_seg.nii.gz beside the scan.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoiser passes a sample.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Members of the ensemble.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Key of the noise.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp-2m.")] = None,
+    fusion: Annotated[str | None, typer.Option(help="mean or steps.")] = None,
+    prior_only: Annotated[bool, typer.Option("--prior-only", help="The prior's answer, without sampling.")] = False,
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    threads: Threads = None,
+    budget_ms: Annotated[float | None, typer.Option(help="Best mask in so many milliseconds (loading apart).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")] = False,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write the uncertainty map too.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Write a PNG of a few slices too.")] = False,
+    reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
+) -> None:
+    """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
+    from verdiff.commands import infer as command
+
+    options = command.InferOptions(
+        model=model,
+        steps=steps,
+        samples=samples,
+        seed=seed,
+        sampler=sampler,
+        fusion=fusion,
+        prior_only=prior_only,
+        backend=backend,
+        device=device,
+        precision=precision,
+        threads=threads,
+        budget_ms=budget_ms,
+        force=force,
+    )
+    code = command.run(scan, output, options, uncertainty=uncertainty, preview=preview, reference=reference, say=_say)
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o runs/spine-mr")
+def train(
+    config: Annotated[str, typer.Argument(help="A shipped configuration's name ('verdiff models') or a TOML file.")],
+    data: Annotated[Path, typer.Option(help="An nnU-Net raw data set, or a cache written by --prepare.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder; with --prepare the cache's file.")],
+    fold: Annotated[int, typer.Option(min=0, help="Fold of splits_final.json that validates.")] = 0,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,
+    prepare: Annotated[bool, typer.Option("--prepare", help="Only write the data set as an .npz cache.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights, batches and augmentation.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Train a model, or prepare its data."""
+    _require_training("train")
+    from verdiff.train import command
+
+    if prepare:
+        command.prepare(config, data, output, say=_say)
+    else:
+        command.run(
+            config, data, output, fold=fold, minutes=minutes, seed=seed, threads=threads, resume=resume, say=_say
+        )
+
+
+@app.command(epilog="Example: verdiff export runs/spine-mr -o spine-mr.verdiff")
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a training run.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The bundle: NAME.verdiff is one file, else a folder.")
+    ],
+    card: Annotated[
+        Path | None, typer.Option(help="JSON with what no run knows: licence, metrics, intended use.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Which checkpoint of the run.")] = "best.pt",
+    full_weights: Annotated[bool, typer.Option("--float32-weights", help="Do not store weights as float16.")] = False,
+) -> None:
+    """Export a training run as a verified bundle."""
+    _require_training("export")
+    from verdiff.export import command
+
+    command.run(run, output, card=card, half_weights=not full_weights, weights=weights, say=_say)
+
+
+@app.command(epilog="Example: verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/")
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted masks, or one file.")],
+    references: Annotated[Path, typer.Argument(help="Folder of reference masks, or one file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder, or one .csv, .json or .md file.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="name=id,name=id or a dataset.json; found beside the references by default.")
+    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="splits_final.json: score the cases of one fold.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="Fold of --splits.")] = 0,
+    compare_with: Annotated[Path | None, typer.Option(help="Masks of another model for the same cases.")] = None,
+    policy: Annotated[str, typer.Option(help="What metrics mean on empty masks, see docs/evaluation.md.")] = "strict",
+    distances: Annotated[bool, typer.Option(help="Score HD95 and ASSD too.")] = True,
+) -> None:
+    """Score masks: Dice, IoU, HD95 and ASSD in millimetres, per case and structure."""
+    from verdiff.evaluate import command
+
+    result = command.run(
+        predictions,
+        references,
+        labels,
+        output,
+        splits=splits,
+        fold=fold,
+        compare_with=compare_with,
+        policy=policy,
+        distances=distances,
+    )
+    typer.echo(result.markdown)
+    for path in result.written:
+        typer.echo(f"wrote {path}")
+
+
+@app.command(epilog="Example: verdiff bench runtime -o bench.json")
+def bench(
+    case: Annotated[str, typer.Argument(help="What to time; 'list' names the cases.")] = "list",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The record, as JSON.")] = None,
+    scan: Annotated[Path | None, typer.Option(help="A scan to time on.")] = None,
+    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each rival.")] = 5,
+    threads: Threads = None,
+) -> None:
+    """Time the runtime against its rivals in one run."""
+    from verdiff.benchmarks import command
+
+    command.run(case, output=output, scan=scan, model=model, repeats=repeats, threads=threads, say=_say)
+
+
+@app.command(epilog="Example: verdiff info scan.nii.gz")
+def info(
+    target: Annotated[str, typer.Argument(help="A scan, a bundle, or a shipped model's name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a scan or a bundle is."""
+    from verdiff.commands import inspect
+
+    facts = inspect.info(target)
+    typer.echo(json.dumps(facts, indent=1) if as_json else "\n".join(inspect.lines(facts)))
+
+
+@app.command(epilog="Example: verdiff models")
+def models(as_json: AsJson = False) -> None:
+    """List the models that ship with this installation and the systems that can be trained."""
+    from verdiff.commands import inspect
+
+    table = inspect.models()
+    if as_json:
+        typer.echo(json.dumps(table, indent=1))
+        return
+    for row in table:
+        typer.echo(f"{row['name']:<20} {row['kind']:<14} {row['version']:<8} {row['what']}")
+
+
+@app.command(epilog="Example: verdiff doctor --json")
+def doctor(as_json: AsJson = False) -> None:
+    """Check that this installation works on this machine; exit code 1 when something needs to be done."""
+    from verdiff import doctor as room
+
+    checks = room.examine()
+    typer.echo(json.dumps(room.as_json(checks), indent=1) if as_json else "\n".join(room.lines(checks)))
+    raise typer.Exit(SUCCESS if room.healthy(checks) else VerdiffError.exit_code)
+
+
+def _require_training(command: str) -> None:
+    """Refuse before the import does, with the extra to install."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "onnx") if find_spec(name) is None]
+    if missing:
+        raise BackendError(
+            f"verdiff {command} without {' and '.join(missing)}",
+            "the training packages beside the lean runtime",
+            "pip install 'verdiff[train]'",
+        )
+
+
+if __name__ == "__main__":
+    main()

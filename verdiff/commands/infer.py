@@ -1,0 +1,149 @@
+"""``verdiff infer``: read a scan, segment it, write the files, say what was found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from verdiff.errors import EMPTY_MASK, SUCCESS, InputError
+
+if TYPE_CHECKING:
+    from verdiff.imaging import Volume
+    from verdiff.runtime import Segmentation
+    from verdiff.runtime.writing import OutputFiles
+
+FILM_MODALITIES = ("XR", "CR", "DX")
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """The options of ``verdiff infer``, as :meth:`verdiff.runtime.Segmenter` takes them; None is the default."""
+
+    model: str | None = None
+    steps: int | None = None
+    samples: int | None = None
+    seed: int | None = None
+    sampler: str | None = None
+    fusion: str | None = None
+    prior_only: bool = False
+    backend: str = "auto"
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int | None = None
+    budget_ms: float | None = None
+    force: bool = False
+
+
+def run(
+    scan: Path,
+    output: Path | None,
+    options: InferOptions,
+    *,
+    uncertainty: bool,
+    preview: bool,
+    reference: Path | None,
+    say: Callable[[str], None],
+) -> int:
+    """Segment ``scan`` and return the exit code: done, or the named outcome of an empty mask.
+
+    Args:
+        scan: A file or a DICOM folder.
+        output: The mask's name, a folder, or None for beside the scan.
+        options: Of the model and the sampling.
+        uncertainty: Write the uncertainty map too.
+        preview: Write a preview PNG too.
+        reference: A mask on the scan's grid, with the model's label ids, to print the Dice against.
+        say: Takes each line of the summary.
+
+    Raises:
+        VerdiffError: Whatever was wrong; nothing is written unless the mask is complete.
+    """
+    from verdiff.imaging import read_labels, read_volume
+    from verdiff.runtime import Segmenter
+    from verdiff.runtime.writing import output_files, write_result
+
+    begun = perf_counter()
+    volume = read_volume(scan)
+    reading = perf_counter() - begun
+    film = volume.modality in FILM_MODALITIES
+    files = output_files(scan, output, film=film, uncertainty=uncertainty, preview=preview)
+    truth = None if reference is None else read_labels(reference)
+    if truth is not None and not truth.geometry.matches(volume.geometry, tolerance_mm=0.01):
+        raise InputError(
+            f"the reference {reference} is not on the scan's grid",
+            f"{' x '.join(map(str, volume.geometry.size))} voxels at the scan's position",
+            "resample the reference onto the scan, or leave --reference out",
+        )
+    begun = perf_counter()
+    segmenter = Segmenter.load(
+        options.model,
+        device=options.device,
+        backend=options.backend,
+        precision=options.precision,
+        threads=options.threads,
+    )
+    loading = perf_counter() - begun
+    result = segmenter.segment(
+        volume,
+        steps=options.steps,
+        samples=options.samples,
+        seed=options.seed,
+        sampler=options.sampler,
+        fusion=options.fusion,
+        prior_only=options.prior_only,
+        force=options.force,
+        budget_ms=options.budget_ms,
+        progress=_progress if sys.stderr.isatty() else None,
+    )
+    result.timings.update(read=reading, load=loading)
+    write_result(result, volume, files)
+    for line in summary(result, files):
+        say(line)
+    if truth is not None:
+        for line in dice_lines(result, volume, truth):
+            say(line)
+    return EMPTY_MASK if result.empty else SUCCESS
+
+
+def summary(result: Segmentation, files: OutputFiles) -> list[str]:
+    """The lines that say what was found, how long it took and where it is."""
+    model, backend = result.provenance["model"], result.provenance["backend"]
+    reached, timings = result.provenance["reached"], result.timings
+    effort = f"{reached['steps'][1]} steps x {reached['samples'][1]} samples" if reached["samples"][1] else "prior only"
+    lines = [
+        f"{model['id']} {model['version']} on {backend['name']} ({backend['device']}, {backend['precision']}): {effort}"
+    ]
+    if result.outcome in ("budget", "cancelled"):
+        lines.append(
+            f"stopped by {result.outcome}: {reached['slices_refined']} of {reached['slices']} slices refined, "
+            "the others have the prior's answer"
+        )
+    lines += [f"forced past: {reason}" for reason in result.provenance["forced"]]
+    if result.empty:
+        lines.append("empty mask: no structure was found")
+    else:
+        lines += [f"  {name:<12} {volume:9.2f} ml" for name, volume in result.volumes_ml().items()]
+    stages = ("read", "load", "normalise", "resample", "prior", "noise", "loop", "fuse", "restore", "write")
+    lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
+    lines += [f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview) if path]
+    return lines
+
+
+def dice_lines(result: Segmentation, volume: Volume, truth: Volume) -> list[str]:
+    """Dice of every structure of the model against the reference mask."""
+    from verdiff.evaluate import score_case
+
+    x, y, z = volume.geometry.spacing_mm
+    ids = {label.name: label.id for label in result.label_table}
+    scores = score_case(result.labels, truth.array, spacing_mm=(z, y, x), label_ids=ids, distances=False)
+    return ["Dice: " + ", ".join(f"{name} {score.dice:.4f}" for name, score in scores.items())]
+
+
+def _progress(share: float) -> None:
+    end = "\n" if share >= 1 else ""
+    sys.stderr.write(f"\rsegmenting {100 * share:3.0f} %{end}")
+    sys.stderr.flush()

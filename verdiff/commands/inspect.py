@@ -1,0 +1,133 @@
+"""``verdiff info`` and ``verdiff models``: what a bundle or a scan is, and which models there are."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from verdiff.errors import BundleError, InputError
+
+
+def info(target: str) -> dict[str, Any]:
+    """Facts of a bundle (a path or a shipped model's name) or of a scan, as plain JSON values.
+
+    Raises:
+        BundleError: ``target`` is a bundle that cannot be used.
+        InputError: ``target`` is neither a bundle nor a scan that can be read.
+    """
+    from verdiff.bundle import MANIFEST, shipped_models
+
+    path = Path(target)
+    if target in shipped_models() or path.suffix == ".verdiff" or (path / MANIFEST).is_file():
+        return bundle_facts(target)
+    if not path.exists():
+        raise InputError(
+            f"no scan, bundle or model {target!r}",
+            f"a path, or a shipped model ({', '.join(shipped_models()) or 'none here'})",
+            "check the path, or list the models with 'verdiff models'",
+        )
+    return scan_facts(path)
+
+
+def bundle_facts(target: str | Path) -> dict[str, Any]:
+    """What a verified bundle says about its model."""
+    from verdiff.bundle import ROLES, open_bundle, resolve_model
+
+    bundle = open_bundle(resolve_model(target))
+    manifest = bundle.manifest
+    defaults = manifest.defaults
+    return {
+        "model": f"{manifest.model_id} {manifest.version}",
+        "labels": {label.name: label.id for label in manifest.labels},
+        "modality": manifest.modality,
+        "view": manifest.view,
+        "spacing_mm": manifest.spacing_mm,
+        "defaults": f"{defaults.sampler}, {defaults.steps} steps, {defaults.samples} samples, seed {defaults.seed}",
+        "graphs": [f"{role}.{precision}" for role in ROLES for precision in bundle.precisions(role)],
+        "weights_stored": manifest.weights_stored,
+        "training": manifest.training,
+        "metrics": manifest.metrics,
+        "intended_use": manifest.intended_use,
+        "limits": list(manifest.limits),
+        "manifest_sha256": bundle.manifest_sha256,
+    }
+
+
+def scan_facts(path: Path) -> dict[str, Any]:
+    """What a scan's file says about it, and whether the default model takes it."""
+    from verdiff.bundle import open_bundle, resolve_model
+    from verdiff.imaging import acquisition_view, plan_slices, read_volume
+    from verdiff.runtime.suitability import unsuitable_reasons
+
+    volume = read_volume(path)
+    geometry = volume.geometry
+    facts: dict[str, Any] = {
+        "scan": path.name,
+        "size_xyz": list(geometry.size),
+        "spacing_mm_xyz": [round(value, 5) for value in geometry.spacing_mm],
+        "origin_mm": [round(value, 4) for value in geometry.origin_mm],
+        "direction": [round(value, 6) for value in geometry.direction],
+        "modality": volume.modality or "not stated",
+        "view": acquisition_view(geometry),
+        "type": str(volume.array.dtype),
+        "intensities": [float(volume.array.min()), float(volume.array.max())],
+    }
+    try:
+        manifest = open_bundle(resolve_model()).manifest
+    except BundleError:
+        return facts
+    plan = plan_slices(
+        geometry,
+        view=manifest.view,  # type: ignore[arg-type]
+        spacing_mm=manifest.spacing_mm,
+        multiple=manifest.multiple,
+    )
+    facts[f"for {manifest.model_id}"] = list(unsuitable_reasons(volume, manifest, plan)) or "suitable"
+    return facts
+
+
+def lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    """``facts`` for people: one a line, nested ones indented."""
+    found = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            found += [f"{indent}{name}:", *lines(value, indent + "  ")]
+        elif isinstance(value, list):
+            found.append(f"{indent}{name}: {', '.join(str(item) for item in value)}")
+        else:
+            found.append(f"{indent}{name}: {value}")
+    return found
+
+
+def models() -> list[dict[str, Any]]:
+    """The bundles that ship with this installation, then the systems that can be trained."""
+    from verdiff.bundle import open_bundle, shipped_models
+
+    table: list[dict[str, Any]] = []
+    for name, path in shipped_models().items():
+        manifest = open_bundle(path).manifest
+        structures = ", ".join(label.name for label in manifest.labels)
+        table.append(
+            {
+                "name": name,
+                "kind": "bundle",
+                "version": manifest.version,
+                "what": f"{structures} in {manifest.view} {manifest.modality}, {path.stat().st_size / 1e6:.1f} MB",
+            }
+        )
+    # Read as files: the training room itself needs torch.
+    for path in sorted((Path(__file__).parent.parent / "train" / "configs").glob("*.toml")):
+        text = path.read_text("utf-8")
+        head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        comment = " ".join(line.removeprefix("#").strip() for line in head)
+        table.append(
+            {
+                "name": path.stem,
+                "kind": "configuration",
+                "version": "",
+                "what": comment.partition(". ")[0] or tomllib.loads(text).get("model_id", ""),
+            }
+        )
+    return table
