@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.errors import DataError
+from verdiff.errors import BackendError, DataError
 from verdiff.evaluate.empty import METRICS, STRICT, EmptyPolicy, Presence, image_diagonal_mm, value_without_overlap
 
 
@@ -66,7 +66,7 @@ def surface_distances_mm(
     flat = [axis for axis, size in enumerate(reference.shape) if size == 1 and reference.ndim > 2][:1]
     prediction, reference = np.squeeze(prediction, tuple(flat)), np.squeeze(reference, tuple(flat))
     spacing_mm = [float(spacing) for axis, spacing in enumerate(spacing_mm) if axis not in flat]
-    library: Any = importlib.import_module("surface_distance")
+    library = optional_library("surface_distance")
     with warnings.catch_warnings():
         # surface-distance 0.1 reaches scipy.ndimage through names that scipy keeps until 2.0.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -74,6 +74,20 @@ def surface_distances_mm(
     distances = np.concatenate([found["distances_gt_to_pred"], found["distances_pred_to_gt"]])
     areas = np.concatenate([found["surfel_areas_gt"], found["surfel_areas_pred"]])
     return float(library.compute_robust_hausdorff(found, 95)), float(np.average(distances, weights=areas))
+
+
+def optional_library(module: str) -> Any:
+    """A module of the extra ``[evaluate]``, imported where it is needed.
+
+    Raises:
+        BackendError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BackendError(
+            f"{module} is not installed", "the packages of the extra [evaluate]", "pip install 'verdiff[evaluate]'"
+        ) from error
 
 
 def score_case(
@@ -97,6 +111,7 @@ def score_case(
 
     Raises:
         DataError: The shapes or the spacing do not fit, or no structure is asked for.
+        BackendError: Distances are asked for and the extra ``[evaluate]`` is not installed.
     """
     if prediction.shape != reference.shape or len(spacing_mm) != reference.ndim:
         raise DataError(

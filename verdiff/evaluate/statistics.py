@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from verdiff.errors import DataError
+from verdiff.evaluate.metrics import optional_library
 
 DEFAULT_SEED = 35
 
@@ -92,7 +92,7 @@ def wilcoxon_p(first: Sequence[float], second: Sequence[float]) -> float:
     differences = _differences(first, second)
     if not np.any(differences):
         return 1.0
-    stats: Any = importlib.import_module("scipy.stats")  # 0.5 s, so only where it is used
+    stats = optional_library("scipy.stats")  # 0.5 s, so only where it is used
     return float(stats.wilcoxon(differences, zero_method="wilcox", alternative="two-sided").pvalue)
 
 

@@ -1,0 +1,105 @@
+"""What is timed: one module a case, each with ``run(options) -> Outcome``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from verdiff.benchmarks.timing import Timing
+from verdiff.errors import InputError
+
+CASES: Mapping[str, str] = MappingProxyType(
+    {
+        "denoiser-step": "one denoiser step: the runtime's backends against PyTorch eager",
+        "volume": "a whole scan from file to file: stages, share outside the networks, peak memory",
+        "startup": "wall time of importing the runtime and of the command line's help",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a case is run with.
+
+    Attributes:
+        bundle: A shipped model's name or a bundle's path; None is the default model.
+        scan: The scan to segment, for the cases that take one.
+        training_run: Folder of the training run behind the bundle, whose weights PyTorch then computes with.
+        repeats: Timed rounds.
+        warmup: Rounds before them.
+        threads: CPU threads of each rival.
+        seed: Of whatever is drawn.
+        size: Rows and columns of the network input, for the cases that have no scan.
+        on_round: Called with the number of each timed round.
+    """
+
+    bundle: str | Path | None = None
+    scan: Path | None = None
+    training_run: Path | None = None
+    repeats: int = 30
+    warmup: int = 3
+    threads: int = 1
+    seed: int = 35
+    size: tuple[int, int] = (320, 256)
+    on_round: Callable[[int], object] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number beside the timings, with the aim it is held against where there is one."""
+
+    name: str
+    value: float | None
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the aim is met; None without an aim or a value."""
+        if self.value is None or (self.at_most is None and self.at_least is None):
+            return None
+        return (self.at_most is None or self.value <= self.at_most) and (
+            self.at_least is None or self.value >= self.at_least
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a case found.
+
+    Attributes:
+        timings: Rival -> its durations.
+        baseline: The rival the others are compared with.
+        stages: Rival -> stage -> its durations.
+        figures: Numbers beside the timings.
+        aims: Rival -> how many times faster than the baseline it should be.
+        subject: What was run, in plain values: model, input size, threads.
+        left_out: Rival -> why it could not take part.
+        notes: What a reader must know.
+    """
+
+    timings: Mapping[str, Timing]
+    baseline: str
+    stages: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    aims: Mapping[str, float] = field(default_factory=dict)
+    subject: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def run_case(name: str, options: Options) -> Outcome:
+    """Run one case.
+
+    Raises:
+        InputError: There is no case of this name, or an option it needs is missing.
+    """
+    if name not in CASES:
+        raise InputError(f"benchmark case {name!r}", "one of " + ", ".join(CASES), "choose one of them")
+    outcome: Outcome = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").run(options)
+    return outcome

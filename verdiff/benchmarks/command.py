@@ -1,0 +1,155 @@
+"""The command ``verdiff bench`` without its parsing: run a case, say what it found, write the record."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from verdiff.benchmarks.cases import CASES, Options, run_case
+from verdiff.benchmarks.machine import describe_machine, library_versions
+from verdiff.benchmarks.plots import plot
+from verdiff.benchmarks.record import Record
+from verdiff.errors import OutputError
+from verdiff.imaging.atomic import atomic_path
+from verdiff.runtime.backends import default_threads
+
+DATA_VARIABLE = "VERDIFF_DATA"
+
+
+def run(
+    case: str,
+    *,
+    output: str | Path | None = None,
+    scan: str | Path | None = None,
+    model: str | Path | None = None,
+    training_run: str | Path | None = None,
+    repeats: int = 5,
+    warmup: int = 2,
+    threads: int | None = None,
+    seed: int = 35,
+    say: Callable[[str], object] = print,
+) -> Record | None:
+    """Run one case and write its record.
+
+    Args:
+        case: A key of :data:`verdiff.benchmarks.cases.CASES`; ``"list"`` only names them.
+        output: A folder for ``CASE.json``, ``CASE.md`` and ``CASE.png``, or the ``.json`` file, the others beside it.
+            None writes nothing.
+        scan: The scan, for the case ``volume``.
+        model: A shipped model's name or a bundle; None is the default model.
+        training_run: The run behind the bundle: PyTorch then computes with its weights.
+        repeats: Timed rounds.
+        warmup: Rounds before them.
+        threads: CPU threads of each rival; None is every core this process may use.
+        seed: Of whatever is drawn.
+        say: Takes the lines to print.
+
+    Returns:
+        The record; None for ``"list"``.
+
+    Raises:
+        InputError: There is no such case, or it needs an option that is missing.
+        BundleError: The model cannot be opened.
+        BackendError: Nothing that could be timed is installed.
+        OutputError: The record cannot be written.
+    """
+    if case == "list":
+        for name, what in CASES.items():
+            say(f"{name:<14} {what}")
+        return None
+    stem = _stem(case, output)
+    options = Options(
+        bundle=model,
+        scan=None if scan is None else Path(scan),
+        training_run=None if training_run is None else Path(training_run),
+        repeats=repeats,
+        warmup=warmup,
+        threads=default_threads() if threads is None else threads,
+        seed=seed,
+        on_round=lambda number: say(f"round {number} of {repeats}"),
+    )
+    machine = describe_machine()
+    outcome = run_case(case, options)
+    record = Record(
+        case=case,
+        command=repeatable_command(case, options, None if stem is None else stem.with_name(stem.name + ".json")),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        settings={"repeats": repeats, "warmup": warmup, "seed": seed, "threads": options.threads},
+        machine=machine,
+        versions=library_versions(),
+        outcome=outcome,
+    )
+    say(record.to_markdown())
+    if stem is not None:
+        for path in write_record(record, stem, say):
+            say(f"wrote {path}")
+    return record
+
+
+def write_record(record: Record, stem: Path, say: Callable[[str], object] = print) -> tuple[Path, ...]:
+    """Write ``stem.json``, ``stem.md`` and, where matplotlib is installed, ``stem.png``; each whole or not at all.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    written = []
+    for suffix, text in ((".json", record.to_json()), (".md", record.to_markdown())):
+        path = stem.with_name(stem.name + suffix)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        written.append(path)
+    try:
+        path = stem.with_name(stem.name + ".png")
+        with atomic_path(path) as temporary:
+            plot(record, temporary)
+        written.append(path)
+    except ImportError:
+        say("no plot: matplotlib is not installed (pip install matplotlib)")
+    return tuple(written)
+
+
+def repeatable_command(case: str, options: Options, output: Path | None) -> str:
+    """The command line that repeats a run; a path is cut to what means something on another machine."""
+    words = ["verdiff", "bench", case]
+    for option, path in (("--model", options.bundle), ("--scan", options.scan), ("--run", options.training_run)):
+        if path is not None:
+            words += [option, portable(path)]
+    words += ["--repeats", str(options.repeats), "--threads", str(options.threads)]
+    if output is not None:
+        words += ["--output", output.name]
+    # $VERDIFF_DATA is for the reader's shell to fill in, so it stays unquoted.
+    return " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
+
+
+def portable(path: str | Path) -> str:
+    """A path below ``$VERDIFF_DATA`` in terms of it; of any other path its last part."""
+    data = os.environ.get(DATA_VARIABLE)
+    if data:
+        try:
+            inside = Path(path).resolve().relative_to(Path(data).resolve())
+        except ValueError:
+            pass
+        else:
+            return f"${DATA_VARIABLE}/{inside.as_posix()}"
+    return Path(path).name
+
+
+def _stem(case: str, output: str | Path | None) -> Path | None:
+    """Where the record goes, without suffix; checked before anything is timed."""
+    if output is None:
+        return None
+    path = Path(output)
+    if path.suffix == ".json" and not path.is_dir():
+        folder, stem = path.parent, path.with_suffix("")
+    else:
+        folder, stem = path, path / case
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: {error.strerror}", "a folder that can be written", "choose another output"
+        ) from error
+    return stem
