@@ -1,0 +1,63 @@
+# make demo [SCAN=scan.nii.gz]  segment a scan with the default model in the lean runtime (no torch)
+# make test                     install what the tests need and run them
+# make lint                     ruff and mypy
+# make clean                    remove the two environments and the demo's output
+#
+# PYTHON=python3.12 chooses the interpreter that the environments are made with (3.11 or newer).
+
+PYTHON ?= python3
+SAMPLE := examples/mr_t2_sample.nii.gz
+EXPERT := examples/mr_t2_sample_expert.nii.gz
+SCAN ?= $(SAMPLE)
+DEMO_OUT ?= demo-out
+# The expert mask belongs to the sample alone.
+REFERENCE = $(if $(filter $(SAMPLE),$(SCAN)),--reference $(EXPERT))
+PIP_FLAGS := --disable-pip-version-check --quiet
+
+SOURCES := $(shell find verdiff -type f -not -name '*.pyc')
+
+.PHONY: demo test lint clean python
+.DELETE_ON_ERROR:
+
+demo: .venv-demo/installed
+	@mkdir -p '$(DEMO_OUT)'
+	.venv-demo/bin/verdiff infer '$(SCAN)' --output '$(DEMO_OUT)' --uncertainty --preview $(REFERENCE)
+
+test: .venv-test/ready
+	.venv-test/bin/python -m pytest
+
+lint: .venv-test/ready
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+
+clean:
+	rm -rf .venv-demo .venv-test '$(DEMO_OUT)'
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "found: $(PYTHON) is `$(PYTHON) --version 2>&1 || true`" >&2; \
+	  echo 'expected: Python 3.11 or newer' >&2; \
+	  echo 'to do: name one, for example make $(MAKECMDGOALS) PYTHON=python3.12' >&2; \
+	  exit 1; }
+
+# Made anew only when the dependencies change.
+.venv-demo/made: pyproject.toml constraints.txt | python
+	@echo 'making .venv-demo for the lean runtime, without torch'
+	rm -rf .venv-demo
+	$(PYTHON) -m venv .venv-demo
+	touch $@
+
+# Installed as a wheel, not in place: the demo shows that the wheel carries its model.
+.venv-demo/installed: .venv-demo/made $(SOURCES)
+	.venv-demo/bin/pip install $(PIP_FLAGS) --constraint constraints.txt '.[cpu]'
+	touch $@
+
+# torch comes first and alone, so that nothing that depends on it can choose another build.
+.venv-test/ready: pyproject.toml constraints.txt | python
+	@echo 'making .venv-test: torch for the CPU, the inference engines and the test tools'
+	rm -rf .venv-test
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt torch
+	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[cpu,openvino,train,dev]'
+	touch $@

@@ -1,0 +1,38 @@
+"""What every room's tests share: the repository's root, the two real samples, and repeatable property tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples on every run and no deadline: a busy machine is no reason for a test to fail.
+settings.register_profile("verdiff", derandomize=True, deadline=None)
+settings.load_profile("verdiff")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def mr_sample() -> Path:
+    """A real T2w MR crop, 1.5 mm isotropic, axes towards posterior, inferior, right."""
+    return ROOT / "examples" / "mr_t2_sample.nii.gz"
+
+
+@pytest.fixture(scope="session")
+def mr_expert() -> Path:
+    """The mask of `mr_sample`: 1 vertebra, 2 disc, 3 canal."""
+    return ROOT / "examples" / "mr_t2_sample_expert.nii.gz"
+
+
+@pytest.fixture(scope="session")
+def ct_sample() -> Path:
+    """A real CT crop, 1.5 mm isotropic."""
+    return ROOT / "examples" / "ct_sample.nii.gz"

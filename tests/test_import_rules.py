@@ -1,0 +1,203 @@
+"""Who may import whom, and what `import verdiff.runtime` may load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "verdiff"
+
+GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
+EVERYWHERE = frozenset({"errors"})
+ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "commands", "cli", "doctor"}
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "errors": frozenset(),
+    "diffusion": frozenset(),
+    "imaging": frozenset(),
+    "bundle": frozenset(),
+    "anatomy": frozenset({"imaging"}),
+    "evaluate": frozenset({"imaging"}),
+    "runtime": GROUND,
+    "train": GROUND,
+    "export": GROUND | {"train", "runtime"},
+    "benchmarks": ROOMS,
+    "interop": ROOMS,
+    "commands": ROOMS,
+    "cli": ROOMS,
+    "doctor": ROOMS,
+}
+# The doors stay light: they reach these rooms from inside a function, when a command is called.
+DOORS = ("cli", "doctor", "commands")
+ON_DEMAND = ROOMS - frozenset(DOORS)
+
+TORCH_FREE = ("errors", "diffusion", "imaging", "anatomy", "bundle", "evaluate", "runtime", "cli", "doctor", "commands")
+TRAINING_PACKAGES = {"torch", "onnx", "onnxscript", "onnxslim"}
+HEAVY = {*TRAINING_PACKAGES, "onnxruntime", "openvino", "scipy", "matplotlib", "surface_distance", "pandas"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the file and line it is in, what it names, and whether it runs when the module is loaded."""
+
+    where: str
+    room: str
+    target: str
+    at_load: bool
+
+
+def room_of(dotted: str) -> str:
+    """`verdiff.imaging.volume` -> `imaging`; `verdiff` itself -> ``""``."""
+    return dotted.split(".")[1] if "." in dotted else ""
+
+
+def targets(node: ast.AST, package: str) -> list[str]:
+    """Absolute dotted names that an import statement, or `import_module("...")`, names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        if node.level:
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) - node.level + 1])
+            module = f"{base}.{node.module}" if node.module else base
+        else:
+            module = node.module or ""
+        if module == "verdiff":  # `from verdiff import cli` names a room, `from verdiff import __version__` none
+            return [f"verdiff.{a.name}" if a.name in MAY_IMPORT else "verdiff" for a in node.names]
+        return [module]
+    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+            return [node.args[0].value]
+    return []
+
+
+def imports_of(path: Path, package: Path = PACKAGE) -> Iterator[Import]:
+    """Every import of a module, wherever it stands in it."""
+    relative = path.relative_to(package.parent)
+    parts = list(relative.with_suffix("").parts)
+    dotted = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    parent = ".".join(parts[:-1])
+
+    def walk(node: ast.AST, at_load: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            for target in targets(child, parent):
+                yield Import(f"{relative}:{child.lineno}", room_of(dotted), target, at_load)  # type: ignore[attr-defined]
+            deferred = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            typing_only = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+            yield from walk(child, at_load and not deferred and not typing_only)
+
+    yield from walk(ast.parse(path.read_text("utf-8")), True)
+
+
+def modules() -> list[Path]:
+    """Every module of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def all_imports() -> list[Import]:
+    """Every import of every module of the package."""
+    return [found for path in modules() for found in imports_of(path)]
+
+
+def forbidden(imports: list[Import]) -> list[str]:
+    """Imports between rooms that the table does not allow, with the file and line."""
+    return [
+        f"{found.where}: {found.room} imports {found.target}"
+        for found in imports
+        if found.target.split(".")[0] == "verdiff"
+        and (target := room_of(found.target))
+        and found.room
+        and target != found.room
+        and target not in MAY_IMPORT[found.room] | EVERYWHERE
+    ]
+
+
+def test_every_module_belongs_to_a_room_the_table_knows() -> None:
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()}
+    assert rooms - {"__init__"} <= set(MAY_IMPORT)
+
+
+def test_rooms_import_only_what_they_may() -> None:
+    assert forbidden(all_imports()) == []
+
+
+def test_a_room_that_reaches_up_is_found(tmp_path: Path) -> None:
+    room = tmp_path / "verdiff" / "imaging"
+    room.mkdir(parents=True)
+    (room / "bad.py").write_text(
+        "from ..runtime import Segmenter\n"
+        "from . import reading\n"
+        "def late():\n    import verdiff.train.trainer\n"
+        "    from verdiff import cli, __version__\n"
+    )
+    found = list(imports_of(room / "bad.py", tmp_path / "verdiff"))
+    assert [line.rsplit(" ", 1)[1] for line in forbidden(found)] == [
+        "verdiff.runtime",
+        "verdiff.train.trainer",
+        "verdiff.cli",
+    ]
+    assert [item.at_load for item in found if item.target == "verdiff.train.trainer"] == [False]
+
+
+def test_the_command_line_reaches_the_rooms_only_from_inside_its_commands() -> None:
+    early = [
+        f"{found.where}: {found.target}"
+        for found in all_imports()
+        if found.room in DOORS and found.at_load and room_of(found.target) in ON_DEMAND
+    ]
+    assert early == []
+
+
+def test_torch_and_onnx_stay_out_of_everything_but_training_export_and_benchmarks() -> None:
+    found = [
+        f"{found.where}: {found.target}"
+        for found in all_imports()
+        if found.room in TORCH_FREE and found.target.split(".")[0] in TRAINING_PACKAGES
+    ]
+    assert found == []
+
+
+def test_the_diffusion_room_needs_nothing_but_numpy() -> None:
+    outside = {
+        found.target.split(".")[0]
+        for found in all_imports()
+        if found.room == "diffusion" and found.target.split(".")[0] not in sys.stdlib_module_names
+    }
+    assert outside == {"numpy", "verdiff"}
+
+
+def test_only_the_loop_and_the_exported_graph_apply_a_sampler_table() -> None:
+    """A table's rows cannot be applied without reading them, so whoever reads them is a host loop."""
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "coefficients"
+    }
+    assert {name for name in readers if name not in ("diffusion/tables.py", "export/pipeline.py")} == {
+        "diffusion/loop.py"
+    }
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after `statement`."""
+    code = f"{statement}\nimport sys\nprint(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["verdiff.runtime", "verdiff.imaging", "verdiff.bundle", "verdiff.cli"])
+def test_importing_it_loads_nothing_heavy(module: str) -> None:
+    assert loaded_by(f"import {module}") & HEAVY == set()
+
+
+def test_importing_the_runtime_loads_exactly_numpy_and_the_ground_floor() -> None:
+    third_party = loaded_by("import verdiff.runtime") - loaded_by("pass") - set(sys.stdlib_module_names)
+    assert {name for name in third_party if not name.startswith("_")} == {"numpy", "verdiff"}
