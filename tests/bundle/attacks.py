@@ -115,6 +115,25 @@ def _encrypted(data: bytearray) -> None:
     data[_central(data, PRIOR) + 8] |= 1
 
 
+def _elsewhere(data: bytearray) -> None:
+    data[_central(data, PRIOR) + 42] += 1
+
+
+def _insert_in_index(data: bytearray, extra: bytes) -> None:
+    """Put bytes behind the last entry of the index and count them in its size."""
+    data[-22:-22] = extra
+    size = struct.unpack("<L", data[-10:-6])[0]
+    data[-10:-6] = struct.pack("<L", size + len(extra))
+
+
+def _left_over(data: bytearray) -> None:
+    _insert_in_index(data, b"more")
+
+
+def _large_index(data: bytearray) -> None:
+    _insert_in_index(data, bytes(1 << 20))
+
+
 def _huge(data: bytearray) -> None:
     at = _central(data, PRIOR)
     data[at + 20 : at + 28] = struct.pack("<LL", MAX_FILE_BYTES + 1, MAX_FILE_BYTES + 1)
@@ -174,6 +193,11 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], str]] = {
         "index that does not fit",
     ),
     "a damaged index": (lambda path: _patched(path, lambda d: d.__setitem__(_central(d, PRIOR), 0)), "damaged index"),
+    "an index that points elsewhere": (lambda path: _patched(path, _elsewhere), "is not where the zip's index says"),
+    "an index with bytes left over": (lambda path: _patched(path, _left_over), "index longer than its"),
+    "an index larger than any model's": (lambda path: _patched(path, _large_index), "has an index of"),
+    "a path with a NUL": (lambda path: path.with_name("a\0b"), "NUL"),
+    "an empty name": (_name(""), "is empty"),
     "an empty zip": (lambda path: _zip(path, []), "no manifest.json"),
     "an empty folder": (lambda path: _made(path, path.mkdir), "no manifest.json"),
     "a folder packed with its name": (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import io
+import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.bundle.attacks import ATTACKS
 from tests.bundle.factory import FILES, make_bundle
-from verdiff.bundle import GOLDEN, MANIFEST, Bundle, graph_name, open_bundle
+from verdiff.bundle import GOLDEN, MANIFEST, Bundle, graph_name, layout, open_bundle
 from verdiff.errors import BundleError
 
 
@@ -60,6 +62,41 @@ def test_a_folder_packed_by_another_tool_opens(tmp_path: Path) -> None:
         for path in sorted(folder.rglob("*")):
             archive.write(path, path.relative_to(folder))
     assert open_bundle(tmp_path / "b.zip").manifest.model_id == "tiny-mr"
+
+
+def test_a_zip_written_to_a_stream_opens(tmp_path: Path) -> None:
+    """Such a zip gives sizes only after each file and in its index (PKWARE APPNOTE 4.4.4, bit 3)."""
+    folder = make_bundle(tmp_path / "a").path
+
+    class Stream(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def tell(self) -> int:
+            raise OSError("a stream")
+
+    stream = Stream()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name in [MANIFEST, *FILES]:
+            archive.write(folder / name, name)
+    (tmp_path / "b.zip").write_bytes(stream.getvalue())
+    assert open_bundle(tmp_path / "b.zip").graph("prior") == FILES[graph_name("prior")]
+
+
+def test_a_bundle_larger_than_any_model_in_all_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_bundle(tmp_path / "a")
+    monkeypatch.setattr(layout, "MAX_TOTAL_BYTES", 1000)
+    with pytest.raises(BundleError, match="at most 1,000 bytes in all"):
+        open_bundle(tmp_path / "a")
+
+
+def test_a_file_exchanged_for_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "a")
+    path = bundle.path / graph_name("prior")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BundleError, match="not a plain file"):
+        bundle.read(graph_name("prior"))
 
 
 def test_a_link_to_a_bundle_opens(tmp_path: Path) -> None:
