@@ -1,7 +1,8 @@
 """A whole bundle that needs no training: networks of a few multiplications, as ONNX graphs and again in numpy.
 
 Prior: the image, averaged over 3 x 3 pixels, through tanh at three thresholds, one a structure. Denoiser: tanh of a
-mix of the prior, x_t, the feature and the timestep, averaged over 3 x 3 pixels. Bright pixels become the structures.
+mix of the prior, x_t, the feature and the timestep, averaged over 3 x 3 pixels. Bright pixels become
+the first, middling ones the second, dark ones the third.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from verdiff.diffusion import (
 Maps = NDArray[np.float32]
 
 LABELS = (Label(1, "vertebra"), Label(2, "disc"), Label(7, "canal", "61853006"))
-THRESHOLDS = np.array([0.2, -0.3, 0.7], np.float32)
+THRESHOLDS = np.array([0.2, 0.0, -0.6], np.float32)[None, :, None, None]
+GAINS = np.array([6.0, 2.0, -6.0], np.float32)[None, :, None, None]
 KERNEL = np.full((1, 1, 3, 3), 1 / 9, np.float32)
 MULTIPLE = 4
 
@@ -57,7 +59,7 @@ class NumpyBackend:
     def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
         self.calls.append(len(image))
         smooth = _average(image)
-        prior = np.tanh(np.float32(6) * (smooth - THRESHOLDS[None, :, None, None]))
+        prior = np.tanh(GAINS * (smooth - THRESHOLDS))
         return prior.astype(np.float32), (smooth,)
 
     def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
@@ -85,7 +87,7 @@ def prior_graph() -> bytes:
     nodes = [
         helper.make_node("Conv", ["image", "kernel"], ["feature_0"], pads=[1, 1, 1, 1]),
         helper.make_node("Sub", ["feature_0", "thresholds"], ["above"]),
-        helper.make_node("Mul", ["above", "six"], ["steep"]),
+        helper.make_node("Mul", ["above", "gains"], ["steep"]),
         helper.make_node("Tanh", ["steep"], ["prior"]),
     ]
     return _model(
@@ -93,7 +95,7 @@ def prior_graph() -> bytes:
         nodes,
         [_tensor("image", ["N", 1, "H", "W"])],
         [_tensor("prior", ["N", 3, "H", "W"]), _tensor("feature_0", ["N", 1, "H", "W"])],
-        {"kernel": KERNEL, "thresholds": THRESHOLDS[None, :, None, None], "six": np.float32(6)},
+        {"kernel": KERNEL, "thresholds": THRESHOLDS, "gains": GAINS},
     )
 
 
@@ -157,7 +159,7 @@ def tiny_manifest(**changes: object) -> Manifest:
         training={"statement": "no training: written down for the tests"},
         metrics={},
         intended_use="tests",
-        limits=("finds bright pixels",),
+        limits=("knows bright from dark",),
         files={},
         suitability={"pixel_spacing_mm": [0.8, 1.2], "slice_spacing_mm": [1.0, 5.0]},
     )

@@ -65,29 +65,30 @@ def chunks_of(slices: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, slices))
 
 
-def restore_chunk(answer: Answer, plan: SlicePlan, ids: Bytes, chunk: slice) -> tuple[Bytes, Bytes]:
-    """Labels and uncertainty of the slices ``chunk`` in the scan's pixels, both uint8 [n, rows, cols].
+def restore_slice(answer: Answer, plan: SlicePlan, ids: Bytes, index: int) -> tuple[Bytes, Bytes]:
+    """Labels and uncertainty of one slice in the scan's pixels, both uint8 [rows, cols].
 
-    Probabilities are resampled, not labels: a label map resampled by nearest neighbour has the model's staircase.
+    Probabilities are resampled, not labels: a label map resampled by nearest neighbour has the model's staircase. One
+    slice at a time, because a matrix product over more planes may round differently.
 
     Args:
         answer: What is known.
         plan: The way between the grids.
         ids: Label id of each class index, 0 first: uint8 [K + 1].
-        chunk: Which slices.
+        index: Which slice.
     """
-    half = np.concatenate([answer.probabilities[chunk], answer.uncertainty[chunk, None]], axis=1)
-    maps = plan.from_model(half.astype(np.float32))
-    labels = ids[background_and_labels(maps[:, :-1])]
-    uncertainty = np.clip(maps[:, -1], 0, 1)
+    half = np.concatenate([answer.probabilities[index], answer.uncertainty[index, None]])
+    maps = plan.from_model(half.astype(np.float32)[None])[0]
+    labels = ids[background_and_labels(maps[:-1])]
+    uncertainty = np.clip(maps[-1], 0, 1)
     uncertainty *= 255
     return labels, np.rint(uncertainty, out=uncertainty).astype(np.uint8)
 
 
-def restore(answer: Answer, plan: SlicePlan, ids: Bytes, size: int) -> tuple[Bytes, Bytes]:
-    """Labels and uncertainty of the whole scan, both uint8 [z, y, x]; ``size`` slices at a time bound the memory."""
+def restore(answer: Answer, plan: SlicePlan, ids: Bytes) -> tuple[Bytes, Bytes]:
+    """Labels and uncertainty of the whole scan, both uint8 [z, y, x]; a slice at a time bounds the memory."""
     planes = (plan.slices, plan.scan_rows, plan.scan_cols)
     labels, uncertainty = np.empty(planes, np.uint8), np.empty(planes, np.uint8)
-    for chunk in chunks_of(plan.slices, size):
-        labels[chunk], uncertainty[chunk] = restore_chunk(answer, plan, ids, chunk)
+    for index in range(plan.slices):
+        labels[index], uncertainty[index] = restore_slice(answer, plan, ids, index)
     return plan.insert(labels), plan.insert(uncertainty)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from verdiff.diffusion import Fused, StepState, fuse_mean, fuse_steps, noise_source, run_loop
 from verdiff.errors import BudgetError
 from verdiff.imaging import normalise
-from verdiff.runtime.answer import Answer, chunks_of, restore_chunk
+from verdiff.runtime.answer import Answer, chunks_of, restore_slice
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.clock import Cancelled, Clock
 
@@ -112,7 +112,8 @@ class Engine:
         with self.clock.stage("normalise"):
             planes = normalise(self.planes[chunk], *self.bounds)
         with self.clock.stage("resample"):
-            image = self.plan.to_model(planes)
+            # One at a time: a matrix product over more planes may round differently.
+            image = np.concatenate([self.plan.to_model(plane[None]) for plane in planes])
         with self.clock.stage("prior"):
             conditions = self.batcher.prior(image)
         self._report(len(image))
@@ -138,7 +139,7 @@ class Engine:
         Not before a few slices are done: the first one pays for what a new shape costs once.
         """
         if chunk.start == 0:
-            self._restore_seconds = RESTORE_MARGIN * self.plan.slices * self._time_restore(chunk)
+            self._restore_seconds = RESTORE_MARGIN * self.plan.slices * self._time_restore()
         to_come = self.plan.slices - chunk.stop
         judged = to_come if len(seconds) >= FEW_SLICES else 0
         why = self.clock.why_stop(reserve=judged * min(seconds) + self._restore_seconds)
@@ -157,13 +158,13 @@ class Engine:
                 "call again, and cancel later",
             )
 
-    def _time_restore(self, chunk: slice) -> float:
+    def _time_restore(self) -> float:
         """Seconds a slice, the quicker of two tries: the first one makes the resampling matrices."""
         tries: list[float] = []
         for _ in range(2):
             begun = self.clock.elapsed
-            restore_chunk(self.answer, self.plan, self.ids, chunk)
-            tries.append((self.clock.elapsed - begun) / (chunk.stop - chunk.start))
+            restore_slice(self.answer, self.plan, self.ids, 0)
+            tries.append(self.clock.elapsed - begun)
         return min(tries)
 
     def _refine(self, chunk: slice, members: range) -> str | None:

@@ -40,9 +40,25 @@ class MemoryPlan:
 
 
 def plan_memory(
-    plan: SlicePlan, manifest: Manifest, sampling: Sampling, *, batch: int, anytime: bool, limit: int | None
+    plan: SlicePlan,
+    manifest: Manifest,
+    sampling: Sampling,
+    *,
+    batch: int,
+    chunk: int,
+    anytime: bool,
+    limit: int | None,
 ) -> MemoryPlan:
     """Choose chunk and caches for one call so that it stays under ``limit`` bytes (None: no limit is known).
+
+    Args:
+        plan: The slices and their grids.
+        manifest: The model's.
+        sampling: What is asked for.
+        batch: Images a network call is given.
+        chunk: Slices to work on at once, if they fit.
+        anytime: Whether there are rounds that caches would serve.
+        limit: Bytes.
 
     Raises:
         BudgetError: One slice at a time, nothing kept, is still more than ``limit``.
@@ -64,7 +80,7 @@ def plan_memory(
     keep_features = anytime and features * plan.slices <= KEEP_BYTES
     keep_samples = anytime and sample_maps * plan.slices <= KEEP_BYTES
     kept = plan.slices * (features * keep_features + sample_maps * keep_samples)
-    chunk = min(batch, plan.slices)
+    chunk = min(chunk, plan.slices)
     least = standing + network + per_slice
     if limit is not None:
         if least > limit:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import InputError
-from verdiff.runtime.answer import Answer, chunks_of
+from verdiff.runtime.answer import Answer
 
 if TYPE_CHECKING:
     from verdiff.bundle import Label
@@ -77,7 +77,7 @@ class Segmentation:
     def _resampled(self, maps: NDArray[np.float16]) -> NDArray[np.float32]:
         plan = self._plan
         planes = np.empty((plan.slices, plan.scan_rows, plan.scan_cols), np.float32)
-        for chunk in chunks_of(plan.slices, 1):
-            planes[chunk] = plan.from_model(maps[chunk, None].astype(np.float32))[:, 0]
+        for plane, half in zip(planes, maps, strict=True):
+            plane[:] = plan.from_model(half.astype(np.float32)[None, None])[0, 0]
         restored: NDArray[np.float32] = plan.insert(planes)
         return restored

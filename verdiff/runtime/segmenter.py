@@ -190,8 +190,10 @@ class Segmenter:
             forced = unsuitable_reasons(volume, manifest, plan)
             require_suitable(forced, manifest, force=force)
             limit = available_bytes() if self.memory_mb is None else self.memory_mb << 20
-            batch = self.chunk or self.backend.batch
-            memory = plan_memory(plan, manifest, sampling, batch=batch, anytime=anytime, limit=limit)
+            batch = self.backend.batch
+            memory = plan_memory(
+                plan, manifest, sampling, batch=batch, chunk=self.chunk or batch, anytime=anytime, limit=limit
+            )
             bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
         ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
         planes = plan.extract(volume.array)
@@ -201,7 +203,7 @@ class Segmenter:
     def _result(self, call: _Call, outcome: str, answer: Answer) -> Segmentation:
         engine = call.engine
         with engine.clock.stage("restore"):
-            labels, uncertainty = restore(answer, engine.plan, engine.ids, engine.memory.chunk)
+            labels, uncertainty = restore(answer, engine.plan, engine.ids)
         provenance = describe_run(
             self.model,
             describe_backend(self.backend),

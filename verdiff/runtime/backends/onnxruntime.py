@@ -41,6 +41,8 @@ class OnnxRuntimeBackend:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
+        # Between calls the host works with its own threads (BLAS); spinning workers would take their cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = ERRORS_ONLY
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.device != "cpu":

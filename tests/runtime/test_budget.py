@@ -1,0 +1,174 @@
+"""Deadlines and cancelling, on a clock that runs only when the networks do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.runtime.scans import mr_scan, numpy_segmenter
+from tests.runtime.tiny_bundle import Maps, NumpyBackend
+from verdiff.errors import INTERRUPTED, BudgetError
+from verdiff.runtime import Cancelled, Segmenter, clock, memory
+
+# Exact in binary, so that sums of them can be compared.
+PRIOR_MS, STEP_MS = 1000 / 128, 1000 / 64
+PRIORS_MS = 5 * PRIOR_MS
+SAMPLE_MS = 3 * STEP_MS
+ALL_MS = PRIORS_MS + 5 * 2 * SAMPLE_MS
+
+
+class FakeTime:
+    """Seconds that pass only inside the networks."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SlowBackend(NumpyBackend):
+    """A prior call takes ``PRIOR_MS`` and a denoiser call ``STEP_MS`` of the fake time."""
+
+    def __init__(self, time: FakeTime) -> None:
+        super().__init__()
+        self.time = time
+
+    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
+        self.time.now += PRIOR_MS / 1000
+        return super().prior(image)
+
+    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+        self.time.now += STEP_MS / 1000
+        return super().denoise(x, timestep, prior, features)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(clock, "perf_counter", fake)
+    return fake
+
+
+@pytest.fixture
+def slow(time: FakeTime) -> Segmenter:
+    return numpy_segmenter(SlowBackend(time))
+
+
+def test_enough_budget_gives_the_complete_answer(slow: Segmenter) -> None:
+    result = slow.segment(mr_scan(), budget_ms=ALL_MS)
+    assert result.outcome == "complete"
+    assert np.array_equal(result.labels, slow.segment(mr_scan()).labels)
+    assert result.timings["total"] * 1000 == ALL_MS
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 9, 14, 15, 16, 29])
+def test_a_budget_is_kept_and_says_how_far_it_got(slow: Segmenter, steps: int) -> None:
+    """Time for so many steps beside the prior, and a little: they are taken, and no more."""
+    budget_ms = PRIORS_MS + steps * STEP_MS + 1
+    result = slow.segment(mr_scan(), budget_ms=budget_ms)
+    assert result.outcome == "budget" == result.provenance["outcome"]
+    assert result.timings["total"] * 1000 == budget_ms - 1
+    reached = result.provenance["reached"]
+    assert reached["slices"] == 5
+    assert reached["slices_refined"] == min(5, -(-steps // 3))
+    assert reached["samples"] == [int(steps >= 13), 1 + int(steps >= 18)]
+    assert result.labels.any()
+
+
+def test_slices_a_budget_did_not_reach_have_the_priors_answer(slow: Segmenter) -> None:
+    prior = slow.segment(mr_scan(), prior_only=True)
+    complete = slow.segment(mr_scan(), samples=1)
+    partial = slow.segment(mr_scan(), samples=1, budget_ms=PRIORS_MS + 2 * SAMPLE_MS + 1)
+    assert partial.provenance["reached"]["slices_refined"] == 2
+    # The plan's slices run from right to left: the first is the scan's last plane.
+    assert np.array_equal(partial.labels[-2:], complete.labels[-2:])
+    assert np.array_equal(partial.labels[:-2], prior.labels[:-2])
+
+
+def test_a_slice_stopped_halfway_keeps_its_latest_step(slow: Segmenter) -> None:
+    partial = slow.segment(mr_scan(), samples=1, budget_ms=PRIORS_MS + 2 * STEP_MS + 1)
+    assert partial.provenance["reached"] == {"slices": 5, "slices_refined": 1, "samples": [0, 1], "steps": [0, 2]}
+
+
+def test_a_budget_below_one_prior_pass_names_the_least(slow: Segmenter) -> None:
+    with pytest.raises(BudgetError, match="about 40 ms"):
+        slow.segment(mr_scan(), budget_ms=PRIORS_MS - 1)
+
+
+def test_the_named_least_is_enough(slow: Segmenter) -> None:
+    result = slow.segment(mr_scan(), budget_ms=40)
+    assert result.outcome == "budget"
+    assert result.provenance["reached"]["slices_refined"] == 0
+
+
+@pytest.mark.parametrize("budget_ms", [0, -5])
+def test_no_budget_at_all_is_refused(slow: Segmenter, budget_ms: float) -> None:
+    with pytest.raises(BudgetError):
+        slow.segment(mr_scan(), budget_ms=budget_ms)
+
+
+def test_a_stream_with_a_budget_ends_with_what_there_is(slow: Segmenter) -> None:
+    outcomes = [
+        partial.outcome for partial in slow.stream(mr_scan(), samples=4, budget_ms=PRIORS_MS + 6 * SAMPLE_MS + 1)
+    ]
+    assert outcomes == ["prior", "sampling", "budget"]
+
+
+def test_cancelling_after_the_prior_gives_a_whole_mask(slow: Segmenter, time: FakeTime) -> None:
+    begun = time.now
+    result = slow.segment(mr_scan(), cancel=lambda: time.now - begun > 0.2)
+    assert result.outcome == "cancelled"
+    assert 200 < result.timings["total"] * 1000 <= 200 + STEP_MS
+    prior = slow.segment(mr_scan(), prior_only=True)
+    assert np.array_equal(result.labels[0], prior.labels[0])
+
+
+def test_cancelling_before_every_slice_is_answered_raises(slow: Segmenter, time: FakeTime) -> None:
+    begun = time.now
+    with pytest.raises(Cancelled) as caught:
+        slow.segment(mr_scan(), cancel=lambda: 1000 * (time.now - begun) > 2.5 * PRIOR_MS)
+    assert caught.value.exit_code == INTERRUPTED
+    assert "3 of 5" in caught.value.found
+
+
+def test_a_cancel_that_never_comes_changes_nothing(slow: Segmenter) -> None:
+    result = slow.segment(mr_scan(), cancel=lambda: False)
+    assert result.outcome == "complete"
+    assert np.array_equal(result.labels, slow.segment(mr_scan()).labels)
+
+
+def test_memory_below_one_slice_is_refused_before_any_work() -> None:
+    backend = NumpyBackend()
+    segmenter = numpy_segmenter(backend)
+    small = Segmenter(segmenter.manifest, backend, True, {}, memory_mb=1)
+    with pytest.raises(BudgetError, match="MiB"):
+        small.segment(mr_scan(40, 300, 300), samples=4)
+    assert backend.calls == []
+
+
+def test_little_memory_gives_up_the_caches_first() -> None:
+    from verdiff.imaging import plan_slices
+    from verdiff.runtime.sampling import Choices, resolve_sampling
+
+    manifest = numpy_segmenter().manifest
+    scan = mr_scan(30, 200, 200)
+    plan = plan_slices(scan.geometry, view="sagittal", spacing_mm=1.0, multiple=4)
+    sampling = resolve_sampling(manifest, Choices(samples=8), denoiser=True)
+
+    def planned(limit: int | None) -> memory.MemoryPlan:
+        return memory.plan_memory(plan, manifest, sampling, batch=1, chunk=8, anytime=True, limit=limit)
+
+    free = planned(None)
+    assert free.keep_samples
+    assert free.keep_features
+    assert free.chunk == 8
+    tight = planned(free.bytes // 3)
+    assert not tight.keep_samples
+    assert tight.bytes <= free.bytes // 3
+    assert 1 <= tight.chunk < 8
+
+
+def test_the_machines_free_memory_is_known_on_linux() -> None:
+    available = memory.available_bytes()
+    assert available is None or available > 1 << 20
