@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verdiff.errors import DataError
+from verdiff.errors import BackendError, DataError
 from verdiff.evaluate.metrics import dice_and_iou, score_case, surface_distances_mm
 
 SPACING = (3.0, 1.0, 0.5)
@@ -137,6 +140,19 @@ def test_without_distances_only_the_overlap_is_computed():
     score = score_case(labels, labels, spacing_mm=(1, 1, 1), label_ids={"disc": 1, "none": 2}, distances=False)
     assert (score["disc"].dice, score["none"].dice) == (1.0, 1.0)
     assert np.isnan([score["disc"].hd95_mm, score["disc"].assd_mm, score["none"].hd95_mm]).all()
+
+
+def test_without_the_library_for_distances_overlap_is_scored_and_distances_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "surface_distance", None)
+    labels = box((4, 4, 4), (1, 1, 1), (3, 3, 3)).astype(int)
+    assert score_case(labels, labels, spacing_mm=(1, 1, 1), label_ids={"disc": 1}, distances=False)["disc"].dice == 1
+    with pytest.raises(BackendError, match=r"verdiff\[evaluate\]"):
+        score_case(labels, labels, spacing_mm=(1, 1, 1), label_ids={"disc": 1})
+
+
+def test_importing_the_room_loads_no_library_for_distances_or_statistics():
+    check = "import sys, verdiff.evaluate; sys.exit(bool({'scipy', 'surface_distance', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

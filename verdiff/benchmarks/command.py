@@ -6,6 +6,7 @@ import datetime
 import os
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from verdiff.benchmarks.cases import CASES, Options, run_case
@@ -26,6 +27,9 @@ def run(
     scan: str | Path | None = None,
     model: str | Path | None = None,
     training_run: str | Path | None = None,
+    data: str | Path | None = None,
+    fold: int = 0,
+    every: int = 1,
     repeats: int = 5,
     warmup: int = 2,
     threads: int | None = None,
@@ -40,6 +44,9 @@ def run(
             None writes nothing.
         scan: The scan, for the case ``volume``.
         model: A shipped model's name or a bundle; None is the default model.
+        data: An nnU-Net raw data set, for the case ``frontier``.
+        fold: Which fold's validation cases of it.
+        every: Every how-manieth slice of them.
         training_run: The run behind the bundle: PyTorch then computes with its weights.
         repeats: Timed rounds.
         warmup: Rounds before them.
@@ -65,6 +72,9 @@ def run(
         bundle=model,
         scan=None if scan is None else Path(scan),
         training_run=None if training_run is None else Path(training_run),
+        data=None if data is None else Path(data),
+        fold=fold,
+        every=every,
         repeats=repeats,
         warmup=warmup,
         threads=default_threads() if threads is None else threads,
@@ -104,7 +114,7 @@ def write_record(record: Record, stem: Path, say: Callable[[str], object] = prin
     try:
         path = stem.with_name(stem.name + ".png")
         with atomic_path(path) as temporary:
-            plot(record, temporary)
+            (record.outcome.draw or partial(plot, record))(temporary)
         written.append(path)
     except ImportError:
         say("no plot: matplotlib is not installed (pip install matplotlib)")
@@ -114,9 +124,16 @@ def write_record(record: Record, stem: Path, say: Callable[[str], object] = prin
 def repeatable_command(case: str, options: Options, output: Path | None) -> str:
     """The command line that repeats a run; a path is cut to what means something on another machine."""
     words = ["verdiff", "bench", case]
-    for option, path in (("--model", options.bundle), ("--scan", options.scan), ("--run", options.training_run)):
+    for option, path in (
+        ("--model", options.bundle),
+        ("--scan", options.scan),
+        ("--run", options.training_run),
+        ("--data", options.data),
+    ):
         if path is not None:
             words += [option, portable(path)]
+    if options.data is not None:
+        words += ["--fold", str(options.fold), "--every", str(options.every)]
     words += ["--repeats", str(options.repeats), "--threads", str(options.threads)]
     if output is not None:
         words += ["--output", output.name]

@@ -34,7 +34,11 @@ def plot(record: Record, path: Path) -> None:
         axes.plot([low, high], [row, row], color=INK, linewidth=1.5)
         faster = f"  ({speedups[name].value:.2f} x)" if name in speedups else ""
         axes.annotate(
-            f"{median:.3g} {unit}{faster}", (max(median, high), row), (6, 0), None, "offset points", va="center"
+            f"{median:.3g} {unit}{faster}",
+            xy=(max(median, high), row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
         )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()

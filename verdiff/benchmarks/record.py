@@ -39,13 +39,20 @@ class Record:
     outcome: Outcome
 
     def speedups(self) -> dict[str, Ratio]:
-        """Rival -> how many times faster than the baseline; without the baseline itself."""
+        """Rival -> how many times faster than the baseline; without the baseline itself, empty without one."""
         timings, baseline = self.outcome.timings, self.outcome.baseline
+        if baseline is None:
+            return {}
         return {
             name: speedup(timings[baseline], timing, seed=int(self.settings["seed"]))
             for name, timing in timings.items()
             if name != baseline
         }
+
+    def in_doubt(self, name: str) -> bool:
+        """Whether there is a reason to distrust what is said of this rival, by itself or against the baseline."""
+        involved = [self.outcome.timings[each] for each in (name, self.outcome.baseline) if each is not None]
+        return bool(self.machine.doubts()) or any(timing.doubts() for timing in involved)
 
     def warnings(self) -> tuple[str, ...]:
         """Why a figure here may not be trusted; empty when there is no reason."""
@@ -68,7 +75,12 @@ class Record:
             "baseline": outcome.baseline,
             "timings": {name: timing.to_dict() for name, timing in outcome.timings.items()},
             "speedups": {
-                name: asdict(ratio) | {"aim": outcome.aims.get(name), "met": _met(ratio, outcome.aims.get(name))}
+                name: asdict(ratio)
+                | {
+                    "aim": outcome.aims.get(name),
+                    "met": _met(ratio, outcome.aims.get(name)),
+                    "in_doubt": self.in_doubt(name),
+                }
                 for name, ratio in speedups.items()
             },
             "stages": {
@@ -76,6 +88,7 @@ class Record:
                 for name, stages in outcome.stages.items()
             },
             "figures": [asdict(figure) | {"met": figure.met} for figure in outcome.figures],
+            "results": dict(outcome.results),
             "left_out": dict(outcome.left_out),
             "notes": list(outcome.notes),
             "warnings": list(self.warnings()),
@@ -90,6 +103,7 @@ class Record:
         outcome = self.outcome
         lines = [f"# Benchmark: {self.case}", "", f"    {self.command}", ""]
         lines += [f"{key.replace('_', ' ')}: {value}  " for key, value in outcome.subject.items()]
+        lines += ["", outcome.page] if outcome.page else []
         lines += ["", *self._rivals()]
         for name, stages in outcome.stages.items():
             lines += ["", f"Stages, {name}:", "", *_table(("stage", "median", "p90"))]
@@ -102,7 +116,7 @@ class Record:
         for figure in outcome.figures:
             value = "unknown" if figure.value is None else f"{figure.value:.3g} {figure.unit}".strip()
             aim = _aim(figure.at_most, "at most") or _aim(figure.at_least, "at least")
-            lines.append(f"| {figure.name} | {value} | {aim} | {_yes(figure.met)} |")
+            lines.append(f"| {figure.name} | {value} | {aim} | {_yes(figure.met, bool(self.warnings()))} |")
         remarks = [f"Left out: {name}: {reason}" for name, reason in outcome.left_out.items()]
         remarks += [*outcome.notes, *(f"Warning: {warning}." for warning in self.warnings())]
         lines += ["", *(f"- {remark}" for remark in remarks)] if remarks else []
@@ -119,18 +133,20 @@ class Record:
 
     def _rivals(self) -> list[str]:
         outcome, speedups = self.outcome, self.speedups()
-        lines = _table(("rival", "median", "p90", "p99", "times faster", "95 % interval", "aim", "met"))
+        compared = ("times faster", "95 % interval", "aim", "met") if speedups else ()
+        lines = _table(("rival", "median", "p90", "p99", *compared))
         for name, timing in outcome.timings.items():
             cells = [_duration(timing.median), _duration(timing.percentile(90)), _duration(timing.percentile(99))]
-            if name == outcome.baseline:
-                cells += ["baseline", "", "", ""]
-            else:
+            if name in speedups:
                 ratio, aim = speedups[name], outcome.aims.get(name)
                 cells += [f"{ratio.value:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", _aim(aim, "at least")]
-                cells.append(_yes(_met(ratio, aim)))
+                cells.append(_yes(_met(ratio, aim), self.in_doubt(name)))
+            elif speedups:
+                cells += ["baseline", "", "", ""]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        repeats = len(next(iter(outcome.timings.values())).seconds)
-        if next(iter(outcome.timings.values())).upper_bound(99) is None:
+        first = next(iter(outcome.timings.values()))
+        if first.upper_bound(99) is None:
+            repeats = len(first.seconds)
             lines += ["", f"With {repeats} repeats the p99 lies close to the longest of them and is no bound."]
         return lines
 
@@ -153,8 +169,8 @@ def _met(ratio: Ratio, aim: float | None) -> bool | None:
     return None if aim is None else ratio.value >= aim
 
 
-def _yes(met: bool | None) -> str:
-    return "" if met is None else "yes" if met else "no"
+def _yes(met: bool | None, in_doubt: bool) -> str:
+    return "" if met is None else ("yes" if met else "no") + (", in doubt" if in_doubt else "")
 
 
 def _finite(value: Any) -> Any:

@@ -16,6 +16,7 @@ CASES: Mapping[str, str] = MappingProxyType(
     {
         "denoiser-step": "one denoiser step: the runtime's backends against PyTorch eager",
         "volume": "a whole scan from file to file: stages, share outside the networks, peak memory",
+        "frontier": "Dice of the prior alone and of steps x samples on a data set's fold; does the diffusion work?",
         "startup": "wall time of importing the runtime and of the command line's help",
     }
 )
@@ -28,6 +29,9 @@ class Options:
     Attributes:
         bundle: A shipped model's name or a bundle's path; None is the default model.
         scan: The scan to segment, for the cases that take one.
+        data: An nnU-Net raw data set, for the cases that score.
+        fold: Which fold's validation cases of ``data``.
+        every: Every how-manieth slice of them.
         training_run: Folder of the training run behind the bundle, whose weights PyTorch then computes with.
         repeats: Timed rounds.
         warmup: Rounds before them.
@@ -39,6 +43,9 @@ class Options:
 
     bundle: str | Path | None = None
     scan: Path | None = None
+    data: Path | None = None
+    fold: int = 0
+    every: int = 1
     training_run: Path | None = None
     repeats: int = 30
     warmup: int = 3
@@ -74,23 +81,29 @@ class Outcome:
 
     Attributes:
         timings: Rival -> its durations.
-        baseline: The rival the others are compared with.
+        baseline: The rival the others are compared with; None where there is nothing to compare.
         stages: Rival -> stage -> its durations.
         figures: Numbers beside the timings.
         aims: Rival -> how many times faster than the baseline it should be.
         subject: What was run, in plain values: model, input size, threads.
         left_out: Rival -> why it could not take part.
         notes: What a reader must know.
+        results: What was found beside durations, in plain values.
+        page: The same as Markdown.
+        draw: Draws the record's picture instead of bars of the timings.
     """
 
     timings: Mapping[str, Timing]
-    baseline: str
+    baseline: str | None
     stages: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     aims: Mapping[str, float] = field(default_factory=dict)
     subject: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    results: Mapping[str, Any] = field(default_factory=dict)
+    page: str = ""
+    draw: Callable[[Path], object] | None = None
 
 
 def run_case(name: str, options: Options) -> Outcome:

@@ -55,7 +55,7 @@ def run(options: Options, launch: Launch = launch) -> Outcome:
     )
     return Outcome(
         timings=timings,
-        baseline=BARE,
+        baseline=None,
         figures=tuple(Figure(name, timings[name].median, "s", at_most=limit) for name, limit in AIMS_S.items()),
         notes=("Wall time of a whole process; files are in the system's cache after the warm-up.",),
     )
