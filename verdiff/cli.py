@@ -190,19 +190,35 @@ def evaluate(
         typer.echo(f"wrote {path}")
 
 
-@app.command(epilog="Example: verdiff bench runtime -o bench.json")
+@app.command(epilog="Example: verdiff bench volume --scan scan.nii.gz -o bench/")
 def bench(
     case: Annotated[str, typer.Argument(help="What to time; 'list' names the cases.")] = "list",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The record, as JSON.")] = None,
     scan: Annotated[Path | None, typer.Option(help="A scan to time on.")] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    run: Annotated[Path | None, typer.Option(help="The training run behind the bundle, for PyTorch's weights.")] = None,
+    data: Annotated[Path | None, typer.Option(help="An nnU-Net raw data set, for the case frontier.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are scored.")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Score every n-th slice of them.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each rival.")] = 5,
     threads: Threads = None,
 ) -> None:
     """Time the runtime against its rivals in one run."""
     from verdiff.benchmarks import command
 
-    command.run(case, output=output, scan=scan, model=model, repeats=repeats, threads=threads, say=_say)
+    command.run(
+        case,
+        output=output,
+        scan=scan,
+        model=model,
+        training_run=run,
+        data=data,
+        fold=fold,
+        every=every,
+        repeats=repeats,
+        threads=threads,
+        say=_say,
+    )
 
 
 @app.command(epilog="Example: verdiff info scan.nii.gz")

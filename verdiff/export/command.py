@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from verdiff import __version__
-from verdiff.bundle import Defaults, Feature, Label, Manifest, graph_name, open_bundle, pack_golden, write_bundle
+from verdiff.bundle import Defaults, Feature, Label, Manifest, graph_name, open_bundle, write_bundle
+from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN
 from verdiff.diffusion.tables import SamplerTable, make_table
 from verdiff.errors import DataError

@@ -69,16 +69,18 @@ def _resize_matrix(b: GraphBuilder, n_out: str, n_in: str) -> str:
 
     The positions are computed in float64, as there, since single precision would move them by 1e-4 of a pixel.
     """
-    to64 = {"to": TensorProto.DOUBLE}
     zero, one, half = (b.const(v, np.float64) for v in (0.0, 1.0, 0.5))
     axis0, axis1 = b.const([0], np.int64), b.const([1], np.int64)
     scalar = b.const([], np.int64)
     start, step = b.const(0, np.int64), b.const(1, np.int64)
 
-    def positions(count: str) -> str:
-        return b.op("Cast", b.op("Range", start, b.op("Reshape", count, scalar), step), **to64)
+    def in64(value: str) -> str:
+        return b.op("Cast", value, to=TensorProto.DOUBLE)
 
-    scale = b.op("Div", b.op("Cast", n_out, **to64), b.op("Cast", n_in, **to64))
+    def positions(count: str) -> str:
+        return in64(b.op("Range", start, b.op("Reshape", count, scalar), step))
+
+    scale = b.op("Div", in64(n_out), in64(n_in))
     support = b.op("Max", one, b.op("Div", one, scale))
     centre = b.op("Sub", b.op("Div", b.op("Add", positions(n_out), half), scale), half)
     distance = b.op("Abs", b.op("Sub", b.op("Unsqueeze", positions(n_in), axis0), b.op("Unsqueeze", centre, axis1)))

@@ -16,7 +16,7 @@ VERIFIED_PATIENTS = 6
 
 
 def verification_slices(cases: list[Case]) -> np.ndarray:
-    """The middle slice of up to six patients, cropped to a common size, float16 [N, H, W]: what an export is checked on."""
+    """The middle slice of up to six patients, cropped to one size, float16 [N, H, W]; exports are checked on it."""
     middles = [case.images[len(case.images) // 2] for case in cases[:VERIFIED_PATIENTS]]
     rows, cols = (min(plane.shape[axis] for plane in middles) for axis in (0, 1))
     return np.stack([plane[:rows, :cols] for plane in middles])

@@ -58,8 +58,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
         values["config"] = RunConfig.from_dict(values["config"], path.name)
-        facts = values["facts"]
-        values["facts"] = RunFacts(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+        facts: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values["facts"].items()
+        }
+        values["facts"] = RunFacts(**facts)
         return Checkpoint(**values)
     except DataError:
         raise

@@ -65,7 +65,7 @@ def _follow(trainer: Trainer, say: Callable[[str], None]) -> None:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("training", total=1.0, completed=trainer.fraction)
+        task = bar.add_task("training", total=1.0)
         for state in trainer.train():
             bar.update(task, completed=state.fraction, description=f"iteration {state.iteration}")
             if state.validation is not None:

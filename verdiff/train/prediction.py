@@ -27,6 +27,10 @@ class Coefficients(NamedTuple):
 class MarginalTable(nn.Module):
     """The process's marginal coefficients as float32 buffers, looked up by timestep."""
 
+    signal: Tensor
+    prior: Tensor
+    noise: Tensor
+
     def __init__(self, process: Process) -> None:
         super().__init__()
         scale = process.signal_scale

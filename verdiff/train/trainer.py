@@ -76,7 +76,8 @@ class Trainer:
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.bf16 = bf16_is_fast(self.device)
         torch.manual_seed(config.training.seed)
-        self.net = VerdiffNet(len(dataset.labels), config.network).to(self.device, memory_format=torch.channels_last)
+        self.net = VerdiffNet(len(dataset.labels), config.network).to(self.device)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.table = MarginalTable(config.process.build()).to(self.device)
         self.optimizer = self._make_optimizer()
@@ -163,7 +164,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             losses = batch_losses(self.net, self.table, self.config, image, truth, rng)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), training.clip)
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(losses.total)):
             self.optimizer.step()

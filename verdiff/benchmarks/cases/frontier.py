@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from verdiff.benchmarks.cases import Options, Outcome
+from verdiff.benchmarks.timing import Timing
 from verdiff.diffusion import (
     Process,
     SamplerTable,

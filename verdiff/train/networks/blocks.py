@@ -20,6 +20,8 @@ def group_norm(channels: int) -> nn.GroupNorm:
 class TimeEmbedding(nn.Module):
     """Timestep [N] -> embedding [N, dim]: sinusoids of 64 geometric frequencies, then two layers."""
 
+    frequencies: Tensor
+
     def __init__(self, dim: int, max_period: float = 10000.0) -> None:
         super().__init__()
         half = 32

@@ -1,0 +1,145 @@
+"""An exported bundle is what PyTorch computed, at any size and batch, and a wrong one is never written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from verdiff.bundle import open_bundle
+from verdiff.diffusion import make_table
+from verdiff.errors import DataError, VerificationError
+from verdiff.export import command, verify
+from verdiff.export.golden import phantom, torch_reference
+from verdiff.export.pipeline import build_pipeline
+from verdiff.export.torch_graphs import round_weights_to_half
+from verdiff.runtime import Segmenter
+from verdiff.train.checkpoint import load_network
+
+
+def session(graph: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+
+def test_the_bundle_holds_everything_the_design_names(toy_bundle: Path) -> None:
+    bundle = open_bundle(toy_bundle)
+    manifest = bundle.manifest
+    assert set(manifest.files) == {
+        "graphs/prior.fp32.onnx", "graphs/denoiser.fp32.onnx", "graphs/pipeline.fp32.onnx", "golden/golden.npz",
+    }  # fmt: skip
+    assert [(label.id, label.name) for label in manifest.labels] == [(1, "vertebra"), (2, "disc")]
+    assert (manifest.model_id, manifest.multiple, manifest.weights_stored) == ("toy", 4, "float16")
+    assert manifest.training["fold"] == 0 and manifest.training["validation_cases"] == ["toy3"]
+    golden = bundle.golden()
+    assert {"image", "prior", "feature_0", "noise", "x_start", "x0hat_0", "x0hat_1", "labels", "uncertainty"} <= set(golden)
+
+
+@pytest.mark.parametrize(("count", "rows", "cols"), [(1, 16, 24), (3, 40, 12)])
+def test_graphs_are_dynamic_in_batch_height_and_width(
+    toy_run: Path, toy_bundle: Path, count: int, rows: int, cols: int
+) -> None:
+    net, checkpoint = load_network(toy_run)
+    round_weights_to_half(net)
+    image = np.random.default_rng(0).uniform(-1, 1, (count, 1, rows, cols)).astype(np.float32)
+    table = command.default_table(checkpoint.config, open_bundle(toy_bundle).manifest.defaults)
+    expected = torch_reference(net, checkpoint.config, table, image)
+    bundle = open_bundle(toy_bundle)
+    prior, *features = session(bundle.graph("prior")).run(None, {"image": image})
+    assert np.abs(prior - expected["prior"]).max() < 2e-4
+    feed = {f"feature_{index}": feature for index, feature in enumerate(features)}
+    feed |= {"x": expected["x_start"], "prior": prior}
+    feed["timestep"] = np.full(count, table.timesteps[0], np.float32)
+    (x0hat,) = session(bundle.graph("denoiser")).run(None, feed)
+    assert np.abs(x0hat - expected["x0hat_0"]).max() < 2e-4
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp-2m"])
+def test_the_pipeline_takes_any_deterministic_table_and_several_samples(toy_bundle: Path, sampler: str) -> None:
+    bundle = open_bundle(toy_bundle)
+    segmenter = Segmenter.load(toy_bundle)
+    process = command.RunConfig.from_dict({"process": {"signal_scale": 0.5}}).process.build()
+    table = make_table(process, sampler=sampler, steps=4)  # type: ignore[arg-type]
+    graphs = {role: onnx.load_from_string(bundle.graph(role)) for role in ("prior", "denoiser")}
+    pipeline = session(build_pipeline(graphs["prior"], graphs["denoiser"], table, (1, 2)).SerializeToString())
+    rng = np.random.default_rng(1)
+    slices = rng.uniform(0, 100, (2, 24, 20)).astype(np.float32)
+    noise = rng.standard_normal((3, 2, 2, 24, 20)).astype(np.float32)
+    feed = {"slices": slices, "bounds": np.array([0, 100], np.float32), "size": np.array([24, 20]), "noise": noise}
+    labels, probabilities, _ = pipeline.run(["labels", "probabilities", "uncertainty"], feed)
+    from verdiff.diffusion import fuse_mean, run_loop
+
+    f, features = segmenter.backend.prior((slices / 50 - 1)[:, None])
+    drawn = [
+        run_loop(lambda x, t: segmenter.backend.denoise(x, t, f, features), table, f, lambda step, m=m: noise[m])  # type: ignore[misc]
+        for m in range(3)
+    ]
+    assert np.abs(probabilities - fuse_mean(np.stack(drawn)).probabilities).max() < 1e-4
+    assert labels.dtype == np.uint8 and set(np.unique(labels)) <= {0, 1, 2}
+
+
+def test_the_runtime_gives_the_same_mask_as_the_pipeline_graph(toy_bundle: Path) -> None:
+    segmenter, bundle = Segmenter.load(toy_bundle), open_bundle(toy_bundle)
+    image = phantom(41, 30)[:, 0]
+    raw = ((image + 1) * 100).astype(np.float32)
+    direction = (0, 0, -1, 1, 0, 0, 0, -1, 0)
+    result = segmenter.segment((raw, (1.0, 1.0, 3.0), direction), force=True)
+    from verdiff.diffusion import noise_source
+
+    low, high = np.percentile(raw, [0.5, 99.5])
+    feed = {
+        "slices": raw[::-1].copy(),
+        "bounds": np.array([low, high], np.float32),
+        "size": np.array([41, 30]),
+        "noise": noise_source(35, slices=[0, 1], samples=[0, 0], shape=(2, 44, 32))(0)[None],
+    }
+    labels = session(bundle.graph("pipeline")).run(["labels"], feed)[0]
+    assert (labels[::-1] == result.labels).mean() > 0.9999
+
+
+def test_half_storage_halves_the_file_and_changes_no_number(toy_run: Path, toy_bundle: Path, tmp_path: Path) -> None:
+    command.run(toy_run, tmp_path / "full", half_weights=False, say=lambda line: None)
+    full, half = open_bundle(tmp_path / "full"), open_bundle(toy_bundle)
+    assert full.manifest.weights_stored == "float32"
+    weights = [sum(t.ByteSize() for t in onnx.load_from_string(b.graph("prior")).graph.initializer) for b in (full, half)]
+    assert weights[1] < 0.7 * weights[0]
+
+
+def test_a_card_supplies_what_no_run_can_know(toy_run: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"version": "2.1.0", "limits": ["adults only"], "defaults": {"steps": 1}}), "utf-8")
+    command.run(toy_run, tmp_path / "m.verdiff", card=card, say=lambda line: None)
+    manifest = open_bundle(tmp_path / "m.verdiff").manifest
+    assert (manifest.version, manifest.limits, manifest.defaults.steps) == ("2.1.0", ("adults only",), 1)
+    card.write_text(json.dumps({"author": "me"}), "utf-8")
+    with pytest.raises(DataError, match="key 'author'"):
+        command.read_card(card)
+
+
+def test_a_bundle_that_disagrees_with_the_network_is_not_written(
+    toy_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(net: torch.nn.Module, config: object) -> object:
+        graphs = honest(net, config)  # type: ignore[arg-type]
+        tensor = max(graphs["denoiser"].graph.initializer, key=lambda t: t.ByteSize())
+        values = onnx.numpy_helper.to_array(tensor) * np.float32(1.02)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        return graphs
+
+    honest = command.export_networks
+    monkeypatch.setattr(command, "export_networks", wrong)
+    monkeypatch.setattr(verify, "TOLERANCE", 1e-6)
+    target = tmp_path / "m.verdiff"
+    target.write_bytes(b"the old one")
+    with pytest.raises(VerificationError, match="denoiser"):
+        command.run(toy_run, target, say=lambda line: None)
+    assert target.read_bytes() == b"the old one" and list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no best\.pt"):
+        command.run(tmp_path, tmp_path / "m.verdiff", say=lambda line: None)
