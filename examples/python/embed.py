@@ -1,6 +1,6 @@
 """Segment a scan from an application: load once, show better masks as they come, keep the last.
 
-    python examples/python/embed.py examples/mr_t2_sample.nii.gz
+python examples/python/embed.py examples/mr_t2_sample.nii.gz
 """
 
 from __future__ import annotations
