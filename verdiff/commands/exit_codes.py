@@ -1,0 +1,38 @@
+"""The table of exit codes as a page: ``python -m verdiff.commands.exit_codes > docs/exit-codes.md``."""
+
+from __future__ import annotations
+
+from verdiff.errors import EXIT_CODES, VerdiffError
+
+HEAD = """# Exit codes
+
+Every command of `verdiff` ends with one of these. An error is three lines on stderr: what was found, what was
+expected, what to do. From Python the same errors are exceptions of one family, `verdiff.errors.VerdiffError`, and the
+code is their `exit_code`.
+
+| code | meaning | exception |
+| ---: | --- | --- |
+"""
+
+TAIL = """
+Files are written under a temporary name and renamed when they are complete: whatever the code, an output is either the
+old file or the complete new one. Code 11 is an outcome, not an error: the files are there, and the mask in them is
+empty. `verdiff doctor` ends with 1 when something needs to be done.
+
+This page is written by `python -m verdiff.commands.exit_codes`.
+"""
+
+
+def page() -> str:
+    """The page, from the table in :mod:`verdiff.errors`."""
+    family = (VerdiffError, *VerdiffError.__subclasses__())
+    named = {error.exit_code: error.__name__ for error in family if error.__module__ == VerdiffError.__module__}
+    rows = [
+        f"| {code} | {meaning} | {f'`{named[code]}`' if code in named else ''} |"
+        for code, meaning in sorted(EXIT_CODES.items())
+    ]
+    return HEAD + "\n".join(rows) + "\n" + TAIL
+
+
+if __name__ == "__main__":
+    print(page(), end="")
