@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +36,17 @@ def test_chunk_size_and_threads_do_not_change_a_bit(bundle_path: Path, backend: 
     for threads, chunk in ((2, 1), (1, 2), (2, 3), (1, 5), (2, 64)):
         segmenter = Segmenter.load(bundle_path, backend=backend, threads=threads, chunk=chunk, self_test=False)
         assert same(segmenter.segment(scan), first), (threads, chunk)
+
+
+def test_numpys_own_threads_do_not_change_a_bit() -> None:
+    """BLAS splits large products among its threads and rounds differently; resampling must not give it one."""
+    digests = set()
+    for threads in ("1", "2", "3"):
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        command = [sys.executable, "-m", "tests.runtime.blas_bits"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        digests.add(found.stdout)
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("fusion", ["mean", "steps"])

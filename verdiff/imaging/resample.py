@@ -7,6 +7,7 @@ bilinear); weights at the border are renormalised.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -14,10 +15,13 @@ from numpy.typing import NDArray
 
 from verdiff.imaging.volume import Array
 
-# Planes converted to float32 at a time: keeps the copy of an integer or float16 volume small.
-_CHUNK_BYTES = 32 << 20
+# Planes taken at a time: their float32 copies stay small, and near the processor's cache.
+_CHUNK_BYTES = 4 << 20
 # Outputs of a line computed by one product: long enough for BLAS, short enough to skip most of the zeros.
-_BAND = 64
+_BAND = 32
+# Multiplications in one product. OpenBLAS runs up to so many on the calling thread: waking its others costs more than
+# it brings here, a hundred times more beside an inference engine's own threads, and their number would change the bits.
+_PRODUCT = 1 << 18
 
 
 @lru_cache(maxsize=32)
@@ -47,36 +51,40 @@ def resize_planes(planes: Array, height: int, width: int) -> NDArray[np.float32]
     chunk = max(1, _CHUNK_BYTES // max(1, 4 * rows * cols))
     for start in range(0, flat.shape[0], chunk):
         part = np.ascontiguousarray(flat[start : start + chunk], dtype=np.float32)
-        result[start : start + chunk] = _resize(part, height, width)
+        target = result[start : start + chunk]
+        # The axis that shrinks more goes first: the second product then has less to do.
+        if height * cols <= rows * width:
+            _resize_cols(_resize_rows(part, np.empty((len(part), height, cols), dtype=np.float32)), target)
+        else:
+            _resize_rows(_resize_cols(part, np.empty((len(part), rows, width), dtype=np.float32)), target)
     return result.reshape(*planes.shape[:-2], height, width)
 
 
-def _resize(part: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    rows, cols = part.shape[-2:]
-    # The axis that shrinks more goes first: the second product then has less to do.
-    if height * cols <= rows * width:
-        return _resize_cols(_resize_rows(part, height), width)
-    return _resize_rows(_resize_cols(part, width), height)
+def _resize_rows(part: NDArray[np.float32], out: NDArray[np.float32]) -> NDArray[np.float32]:
+    if part.shape[1] == out.shape[1]:
+        out[:] = part
+    else:
+        for outputs, inputs, weights in _bands(out.shape[1], part.shape[1]):
+            for cols in _tiles(part.shape[2], weights):
+                np.matmul(weights, part[:, inputs, cols], out=out[:, outputs, cols])
+    return out
 
 
-def _resize_rows(part: NDArray[np.float32], height: int) -> NDArray[np.float32]:
-    if part.shape[-2] == height:
-        return part
-    result = np.empty((part.shape[0], height, part.shape[2]), dtype=np.float32)
-    for outputs, inputs, weights in _bands(height, part.shape[1]):
-        np.matmul(weights, part[:, inputs], out=result[:, outputs])
-    return result
+def _resize_cols(part: NDArray[np.float32], out: NDArray[np.float32]) -> NDArray[np.float32]:
+    if part.shape[2] == out.shape[2]:
+        out[:] = part
+    else:
+        for outputs, inputs, weights in _bands(out.shape[2], part.shape[2]):
+            for rows in _tiles(part.shape[1], weights):
+                np.matmul(part[:, rows, inputs], weights.T, out=out[:, rows, outputs])
+    return out
 
 
-def _resize_cols(part: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    if part.shape[-1] == width:
-        return part
-    # One product over all rows of all planes, where numpy would call BLAS once a plane.
-    lines = part.reshape(-1, part.shape[-1])
-    result = np.empty((lines.shape[0], width), dtype=np.float32)
-    for outputs, inputs, weights in _bands(width, part.shape[2]):
-        np.matmul(lines[:, inputs], weights.T, out=result[:, outputs])
-    return result.reshape(*part.shape[:-1], width)
+def _tiles(length: int, weights: NDArray[np.float32]) -> Iterator[slice]:
+    """Runs of lines for one product; they depend on one plane's size alone, and so do the result's bits."""
+    step = max(1, _PRODUCT // weights.size)
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
 
 
 @lru_cache(maxsize=32)
