@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class _Slice:
     pixel_spacing: tuple[float, ...]
     position: tuple[float, ...]
     orientation: tuple[float, ...]
+    thickness: float
     inverted: float | None
 
     @property
@@ -68,6 +69,10 @@ def read_file(path: Path) -> Volume:
     if modality == "XR" and geometry.size[2] == 1:
         pitch = geometry.spacing_mm
         geometry = Geometry(geometry.size, (pitch[0], pitch[1], math.sqrt(pitch[0] * pitch[1])))
+    elif geometry.size[2] == 1 and header.thickness > 0:
+        # A slice on its own has no distance to a next one; ITK would call it 1 mm.
+        pitch = geometry.spacing_mm
+        geometry = replace(geometry, spacing_mm=(pitch[0], pitch[1], header.thickness))
     return Volume(_values(sitk.GetArrayFromImage(image), header), geometry, modality, path)
 
 
@@ -84,17 +89,16 @@ def read_folder(folder: Path) -> Volume:
         return Volume(single.array, single.geometry, single.modality, folder)
     slices = _sorted(slices, folder)
     geometry = _stack_geometry(slices, folder)
-    array: Array | None = None
-    for index, one in enumerate(slices):
+    first = _plane(slices[0])
+    array = np.empty((len(slices), *first.shape), dtype=first.dtype)
+    array[0] = first
+    for index, one in enumerate(slices[1:], start=1):
         plane = _plane(one)
-        if array is None:
-            array = np.empty((len(slices), *plane.shape), dtype=plane.dtype)
-        elif plane.dtype != array.dtype:
+        if plane.dtype != array.dtype:
             # Rescale may be stated slice by slice, and with it the type that holds the values.
             wider = np.promote_types(plane.dtype, array.dtype)
             array = array.astype(np.float32 if wider == np.float64 else wider, copy=False)
         array[index] = plane
-    assert array is not None
     return Volume(array, geometry, _modality(slices[0]), folder)
 
 
@@ -145,10 +149,11 @@ def _series(folder: Path) -> list[_Slice]:
 def _sorted(slices: list[_Slice], folder: Path) -> list[_Slice]:
     first = slices[0]
     for one in slices:
-        if len(one.position) != 3 or len(one.orientation) != 6:
+        _check_pixel_spacing(one)
+        if len(one.position) != 3 or len(one.orientation) != 6 or len(one.pixel_spacing) != 2:
             raise InputError(
-                f"{one.path.name} in {folder} does not say where its slice lies",
-                "Image Position and Image Orientation (Patient) in every file",
+                f"{one.path.name} in {folder} does not say where its pixels lie",
+                "Image Position, Image Orientation (Patient) and Pixel Spacing in every file",
                 "pass single films one by one; export a volume's slices with their positions",
             )
         turned = np.abs(np.subtract(one.orientation, first.orientation)).max() > _ORIENTATION_TOLERANCE
@@ -247,6 +252,7 @@ def _header(path: Path, reader: ImageFileReader) -> _Slice:
         pixel_spacing=numbers("0028|0030") or numbers("0018|1164"),
         position=numbers("0020|0032"),
         orientation=numbers("0020|0037"),
+        thickness=(numbers("0018|0050") or (0.0,))[0],
         inverted=inverted,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -81,16 +80,10 @@ class SlicePlan:
     def from_model(self, maps: Array) -> NDArray[np.float32]:
         """Maps [n, K, padded_rows, padded_cols] of any float type as float32 [n, K, scan_rows, scan_cols].
 
-        The result has the scan's own pixels: take `chunks` of slices, and reduce each to labels before the next.
+        The result has the scan's own pixels, K of them a voxel: hand over a few slices at a time, and reduce those to
+        labels before the next, or a whole CT takes gigabytes.
         """
         return resize_planes(maps[..., : self.model_rows, : self.model_cols], self.scan_rows, self.scan_cols)
-
-    def chunks(self, channels: int, limit_mib: float = 64.0) -> Iterator[slice]:
-        """Runs of slices whose `from_model` result with so many channels stays under `limit_mib` (at least one)."""
-        per_slice = 4 * channels * self.scan_rows * self.scan_cols
-        step = max(1, int(limit_mib * 2**20 // per_slice))
-        for start in range(0, self.slices, step):
-            yield slice(start, min(start + step, self.slices))
 
     @property
     def _flipped(self) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ class Geometry:
         """Volume of one voxel in millilitres."""
         return math.prod(self.spacing_mm) / 1000.0
 
-    def index_to_mm(self, index_xyz: Sequence[float] | Array) -> NDArray[np.float64]:
+    def index_to_mm(self, index_xyz: Sequence[float] | Sequence[Sequence[float]] | Array) -> NDArray[np.float64]:
         """Positions in mm, [..., 3], of (fractional) voxel indices x, y, z, [..., 3]."""
         index = np.asarray(index_xyz, dtype=np.float64)
         offset: NDArray[np.float64] = (index * np.asarray(self.spacing_mm)) @ self.matrix.T
