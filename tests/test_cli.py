@@ -186,6 +186,29 @@ def empty_dicom_folder(folder: Path) -> Path:
     return folder / "series"
 
 
+def mixed_dicom_folder(folder: Path) -> Path:
+    """Two series of three slices each, as a careless export leaves them."""
+    (folder / "series").mkdir()
+    for series in (1, 2):
+        for index in range(3):
+            plane = sitk.GetImageFromArray(mr_scan(3).array[index])
+            tags = {
+                "0008|0060": "MR",
+                "0020|000d": "1.2.826.0.1.3680043.8.498.1",
+                "0020|000e": f"1.2.826.0.1.3680043.8.498.1.{series}",
+                "0020|0032": f"0\\0\\{4 * index}",
+                "0020|0037": "1\\0\\0\\0\\1\\0",
+                "0020|0013": str(index),
+            }
+            for tag, value in tags.items():
+                plane.SetMetaData(tag, value)
+            writer = sitk.ImageFileWriter()
+            writer.KeepOriginalImageUIDOn()
+            writer.SetFileName(str(folder / "series" / f"{series}_{index}.dcm"))
+            writer.Execute(plane)
+    return folder / "series"
+
+
 def image(folder: Path, array: np.ndarray, spacing: tuple[float, ...] | None = None, vector: bool = False) -> Path:
     itk = sitk.GetImageFromArray(array, isVector=vector)
     if spacing is not None:
@@ -253,6 +276,7 @@ BAD_SCANS: tuple[Callable[[Path], Path], ...] = (
     truncated,
     not_an_image,
     empty_dicom_folder,
+    mixed_dicom_folder,
     four_dimensional,
     rgb,
     one_voxel,
@@ -344,6 +368,16 @@ def test_bad_bundles_are_refused_by_name(
     assert says_three_things(result)
     assert [path.name for path in scan.parent.iterdir()] == ["scan.nii.gz"]
     assert not (tmp_path / "escaped.txt").exists()
+
+
+def test_a_zip_that_unpacks_to_more_than_it_holds_is_refused(bundle: Path, scan: Path, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.verdiff"
+    with zipfile.ZipFile(bundle) as archive, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name) if name == "manifest.json" else bytes(1 << 20))
+    result = infer(scan, bomb)
+    assert result.exit_code == 5, result.output
+    assert says_three_things(result)
 
 
 def test_an_unknown_model_names_those_there_are(scan: Path) -> None:
