@@ -116,7 +116,9 @@ def infer(
 def train(
     config: Annotated[str, typer.Argument(help="A shipped configuration's name ('verdiff models') or a TOML file.")],
     data: Annotated[Path, typer.Option(help="An nnU-Net raw data set, or a cache written by --prepare.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder; with --prepare the cache's folder.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The run's folder; with --prepare the cache's folder.")
+    ],
     fold: Annotated[int, typer.Option(min=0, help="Fold of splits_final.json that validates.")] = 0,
     minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Only write the data set as an .npz cache.")] = False,

@@ -25,7 +25,7 @@ This page is written by `python -m verdiff.commands.exit_codes`.
 
 def page() -> str:
     """The page, from the table in :mod:`verdiff.errors`."""
-    family = (VerdiffError, *VerdiffError.__subclasses__())
+    family: tuple[type[VerdiffError], ...] = (VerdiffError, *VerdiffError.__subclasses__())
     named = {error.exit_code: error.__name__ for error in family if error.__module__ == VerdiffError.__module__}
     rows = [
         f"| {code} | {meaning} | {f'`{named[code]}`' if code in named else ''} |"
