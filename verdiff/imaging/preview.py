@@ -89,7 +89,7 @@ def preview_png(
     page = _draw(volume, labels, uncertainty, plan, layout, colours)
     _write_text(page, volume, labels, plan, layout, colours, label_table, title)
     with atomic_path(path) as temporary:
-        page.save(temporary, compress_level=6)
+        page.save(temporary, compress_level=3)
 
 
 def _default_view(volume: Volume) -> View:

@@ -1,0 +1,76 @@
+"""Interrupted at any moment, either the old file or the complete new one is there."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from verdiff.errors import OutputError
+from verdiff.imaging import atomic_path
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "scan_seg.nii.gz"
+    with atomic_path(target) as temporary:
+        assert temporary.parent == tmp_path and temporary.name.endswith(".nii.gz")
+        temporary.write_text("new")
+        assert not target.exists()
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, ValueError])
+def test_an_interruption_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, interruption: type[BaseException]
+) -> None:
+    target = tmp_path / "scan_seg.json"
+    target.write_text("old")
+    with pytest.raises(interruption), atomic_path(target) as temporary:
+        temporary.write_text("half of the n")
+        raise interruption
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    assert target.read_text() == "old"
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "scan_seg.json"
+    target.write_text("old")
+    script = (
+        "import os, signal, sys\n"
+        "from verdiff.imaging.atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half of the n')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(target)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert target.read_text() == "old"
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "scan_seg.json"
+    target.write_text("old")
+    with pytest.raises(OutputError, match="No space left"), atomic_path(target):
+        raise OSError(28, "No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    assert target.read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "missing" / "a.json", tmp_path / "file" / "a.json", tmp_path):
+        with pytest.raises(OutputError, match="folder"), atomic_path(target):
+            pytest.fail("the block must not run")
+
+
+def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(OutputError, match="Permission denied"), atomic_path(tmp_path / "a.json"):
+        pytest.fail("the block must not run")
