@@ -13,7 +13,6 @@ import pytest
 import typer.main
 
 from verdiff.cli import app
-from verdiff.errors import EXIT_CODES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -124,11 +123,6 @@ def test_names_imported_in_the_readme_s_python_exist() -> None:
     assert imports
     for node in imports:
         exec(ast.unparse(node), namespace)
-
-
-def test_the_exit_codes_are_the_code_s() -> None:
-    rows = re.findall(r"^\| (\d+) \| (.+) \|$", README.read_text("utf-8"), re.MULTILINE)
-    assert {int(code): meaning for code, meaning in rows} == EXIT_CODES
 
 
 def test_every_extra_is_in_the_readme_s_table() -> None:
