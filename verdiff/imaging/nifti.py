@@ -198,10 +198,12 @@ def _fill(stream: BinaryIO, view: memoryview, path: Path, *, needed: bool = True
                 break
             done += count
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _truncated(path, f"its compression is damaged ({error})") from error
+        raise _truncated(path, f"its compression does not check out ({error})") from error
     if needed and done < len(view):
         raise _truncated(path, f"it ends {len(view) - done} bytes early")
 
 
 def _truncated(path: Path, reason: str) -> InputError:
-    return InputError(f"{path} is truncated: {reason}", "a complete NIfTI file", "copy or export the file again")
+    return InputError(
+        f"{path} is truncated or damaged: {reason}", "a complete NIfTI file", "copy or export the file again"
+    )
