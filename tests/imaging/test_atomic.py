@@ -23,6 +23,18 @@ def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert target.read_text() == "new"
 
 
+def test_whoever_reads_the_old_file_meanwhile_reads_it_to_its_end(tmp_path: Path) -> None:
+    target = tmp_path / "scan_seg.json"
+    target.write_text("old and long")
+    with target.open() as reader:
+        assert reader.read(3) == "old"
+        with atomic_path(target) as temporary:
+            temporary.write_text("new")
+        reader.seek(0)
+        assert reader.read() == "old and long"
+    assert target.read_text() == "new"
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, ValueError])
 def test_an_interruption_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, interruption: type[BaseException]

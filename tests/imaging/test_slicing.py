@@ -117,6 +117,18 @@ def test_the_field_of_view_is_kept_and_never_squared() -> None:
     assert uneven.spacing_mm[0] * uneven.model_rows == pytest.approx(333 * 0.47)
 
 
+@settings(deadline=None)
+@given(geometries(60), st.sampled_from(sorted(CANONICAL)), st.floats(0.5, 2.0))
+def test_the_models_pixels_are_as_near_to_what_it_asks_as_whole_pixels_allow(
+    geometry: Geometry, view: Any, spacing_mm: float
+) -> None:
+    plan = plan_slices(geometry, view=view, spacing_mm=spacing_mm, multiple=8)
+    fields = np.multiply((plan.scan_rows, plan.scan_cols), plan.pixel_spacing_mm)
+    np.testing.assert_allclose(np.multiply((plan.model_rows, plan.model_cols), plan.spacing_mm), fields)
+    for pixels, field_mm in zip((plan.model_rows, plan.model_cols), fields, strict=True):
+        assert pixels == 1 or abs(pixels * spacing_mm - field_mm) <= 0.5 * spacing_mm + 1e-9
+
+
 def test_padding_is_as_dark_as_an_image_gets() -> None:
     plan = plan_slices(Geometry((5, 6, 7), (1.0, 1.0, 1.0)), view="axial", spacing_mm=None, multiple=8)
     image = plan.to_model(np.full((7, 6, 5), 0.5, np.float32))
