@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,13 @@ def mr_expert() -> Path:
 def ct_sample() -> Path:
     """A real CT crop, 1.5 mm isotropic."""
     return ROOT / "examples" / "ct_sample.nii.gz"
+
+
+@pytest.fixture(autouse=True)
+def _no_process_wide_torch_switches() -> Iterator[None]:
+    """Fail the test whose code turned gradients off for the whole process, not the ones that run after it."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and not torch.is_grad_enabled():
+        torch.set_grad_enabled(True)
+        pytest.fail("gradients were left disabled for the whole process: use torch.no_grad() around the code instead")

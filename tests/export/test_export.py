@@ -36,7 +36,8 @@ def test_the_bundle_holds_everything_the_design_names(toy_bundle: Path) -> None:
     assert (manifest.model_id, manifest.multiple, manifest.weights_stored) == ("toy", 4, "float16")
     assert manifest.training["fold"] == 0 and manifest.training["validation_cases"] == ["toy3"]
     golden = bundle.golden()
-    assert {"image", "prior", "feature_0", "noise", "x_start", "x0hat_0", "x0hat_1", "labels", "uncertainty"} <= set(golden)
+    stages = {"prior", "feature_0", "noise", "x_start", "x0hat_0", "x0hat_1"}
+    assert {"image", "labels", "uncertainty", *stages} <= set(golden)
 
 
 @pytest.mark.parametrize(("count", "rows", "cols"), [(1, 16, 24), (3, 40, 12)])
@@ -105,7 +106,8 @@ def test_half_storage_halves_the_file_and_changes_no_number(toy_run: Path, toy_b
     command.run(toy_run, tmp_path / "full", half_weights=False, say=lambda line: None)
     full, half = open_bundle(tmp_path / "full"), open_bundle(toy_bundle)
     assert full.manifest.weights_stored == "float32"
-    weights = [sum(t.ByteSize() for t in onnx.load_from_string(b.graph("prior")).graph.initializer) for b in (full, half)]
+    graphs = [onnx.load_from_string(bundle.graph("prior")).graph for bundle in (full, half)]
+    weights = [sum(tensor.ByteSize() for tensor in graph.initializer) for graph in graphs]
     assert weights[1] < 0.7 * weights[0]
 
 

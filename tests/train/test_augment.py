@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -56,6 +58,19 @@ def test_a_batch_depends_on_seed_and_iteration_alone() -> None:
 def test_whole_slices_are_padded_to_the_multiple_and_not_squared() -> None:
     image, truth = make_batch([toy_case("a", 1, rows=41, cols=30)], 2, toy_config(crop=None), generator_for(0, 0))
     assert image.shape == (2, 1, 44, 32) and truth.shape == (2, 2, 44, 32)
+
+
+def test_a_small_field_of_view_varies_in_size_and_is_mostly_on_the_spine() -> None:
+    config = toy_config(crop=(32, 32), batch=3)
+    config = dataclasses.replace(config, augment=dataclasses.replace(STILL, small_field=1.0))
+    sizes, with_spine = set(), 0
+    for seed in range(12):
+        image, truth = make_batch([toy_case("a", 1), toy_case("b", 2)], 2, config, generator_for(seed, 0))
+        sizes.add(image.shape[2:])
+        assert image.shape[2] % 4 == 0 and image.shape[3] % 4 == 0 and max(image.shape[2:]) <= 32
+        with_spine += int((truth.sum(dim=(1, 2, 3)) > 0).sum())
+        assert image.abs().max() <= 1
+    assert len(sizes) > 3 and 12 < with_spine <= 36
 
 
 def test_shift_and_growth_do_what_they_say() -> None:

@@ -107,11 +107,12 @@ def _name_axes(model: onnx.ModelProto) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter reports its stages on standard output and warns about packages nobody asked for."""
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    # Also keeps torch's tracer from writing megabytes for whoever listens to debug messages.
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+        logging.disable(before)

@@ -16,7 +16,14 @@ from verdiff.train.config import AugmentConfig
 
 
 def crop_and_warp(
-    image: Tensor, label: Tensor, size: tuple[int, int], config: AugmentConfig, rng: Generator, *, classes: int
+    image: Tensor,
+    label: Tensor,
+    size: tuple[int, int],
+    config: AugmentConfig,
+    rng: Generator,
+    *,
+    classes: int,
+    on_foreground: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """A warped crop of one slice.
 
@@ -25,6 +32,7 @@ def crop_and_warp(
         label: [H, W] integers, 0 background to ``classes``.
         size: Rows and columns of the result.
         classes: K, the foreground channels.
+        on_foreground: Centre the crop on a labelled pixel, where the slice has one.
 
     Returns:
         The image [1, rows, cols] (outside: -1) and the truth [K, rows, cols] in {0, 1}.
@@ -33,7 +41,7 @@ def crop_and_warp(
     height, width = label.shape
     angle = np.deg2rad(rng.uniform(-config.rotation_deg, config.rotation_deg))
     zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom)))
-    centre = _crop_centre(label, size, rng) + rng.uniform(-config.shift, config.shift, 2) * size
+    centre = _crop_centre(label, size, rng, on_foreground) + rng.uniform(-config.shift, config.shift, 2) * size
     grid_r, grid_c = torch.meshgrid(
         torch.arange(rows, dtype=torch.float32) - (rows - 1) / 2,
         torch.arange(cols, dtype=torch.float32) - (cols - 1) / 2,
@@ -58,8 +66,24 @@ def crop_and_warp(
     return warped, truth
 
 
-def _crop_centre(label: Tensor, size: tuple[int, int], rng: Generator) -> np.ndarray:
+def small_field_size(crop: tuple[int, int], multiple: int, rng: Generator) -> tuple[int, int]:
+    """Rows and columns of a small field of view: multiples from about a third of the crop up to all of it."""
+    rows, cols = (int(rng.integers(max(2, extent // multiple // 3), extent // multiple + 1)) for extent in crop)
+    return rows * multiple, cols * multiple
+
+
+def rescale(image: Tensor) -> Tensor:
+    """[1, H, W] scaled so that its own 0.5th and 99.5th percentiles become -1 and 1, as a scan of this field is."""
+    low, high = (float(np.percentile(image.numpy(), percent)) for percent in (0.5, 99.5))
+    return ((image - low) * (2 / max(high - low, 1e-3)) - 1).clamp(-1, 1)
+
+
+def _crop_centre(label: Tensor, size: tuple[int, int], rng: Generator, on_foreground: bool) -> np.ndarray:
     """Row and column of the crop's centre: the slice's own where the crop covers it, else anywhere it fits."""
+    if on_foreground:
+        pixels = torch.nonzero(label)
+        if len(pixels):
+            return pixels[int(rng.integers(len(pixels)))].numpy().astype(np.float64)
     centre = np.empty(2)
     for axis, extent in enumerate(label.shape):
         slack = max(0.0, (extent - size[axis]) / 2)

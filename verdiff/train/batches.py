@@ -7,12 +7,13 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from verdiff.train.augment import change_intensity, crop_and_warp
+from verdiff.train.augment import change_intensity, crop_and_warp, rescale, small_field_size
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Case
 
 VERIFICATION_SLICES = "verification.npz"
 VERIFIED_PATIENTS = 6
+ON_SPINE = 0.6
 
 
 def verification_slices(cases: list[Case]) -> np.ndarray:
@@ -35,12 +36,21 @@ def make_batch(cases: list[Case], classes: int, config: RunConfig, rng: Generato
         size = tuple(-(-max(case.images.shape[axis] for case in drawn) // multiple) * multiple for axis in (1, 2))
     else:
         size = training.crop
+    small = training.crop is not None and rng.random() < config.augment.small_field
+    if small:
+        size = small_field_size((size[0], size[1]), multiple, rng)
     images, truths = [], []
     for case in drawn:
         index = int(rng.integers(len(case.images)))
         image = torch.from_numpy(case.images[index].astype(np.float32))
         label = torch.from_numpy(case.labels[index])
-        warped, truth = crop_and_warp(image, label, (size[0], size[1]), config.augment, rng, classes=classes)
+        # Some small fields lie beside the spine: a scan wider than the training slabs has many slices without one.
+        on_foreground = small and rng.random() < ON_SPINE
+        warped, truth = crop_and_warp(
+            image, label, (size[0], size[1]), config.augment, rng, classes=classes, on_foreground=on_foreground
+        )
+        if on_foreground:
+            warped = rescale(warped)
         images.append(change_intensity(warped, config.augment, rng))
         truths.append(truth)
     return torch.stack(images), torch.stack(truths)

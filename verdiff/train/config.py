@@ -65,7 +65,8 @@ class AugmentConfig:
     around the mean. The others stand for other scanners: ``zoom`` (a factor up or down), ``gamma``, ``bias_field``
     (amplitude of a smooth multiplicative field), ``blur_px``, ``noise`` (standard deviation on the [-1, 1] scale),
     ``low_resolution`` (largest factor of in-plane undersampling), ``field_of_view`` (chance that a band at an edge is
-    outside the image).
+    outside the image), ``small_field`` (chance that a batch is cut to a few centimetres around the spine, its
+    intensities scaled anew, as those of a scan of such a small field would be).
     """
 
     rotation_deg: float = 30.0
@@ -79,6 +80,7 @@ class AugmentConfig:
     noise: float = 0.0
     low_resolution: float = 1.0
     field_of_view: float = 0.0
+    small_field: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -213,8 +213,7 @@ class Trainer:
     def _validate(self, losses: Tensor | np.ndarray) -> Validation:
         """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
         training = self.config.training
-        every = 1 if self.fraction >= 1.0 else training.validate_slices
-        validation = validate(self.ema, self.config, self.val_cases, every=every)
+        validation = validate(self.ema, self.config, self.val_cases, every=training.validate_slices)
         # The paper stops on the validation loss; the best weights are those with the best Dice of the sampled mask.
         score = -validation.loss if training.patience else float(validation.sampled.mean())
         improved = score > self.best

@@ -30,7 +30,7 @@ from verdiff.diffusion import (
 )
 from verdiff.errors import DataError, InputError
 from verdiff.evaluate.cases import validation_cases
-from verdiff.evaluate.metrics import dice_and_iou
+from verdiff.evaluate.metrics import score_case
 from verdiff.imaging import IntensityRule, SlicePlan, intensity_bounds, normalise, plan_slices, read_labels, read_volume
 from verdiff.runtime import Segmenter
 
@@ -158,8 +158,14 @@ class Frontier:
         labels = np.concatenate(
             [self.ids[background_and_labels(patient.plan.from_model(p[None]))] for p in probabilities]
         )
-        ids = self.segmenter.manifest.label_ids
-        return {name: dice_and_iou(labels == value, patient.truth == value)[0] for name, value in ids.items()}
+        scores = score_case(
+            labels,
+            patient.truth,
+            spacing_mm=(patient.plan.slice_spacing_mm, *patient.plan.pixel_spacing_mm),
+            label_ids=self.segmenter.manifest.label_ids,
+            distances=False,
+        )
+        return {name: score.dice for name, score in scores.items()}
 
 
 def run_frontier(

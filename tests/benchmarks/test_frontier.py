@@ -1,0 +1,96 @@
+"""The frontier case: nested samples, scores in the scan's grid, and the checks against copying."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.tiny_bundle import write_tiny
+from verdiff.benchmarks import command
+from verdiff.benchmarks.cases import Options
+from verdiff.benchmarks.cases.frontier import Frontier, load_patients, markdown_page, run_copy_checks, run_frontier
+from verdiff.errors import DataError, InputError
+from verdiff.imaging import Volume, volume_from, write_array
+from verdiff.runtime import Segmenter
+
+DIRECTION = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two patients whose vertebra is bright, disc middling and canal dark, as the tiny networks see them."""
+    folder = tmp_path / "Dataset900_Tiny"
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for number in range(2):
+        labels = np.zeros((4, 26, 22), np.uint8)
+        labels[:, 3 : 9 + number, 4:18], labels[:, 20:25, 2:16] = 1, 7
+        image = np.where(labels == 1, 200, np.where(labels == 7, 10, 70)).astype(np.float32)
+        image += np.random.default_rng(number).normal(0, 2, image.shape).astype(np.float32)
+        for part, name, array in (("imagesTr", f"p{number}_0000", image), ("labelsTr", f"p{number}", labels)):
+            volume: Volume = volume_from((array, (1.0, 1.0, 3.0), DIRECTION))
+            write_array(array, volume, folder / part / f"{name}.nii.gz")
+    description = {"labels": {"background": 0, "vertebra": 1, "disc": 2, "canal": 7}, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(description), "utf-8")
+    (folder / "splits_final.json").write_text(json.dumps([{"train": [], "val": ["p0", "p1"]}]), "utf-8")
+    return folder
+
+
+@pytest.fixture
+def segmenter(tmp_path: Path) -> Segmenter:
+    return Segmenter.load(write_tiny(tmp_path / "tiny.verdiff"))
+
+
+def test_every_setting_is_scored_on_every_patient_and_samples_are_nested(data: Path, segmenter: Segmenter) -> None:
+    patients = load_patients(segmenter, data, 0, say=lambda line: None)
+    both = run_frontier(segmenter, patients, steps=(1, 3), samples=(1, 4), say=lambda line: None)
+    assert [(r["steps"], r["samples"]) for r in both["settings"]] == [(0, 0), (1, 1), (1, 4), (3, 1), (3, 4)]
+    assert all(set(r["patients"]) == {"p0", "p1"} for r in both["settings"])
+    one = run_frontier(segmenter, patients, steps=(3,), samples=(1,), say=lambda line: None)
+    assert one["settings"][1]["patients"] == both["settings"][3]["patients"]
+    page = markdown_page({**both, "copy_checks": []})
+    assert "| prior alone |" in page and "| p1 | 3 steps x 4 |" in page
+
+
+def test_dice_is_that_of_the_runtime_on_the_same_patient(data: Path, segmenter: Segmenter) -> None:
+    from verdiff.imaging import read_labels, read_volume
+
+    patient = load_patients(segmenter, data, 0, say=lambda line: None)[0]
+    frontier = Frontier(segmenter)
+    prior = np.concatenate([f for f, _ in frontier.prior(patient)[0]])
+    result = segmenter.segment(read_volume(data / "imagesTr" / "p0_0000.nii.gz"), prior_only=True, force=True)
+    truth = read_labels(data / "labelsTr" / "p0.nii.gz").array
+    ours, theirs = result.labels == 1, truth == 1
+    expected = 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum())
+    assert frontier.dice(patient, (prior + 1) / 2)["vertebra"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_checks_against_copying_damage_the_prior_and_swap_the_image(data: Path, segmenter: Segmenter) -> None:
+    rows = run_copy_checks(segmenter, load_patients(segmenter, data, 0, say=lambda line: None), say=lambda line: None)
+    by_name = {row["given"]: row for row in rows}
+    assert by_name["prior empty"]["dice_of_that_prior"] < by_name["prior as it is"]["dice_of_that_prior"]
+    assert "own prior, another patient's image" in by_name
+
+
+def test_the_command_writes_a_record_a_page_and_a_picture(data: Path, tmp_path: Path) -> None:
+    bundle = write_tiny(tmp_path / "tiny.verdiff")
+    record = command.run("frontier", output=tmp_path / "out", model=bundle, data=data, every=2, say=lambda line: None)
+    assert record is not None and "--fold 0 --every 2" in record.command
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"frontier.json", "frontier.md", "frontier.png"}
+    stored = json.loads((tmp_path / "out" / "frontier.json").read_text("utf-8"))
+    assert stored["results"]["settings"][0]["steps"] == 0 and stored["results"]["copy_checks"]
+
+
+def test_a_missing_data_set_or_fold_is_named(data: Path, segmenter: Segmenter) -> None:
+    from verdiff.benchmarks.cases import frontier
+
+    with pytest.raises(InputError, match="no data set"):
+        frontier.run(Options())
+    with pytest.raises(DataError, match="fold 3"):
+        load_patients(segmenter, data, 3)
+    (data / "dataset.json").unlink()
+    with pytest.raises(DataError, match=r"no usable dataset\.json"):
+        load_patients(segmenter, data, 0)
