@@ -32,6 +32,7 @@ MAX_PIXELS = 2048 * 2048
 CARD_KEYS = ("version", "training", "metrics", "intended_use", "limits", "defaults")
 
 
+@torch.no_grad()
 def run(
     source: Path,
     output: Path,
@@ -55,7 +56,6 @@ def run(
         VerificationError: The graphs do not agree with PyTorch; nothing is written.
         OutputError: ``output`` cannot be written.
     """
-    torch.set_grad_enabled(False)
     net, checkpoint = load_network(source, weights)
     config, facts = checkpoint.config, checkpoint.facts
     statements = read_card(card)
