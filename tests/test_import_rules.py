@@ -38,7 +38,7 @@ DOORS = ("cli", "doctor", "commands")
 ON_DEMAND = ROOMS - frozenset(DOORS)
 
 TORCH_FREE = ("errors", "diffusion", "imaging", "anatomy", "bundle", "evaluate", "runtime", "cli", "doctor", "commands")
-TRAINING_PACKAGES = {"torch", "onnx", "onnxscript", "onnxslim"}
+TRAINING_PACKAGES = {"torch", "onnx", "onnxscript"}
 HEAVY = {*TRAINING_PACKAGES, "onnxruntime", "openvino", "scipy", "matplotlib", "surface_distance", "pandas"}
 
 
