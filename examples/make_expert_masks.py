@@ -4,8 +4,8 @@ The scans are copied byte for byte. The masks are the package's sub-region label
 verdiff's (1 vertebra, 2 disc, 3 canal); their NIfTI headers are carried over byte for byte, so each mask lies exactly
 where its scan lies.
 
-    pip download --no-deps tptbox==1.1.0 -d /tmp/tptbox
-    python examples/make_expert_masks.py /tmp/tptbox/tptbox-1.1.0-py3-none-any.whl
+    pip download --no-deps tptbox==1.1.0 -d tptbox
+    python examples/make_expert_masks.py tptbox/tptbox-1.1.0-py3-none-any.whl
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import pytest
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.benchmarks import command
 from verdiff.benchmarks.cases import Options
-from verdiff.benchmarks.cases.frontier import Frontier, load_patients, markdown_page, run_copy_checks, run_frontier
+from verdiff.benchmarks.cases.frontier import Frontier, load_patients, run_copy_checks, run_frontier
+from verdiff.benchmarks.frontier_page import markdown_page
 from verdiff.errors import DataError, InputError
 from verdiff.imaging import Volume, volume_from, write_array
 from verdiff.runtime import Segmenter

@@ -47,7 +47,7 @@ def test_graphs_are_dynamic_in_batch_height_and_width(
     net, checkpoint = load_network(toy_run)
     round_weights_to_half(net)
     image = np.random.default_rng(0).uniform(-1, 1, (count, 1, rows, cols)).astype(np.float32)
-    table = command.default_table(checkpoint.config, open_bundle(toy_bundle).manifest.defaults)
+    table = checkpoint.config.sampling.table(checkpoint.config.process.build())
     expected = torch_reference(net, checkpoint.config, table, image)
     bundle = open_bundle(toy_bundle)
     prior, *features = session(bundle.graph("prior")).run(None, {"image": image})

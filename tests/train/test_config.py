@@ -9,7 +9,6 @@ import pytest
 from verdiff.errors import DataError
 from verdiff.train.command import override
 from verdiff.train.config import RunConfig, load_config, shipped_configs
-from verdiff.train.validate import validation_table
 
 
 @pytest.mark.parametrize("name", shipped_configs())
@@ -17,7 +16,7 @@ def test_shipped_configurations_load_and_survive_a_round_trip(name: str) -> None
     config = load_config(name)
     assert config.model_id == name
     assert RunConfig.from_dict(config.to_dict()) == config
-    assert len(validation_table(config)) == config.sampling.steps
+    assert len(config.sampling.table(config.process.build())) == config.sampling.steps
 
 
 def test_the_papers_settings_are_the_papers() -> None:

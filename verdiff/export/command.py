@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from verdiff import __version__
 from verdiff.bundle import Defaults, Feature, Label, Manifest, graph_name, open_bundle, write_bundle
 from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN
-from verdiff.diffusion.tables import SamplerTable, make_table
+from verdiff.diffusion.tables import SamplerTable
 from verdiff.errors import DataError
 from verdiff.export.golden import make_golden
 from verdiff.export.pipeline import build_pipeline
@@ -24,7 +25,7 @@ from verdiff.export.verify import Check, verify_bundle
 from verdiff.export.weights import store_as_half
 from verdiff.train.batches import VERIFICATION_SLICES
 from verdiff.train.checkpoint import Checkpoint, load_network
-from verdiff.train.config import RunConfig
+from verdiff.train.config import RunConfig, SamplingConfig, section
 
 # SNOMED CT codes of the structures for which one was found in published mappings.
 SNOMED = {"disc": "360499006", "canal": "61853006"}
@@ -61,8 +62,10 @@ def run(
     statements = read_card(card)
     if half_weights:
         round_weights_to_half(net)
-    defaults = _defaults(config, statements.get("defaults", {}))
-    table = default_table(config, defaults)
+    sampling = section(
+        SamplingConfig, {**asdict(config.sampling), **statements.get("defaults", {})}, "the card's defaults"
+    )
+    table = sampling.table(config.process.build())
     say(f"{config.model_id}: iteration {checkpoint.iteration} of fold {facts.fold}; exporting the graphs")
     graphs = export_networks(net, config)
     if table.deterministic:
@@ -71,7 +74,7 @@ def run(
         graphs = {role: store_as_half(model) for role, model in graphs.items()}
     files = {graph_name(role): model.SerializeToString(deterministic=True) for role, model in graphs.items()}
     files[GOLDEN] = pack_golden(make_golden(net, config, table, facts.label_ids))
-    manifest = make_manifest(checkpoint, table, defaults, statements, half_weights)
+    manifest = make_manifest(checkpoint, table, Defaults(**asdict(sampling)), statements, half_weights)
     image = _verification_slices(source if source.is_dir() else source.parent, config)
     with tempfile.TemporaryDirectory() as temporary:
         trial = Path(temporary) / "trial.verdiff"
@@ -95,33 +98,6 @@ def read_card(path: Path | None) -> dict[str, Any]:
     if unknown:
         raise DataError(f"the card has the key {unknown[0]!r}", f"some of {', '.join(CARD_KEYS)}", "correct the card")
     return dict(card)
-
-
-def _defaults(config: RunConfig, changes: Mapping[str, Any]) -> Defaults:
-    sampling = config.sampling
-    values: dict[str, Any] = {
-        "steps": sampling.steps,
-        "samples": sampling.samples,
-        "seed": sampling.seed,
-        "sampler": sampling.sampler,
-        "eta": sampling.eta,
-        "start": sampling.start,
-        "start_step": sampling.start_step,
-        "fusion": sampling.fusion,
-    }
-    return Defaults(**{**values, **changes})
-
-
-def default_table(config: RunConfig, defaults: Defaults) -> SamplerTable:
-    """The sampler table a bundle's defaults stand for."""
-    return make_table(
-        config.process.build(),
-        sampler=defaults.sampler,  # type: ignore[arg-type]
-        steps=defaults.steps,
-        eta=defaults.eta,
-        start=defaults.start,  # type: ignore[arg-type]
-        start_step=defaults.start_step,
-    )
 
 
 def make_manifest(

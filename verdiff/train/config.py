@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.schedules import Schedule
+from verdiff.diffusion.tables import SamplerTable, make_table
 from verdiff.errors import DataError
 from verdiff.train.networks.verdiff_net import NetworkConfig
 
@@ -55,6 +56,17 @@ class SamplingConfig:
     start_step: int | None = None
     fusion: str = "mean"
     seed: int = 35
+
+    def table(self, process: Process) -> SamplerTable:
+        """The sampler table these settings stand for."""
+        return make_table(
+            process,
+            sampler=self.sampler,  # type: ignore[arg-type]
+            steps=self.steps,
+            eta=self.eta,
+            start=self.start,  # type: ignore[arg-type]
+            start_step=self.start_step,
+        )
 
 
 @dataclass(frozen=True)
@@ -145,13 +157,13 @@ class RunConfig:
                 "remove it or correct its spelling",
             )
         built = {
-            name: _section(factory, dict(values.get(name, {})), f"{origin} [{name}]")  # type: ignore[arg-type]
+            name: section(factory, dict(values.get(name, {})), f"{origin} [{name}]")  # type: ignore[arg-type]
             for name, factory in sections.items()
         }
         return cls(model_id=str(values.get("model_id", cls.model_id)), **built)
 
 
-def _section(cls: type, values: dict[str, Any], origin: str) -> Any:
+def section(cls: type, values: dict[str, Any], origin: str) -> Any:
     """One table of the file as its dataclass; numbers are widened, lists become tuples."""
     hints = get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]

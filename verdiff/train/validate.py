@@ -10,7 +10,7 @@ import torch
 from verdiff.diffusion.fusion import background_and_labels, fuse_mean
 from verdiff.diffusion.loop import run_loop
 from verdiff.diffusion.noise import noise_source
-from verdiff.diffusion.tables import SamplerTable, make_table
+from verdiff.diffusion.tables import SamplerTable
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Case
 from verdiff.train.networks import VerdiffNet
@@ -24,19 +24,6 @@ class Validation:
     prior: np.ndarray
     sampled: np.ndarray
     loss: float
-
-
-def validation_table(config: RunConfig) -> SamplerTable:
-    """The sampler table of the configuration's ``[sampling]`` section."""
-    sampling = config.sampling
-    return make_table(
-        config.process.build(),
-        sampler=sampling.sampler,  # type: ignore[arg-type]
-        steps=sampling.steps,
-        eta=sampling.eta,
-        start=sampling.start,  # type: ignore[arg-type]
-        start_step=sampling.start_step,
-    )
 
 
 def pad_to_multiple(images: np.ndarray, multiple: int) -> np.ndarray:
@@ -99,7 +86,7 @@ def sample_case(
 def validate(net: VerdiffNet, config: RunConfig, cases: list[Case], *, every: int = 1) -> Validation:
     """Score ``net`` on ``cases``: Dice over each patient's slices together, on the prepared grid."""
     net.eval()
-    table, classes = validation_table(config), net.classes
+    table, classes = config.sampling.table(config.process.build()), net.classes
     prior_scores, sampled_scores, losses = [], [], []
     for case in cases:
         prior, sampled, truth = sample_case(net, config, case, table, every=every)
