@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,21 @@ def test_it_learns_the_toy_data_and_the_sampled_mask_is_a_mask(tmp_path: Path) -
     trainer = train(tmp_path / "run", iterations=120, batch=4, learning_rate=5e-3, validate_every=120)
     result = validate(trainer.ema, trainer.config, trainer.val_cases)
     assert result.prior.mean() > 0.8 and result.sampled.mean() > 0.8
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_the_papers_form_trains_on_whole_slices_one_at_a_time(tmp_path: Path, prediction: str) -> None:
+    config = toy_config(crop=None, batch=1, optimizer="adam", loss_dice=0.0, loss_mse=1.0, ema=0.0)
+    config = dataclasses.replace(
+        config,
+        network=dataclasses.replace(config.network, denoiser_widths=(8, 8, 8), denoiser_stride=1, condition="stem"),
+        process=dataclasses.replace(config.process, prediction=prediction, signal_scale=1.0),
+        sampling=dataclasses.replace(config.sampling, steps=4, samples=2),
+    )
+    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", device="cpu")
+    results = [state.validation for state in trainer.train() if state.validation]
+    assert trainer.iteration == 6 and np.isfinite(results[-1].loss)
+    assert all(torch.equal(a, b) for a, b in zip(trainer.ema.parameters(), trainer.net.parameters(), strict=True))
 
 
 def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
