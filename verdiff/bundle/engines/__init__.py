@@ -1,0 +1,90 @@
+"""The contract between whoever builds a TensorRT engine and whoever runs it: keys, sidecars, shapes and the cache.
+
+An engine is ``NAME.plan`` and ``NAME.json`` in a folder of this user's cache, named by a fingerprint of everything
+that makes it another engine. It is built on the machine, and never part of a bundle. docs/engines.md explains.
+"""
+
+from __future__ import annotations
+
+from verdiff.bundle.engines.choosing import profile_for, select_engine
+from verdiff.bundle.engines.flavours import (
+    FLAVOURS,
+    TENSORRT,
+    TENSORRT_RTX,
+    Flavour,
+    Package,
+    find_package,
+    installed_flavours,
+    require_package,
+)
+from verdiff.bundle.engines.machine import (
+    Machine,
+    build_arguments,
+    differences,
+    driver_too_old,
+    rebuild_command,
+    require_match,
+)
+from verdiff.bundle.engines.shapes import Bucket, ProfileShape, TensorRange, bucket_for, buckets
+from verdiff.bundle.engines.sidecar import (
+    ENGINE_PRECISIONS,
+    ENGINE_ROLES,
+    FLAGS,
+    HARDWARE_COMPATIBLE,
+    RECIPE,
+    VERSION_COMPATIBLE,
+    EngineKey,
+    Sidecar,
+    TensorInfo,
+)
+from verdiff.bundle.engines.store import (
+    cache_folder,
+    engine_lock,
+    engine_path,
+    find_engines,
+    prepare_folder,
+    read_engine,
+    read_sidecar,
+    write_engine,
+)
+
+__all__ = [
+    "ENGINE_PRECISIONS",
+    "ENGINE_ROLES",
+    "FLAGS",
+    "FLAVOURS",
+    "HARDWARE_COMPATIBLE",
+    "RECIPE",
+    "TENSORRT",
+    "TENSORRT_RTX",
+    "VERSION_COMPATIBLE",
+    "Bucket",
+    "EngineKey",
+    "Flavour",
+    "Machine",
+    "Package",
+    "ProfileShape",
+    "Sidecar",
+    "TensorInfo",
+    "TensorRange",
+    "bucket_for",
+    "buckets",
+    "build_arguments",
+    "cache_folder",
+    "differences",
+    "driver_too_old",
+    "engine_lock",
+    "engine_path",
+    "find_engines",
+    "find_package",
+    "installed_flavours",
+    "prepare_folder",
+    "profile_for",
+    "read_engine",
+    "read_sidecar",
+    "rebuild_command",
+    "require_match",
+    "require_package",
+    "select_engine",
+    "write_engine",
+]

@@ -1,0 +1,153 @@
+"""Whether an engine fits a machine: what an engine depends on, and in which of it the two differ."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from verdiff.bundle.engines.flavours import FLAVOURS
+from verdiff.bundle.engines.sidecar import FLAGS, RECIPE, VERSION_COMPATIBLE, EngineKey, Sidecar
+from verdiff.errors import BackendError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What of a machine decides which engines load on it.
+
+    Attributes:
+        flavour: ``"tensorrt"`` or ``"tensorrt_rtx"``.
+        trt_version: Version of that library.
+        cuda_version: Major version of the CUDA the library was built for; ``""`` if not known.
+        driver_version: NVIDIA's driver; ``""`` without one.
+        driver_cuda: The newest CUDA the driver runs, (major, minor); None without a driver.
+        sm: Compute capability of the GPU without its dot, ``"90"``; ``""`` without one.
+        gpu_name: As the driver calls it; ``""`` without one.
+        lean: Whether the library is the lean runtime.
+    """
+
+    flavour: str
+    trt_version: str
+    cuda_version: str = ""
+    driver_version: str = ""
+    driver_cuda: tuple[int, int] | None = None
+    sm: str = ""
+    gpu_name: str = ""
+    lean: bool = False
+
+    def __str__(self) -> str:
+        """In the words of messages: ``TensorRT 10.13.0.35, SM 90 (NVIDIA H200)``."""
+        gpu = f"SM {self.sm} ({self.gpu_name})" if self.sm else "no NVIDIA GPU"
+        kind = "'s lean runtime" if self.lean else ""
+        return f"{FLAVOURS[self.flavour].title}{kind} {self.trt_version}, {gpu}"
+
+
+def differences(sidecar: Sidecar, machine: Machine) -> list[str]:
+    """Every reason why an engine does not load on a machine; empty when it does."""
+    key = sidecar.key
+    found = []
+    if key.recipe != RECIPE:
+        found.append(
+            f"it was built by verdiff {sidecar.verdiff} to recipe {key.recipe}, and this verdiff uses {RECIPE}"
+        )
+    if key.flavour != machine.flavour:
+        found.append(f"it is {FLAVOURS[key.flavour].title}'s, and this machine runs {FLAVOURS[machine.flavour].title}")
+        return found
+    title = FLAVOURS[key.flavour].title
+    if not _version_fits(key, machine):
+        found.append(f"it was built by {title} {key.trt_version}, and this machine has {machine.trt_version}")
+    if machine.lean and VERSION_COMPATIBLE not in key.flags:
+        found.append(f"it is not version-compatible, and this machine has {title}'s lean runtime")
+    if sidecar.cuda_version and machine.cuda_version and sidecar.cuda_version != machine.cuda_version:
+        found.append(
+            f"it was built for CUDA {sidecar.cuda_version}, and {title} is here for CUDA {machine.cuda_version}"
+        )
+    if (old := driver_too_old(machine)) is not None:
+        found.append(old)
+    if not machine.sm:
+        found.append(f"it runs on SM {key.sm}, and this machine shows no NVIDIA GPU")
+    elif not _sm_fits(key.sm, machine.sm):
+        found.append(f"it was built for SM {key.sm}, and this machine's {machine.gpu_name} is SM {machine.sm}")
+    elif key.gpu_name and key.gpu_name != machine.gpu_name:
+        found.append(f"it was tuned for {key.gpu_name}, and this machine has {machine.gpu_name}")
+    return found
+
+
+def driver_too_old(machine: Machine) -> str | None:
+    """What is wrong with the driver for this TensorRT, or None."""
+    if machine.driver_cuda is None or not machine.cuda_version or machine.driver_cuda[0] >= int(machine.cuda_version):
+        return None
+    newest = ".".join(map(str, machine.driver_cuda))
+    return (
+        f"NVIDIA's driver {machine.driver_version} runs CUDA up to {newest}, and this "
+        f"{FLAVOURS[machine.flavour].title} needs CUDA {machine.cuda_version}"
+    )
+
+
+def require_match(sidecar: Sidecar, machine: Machine) -> None:
+    """Refuse an engine that does not load on a machine.
+
+    Raises:
+        BackendError: Everything that differs, and the command that builds the engine for this machine.
+    """
+    reasons = differences(sidecar, machine)
+    if not reasons:
+        return
+    remedy = rebuild_command(sidecar, machine)
+    if driver_too_old(machine) is not None:
+        remedy = f"update NVIDIA's driver to one that runs CUDA {machine.cuda_version}, then {remedy}"
+    elif not machine.sm:
+        remedy = "run it on a machine with an NVIDIA GPU and its driver, or use --device cpu"
+    raise BackendError(
+        f"the engine {sidecar.key.stem} does not load here: {'; '.join(reasons)}", f"an engine for {machine}", remedy
+    )
+
+
+def rebuild_command(sidecar: Sidecar, machine: Machine | None = None, *, sizes: bool = True) -> str:
+    """The command that builds a sidecar's engine again, for ``machine`` or where it was built.
+
+    Args:
+        sidecar: Of the engine.
+        machine: Whose flavour of TensorRT to build with.
+        sizes: Whether to name the sizes that were asked for; False for a caller that adds other ones.
+    """
+    flavour = sidecar.key.flavour if machine is None else machine.flavour
+    words = list(sidecar.arguments)
+    while not sizes and "--size" in words:
+        at = words.index("--size")
+        del words[at : at + 2]
+    return shlex.join(["verdiff", "build", *words, "--flavour", FLAVOURS[flavour].option])
+
+
+def build_arguments(
+    model: str,
+    *,
+    precision: str,
+    role: str,
+    flags: Iterable[str] = (),
+    sizes: Iterable[str] = (),
+    batch: int | None = None,
+) -> tuple[str, ...]:
+    """The words after ``verdiff build`` that make one engine; no ``sizes`` and no ``batch`` mean the default ones."""
+    words = [model, "--precision", precision, "--role", role]
+    words += [f"--{flag}" for flag in FLAGS if flag in flags]
+    words += [word for size in sizes for word in ("--size", size)]
+    words += [] if batch is None else ["--batch", str(batch)]
+    return tuple(words)
+
+
+def _version_fits(key: EngineKey, machine: Machine) -> bool:
+    if VERSION_COMPATIBLE not in key.flags:
+        return key.trt_version == machine.trt_version
+    return _numbers(key.trt_version) <= _numbers(machine.trt_version)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def _sm_fits(target: str, sm: str) -> bool:
+    if target.endswith("+"):
+        return int(sm) >= int(target.removesuffix("+"))
+    return sm in target.split(",")
