@@ -1,0 +1,221 @@
+"""ONNX Runtime's execution providers for NVIDIA GPUs: what each needs, and why one that was asked for is not there.
+
+ONNX Runtime lists a provider that it cannot load, goes on with the CPU when it does not load, and writes the reason to
+stderr at best. So everything a provider needs is looked at before, and where the nodes were put is asked after.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from verdiff.errors import BackendError
+from verdiff.runtime.libraries import missing_libraries, needed_libraries
+from verdiff.runtime.nvidia import CUDA_LIBRARY, Driver, Gpu, device_index, require_gpu
+
+# Opened by the CUDA provider at the first convolution, so it is no entry of the plug-in's own table.
+CUDNN = "libcudnn.so.9"
+# What works out shapes may stay on the CPU, where ONNX Runtime puts it on purpose; a network's layers may not.
+SHAPE_OPERATORS = frozenset(
+    (
+        *("Shape", "Size", "Gather", "Concat", "Cast", "Slice", "Squeeze", "Unsqueeze", "Range", "ConstantOfShape"),
+        *("Add", "Sub", "Mul", "Div", "Mod", "Floor", "Ceil", "Max", "Min", "ReduceProd", "Where", "Equal", "Expand"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One execution provider.
+
+    Attributes:
+        name: As ONNX Runtime calls it.
+        title: As people do.
+        plugin: Which of the ``onnxruntime_providers_*`` libraries it lives in.
+        graphs: The option that replays a run as a CUDA graph.
+        libraries: What it opens beside the libraries it is linked with.
+    """
+
+    name: str
+    title: str
+    plugin: str
+    graphs: str
+    libraries: tuple[str, ...] = ()
+
+
+CUDA = Provider("CUDAExecutionProvider", "CUDA", "cuda", "enable_cuda_graph", (CUDNN,))
+TENSORRT = Provider("TensorrtExecutionProvider", "TensorRT", "tensorrt", "trt_cuda_graph_enable")
+TENSORRT_RTX = Provider("NvTensorRTRTXExecutionProvider", "TensorRT-RTX", "nv_tensorrt_rtx", "enable_cuda_graph")
+GPU_PROVIDERS = {
+    "onnxruntime": CUDA,
+    "onnxruntime-tensorrt": TENSORRT,
+    "onnxruntime-tensorrt-rtx": TENSORRT_RTX,
+}
+
+
+def require_provider(
+    onnxruntime: Any,
+    provider: Provider,
+    device: str,
+    *,
+    require_gpu: Callable[[str], tuple[Driver, Gpu]] = require_gpu,
+    missing_libraries: Callable[[tuple[str, ...]], tuple[str, ...]] = missing_libraries,
+) -> Gpu:
+    """The GPU of ``device``, once everything that ``provider`` needs on it is known to be there.
+
+    Args:
+        onnxruntime: The module.
+        provider: One of :data:`GPU_PROVIDERS`.
+        device: ``"cuda"`` or ``"cuda:N"``.
+        require_gpu: Asks the driver.
+        missing_libraries: Tries libraries by name, and says which cannot be loaded.
+
+    Raises:
+        BackendError: The installed onnxruntime has no such provider, there is no driver or no such GPU, the driver is
+            too old, or libraries are missing; all of them are named.
+    """
+    version = onnxruntime.__version__
+    if provider.name not in onnxruntime.get_available_providers():
+        raise _not_built_in(version, provider, device)
+    driver, gpu = require_gpu(device)
+    built_for = str(getattr(onnxruntime, "cuda_version", "") or "")
+    major = built_for.partition(".")[0]
+    if major.isdigit() and int(major) > driver.cuda[0]:
+        raise BackendError(
+            f"NVIDIA driver {driver.version or 'of unknown version'}, which runs CUDA up to "
+            f"{driver.cuda[0]}.{driver.cuda[1]}",
+            f"a driver for CUDA {major}, which onnxruntime-gpu {version} is built with (CUDA {built_for})",
+            f"update the NVIDIA driver, or install an onnxruntime-gpu that is built with CUDA {driver.cuda[0]}",
+        )
+    plugin = plugin_path(onnxruntime, provider)
+    needed = needed_libraries(plugin) if plugin.is_file() else ()
+    missing = missing_libraries((*needed, *(provider.libraries if needed else ())))
+    if missing:
+        raise BackendError(
+            f"onnxruntime-gpu {version} cannot load its {provider.title} provider: {', '.join(missing)} not found",
+            f"these libraries, from NVIDIA's packages or in the system's search path{_for_cuda(built_for)}",
+            _how_to_get(missing),
+        )
+    return gpu
+
+
+def provider_options(
+    provider: Provider, device: str, *, graphs: bool, stream: int | None = None, folder: Path | None = None
+) -> list[tuple[str, dict[str, str]]]:
+    """What a session on ``provider`` is opened with; the CPU provider is never named.
+
+    Args:
+        provider: One of :data:`GPU_PROVIDERS`.
+        device: ``"cuda"`` or ``"cuda:N"``.
+        graphs: Replay runs on the same addresses as CUDA graphs.
+        stream: The CUDA stream to work on; None is a stream of the session's own.
+        folder: Where TensorRT's provider keeps the engines it builds.
+    """
+    shared = {"device_id": str(device_index(device))}
+    if stream is not None:
+        shared |= {"has_user_compute_stream": "1", "user_compute_stream": str(stream)}
+    cuda = {
+        **shared,
+        # fp32 means fp32: by default convolutions would round their inputs to TF32's 10 bits.
+        "use_tf32": "0",
+        # The default times every algorithm at load and keeps the quickest: masks would differ from load to load.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    if provider is CUDA:
+        return [(provider.name, {**cuda, provider.graphs: str(int(graphs))})]
+    own = {**shared, provider.graphs: str(int(graphs))}
+    if provider is TENSORRT and folder is not None:
+        own |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+        own |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
+    if provider is TENSORRT_RTX and folder is not None:
+        own["nv_runtime_cache_path"] = str(folder)
+    return [(provider.name, own), (CUDA.name, cuda)]
+
+
+def require_placement(session: Any, provider: Provider, role: str, device: str, version: str) -> None:
+    """Refuse a session that computes anything but shapes on the CPU.
+
+    Raises:
+        BackendError: The first provider is another one, or layers of the network were put on the CPU.
+    """
+    granted = session.get_providers()
+    if granted[0] != provider.name:
+        raise BackendError(
+            f"device {device} was asked for and onnxruntime {version} gave {granted[0]} for the {role} graph",
+            f"{provider.name} on {device}",
+            "run 'verdiff doctor', or pass --device cpu",
+        )
+    on_cpu = sorted(
+        {
+            node.op_type
+            for part in session.get_provider_graph_assignment_info()
+            if part.ep_name == "CPUExecutionProvider"
+            for node in part.get_nodes()
+        }
+        - SHAPE_OPERATORS
+    )
+    if on_cpu:
+        raise BackendError(
+            f"onnxruntime {version} puts layers of the {role} graph on the CPU: {', '.join(on_cpu)}",
+            f"the whole network on {device}",
+            "use --backend tensorrt or --device cpu, and report the model",
+        )
+
+
+def plugin_path(onnxruntime: Any, provider: Provider) -> Path:
+    """Where the provider's library lies in the installed package."""
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    if sys.platform == "win32":
+        return folder / f"onnxruntime_providers_{provider.plugin}.dll"
+    return folder / f"libonnxruntime_providers_{provider.plugin}.so"
+
+
+def installed_packages() -> tuple[str, ...]:
+    """Those of ``onnxruntime`` and ``onnxruntime-gpu`` that pip knows; two at once have overwritten each other."""
+    found = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+def _not_built_in(version: str, provider: Provider, device: str) -> BackendError:
+    packages = installed_packages()
+    found = f"device {device}, and onnxruntime {version} has no {provider.title} provider"
+    if len(packages) == 2:
+        return BackendError(
+            f"{found}: onnxruntime and onnxruntime-gpu are both installed and have overwritten each other",
+            "one of the two packages",
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'verdiff[gpu]'",
+        )
+    if "onnxruntime-gpu" in packages:
+        return BackendError(
+            found,
+            f"an onnxruntime-gpu that is built with {provider.title}",
+            "use --backend onnxruntime for CUDA, or --backend tensorrt or tensorrt-rtx for engines of verdiff's own",
+        )
+    return BackendError(
+        f"{found}: it is the package for the CPU",
+        "onnxruntime-gpu",
+        "pip uninstall -y onnxruntime, then pip install 'verdiff[gpu]' (the two overwrite each other)",
+    )
+
+
+def _how_to_get(missing: tuple[str, ...]) -> str:
+    if CUDA_LIBRARY in missing:
+        return f"install the NVIDIA driver, which brings {CUDA_LIBRARY}"
+    if any("nvinfer" in name or "nvonnxparser" in name for name in missing):
+        return "pip install 'verdiff[tensorrt]', or use --backend onnxruntime, which needs no TensorRT"
+    return "pip install 'verdiff[gpu]', which brings CUDA and cuDNN"
+
+
+def _for_cuda(version: str) -> str:
+    return f", for CUDA {version}" if version else ""
