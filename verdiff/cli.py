@@ -127,7 +127,7 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train a model, or prepare its data."""
-    _require_training("train")
+    _require("train", ("torch", "onnx"), "train")
     from verdiff.train import command
 
     if prepare:
@@ -138,23 +138,35 @@ def train(
         )
 
 
-@app.command(epilog="Example: verdiff export runs/spine-mr -o spine-mr.verdiff")
+@app.command(epilog="Example: verdiff export --fp16")
 def export(
-    run: Annotated[Path, typer.Argument(help="The folder of a training run.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The bundle: NAME.verdiff is one file, else a folder.")
-    ],
-    card: Annotated[
-        Path | None, typer.Option(help="JSON with what no run knows: licence, metrics, intended use.")
+    source: Annotated[
+        str | None, typer.Argument(help="The folder of a training run, a bundle, or a shipped model's name.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="Which checkpoint of the run.")] = "best.pt",
-    full_weights: Annotated[bool, typer.Option("--float32-weights", help="Do not store weights as float16.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The bundle: NAME.verdiff is one file, else a folder; MODEL-fp16.verdiff."),
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Add FP16 graphs that passed the gate.")] = False,
+    scans: Annotated[
+        Path | None, typer.Option(help="Folder of scans of six patients or more, to judge the precision on.")
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="With a run: JSON with what no run knows: licence, metrics, intended use.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="With a run: which checkpoint.")] = "best.pt",
+    full_weights: Annotated[
+        bool, typer.Option("--float32-weights", help="With a run: do not store weights as float16.")
+    ] = False,
 ) -> None:
-    """Export a training run as a verified bundle."""
-    _require_training("export")
+    """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
+    _require("export", ("onnx",), "export")
     from verdiff.export import command
 
-    command.run(run, output, card=card, half_weights=not full_weights, weights=weights, say=_say)
+    options = command.ExportOptions(
+        output, ("fp16",) if fp16 else (), scans, card, weights, half_weights=not full_weights
+    )
+    command.run(source, options, say=_say)
 
 
 @app.command(epilog="Example: verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/")
@@ -258,16 +270,16 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(SUCCESS if room.healthy(checks) else VerdiffError.exit_code)
 
 
-def _require_training(command: str) -> None:
+def _require(command: str, packages: tuple[str, ...], extra: str) -> None:
     """Refuse before the import does, with the extra to install."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("torch", "onnx") if find_spec(name) is None]
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise BackendError(
             f"verdiff {command} without {' and '.join(missing)}",
-            "the training packages beside the lean runtime",
-            "pip install 'verdiff[train]'",
+            f"the packages of the extra [{extra}] beside the lean runtime",
+            f"pip install 'verdiff[{extra}]'",
         )
 
 

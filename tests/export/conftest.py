@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.train.toy import toy_config, toy_dataset
-from verdiff.export.command import run
+from verdiff.export.command import ExportOptions, run
 from verdiff.train.trainer import Trainer
 
 
@@ -24,5 +24,5 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy_bundle(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of :func:`toy_run`, with its checks passed."""
     path = tmp_path_factory.mktemp("bundles") / "toy.verdiff"
-    run(toy_run, path, say=lambda line: None)
+    run(toy_run, ExportOptions(path), say=lambda line: None)
     return path

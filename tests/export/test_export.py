@@ -14,12 +14,18 @@ import torch
 from verdiff.bundle import open_bundle
 from verdiff.diffusion import make_table
 from verdiff.errors import DataError, VerificationError
-from verdiff.export import command, verify
+from verdiff.export import command, from_run, verify
+from verdiff.export.command import ExportOptions
 from verdiff.export.golden import phantom, torch_reference
 from verdiff.export.pipeline import build_pipeline
 from verdiff.export.torch_graphs import round_weights_to_half
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
+from verdiff.train.config import RunConfig
+
+
+def export(run: Path, output: Path, **options: object) -> None:
+    command.run(run, ExportOptions(output, **options), say=lambda line: None)  # type: ignore[arg-type]
 
 
 def session(graph: bytes) -> onnxruntime.InferenceSession:
@@ -59,14 +65,19 @@ def test_graphs_are_dynamic_in_batch_height_and_width(
     assert np.abs(x0hat - expected["x0hat_0"]).max() < 2e-4
 
 
+@pytest.mark.parametrize("unrolled", [False, True], ids=["loop", "unrolled"])
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp-2m"])
-def test_the_pipeline_takes_any_deterministic_table_and_several_samples(toy_bundle: Path, sampler: str) -> None:
+def test_the_pipeline_takes_any_deterministic_table_and_several_samples(
+    toy_bundle: Path, sampler: str, unrolled: bool
+) -> None:
     bundle = open_bundle(toy_bundle)
     segmenter = Segmenter.load(toy_bundle)
-    process = command.RunConfig.from_dict({"process": {"signal_scale": 0.5}}).process.build()
+    process = RunConfig.from_dict({"process": {"signal_scale": 0.5}}).process.build()
     table = make_table(process, sampler=sampler, steps=4)  # type: ignore[arg-type]
     graphs = {role: onnx.load_from_string(bundle.graph(role)) for role in ("prior", "denoiser")}
-    pipeline = session(build_pipeline(graphs["prior"], graphs["denoiser"], table, (1, 2)).SerializeToString())
+    model = build_pipeline(graphs["prior"], graphs["denoiser"], table, (1, 2), unrolled=unrolled)
+    assert unrolled is ("Loop" not in {node.op_type for node in model.graph.node})
+    pipeline = session(model.SerializeToString())
     rng = np.random.default_rng(1)
     slices = rng.uniform(0, 100, (2, 24, 20)).astype(np.float32)
     noise = rng.standard_normal((3, 2, 2, 24, 20)).astype(np.float32)
@@ -104,7 +115,7 @@ def test_the_runtime_gives_the_same_mask_as_the_pipeline_graph(toy_bundle: Path)
 
 
 def test_half_storage_halves_the_file_and_changes_no_number(toy_run: Path, toy_bundle: Path, tmp_path: Path) -> None:
-    command.run(toy_run, tmp_path / "full", half_weights=False, say=lambda line: None)
+    export(toy_run, tmp_path / "full", half_weights=False)
     full, half = open_bundle(tmp_path / "full"), open_bundle(toy_bundle)
     assert full.manifest.weights_stored == "float32"
     graphs = [onnx.load_from_string(bundle.graph("prior")).graph for bundle in (full, half)]
@@ -115,12 +126,12 @@ def test_half_storage_halves_the_file_and_changes_no_number(toy_run: Path, toy_b
 def test_a_card_supplies_what_no_run_can_know(toy_run: Path, tmp_path: Path) -> None:
     card = tmp_path / "card.json"
     card.write_text(json.dumps({"version": "2.1.0", "limits": ["adults only"], "defaults": {"steps": 1}}), "utf-8")
-    command.run(toy_run, tmp_path / "m.verdiff", card=card, say=lambda line: None)
+    export(toy_run, tmp_path / "m.verdiff", card=card)
     manifest = open_bundle(tmp_path / "m.verdiff").manifest
     assert (manifest.version, manifest.limits, manifest.defaults.steps) == ("2.1.0", ("adults only",), 1)
     card.write_text(json.dumps({"author": "me"}), "utf-8")
     with pytest.raises(DataError, match="key 'author'"):
-        command.read_card(card)
+        from_run.read_card(card)
 
 
 def test_a_bundle_that_disagrees_with_the_network_is_not_written(
@@ -133,16 +144,41 @@ def test_a_bundle_that_disagrees_with_the_network_is_not_written(
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         return graphs
 
-    honest = command.export_networks
-    monkeypatch.setattr(command, "export_networks", wrong)
+    honest = from_run.export_networks
+    monkeypatch.setattr(from_run, "export_networks", wrong)
     monkeypatch.setattr(verify, "TOLERANCE", 1e-6)
     target = tmp_path / "m.verdiff"
     target.write_bytes(b"the old one")
     with pytest.raises(VerificationError, match="denoiser"):
-        command.run(toy_run, target, say=lambda line: None)
+        export(toy_run, target)
     assert target.read_bytes() == b"the old one" and list(tmp_path.iterdir()) == [target]
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no best\.pt"):
-        command.run(tmp_path, tmp_path / "m.verdiff", say=lambda line: None)
+def test_what_is_neither_run_nor_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither a training run nor a bundle"):
+        export(tmp_path, tmp_path / "m.verdiff")
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    with pytest.raises(DataError, match=r"neither best\.pt nor last\.pt"):
+        export(tmp_path, tmp_path / "m.verdiff")
+
+
+def test_a_bundle_alone_says_nothing_about_what_to_write(toy_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no precision"):
+        export(toy_bundle, tmp_path / "m.verdiff")
+    with pytest.raises(DataError, match="--card"):
+        export(toy_bundle, tmp_path / "m.verdiff", precisions=("fp16",), card=tmp_path / "card.json")
+
+
+def test_the_weights_of_an_unrolled_pipeline_are_there_once(toy_bundle: Path) -> None:
+    bundle = open_bundle(toy_bundle)
+    graphs = {role: onnx.load_from_string(bundle.graph(role)) for role in ("prior", "denoiser")}
+    process = RunConfig.from_dict({"process": {"signal_scale": 0.5}}).process.build()
+    sizes = [
+        build_pipeline(
+            graphs["prior"], graphs["denoiser"], make_table(process, sampler="ddim", steps=n), (1, 2), unrolled=True
+        ).ByteSize()
+        for n in (2, 3)
+    ]
+    weights = sum(tensor.ByteSize() for tensor in graphs["denoiser"].graph.initializer)
+    nodes = sum(node.ByteSize() for node in graphs["denoiser"].graph.node)
+    assert sizes[1] - sizes[0] < 2 * nodes + 0.1 * weights

@@ -13,7 +13,7 @@ from verdiff.errors import BundleError
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden/golden.npz"
-ROLES = ("prior", "denoiser", "pipeline")
+ROLES = ("prior", "denoiser", "pipeline", "pipeline-unrolled")
 
 MAX_FILES = 256
 MAX_NAME = 200

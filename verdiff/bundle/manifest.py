@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from verdiff.bundle import checks
@@ -88,7 +88,8 @@ class Manifest:
     `labels` are the foreground structures in the order of the graphs' channels; `spacing_mm` is the in-plane pixel
     size the networks see; height and width of the network input are multiples of `multiple`, `max_pixels` at most in
     all. `intensity`, `process` and `table` are `IntensityRule`, `Process` and `SamplerTable` in their plain form.
-    `files` maps every other file of the bundle to its SHA-256.
+    `files` maps every other file of the bundle to its SHA-256. `gates` holds, for each reduced precision that was
+    judged, the SHA-256 of the graphs that passed and what was measured (docs/precision.md).
 
     Raises:
         BundleError: a value of the wrong type or out of range, with its key, what was found and what was expected.
@@ -115,6 +116,7 @@ class Manifest:
     limits: tuple[str, ...]
     files: dict[str, str]
     suitability: dict[str, Any]
+    gates: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -131,7 +133,7 @@ class Manifest:
         checks.text("intended_use", self.intended_use)
         limits = checks.sequence("limits", self.limits)
         self._set(spacing_mm=spacing, limits=tuple(checks.text(f"limits[{i}]", item) for i, item in enumerate(limits)))
-        for key in ("intensity", "process", "table", "training", "metrics", "files", "suitability"):
+        for key in ("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates"):
             self._set(**{key: checks.mapping(key, getattr(self, key))})
         self._set(labels=self._items("labels", Label), features=self._items("features", Feature))
         if not self.labels:
@@ -199,13 +201,14 @@ _T = TypeVar("_T", bound=Label | Feature | Defaults | Manifest)
 def _build(kind: type[_T], key: str, value: object) -> _T:
     if not isinstance(value, dict):
         raise checks.wrong(key, value, "an object")
-    given = {field.name: value[field.name] for field in fields(kind) if field.name in value}
-    missing = [field.name for field in fields(kind) if field.name not in given and field.default is MISSING]
+    given = {each.name: value[each.name] for each in fields(kind) if each.name in value}
+    needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
+    missing = [name for name in needed if name not in given]
     if missing:
         place = f"the manifest's {key!r}" if key else "the manifest"
         raise BundleError(
             f"{place} has no {' and no '.join(repr(name) for name in missing)}",
-            "the keys " + ", ".join(repr(field.name) for field in fields(kind)),
+            "the keys " + ", ".join(repr(name) for name in needed),
             checks.REMEDY,
         )
     return kind(**given)

@@ -48,22 +48,34 @@ class GraphBuilder:
         self.nodes.append(helper.make_node(kind, inputs, names, name=f"{self.prefix}n_{names[0]}", **attributes))
         return names
 
-    def inline(self, model: onnx.ModelProto, inputs: dict[str, str], prefix: str) -> dict[str, str]:
+    def inline(
+        self, model: onnx.ModelProto, inputs: dict[str, str], prefix: str, *, weights: dict[str, str] | None = None
+    ) -> dict[str, str]:
         """Copy another model's nodes and initializers in, its inputs connected to values of this graph.
+
+        Args:
+            model: What to copy.
+            inputs: The model's input names and the values of this graph they are.
+            prefix: Put before the names of what is copied.
+            weights: Kept between copies of the same model, so that they share one set of initializers.
 
         Returns:
             The model's output names and what they are called here.
         """
-        renamed = dict(inputs)
+        renamed = {**inputs, **(weights or {})}
 
         def here(name: str) -> str:
             return renamed.setdefault(name, f"{self.prefix}{prefix}{name}") if name else ""
 
         for tensor in model.graph.initializer:
+            if tensor.name in renamed:
+                continue
             copy = TensorProto()
             copy.CopyFrom(tensor)
             copy.name = here(tensor.name)
             self.initializers.append(copy)
+            if weights is not None:
+                weights[tensor.name] = copy.name
         for node in model.graph.node:
             twin = onnx.NodeProto()
             twin.CopyFrom(node)

@@ -1,155 +1,113 @@
-"""What ``verdiff export RUN`` does: graphs, goldens and manifest of a training run, verified, then written at once."""
+"""What ``verdiff export`` does: a training run or a bundle in, a verified bundle out, in the precisions asked for."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
+from verdiff.bundle import MANIFEST, open_bundle, resolve_model
+from verdiff.bundle.names import SUFFIX
+from verdiff.errors import BackendError, DataError
+from verdiff.export.draft import Draft
+from verdiff.export.precision.gate import LEAST_PATIENTS
+from verdiff.export.precision.networks import Patient
+from verdiff.export.reduced import add_fp16, fp16_record
+from verdiff.export.slices import slices_of_run, slices_of_scans
 
-from verdiff import __version__
-from verdiff.bundle import Defaults, Feature, Label, Manifest, graph_name, open_bundle, write_bundle
-from verdiff.bundle.golden import pack_golden
-from verdiff.bundle.layout import GOLDEN
-from verdiff.diffusion.tables import SamplerTable
-from verdiff.errors import DataError
-from verdiff.export.golden import make_golden
-from verdiff.export.pipeline import build_pipeline
-from verdiff.export.torch_graphs import export_networks, round_weights_to_half
-from verdiff.export.verify import Check, verify_bundle
-from verdiff.export.weights import store_as_half
-from verdiff.train.batches import VERIFICATION_SLICES
-from verdiff.train.checkpoint import Checkpoint, load_network
-from verdiff.train.config import RunConfig, SamplingConfig, section
-
-# SNOMED CT codes of the structures for which one was found in published mappings.
-SNOMED = {"disc": "360499006", "canal": "61853006"}
-MAX_PIXELS = 2048 * 2048
-CARD_KEYS = ("version", "training", "metrics", "intended_use", "limits", "defaults")
+CHECKPOINTS = ("best.pt", "last.pt")
 
 
-@torch.no_grad()
-def run(
-    source: Path,
-    output: Path,
-    *,
-    card: Path | None = None,
-    half_weights: bool = True,
-    weights: str = "best.pt",
-    say: Callable[[str], None] = print,
-) -> tuple[Check, ...]:
-    """Export the run in folder ``source`` as the bundle ``output`` (``.verdiff`` is one file, else a folder).
+@dataclass(frozen=True)
+class ExportOptions:
+    """The options of ``verdiff export``.
 
-    Args:
-        card: A JSON file with what no run can know: version, training-data statement and licence, metrics, intended
-            use, limits, and default steps / samples where they differ from the configuration.
-        half_weights: Store weights as float16. They are rounded before anything is compared, so what is verified is
-            what is stored.
-        weights: Which checkpoint of the run.
+    Attributes:
+        output: The bundle; by default named after the model and its precisions, in the working folder.
+        precisions: ``"fp16"``, beside FP32.
+        scans: A folder of scans for the gate, one a patient.
+        card: For a run: JSON with what no run knows.
+        weights: For a run: which checkpoint.
+        half_weights: For a run: store weights as float16.
+    """
+
+    output: Path | None = None
+    precisions: tuple[str, ...] = ()
+    scans: Path | None = None
+    card: Path | None = None
+    weights: str = CHECKPOINTS[0]
+    half_weights: bool = True
+
+
+def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str], None]) -> Path:
+    """Export ``source`` (the folder of a run, a bundle, a shipped model's name; None: the default model).
+
+    Returns:
+        Where the bundle was written.
 
     Raises:
-        DataError: ``source`` is no run, or ``card`` is not usable.
-        VerificationError: The graphs do not agree with PyTorch; nothing is written.
-        OutputError: ``output`` cannot be written.
+        DataError: A run that is none, a bundle and nothing to convert it to, or scans that cannot be used.
+        BundleError: The bundle cannot be opened.
+        VerificationError: A graph failed its checks; nothing is written.
+        OutputError: The output cannot be written.
     """
-    net, checkpoint = load_network(source, weights)
-    config, facts = checkpoint.config, checkpoint.facts
-    statements = read_card(card)
-    if half_weights:
-        round_weights_to_half(net)
-    sampling = section(
-        SamplingConfig, {**asdict(config.sampling), **statements.get("defaults", {})}, "the card's defaults"
-    )
-    table = sampling.table(config.process.build())
-    say(f"{config.model_id}: iteration {checkpoint.iteration} of fold {facts.fold}; exporting the graphs")
-    graphs = export_networks(net, config)
-    if table.deterministic:
-        graphs["pipeline"] = build_pipeline(graphs["prior"], graphs["denoiser"], table, facts.label_ids)
-    if half_weights:
-        graphs = {role: store_as_half(model) for role, model in graphs.items()}
-    files = {graph_name(role): model.SerializeToString(deterministic=True) for role, model in graphs.items()}
-    files[GOLDEN] = pack_golden(make_golden(net, config, table, facts.label_ids))
-    manifest = make_manifest(checkpoint, table, Defaults(**asdict(sampling)), statements, half_weights)
-    image = _verification_slices(source if source.is_dir() else source.parent, config)
-    with tempfile.TemporaryDirectory() as temporary:
-        trial = Path(temporary) / "trial.verdiff"
-        write_bundle(trial, manifest, files, as_zip=True)
-        checks = verify_bundle(open_bundle(trial), net, config, table, image, say)
-    write_bundle(output, manifest, files, as_zip=output.suffix == ".verdiff")
-    size = sum(len(data) for data in files.values())
-    say(f"{output.name}: {size / 1e6:.1f} MB, {len(files)} files, {len(checks)} checks passed")
-    return checks
+    path = Path(source) if source is not None else None
+    is_run = path is not None and path.is_dir() and any((path / name).is_file() for name in CHECKPOINTS)
+    if path is not None and is_run:
+        require_training()
+        from verdiff.export.from_run import draft_of_run
+
+        draft = draft_of_run(
+            path, card=options.card, half_weights=options.half_weights, weights=options.weights, say=say
+        )
+        aside = slices_of_run(path, draft.manifest.multiple)
+    else:
+        draft, aside = _of_bundle(source, options), []
+    patients: list[Patient] = slices_of_scans(options.scans, draft.manifest, say) if options.scans else aside
+    if "fp16" in options.precisions:
+        draft = add_fp16(draft, patients, say)
+    elif is_run and len(patients) >= LEAST_PATIENTS:
+        # On record, the FP16 graphs can be made again from the bundle alone: 'verdiff export BUNDLE --fp16'.
+        draft = fp16_record(draft, patients, say)
+    output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
+    size = draft.write(output)
+    say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {', '.join(('fp32', *options.precisions))}")
+    return output
 
 
-def read_card(path: Path | None) -> dict[str, Any]:
-    """The statements of a model card; empty without one. Raises DataError for a file that is none."""
-    if path is None:
-        return {}
-    try:
-        card = json.loads(path.read_text("utf-8"))
-        unknown = sorted(set(card) - set(CARD_KEYS))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"the card {path.name} cannot be read ({error})", "a JSON object", "check the file") from error
-    if unknown:
-        raise DataError(f"the card has the key {unknown[0]!r}", f"some of {', '.join(CARD_KEYS)}", "correct the card")
-    return dict(card)
+def require_training() -> None:
+    """Refuse before an import does, with the extra to install.
+
+    Raises:
+        BackendError: torch is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise BackendError(
+            "the export of a training run without torch",
+            "the training packages beside the lean runtime",
+            "pip install 'verdiff[train]'",
+        )
 
 
-def make_manifest(
-    checkpoint: Checkpoint, table: SamplerTable, defaults: Defaults, card: Mapping[str, Any], half_weights: bool
-) -> Manifest:
-    """The manifest of a run's bundle; what the card does not say is said to be unknown."""
-    config, facts = checkpoint.config, checkpoint.facts
-    data, features = config.data, sorted(config.network.features.items())
-    spacing = data.spacing_mm or facts.statistics["pixel_spacing_mm"][0]
-    facts_of_training = {
-        "data_set": facts.dataset,
-        "fold": facts.fold,
-        "validation_cases": list(facts.validation_cases),
-        "iterations": checkpoint.iteration,
-        "minutes": round(checkpoint.minutes, 1),
-        "seed": config.training.seed,
-        "torch": torch.__version__,
-        "verdiff": __version__,
-    }
-    return Manifest(
-        model_id=config.model_id,
-        version=card.get("version", "0.1.0"),
-        labels=tuple(
-            Label(number, name, SNOMED.get(name)) for number, name in zip(facts.label_ids, facts.labels, strict=True)
-        ),
-        modality=data.modality,
-        view=data.view,
-        spacing_mm=float(spacing),
-        intensity={"kind": data.intensity_kind, "low": data.intensity_low, "high": data.intensity_high},
-        multiple=config.network.multiple,
-        max_pixels=MAX_PIXELS,
-        process=config.process.build().to_dict(),
-        table=table.to_dict(),
-        defaults=defaults,
-        features=tuple(Feature(f"feature_{i}", width, stride) for i, (stride, width) in enumerate(features)),
-        prediction=config.process.prediction,
-        weights_stored="float16" if half_weights else "float32",
-        training={**card.get("training", {"statement": "not stated"}), **facts_of_training},
-        metrics=dict(card.get("metrics", {})),
-        intended_use=card.get("intended_use", "Research. Not a medical device; not for diagnosis or treatment."),
-        limits=tuple(card.get("limits", ("not evaluated",))),
-        files={},
-        suitability=dict(facts.statistics),
-    )
-
-
-def _verification_slices(run: Path, config: RunConfig) -> np.ndarray:
-    """Real validation slices that the run put aside, padded to the network's multiple: float32 [N, 1, H, W]."""
-    path = run / VERIFICATION_SLICES
-    if not path.is_file():
-        raise DataError(f"the run has no {path.name}", "the slices its training put aside", "export a complete run")
-    from verdiff.train.validate import pad_to_multiple
-
-    with np.load(path, allow_pickle=False) as arrays:
-        return pad_to_multiple(arrays["images"].astype(np.float32), config.network.multiple)[:, None]
+def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
+    path = Path(source) if source is not None else None
+    if path is not None and path.is_dir() and not (path / MANIFEST).is_file():
+        if (path / "config.json").is_file():
+            raise DataError(
+                f"the run in {path} has neither {' nor '.join(CHECKPOINTS)}",
+                "a run with weights",
+                "let it train to its first validation",
+            )
+        raise DataError(f"{path} is neither a training run nor a bundle", "one of the two", "check the path")
+    bundle = open_bundle(resolve_model(source))
+    if not options.precisions:
+        raise DataError(
+            f"the bundle {bundle.manifest.model_id} and no precision to convert it to",
+            "a precision, or the folder of a training run",
+            "pass --fp16, or name a run",
+        )
+    if options.card is not None:
+        raise DataError("--card with a bundle", "a card with a training run", "export the run with its card again")
+    return Draft.of(bundle)

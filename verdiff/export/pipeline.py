@@ -15,9 +15,14 @@ from verdiff.export.builder import GraphBuilder, make_model, tensor_info
 
 
 def build_pipeline(
-    prior: onnx.ModelProto, denoiser: onnx.ModelProto, table: SamplerTable, label_ids: tuple[int, ...]
+    prior: onnx.ModelProto,
+    denoiser: onnx.ModelProto,
+    table: SamplerTable,
+    label_ids: tuple[int, ...],
+    *,
+    unrolled: bool = False,
 ) -> onnx.ModelProto:
-    """The pipeline graph with its denoising steps in a ``Loop``.
+    """The pipeline graph, its denoising steps in a ``Loop`` or one after the other.
 
     Inputs: ``slices`` [N, h, w] raw intensities; ``bounds`` [2] the intensities that become -1 and 1; ``size`` int64
     [2] the rows and columns of the slices at the model's pixel spacing; ``noise`` [M, N, K, H, W] standard normal, with
@@ -27,6 +32,7 @@ def build_pipeline(
     Args:
         table: A sampler without step noise (eta = 0): the start is the only place that takes any.
         label_ids: The mask value of each channel.
+        unrolled: For CUDA graphs and TensorRT, which cannot hold control flow; the steps share the weights.
     """
     if not table.deterministic:
         raise ValueError("a pipeline graph takes noise at its start alone: use a table with eta = 0")
@@ -35,7 +41,7 @@ def build_pipeline(
     outputs = b.inline(prior, {"image": image}, "prior/")
     f = outputs.pop("prior")
     features = [outputs[name] for name in sorted(outputs, key=lambda name: int(name.rsplit("_", 1)[1]))]
-    x0hat = _sample(b, denoiser, table, f, features)
+    x0hat = _sample(b, denoiser, table, f, features, unrolled)
     _finish(b, x0hat, sizes, label_ids)
     classes = len(label_ids)
     graph = helper.make_graph(
@@ -109,7 +115,9 @@ def _prepare(b: GraphBuilder) -> tuple[str, tuple[str, str, str, str]]:
     return b.op("Unsqueeze", padded, axis1), (*scan, *model)
 
 
-def _sample(b: GraphBuilder, denoiser: onnx.ModelProto, table: SamplerTable, prior: str, features: list[str]) -> str:
+def _sample(
+    b: GraphBuilder, denoiser: onnx.ModelProto, table: SamplerTable, prior: str, features: list[str], unrolled: bool
+) -> str:
     """All M samples as one batch [M N, K, H, W] through the loop; returns the last x0hat."""
     samples = _dim(b, "noise", 0)
 
@@ -122,9 +130,33 @@ def _sample(b: GraphBuilder, denoiser: onnx.ModelProto, table: SamplerTable, pri
     z = b.op("Reshape", "noise", b.op("Shape", f))
     on_prior, on_noise = (b.const(v, np.float32) for v in table.start)
     x = b.op("Add", b.op("Mul", f, on_prior), b.op("Mul", z, on_noise))
+    if unrolled:
+        return _steps_in_a_row(b, denoiser, table, f, tiled, x)
     body = _loop_body(denoiser, table, f, tiled)
     steps, go = b.const(len(table), np.int64), b.const(True, np.bool_)
     return b.ops("Loop", [steps, go, x, f], 2, body=body)[1]
+
+
+def _steps_in_a_row(
+    b: GraphBuilder, denoiser: onnx.ModelProto, table: SamplerTable, prior: str, features: list[str], x: str
+) -> str:
+    """The loop of :func:`verdiff.diffusion.run_loop` written out; terms with a coefficient of zero are left out."""
+    condition = {f"feature_{index}": feature for index, feature in enumerate(features)}
+    weights: dict[str, str] = {}
+    previous, x0hat = prior, prior
+    for row, timestep in enumerate(table.timesteps.tolist()):
+        batch = b.op("Expand", b.const(timestep, np.float32), _dim(b, x, 0))
+        names = {"x": x, "timestep": batch, "prior": prior, **condition}
+        x0hat = b.inline(denoiser, names, f"step_{row}/", weights=weights)["x0hat"]
+        on_x, on_x0hat, on_prior, _, on_previous = table.coefficients[row].tolist()
+        if row + 1 < len(table):
+            terms = ((x, on_x), (x0hat, on_x0hat), (prior, on_prior), (previous, on_previous))
+            parts = [b.op("Mul", value, b.const(weight, np.float32)) for value, weight in terms if weight != 0.0]
+            x = parts[0]
+            for part in parts[1:]:
+                x = b.op("Add", x, part)
+            previous = x0hat
+    return x0hat
 
 
 def _loop_body(denoiser: onnx.ModelProto, table: SamplerTable, prior: str, features: list[str]) -> onnx.GraphProto:
@@ -184,4 +216,5 @@ def _finish(b: GraphBuilder, x0hat: str, sizes: tuple[str, str, str, str], label
     b.op("Clip", _resize(b, p, rows, cols), zero, one, out="probabilities")
     empty = b.op("Sub", one, b.op("ReduceMax", "probabilities", channel, keepdims=1))
     index = b.op("ArgMax", b.op("Concat", empty, "probabilities", axis=1), axis=1, keepdims=0)
-    b.op("Gather", b.const((0, *label_ids), np.uint8), index, out="labels")
+    # TensorRT takes uint8 as the type of an output and of nothing before it.
+    b.op("Cast", b.op("Gather", b.const((0, *label_ids), np.int32), index), to=TensorProto.UINT8, out="labels")

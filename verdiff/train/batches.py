@@ -11,7 +11,6 @@ from verdiff.train.augment import change_intensity, crop_and_warp, rescale, smal
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Case
 
-VERIFICATION_SLICES = "verification.npz"
 VERIFIED_PATIENTS = 6
 ON_SPINE = 0.6
 

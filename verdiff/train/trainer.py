@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from verdiff.errors import DataError, VerdiffError
-from verdiff.train.batches import VERIFICATION_SLICES, generator_for, make_batch, verification_slices
+from verdiff.train.batches import generator_for, make_batch, verification_slices
 from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import append_metrics, plot_curves
-from verdiff.train.data.cases import Case, Dataset
+from verdiff.train.data.cases import VERIFICATION_SLICES, Case, Dataset
 from verdiff.train.networks import VerdiffNet
 from verdiff.train.objective import batch_losses
 from verdiff.train.prediction import MarginalTable

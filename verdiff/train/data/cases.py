@@ -17,6 +17,8 @@ import numpy as np
 from verdiff.errors import DataError
 
 INDEX = "index.json"
+# Slices of validation patients that a run puts aside for the checks of its export.
+VERIFICATION_SLICES = "verification.npz"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""The gate: planted faults are refused with the node's name, islands that a model needs are found, the rest passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.export.precision.networks import manifest, networks, node_of, patients, scale_weight
+from verdiff.errors import VerificationError
+from verdiff.export.precision.diagnosis import Ranges
+from verdiff.export.precision.gate import LIMITS, Gate, GateReport, Limits, limits_of
+from verdiff.export.precision.graphs import plain_weights
+from verdiff.export.precision.half import convert
+from verdiff.export.precision.islands import STATISTICS, required_islands
+from verdiff.export.precision.judge import pass_gate
+from verdiff.export.precision.networks import Networks
+from verdiff.export.precision.search import Candidate, find_islands, islands_by_range
+
+FP16 = LIMITS["fp16"]
+
+
+class Bench:
+    """A source, FP32's answers for six patients and the ranges they reached."""
+
+    def __init__(self, **faults: float) -> None:
+        self.source = networks(**faults)
+        self.ranges = {role: Ranges(model) for role, model in self.source.roles().items()}
+        self.gate = Gate(self.source, manifest(), patients(), feeds=lambda role, feed: self.ranges[role].look(feed))
+
+    def judge(self, graphs: Networks, limits: Limits = FP16) -> GateReport:
+        return pass_gate(self.source, graphs, self.gate, self.ranges, limits, "fp16")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_sound_conversion_passes_and_says_what_it_measured(bench: Bench) -> None:
+    report = bench.judge(Candidate.of(bench.source, {}).graphs())
+    assert report.patients == 6 and report.slices == 6
+    assert all(value >= 0.998 for of in report.dice.values() for value in of.values())
+    assert len(report.drift) == 1 + len(bench.gate.table)
+    assert 0 < report.drift[-1][0] <= report.drift[-1][1] < 0.05
+    plain = report.as_dict()
+    assert set(plain) == {"patients", "slices", "mean_dice", "worst_dice", "hd95_mm", "uncertainty", "drift"}
+    assert any("worst patient" in line for line in report.lines())
+
+
+def test_fp32_against_itself_differs_in_nothing(bench: Bench) -> None:
+    report = bench.gate.compare(bench.source)
+    assert all(value == 1.0 for of in report.dice.values() for value in of.values())
+    assert set(report.hd95_mm.values()) == {0.0} and report.drift[-1] == (0.0, 0.0)
+
+
+def test_an_activation_above_65504_is_refused_by_name() -> None:
+    loud = Bench(gain=1e6)
+    with pytest.raises(VerificationError) as refusal:
+        loud.judge(Candidate.of(loud.source, {}).graphs())
+    assert node_of(loud.source.prior, "loud") in refusal.value.found
+    assert "65504" in refusal.value.expected
+
+
+def test_nodes_near_such_an_activation_become_islands_and_then_it_passes() -> None:
+    loud = Bench(gain=1e6)
+    extra = islands_by_range(loud.ranges)
+    assert {node_of(loud.source.prior, name) for name in ("loud", "quiet")} <= set(extra["prior"])
+    assert all("activation" in reason for reason in extra["prior"].values())
+    candidate, _ = find_islands(loud.source, loud.gate, FP16, extra, lambda line: None)
+    loud.judge(candidate.graphs())
+
+
+def test_a_node_in_the_wrong_precision_is_refused_by_name(bench: Bench) -> None:
+    source = plain_weights(bench.source.prior)
+    right = required_islands(source)
+    norm = next(name for name, reason in right.items() if reason == STATISTICS)
+    wrong = convert(source, {name: reason for name, reason in right.items() if name != norm}).model
+    with pytest.raises(VerificationError, match=norm):
+        bench.judge(replace(Candidate.of(bench.source, {}).graphs(), prior=wrong))
+
+
+@pytest.mark.parametrize("output", ["entered", "widened", "logits"])
+def test_two_percent_in_one_weight_is_refused_by_name(bench: Bench, output: str) -> None:
+    graphs = Candidate.of(bench.source, {}).graphs()
+    node = next(node for node in graphs.prior.graph.node if output in node.output)
+    damaged = replace(graphs, prior=scale_weight(graphs.prior, node.input[1], 1.02))
+    with pytest.raises(VerificationError) as refusal:
+        bench.judge(damaged)
+    assert node.name in refusal.value.found and "off by 2" in refusal.value.found
+
+
+def test_digits_lost_without_an_overflow_are_found_by_bisection_on_the_mask() -> None:
+    lossy = Bench(offset=2000.0)
+    assert islands_by_range(lossy.ranges)["prior"] == {}
+    said: list[str] = []
+    candidate, report = find_islands(lossy.source, lossy.gate, FP16, {}, said.append)
+    assert report.failures(FP16) == []
+    culprits = {node_of(lossy.source.prior, name) for name in ("lifted", "lowered")}
+    assert set(candidate.extra["prior"]) & culprits
+    assert all("Dice" in reason or "HD95" in reason for reason in candidate.extra["prior"].values())
+    assert any("looking for the node" in line for line in said)
+
+
+def test_masks_outside_the_limits_are_refused_with_the_node_where_the_error_grows() -> None:
+    lossy = Bench(offset=2000.0)
+    with pytest.raises(VerificationError) as refusal:
+        lossy.judge(Candidate.of(lossy.source, {}).graphs())
+    assert "Dice" in refusal.value.found
+    assert node_of(lossy.source.prior, "lowered") in refusal.value.found
+
+
+def test_a_value_that_is_not_finite_names_patient_and_step(bench: Bench) -> None:
+    broken = onnx.ModelProto()
+    broken.CopyFrom(bench.source.prior)
+    weight = next(node for node in broken.graph.node if "logits" in node.output).input[1]
+    with pytest.raises(VerificationError, match="patient 0"):
+        bench.gate.compare(replace(bench.source, prior=scale_weight(broken, weight, np.nan)))
+
+
+def test_a_nan_is_outside_every_limit() -> None:
+    nan = float("nan")
+    report = GateReport({"disc": {"a": nan, "b": 1.0}}, {"disc": nan}, (0.0, 0.0), ((0.0, 0.0),), 2)
+    assert len(report.failures(FP16)) >= 2
+
+
+def test_the_worst_patient_counts_beside_the_mean() -> None:
+    dice = {f"p{i}": 1.0 for i in range(20)} | {"bad": 0.99}
+    report = GateReport({"disc": dice}, {"disc": 0.0}, (0.0, 0.0), ((0.0, 0.0),), 21)
+    assert report.failures(Limits(0.999, 0.998, 0.1)) == ["Dice of disc in bad 0.99000 (at least 0.998)"]
+
+
+def test_both_int8_graphs_share_their_limits() -> None:
+    assert limits_of("int8-trt") == limits_of("int8-ov") == LIMITS["int8"]

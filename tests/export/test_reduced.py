@@ -1,0 +1,146 @@
+"""Adding FP16 to a bundle: judged on slices of six patients, or the very graphs whose gate is on record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from verdiff.bundle import open_bundle, write_bundle
+from verdiff.errors import DataError, VerificationError
+from verdiff.export import command, slices
+from verdiff.export.command import ExportOptions
+from verdiff.export.draft import Draft
+from verdiff.runtime import Segmenter
+
+PATIENTS = 6
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six sagittal volumes with two blocks each, the blocks elsewhere in every one."""
+    folder = tmp_path_factory.mktemp("scans")
+    for index in range(PATIENTS):
+        rng = np.random.default_rng(index)
+        array = rng.normal(20, 3, (5, 40, 36)).astype(np.float32)
+        top, left = rng.integers(3, 9, 2)
+        array[:, top : top + 14, left : left + 18] += 60
+        array[:, top + 16 : top + 22, left : left + 18] += 120
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((1.0, 1.0, 3.0))
+        image.SetDirection((0, 0, -1, 1, 0, 0, 0, -1, 0))
+        sitk.WriteImage(image, folder / f"case{index}_0000.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(toy_bundle: Path, scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The toy bundle with FP16 graphs, and what was said on the way."""
+    path, said = tmp_path_factory.mktemp("fp16") / "toy-fp16.verdiff", []
+    command.run(toy_bundle, ExportOptions(path, ("fp16",), scans), say=said.append)
+    return path, said
+
+
+@pytest.fixture
+def recorded(converted: tuple[Path, list[str]], toy_bundle: Path, tmp_path: Path) -> Iterator[Path]:
+    """The FP32 bundle with the record of the gate and no FP16 graph, as the default model ships."""
+    gates = open_bundle(converted[0]).manifest.gates
+    draft = Draft.of(open_bundle(toy_bundle))
+    path = tmp_path / "recorded.verdiff"
+    write_bundle(path, replace(draft.manifest, gates=gates), draft.files)
+    yield path
+
+
+def test_a_bundle_gets_four_more_graphs_and_keeps_its_own(converted: tuple[Path, list[str]], toy_bundle: Path) -> None:
+    before, after = open_bundle(toy_bundle), open_bundle(converted[0])
+    assert set(after.manifest.files) - set(before.manifest.files) == {
+        f"graphs/{role}.fp16.onnx" for role in ("prior", "denoiser", "pipeline", "pipeline-unrolled")
+    }
+    assert all(after.read(name) == before.read(name) for name in before.manifest.files)
+
+
+def test_the_gate_is_reported_and_recorded(converted: tuple[Path, list[str]]) -> None:
+    path, said = converted
+    record = open_bundle(path).manifest.gates["fp16"]
+    assert record["patients"] == PATIENTS and record["slices"] == PATIENTS * slices.SLICES_A_PATIENT
+    assert set(record["mean_dice"]) == {"vertebra", "disc"}
+    assert set(record["backends"]) == {"onnxruntime", "openvino"}
+    assert record["graphs"].keys() == {"prior", "denoiser"}
+    assert any(line.startswith("whole loop on 18 slices of 6 patients") for line in said)
+    assert any("FP16, " in line and "normalisation statistics" in line for line in said)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_the_runtime_runs_it_in_fp16(converted: tuple[Path, list[str]], scans: Path, backend: str) -> None:
+    scan = sitk.ReadImage(scans / "case0_0000.nii.gz")
+    whole = Segmenter.load(converted[0], backend=backend).segment(scan, force=True)
+    half = Segmenter.load(converted[0], backend=backend, precision="fp16").segment(scan, force=True)
+    assert half.provenance["backend"]["precision"] == "fp16"
+    assert (whole.labels == half.labels).mean() > 0.995
+
+
+def test_the_same_bundle_gives_the_same_bytes(
+    converted: tuple[Path, list[str]], toy_bundle: Path, scans: Path, tmp_path: Path
+) -> None:
+    command.run(toy_bundle, ExportOptions(tmp_path / "again.verdiff", ("fp16",), scans), say=lambda line: None)
+    assert (tmp_path / "again.verdiff").read_bytes() == converted[0].read_bytes()
+
+
+def test_with_its_gate_on_record_a_bundle_converts_without_scans(
+    recorded: Path, converted: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    command.run(recorded, ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=said.append)
+    ours, theirs = open_bundle(tmp_path / "out.verdiff"), open_bundle(converted[0])
+    assert ours.manifest.files == theirs.manifest.files
+    assert any("gate on record" in line and "6 patients" in line for line in said)
+
+
+def test_a_conversion_other_than_the_one_on_record_is_refused(recorded: Path, tmp_path: Path) -> None:
+    draft = Draft.of(open_bundle(recorded))
+    record = draft.manifest.gates["fp16"]
+    other = draft.with_gate("fp16", {**record, "graphs": {**record["graphs"], "prior": "0" * 64}})
+    other.write(tmp_path / "other.verdiff")
+    with pytest.raises(VerificationError, match="the prior converts to a graph"):
+        command.run(
+            tmp_path / "other.verdiff", ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=lambda line: None
+        )
+    assert not (tmp_path / "out.verdiff").exists()
+
+
+def test_without_record_and_without_scans_nothing_is_written(toy_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="carries no record") as refusal:
+        command.run(toy_bundle, ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=lambda line: None)
+    assert "--scans" in refusal.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_five_patients_are_too_few(toy_bundle: Path, scans: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(scans.iterdir())[:5]:
+        (few / path.name).symlink_to(path)
+    with pytest.raises(VerificationError, match="slices of 5 patients"):
+        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16",), few), say=lambda line: None)
+
+
+def test_a_run_is_exported_with_fp16_at_once(toy_run: Path, scans: Path, tmp_path: Path) -> None:
+    command.run(toy_run, ExportOptions(tmp_path / "o.verdiff", ("fp16",), scans), say=lambda line: None)
+    assert open_bundle(tmp_path / "o.verdiff").has("prior", "fp16")
+
+
+def test_scans_put_aside_in_training_are_preferred(toy_bundle: Path, scans: Path) -> None:
+    manifest = open_bundle(toy_bundle).manifest
+    named = replace(manifest, training={**manifest.training, "validation_cases": ["case4", "case1"]})
+    chosen = slices.slices_of_scans(scans, named, lambda line: None)
+    assert [patient.name for patient in chosen] == ["case4", "case1"]
+    assert chosen[0].image.shape == (slices.SLICES_A_PATIENT, 1, 40, 36) and chosen[0].image.dtype == np.float32
+
+
+def test_a_folder_without_scans_is_refused(toy_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no scans in"):
+        slices.slices_of_scans(tmp_path, open_bundle(toy_bundle).manifest, lambda line: None)

@@ -1,0 +1,140 @@
+"""Checks of a bundle that need no torch: a comparison and its limit; the pipeline graphs against the host's path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.bundle import Bundle
+from verdiff.diffusion import SamplerTable, background_and_labels, fuse_mean, noise_source, run_loop
+from verdiff.errors import VerificationError
+from verdiff.imaging.resample import resize_planes
+from verdiff.runtime.backends import Backend, installed_backends, open_backend
+
+Array = NDArray[np.float32]
+TOLERANCE = 1e-4
+# ONNX Runtime and OpenVINO compute FP16 graphs in FP32 on processors, so what is left is the features' rounding.
+PIPELINE_TOLERANCE = {"fp32": TOLERANCE, "fp16": 5e-3}
+LABEL_AGREEMENT = {"fp32": 0.9999, "fp16": 0.999}
+# The pipeline is tried on slices this much finer than the model's grid, so that both of its resamplings do work.
+PIPELINE_ZOOM = 1.5
+PIPELINES = ("pipeline", "pipeline-unrolled")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: the largest difference found (in probability unless named otherwise) and the limit."""
+
+    name: str
+    value: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within its limit; a NaN is not."""
+        return bool(self.value <= self.limit)
+
+
+def require_passed(checks: Sequence[Check], say: Callable[[str], None]) -> None:
+    """Report every check.
+
+    Raises:
+        VerificationError: Naming each comparison that is out of its limit.
+    """
+    for check in checks:
+        say(f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.value:.2e} (limit {check.limit:.0e})")
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        raise VerificationError(
+            "; ".join(f"{check.name} differs by {check.value:.3g}" for check in failed),
+            f"at most {failed[0].limit:g}",
+            "nothing was written; report the versions that 'verdiff doctor' shows",
+        )
+
+
+def probability_difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float:
+    """Largest difference of two arrays on [-1, 1], as probabilities."""
+    return float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max()) / 2
+
+
+def run_networks(
+    backend: Backend, table: SamplerTable, image: Array, noise: Callable[[int], Array]
+) -> tuple[Array, Array]:
+    """Prior and final x0hat of all slices, one batch."""
+    f, features = backend.prior(image)
+    return f, run_loop(lambda x, t: backend.denoise(x, t, f, features), table, f, noise)
+
+
+def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32") -> list[Check]:
+    """Each pipeline graph of ``precision`` against the host's own path, from raw slices finer than the model's grid.
+
+    Args:
+        planes: Slices [n, rows, cols] in [-1, 1] on the model's grid, to make raw ones from.
+    """
+    roles = [role for role in PIPELINES if bundle.has(role, precision)]
+    if not roles:
+        return []
+    backend = open_backend(bundle, backend="onnxruntime", device="cpu", precision=precision, threads=None)
+    table = SamplerTable.from_dict(bundle.manifest.table)
+    count, rows, cols = planes.shape
+    multiple = bundle.manifest.multiple
+    rows, cols = rows - 5, cols - 3  # sizes that are no multiple, so that the padding is exercised
+    planes = planes[:, :rows, :cols]
+    raw = 100 + 50 * resize_planes(planes, round(rows * PIPELINE_ZOOM), round(cols * PIPELINE_ZOOM))
+    scan = raw.shape[1:]
+    pads = ((0, 0), (0, -rows % multiple), (0, -cols % multiple))
+    unit = np.clip((raw - 50) / 50 - 1, -1, 1).astype(np.float32)
+    image = np.pad(resize_planes(unit, rows, cols), pads, constant_values=-1)[:, None]
+    classes = len(bundle.manifest.labels)
+    noise = noise_source(
+        bundle.manifest.defaults.seed, slices=range(count), samples=[0] * count, shape=(classes, *image.shape[2:])
+    )
+    _, x0hat = run_networks(backend, table, image, noise)
+    fused = fuse_mean(x0hat[None])
+    expected = np.clip(resize_planes(fused.probabilities[:, :, :rows, :cols], *scan), 0, 1)
+    feed: dict[str, NDArray[Any]] = {
+        "slices": raw.astype(np.float32),
+        "bounds": np.array([50, 150], np.float32),
+        "size": np.array([rows, cols], np.int64),
+        "noise": noise(0)[None],
+    }
+    ids = np.array([0, *(label.id for label in bundle.manifest.labels)], np.uint8)
+    labels = ids[background_and_labels(expected)]
+    surprise = np.clip(resize_planes(fused.uncertainty[:, :rows, :cols], *scan), 0, 1)
+    limit = PIPELINE_TOLERANCE[precision]
+    checks = []
+    for role in roles:
+        for name in installed_backends():
+            found = _run_graph(name, bundle.graph(role, precision), feed)
+            what = f"{name} {role}" + ("" if precision == "fp32" else f" {precision}")
+            surprise_off = float(np.abs(found["uncertainty"] - surprise).max())
+            checks += [
+                Check(f"{what} probabilities", float(np.abs(found["probabilities"] - expected).max()), limit),
+                Check(f"{what} uncertainty", surprise_off, 10 * limit),
+                Check(
+                    f"{what} labels (share of pixels)",
+                    float((found["labels"] != labels).mean()),
+                    1 - LABEL_AGREEMENT[precision],
+                ),
+            ]
+    return checks
+
+
+def _run_graph(backend: str, graph: bytes, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """One run of a whole graph as a host without verdiff would do it: every output by name."""
+    if backend == "openvino":
+        import openvino
+
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        results = compiled(feed)
+        return {output.any_name: results[output] for output in compiled.outputs}
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))

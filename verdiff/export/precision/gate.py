@@ -1,0 +1,195 @@
+"""The gate: the whole loop in reduced precision against FP32, on real slices of several patients, with the same noise.
+
+What a surgeon sees is the mask, so the mask decides; drift and uncertainty are reported beside it. A model that fails
+is not written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.bundle import Manifest
+from verdiff.diffusion import SamplerTable, background_and_labels
+from verdiff.errors import VerdiffError, VerificationError
+from verdiff.evaluate.empty import Presence, image_diagonal_mm
+from verdiff.evaluate.metrics import surface_distances_mm
+from verdiff.export.precision.execution import Engine, GraphRunner
+from verdiff.export.precision.networks import Networks, Patient, Runner, Trace
+
+LEAST_PATIENTS = 6
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a mask may be from FP32's: Dice of each class, mean over patients and worst patient, and HD95 in mm."""
+
+    mean_dice: float
+    worst_dice: float
+    hd95_mm: float
+
+
+LIMITS = {"fp16": Limits(0.999, 0.998, 0.1), "bf16": Limits(0.995, 0.990, 0.3), "int8": Limits(0.995, 0.990, 0.3)}
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What the gate measured between a candidate and FP32.
+
+    Attributes:
+        dice: Structure -> patient -> Dice of the two masks, over the patient's slices.
+        hd95_mm: Structure -> mean over slices of the 95th percentile of the distance between the two contours.
+        uncertainty: Mean and largest difference of the uncertainty, which lies in [0, 1].
+        drift: Mean and largest difference of x0hat after each step, as probability; the prior's first.
+        slices: Slices compared, of all patients together.
+    """
+
+    dice: dict[str, dict[str, float]]
+    hd95_mm: dict[str, float]
+    uncertainty: tuple[float, float]
+    drift: tuple[tuple[float, float], ...]
+    slices: int
+
+    @property
+    def patients(self) -> int:
+        """Patients compared."""
+        return len(next(iter(self.dice.values())))
+
+    def failures(self, limits: Limits) -> list[str]:
+        """What is outside ``limits``, in words; a NaN is outside."""
+        found = []
+        for name, of in self.dice.items():
+            mean, (worst, patient) = float(np.mean(list(of.values()))), min((v, k) for k, v in of.items())
+            if not mean >= limits.mean_dice:
+                found.append(f"mean Dice of {name} {mean:.5f} (at least {limits.mean_dice:g})")
+            if not worst >= limits.worst_dice:
+                found.append(f"Dice of {name} in {patient} {worst:.5f} (at least {limits.worst_dice:g})")
+            if not self.hd95_mm[name] <= limits.hd95_mm:
+                found.append(f"HD95 of {name} {self.hd95_mm[name]:.3f} mm (at most {limits.hd95_mm:g})")
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the manifest."""
+        return {
+            "patients": self.patients,
+            "slices": self.slices,
+            "mean_dice": {name: round(float(np.mean(list(of.values()))), 6) for name, of in self.dice.items()},
+            "worst_dice": {name: round(min(of.values()), 6) for name, of in self.dice.items()},
+            "hd95_mm": {name: round(value, 4) for name, value in self.hd95_mm.items()},
+            "uncertainty": {"mean": _round(self.uncertainty[0]), "largest": _round(self.uncertainty[1])},
+            "drift": [{"mean": _round(mean), "largest": _round(most)} for mean, most in self.drift],
+        }
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        found = [f"whole loop on {self.slices} slices of {self.patients} patients, same noise, against FP32:"]
+        for name, of in self.dice.items():
+            values = list(of.values())
+            found.append(
+                f"  {name:<12} Dice mean {np.mean(values):.5f}, worst patient {min(values):.5f}, "
+                f"HD95 {self.hd95_mm[name]:.3f} mm"
+            )
+        found.append(
+            f"  uncertainty  differs by {self.uncertainty[0]:.1e} in the mean, {self.uncertainty[1]:.1e} at most"
+        )
+        for step, (mean, most) in enumerate(self.drift):
+            where = "prior" if step == 0 else f"step {step}"
+            found.append(f"  drift {where:<6} {mean:.1e} in the mean, {most:.1e} at most")
+        return found
+
+
+class Gate:
+    """FP32's answers for some patients, computed once, and candidates compared with them.
+
+    Args:
+        source: The FP32 networks.
+        manifest: Table, seed, labels and spacing.
+        patients: Real slices.
+        feeds: Shown every input of every FP32 network call: ``feeds(role, inputs)``.
+    """
+
+    def __init__(
+        self,
+        source: Networks,
+        manifest: Manifest,
+        patients: Sequence[Patient],
+        feeds: Callable[[str, dict[str, NDArray]], None] | None = None,
+    ) -> None:
+        self.manifest, self.patients = manifest, tuple(patients)
+        self.table = SamplerTable.from_dict(manifest.table)
+        runner = Runner(source, self.table, manifest.defaults.seed)
+        self.reference = [runner.run(patient, feeds) for patient in self.patients]
+
+    def compare(self, executed: Networks, engine: Engine = GraphRunner) -> GateReport:
+        """Run the candidate, as hardware computes it, on all patients.
+
+        Raises:
+            VerificationError: A value that is not finite, with patient and step.
+        """
+        runner = Runner(executed, self.table, self.manifest.defaults.seed, engine)
+        traces = []
+        for patient in self.patients:
+            try:
+                trace = runner.run(patient)
+            except VerdiffError as error:
+                raise VerificationError(f"{patient.name}: {error.found}", "finite numbers", error.remedy) from error
+            if not np.isfinite(trace.prior).all():
+                raise VerificationError(f"{patient.name}: the prior is not finite", "finite numbers", "use FP32")
+            traces.append(trace)
+        return self._report(traces)
+
+    def _report(self, traces: list[Trace]) -> GateReport:
+        names = list(self.manifest.label_ids)
+        dice: dict[str, dict[str, float]] = {name: {} for name in names}
+        distances: dict[str, list[float]] = {name: [] for name in names}
+        for patient, exact, found in zip(self.patients, self.reference, traces, strict=True):
+            ours, theirs = background_and_labels(found.probabilities), background_and_labels(exact.probabilities)
+            for channel, name in enumerate(names, 1):
+                a, b = ours == channel, theirs == channel
+                total = int(a.sum()) + int(b.sum())
+                dice[name][patient.name] = 2 * int((a & b).sum()) / total if total else 1.0
+                distances[name] += self._distances(a, b)
+        pairs = list(zip(self.reference, traces, strict=True))
+        uncertainty = [np.abs(exact.uncertainty - found.uncertainty) for exact, found in pairs]
+        stages = [
+            [(exact.prior, found.prior) for exact, found in pairs],
+            *([(e.steps[i], f.steps[i]) for e, f in pairs] for i in range(len(pairs[0][0].steps))),
+        ]
+        drift = tuple(_mean_and_most([np.abs(a - b) / 2 for a, b in stage]) for stage in stages)
+        return GateReport(
+            dice,
+            {name: float(np.mean(values)) if values else 0.0 for name, values in distances.items()},
+            _mean_and_most(uncertainty),
+            drift,
+            sum(len(trace.prior) for trace in traces),
+        )
+
+    def _distances(self, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> list[float]:
+        spacing = (self.manifest.spacing_mm, self.manifest.spacing_mm)
+        found = []
+        for a, b in zip(ours, theirs, strict=True):
+            presence = Presence.of(int(b.sum()), int(a.sum()))
+            if presence is Presence.BOTH:
+                # Equal masks are the common case, and their surfaces need no search.
+                found.append(0.0 if np.array_equal(a, b) else surface_distances_mm(a, b, spacing)[0])
+            elif a.any() or b.any():
+                found.append(image_diagonal_mm(a.shape, spacing))
+        return found
+
+
+def _mean_and_most(differences: list[NDArray[np.float32]]) -> tuple[float, float]:
+    joined = np.concatenate([values.ravel() for values in differences])
+    return float(joined.mean(dtype=np.float64)), float(joined.max())
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def limits_of(precision: str) -> Limits:
+    """The limits of ``precision``; both INT8 graphs share theirs."""
+    return LIMITS[precision.partition("-")[0]]

@@ -1,0 +1,61 @@
+"""Which nodes of a network stay in FP32 when the rest goes to half precision, and why.
+
+The rules hold before any measurement: statistics are sums over thousands of pixels, a softmax and the time embedding
+exponentiate or wind through large arguments, and the conversion to x0hat is what the sampler's arithmetic starts
+from. Whatever else a model needs is found by :mod:`verdiff.export.precision.search`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from verdiff.export.precision.graphs import upstream_of, weight_arrays
+
+NORMS = frozenset({"InstanceNormalization", "GroupNormalization", "LayerNormalization", "BatchNormalization"})
+SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
+POOLS = frozenset({"GlobalAveragePool", "ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare"})
+# Where the conversion from a network's last features to its output begins, walking back from the output.
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Resize", "Concat", *NORMS})
+ROWS_AND_COLS = {2, 3, -1, -2}
+
+STATISTICS = "normalisation statistics"
+POOLED = "a mean over the pixels of a slice"
+EXPONENTIAL = "softmax"
+TIME = "the time embedding"
+OUTPUT = "the conversion to x0hat"
+
+
+def required_islands(model: onnx.ModelProto) -> dict[str, str]:
+    """Name and reason of every node that has to compute in FP32.
+
+    Args:
+        model: A network with plain weights and named nodes (:func:`~verdiff.export.precision.graphs.plain_weights`).
+    """
+    found: dict[str, str] = {}
+    weights = weight_arrays(model)
+    timed = {"timestep"} if any(value.name == "timestep" for value in model.graph.input) else set()
+    for node in model.graph.node:
+        if node.op_type in NORMS:
+            found[node.name] = STATISTICS
+        elif node.op_type in SOFTMAX:
+            found[node.name] = EXPONENTIAL
+        elif node.op_type in POOLS and _over_pixels(node, weights):
+            found[node.name] = POOLED
+        moving = {name for name in node.input if name and name not in weights}
+        # Only what follows from the timestep alone: tiny vectors, so FP32 costs nothing.
+        if moving and moving <= timed:
+            timed.update(node.output)
+            found[node.name] = TIME
+    outputs = [value.name for value in model.graph.output if value.name in ("prior", "x0hat")]
+    for node in upstream_of(model, outputs, LAYERS):
+        found.setdefault(node.name, OUTPUT)
+    return found
+
+
+def _over_pixels(node: onnx.NodeProto, weights: dict[str, np.ndarray]) -> bool:
+    if node.op_type == "GlobalAveragePool":
+        return True
+    if len(node.input) < 2 or node.input[1] not in weights:
+        return True
+    return bool(ROWS_AND_COLS & set(weights[node.input[1]].ravel().tolist()))
