@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.runtime.tiny_bundle import NumpyBackend, golden_arrays, tiny_manifest
+from tests.runtime.fake_onnxruntime import FakeOnnxRuntime, Part
+from tests.runtime.tiny_bundle import NumpyBackend, golden_arrays, tiny_manifest, write_tiny_half
 from verdiff.bundle import open_bundle
 from verdiff.errors import BackendError
 from verdiff.runtime import backends
@@ -72,51 +73,44 @@ def test_no_threads_are_refused(bundle_path: Path) -> None:
     assert default_threads() >= 1
 
 
-def onnxruntime_that_offers(offered: list[str], given: list[str]) -> SimpleNamespace:
-    """A stand-in for onnxruntime-gpu on machines with and without a card."""
-
-    class Session:
-        def __init__(self, graph: bytes, options: object, providers: list[object]) -> None:
-            self.asked = providers
-
-        def get_providers(self) -> list[str]:
-            return given
-
-    class Options:
-        def add_session_config_entry(self, key: str, value: str) -> None:
-            pass
-
-    return SimpleNamespace(
-        __spec__="there",
-        __version__="0.0",
-        SessionOptions=Options,
-        InferenceSession=Session,
-        get_available_providers=lambda: offered,
-    )
+def open_on_cuda(bundle_path: Path, monkeypatch: pytest.MonkeyPatch, module: FakeOnnxRuntime) -> backends.Backend:
+    """The backend on a machine where the provider and its libraries are there."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)  # type: ignore[arg-type]
+    monkeypatch.setattr("verdiff.runtime.backends.onnxruntime.require_provider", lambda *asked: None)
+    return open_backend(open_bundle(bundle_path), backend="onnxruntime", device="cuda:1", precision="fp32", threads=1)
 
 
-@pytest.mark.parametrize(
-    ("offered", "given", "said"),
-    [
-        (["CPUExecutionProvider"], ["CPUExecutionProvider"], "has no CUDA provider"),
-        (["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"], "gave CPUExecutionProvider"),
-    ],
-)
-def test_a_gpu_asked_for_and_not_there_is_never_the_cpu(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, offered: list[str], given: list[str], said: str
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", onnxruntime_that_offers(offered, given))
-    with pytest.raises(BackendError, match=said):
+def test_a_gpu_asked_for_and_not_there_is_never_the_cpu(bundle_path: Path) -> None:
+    """With the package of this environment, which is the one for the CPU."""
+    with pytest.raises(BackendError, match="no CUDA provider: it is the package for the CPU"):
         open_backend(open_bundle(bundle_path), backend="onnxruntime", device="cuda:1", precision="fp32", threads=1)
 
 
-def test_a_gpu_that_is_there_is_used_by_its_number(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setitem(sys.modules, "onnxruntime", onnxruntime_that_offers(both, both))
-    bundle = open_bundle(bundle_path)
-    backend = open_backend(bundle, backend="auto", device="cuda:1", precision="fp32", threads=1)
+def test_a_provider_that_onnxruntime_replaced_in_silence_is_refused(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BackendError, match="gave CPUExecutionProvider"):
+        open_on_cuda(bundle_path, monkeypatch, FakeOnnxRuntime(given=["CPUExecutionProvider"]))
+
+
+def test_layers_that_onnxruntime_puts_on_the_cpu_are_refused(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = (Part("CUDAExecutionProvider", ("Tanh",)), Part("CPUExecutionProvider", ("Conv",)))
+    with pytest.raises(BackendError, match="layers of the prior graph on the CPU: Conv"):
+        open_on_cuda(bundle_path, monkeypatch, FakeOnnxRuntime(placed=placed))
+
+
+def test_a_gpu_that_is_there_is_used_by_its_number_and_without_a_way_back(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = FakeOnnxRuntime()
+    backend = open_on_cuda(bundle_path, monkeypatch, module)
     assert (backend.device, backend.batch > 1) == ("cuda:1", True)
-    assert backend._prior.asked[0] == ("CUDAExecutionProvider", {"device_id": 1})  # type: ignore[attr-defined]
+    for session in module.sessions:
+        ((name, options),) = session.asked
+        assert (name, options["device_id"]) == ("CUDAExecutionProvider", "1")
+        assert session.enable_fallback == 0
 
 
 def test_bf16_on_a_processor_without_it_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +165,37 @@ def test_a_single_pass_model_has_no_denoiser_to_call(single_pass_path: Path, nam
     zeros = np.zeros((1, 3, 8, 8), np.float32)
     with pytest.raises(BackendError, match="without a denoiser"):
         backend.denoise(zeros, 1, zeros, (zeros[:, :1],))
+
+
+@pytest.fixture(scope="module")
+def half_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_half(tmp_path_factory.mktemp("bundles") / "half.verdiff")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_fp16_features_pass_from_the_prior_to_the_denoiser_untouched(half_path: Path, name: str) -> None:
+    bundle = open_bundle(half_path)
+    backend = open_backend(bundle, backend=name, device="cpu", precision="fp16", threads=1)
+    reference, random = NumpyBackend(), np.random.default_rng(3)
+    image = random.uniform(-1, 1, (2, 1, 16, 12)).astype(np.float32)
+    x = random.standard_normal((2, 3, 16, 12)).astype(np.float32)
+    prior, features = backend.prior(image)
+    assert (prior.dtype, features[0].dtype) == (np.float32, np.float16)
+    expected, maps = reference.prior(image)
+    np.testing.assert_allclose(prior, expected, atol=2e-2)
+    x0hat = backend.denoise(x, 700, prior, features)
+    assert x0hat.dtype == np.float32
+    np.testing.assert_allclose(x0hat, reference.denoise(x, 700, expected, maps), atol=2e-2)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_whole_scan_runs_in_fp16_on_the_cpu(half_path: Path, mr_sample: Path, name: str) -> None:
+    from verdiff.imaging import read_volume
+    from verdiff.runtime import Segmenter
+
+    volume = read_volume(mr_sample)
+    masks = [
+        Segmenter.load(half_path, backend=name, precision=precision, threads=1).segment(volume, force=True).labels
+        for precision in ("fp32", "fp16")
+    ]
+    assert np.mean(masks[0] == masks[1]) > 0.99

@@ -137,6 +137,35 @@ def denoiser_graph() -> bytes:
     )
 
 
+def half_graph(graph: bytes) -> bytes:
+    """The same with its first convolution in FLOAT16, and the feature between the two graphs too."""
+    model = onnx.load_from_string(graph)
+    nodes = model.graph.node
+    for tensor in (*model.graph.input, *model.graph.output):
+        if tensor.name == "feature_0":
+            tensor.type.tensor_type.elem_type = TensorProto.FLOAT16
+    for i, node in enumerate(list(nodes)):
+        if node.op_type == "Conv":
+            before = helper.make_node("Cast", [node.input[0]], ["half_in"], to=TensorProto.FLOAT16)
+            weights = helper.make_node("Cast", [node.input[1]], ["half_kernel"], to=TensorProto.FLOAT16)
+            node.input[:] = ["half_in", "half_kernel"]
+            whole = "feature_0" if node.output[0] == "feature_0" else "half_out"
+            after = helper.make_node("Cast", [whole], [f"{node.output[0]}_float"], to=TensorProto.FLOAT)
+            replaced, node.output[0] = node.output[0], whole
+            for later in list(nodes)[i + 1 :]:
+                later.input[:] = [f"{replaced}_float" if name == replaced else name for name in later.input]
+            nodes.insert(i + 1, after)
+            nodes.insert(i, weights)
+            nodes.insert(i, before)
+            break
+    if any(tensor.name == "feature_0" for tensor in model.graph.input):
+        for node in nodes:
+            node.input[:] = ["feature_float" if name == "feature_0" else name for name in node.input]
+        nodes.insert(0, helper.make_node("Cast", ["feature_0"], ["feature_float"], to=TensorProto.FLOAT))
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
 def tiny_manifest(**changes: object) -> Manifest:
     """The manifest of the tiny model; ``changes`` replace its fields."""
     process = Process("verdiff", Schedule("linear", 1000), 0.5)
@@ -197,4 +226,15 @@ def write_tiny(
         files[graph_name("denoiser")] = denoiser_graph()
     files[GOLDEN] = pack_golden(golden_arrays(manifest) if golden is None else golden)
     write_bundle(path, manifest, files, as_zip=path.suffix == ".verdiff")
+    return path
+
+
+def write_tiny_half(path: Path) -> Path:
+    """The tiny bundle with its graphs in fp32 and in fp16, whose feature is FLOAT16 and all else FLOAT."""
+    manifest = tiny_manifest()
+    graphs = {"prior": prior_graph(), "denoiser": denoiser_graph()}
+    files = {graph_name(role): graph for role, graph in graphs.items()}
+    files |= {graph_name(role, "fp16"): half_graph(graph) for role, graph in graphs.items()}
+    files[GOLDEN] = pack_golden(golden_arrays(manifest))
+    write_bundle(path, manifest, files, as_zip=True)
     return path

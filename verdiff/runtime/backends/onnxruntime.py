@@ -1,4 +1,4 @@
-"""ONNX Runtime: the CPU provider, and CUDA where ``onnxruntime-gpu`` and a device are there."""
+"""ONNX Runtime: the networks as sessions, on the CPU or on one of its GPU providers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import Maps, graph_bytes
+from verdiff.runtime.backends.providers import GPU_PROVIDERS, provider_options, require_placement, require_provider
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
 
+CPU = "CPUExecutionProvider"
 CUDA_BATCH = 8
 ERRORS_ONLY = 3
+TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
 
 
 class OnnxRuntimeBackend:
@@ -32,57 +42,99 @@ class OnnxRuntimeBackend:
         self.device = "cuda:0" if device == "cuda" else device
         self.batch = 1 if device == "cpu" else CUDA_BATCH
         self._feature_names = tuple(feature.name for feature in bundle.manifest.features)
-        self._prior = self._session(onnxruntime, graph_bytes(bundle, "prior", precision), "prior")
+        if self.device != "cpu":
+            require_provider(onnxruntime, GPU_PROVIDERS[self.name], self.device)
+        self._prior = self._network(onnxruntime, graph_bytes(bundle, "prior", precision), "prior")
         self._denoiser = None
         if bundle.has("denoiser"):
-            self._denoiser = self._session(onnxruntime, graph_bytes(bundle, "denoiser", precision), "denoiser")
+            self._denoiser = self._network(onnxruntime, graph_bytes(bundle, "denoiser", precision), "denoiser")
 
-    def _session(self, onnxruntime: Any, graph: bytes, role: str) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        # Between calls the host works with its own threads (BLAS); spinning workers would take their cores.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.log_severity_level = ERRORS_ONLY
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if self.device != "cpu":
-            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                raise BackendError(
-                    f"device {self.device}, and onnxruntime {self.version} has no CUDA provider",
-                    "onnxruntime-gpu",
-                    "pip uninstall onnxruntime, then pip install 'verdiff[gpu]' (the two overwrite each other)",
-                )
-            providers = [("CUDAExecutionProvider", {"device_id": int(self.device.partition(":")[2])}), *providers]
-        try:
-            session = onnxruntime.InferenceSession(graph, options, providers=providers)
-        except Exception as error:
-            raise BackendError(
-                f"onnxruntime {self.version} cannot load the {role} graph on {self.device}: {_first_line(error)}",
-                "a graph and a device this version can run",
-                "run 'verdiff doctor', or update onnxruntime",
-            ) from error
-        if self.device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
-            raise BackendError(
-                f"device {self.device} was asked for and onnxruntime gave {session.get_providers()[0]}",
-                "an NVIDIA driver, a CUDA device of that number and the CUDA libraries onnxruntime-gpu needs",
-                "run nvidia-smi and 'verdiff doctor', or pass --device cpu",
-            )
-        return session
+    def _network(self, onnxruntime: Any, graph: bytes, role: str) -> _Network:
+        if self.device == "cpu":
+            return _Network(open_session(onnxruntime, graph, role, self.device, [CPU], threads=self.threads))
+        provider = GPU_PROVIDERS[self.name]
+        listed = provider_options(provider, self.device, graphs=False)
+        session = open_session(onnxruntime, graph, role, self.device, listed, threads=self.threads)
+        require_placement(session, provider, role, self.device, self.version)
+        return _Network(session)
 
-    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
-        """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features of every stride."""
-        prior, *features = self._prior.run(["prior", *self._feature_names], {"image": image})
-        return prior, tuple(features)
+    def prior(self, image: Maps) -> tuple[Maps, tuple[NDArray[Any], ...]]:
+        """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features, in the type the graph has them."""
+        prior, *features = self._prior.run({"image": image}, ["prior", *self._feature_names])
+        return prior.astype(np.float32, copy=False), tuple(features)
 
-    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[NDArray[Any], ...]) -> Maps:
         """``x`` [N, K, H, W] at ``timestep`` -> x0hat [N, K, H, W]."""
         if self._denoiser is None:
             raise BackendError("a model without a denoiser", "a diffusion model", "use the prior's answer alone")
         feed = {"x": x, "timestep": np.full(len(x), timestep, np.float32), "prior": prior}
         feed.update(zip(self._feature_names, features, strict=True))
-        x0hat: Maps = self._denoiser.run(["x0hat"], feed)[0]
-        return x0hat
+        x0hat = self._denoiser.run(feed, ["x0hat"])[0]
+        return x0hat.astype(np.float32, copy=False)
 
 
-def _first_line(error: Exception) -> str:
+class _Network:
+    """One session, given arrays in whatever type its inputs have."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._types = tensor_types(session.get_inputs())
+
+    def run(self, feed: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+        given = {name: array.astype(self._types[name], copy=False) for name, array in feed.items()}
+        results: list[NDArray[Any]] = self._session.run(outputs, given)
+        return results
+
+
+def open_session(
+    onnxruntime: Any,
+    graph: bytes,
+    role: str,
+    device: str,
+    providers: list[Any],
+    *,
+    threads: int,
+    log_level: int = ERRORS_ONLY,
+) -> Any:
+    """A session on ``providers`` and no other.
+
+    Raises:
+        BackendError: The graph cannot be loaded, or the first provider is not the one that was asked for.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Between calls the host works with its own threads (BLAS); spinning workers would take their cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Where each node was put, which is asked after loading on a GPU.
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.log_severity_level = log_level
+    try:
+        # By default a provider that fails is replaced by the CPU's, with no more than a print.
+        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+    except Exception as error:
+        raise BackendError(
+            f"onnxruntime {onnxruntime.__version__} cannot load the {role} graph on {device}: {first_line(error)}",
+            "a graph and a device this version can run",
+            "run 'verdiff doctor', or update onnxruntime",
+        ) from error
+    first = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    granted = session.get_providers()[0]
+    if granted != first:
+        raise BackendError(
+            f"device {device} was asked for and onnxruntime {onnxruntime.__version__} gave {granted} for the {role} "
+            "graph",
+            f"{first} on {device}",
+            "run 'verdiff doctor', or pass --device cpu",
+        )
+    return session
+
+
+def tensor_types(tensors: Any) -> dict[str, type[np.generic]]:
+    """The numpy type of each of a session's inputs or outputs, by name."""
+    return {tensor.name: TYPES[tensor.type] for tensor in tensors}
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, in a line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: fp32, and bf16 where the processor computes in it."""
+"""OpenVINO on the CPU: fp32 and fp16 graphs, and bf16 where the processor computes in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import Maps, graph_bytes
@@ -56,32 +57,36 @@ class OpenVinoBackend:
                 "run 'verdiff doctor', update openvino, or pass --backend onnxruntime",
             ) from error
 
-    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
-        """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features of every stride."""
+    def prior(self, image: Maps) -> tuple[Maps, tuple[NDArray[Any], ...]]:
+        """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features, in the type the graph has them."""
         prior, *features = self._prior.run({"image": image}, ("prior", *self._feature_names))
-        return prior, tuple(features)
+        return prior.astype(np.float32, copy=False), tuple(features)
 
-    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[NDArray[Any], ...]) -> Maps:
         """``x`` [N, K, H, W] at ``timestep`` -> x0hat [N, K, H, W]."""
         if self._denoiser is None:
             raise BackendError("a model without a denoiser", "a diffusion model", "use the prior's answer alone")
         feed = {"x": x, "timestep": np.full(len(x), timestep, np.float32), "prior": prior}
         feed.update(zip(self._feature_names, features, strict=True))
-        return self._denoiser.run(feed, ("x0hat",))[0]
+        return self._denoiser.run(feed, ("x0hat",))[0].astype(np.float32, copy=False)
 
 
 class _Network:
-    """One compiled network; a request serves one input shape, because its input tensors cannot grow later."""
+    """One compiled network, given arrays in whatever type its inputs have.
+
+    A request serves one input shape, because its input tensors cannot grow later.
+    """
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
+        self._types = {name: port.get_element_type().to_dtype() for port in compiled.inputs for name in port.names}
         self._request: Any = None
         self._shape: tuple[int, ...] = ()
 
-    def run(self, feed: dict[str, Maps], outputs: tuple[str, ...]) -> list[Maps]:
+    def run(self, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         shape = next(iter(feed.values())).shape
         if self._request is None or shape != self._shape:
             self._request, self._shape = self._compiled.create_infer_request(), shape
-        feed = {name: np.ascontiguousarray(array) for name, array in feed.items()}
+        feed = {name: np.ascontiguousarray(array, self._types[name]) for name, array in feed.items()}
         results = self._request.infer(feed, share_inputs=True)
-        return [np.array(results[name], np.float32) for name in outputs]
+        return [np.array(results[name]) for name in outputs]
