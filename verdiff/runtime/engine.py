@@ -14,20 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.diffusion import Fused, StepState, fuse_mean, fuse_steps, noise_source, run_loop
 from verdiff.errors import BudgetError
 from verdiff.imaging import normalise
 from verdiff.runtime.answer import Answer, chunks_of, restore_slice
-from verdiff.runtime.batching import Batcher
 from verdiff.runtime.clock import Cancelled, Clock
 
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
     from verdiff.runtime.memory import MemoryPlan
+    from verdiff.runtime.runner import Conditions, Runner, Sampled
     from verdiff.runtime.sampling import Sampling
-
-Maps = NDArray[np.float32]
-Conditions = tuple[Maps, tuple[Maps, ...]]
 
 # Restoring is measured on one slice; a page fault or a busy core later must not carry the result past its deadline.
 RESTORE_MARGIN = 1.3
@@ -39,7 +35,7 @@ class Engine:
     """The work of one call; :meth:`passes` does it and says after each pass how far the answer has come.
 
     Attributes:
-        batcher: The networks.
+        runner: The networks and the loop, on the host or on a device.
         plan: The slices and their grid.
         planes: The scan's slices in their own pixels, [slices, rows, cols].
         bounds: Intensities that become -1 and 1.
@@ -51,7 +47,7 @@ class Engine:
         answer: What is known so far.
     """
 
-    batcher: Batcher
+    runner: Runner
     plan: SlicePlan
     planes: NDArray[np.generic]
     bounds: tuple[float, float]
@@ -62,7 +58,7 @@ class Engine:
     progress: Callable[[float], None] | None = None
     answer: Answer = field(init=False)
     _conditions: dict[int, Conditions] = field(init=False, default_factory=dict)
-    _samples: dict[int, list[Maps]] = field(init=False, default_factory=dict)
+    _samples: dict[int, list[Sampled]] = field(init=False, default_factory=dict)
     _restore_seconds: float = field(init=False, default=0.0)
     _call_seconds: float = field(init=False, default=0.0)
     _done: int = field(init=False, default=0)
@@ -115,7 +111,7 @@ class Engine:
             # One at a time: a matrix product over more planes may round differently.
             image = np.concatenate([self.plan.to_model(plane[None]) for plane in planes])
         with self.clock.stage("prior"):
-            conditions = self.batcher.prior(image)
+            conditions = self.runner.prior(image, chunk)
         self._report(len(image))
         return conditions
 
@@ -123,12 +119,12 @@ class Engine:
         seconds: list[float] = []
         for chunk in self.chunks:
             begun = self.clock.elapsed
-            prior, features = self._prior(chunk)
+            conditions = self._prior(chunk)
             with self.clock.stage("fuse"):
-                self.answer.put(chunk, fuse_mean(prior[None]), steps=0, samples=0)
+                self.answer.put(chunk, self.runner.fuse_prior(conditions), steps=0, samples=0)
             if self.sampling.table is not None and self.memory.keep_features:
-                self._conditions[chunk.start] = prior, features
-            seconds.append((self.clock.elapsed - begun) / len(prior))
+                self._conditions[chunk.start] = conditions
+            seconds.append((self.clock.elapsed - begun) / (chunk.stop - chunk.start))
             if self.clock.bounded:
                 self._check_least(chunk, seconds)
         self._call_seconds = min(seconds)
@@ -169,73 +165,49 @@ class Engine:
 
     def _refine(self, chunk: slice, members: range) -> str | None:
         """Add the samples ``members`` to the slices ``chunk``; the reason when stopped, with what there is kept."""
-        table = self.sampling.table
-        assert table is not None
-        slices = range(chunk.start, chunk.stop)
-        pairs = [(index, member) for member in members for index in slices]
-        first_step = self._restore_seconds + self._call_seconds * len(pairs)
+        pairs = len(members) * (chunk.stop - chunk.start)
+        first_step = self._restore_seconds + self._call_seconds * pairs
         stopped = self.clock.why_stop(first_step) if self.clock.bounded else None
         if stopped is not None:
             return stopped
-        prior, features = self._conditions.get(chunk.start) or self._prior(chunk)
-        owner = np.tile(np.arange(len(slices)), len(members))
-        clock, done = self.clock, 0
-        rows: list[Maps] = []
-        source = noise_source(
-            self.sampling.seed,
-            slices=[index for index, _ in pairs],
-            samples=[member for _, member in pairs],
-            shape=prior.shape[1:],
-        )
+        conditions = self._conditions.get(chunk.start)
+        if conditions is None:
+            conditions = self._prior(chunk)
+        calls, begun = 0, self.clock.elapsed
 
-        def noise(step: int) -> Maps:
-            with clock.stage("noise"):
-                return source(step)
+        def report(images: int) -> None:
+            nonlocal calls
+            calls += images
+            self._report(images)
 
-        def denoise(x: Maps, timestep: int) -> Maps:
-            with clock.stage("denoiser"):
-                x0hat = self.batcher.denoise(x, timestep, prior, features, owner)
-            self._report(len(x))
-            return x0hat
+        def stop(images: int) -> bool:
+            nonlocal stopped
+            if calls:
+                self._call_seconds = (self.clock.elapsed - begun) / calls
+            stopped = self.clock.why_stop(self._restore_seconds + self._call_seconds * images)
+            return stopped is not None
 
-        def on_step(state: StepState) -> bool:
-            nonlocal stopped, done
-            done = state.row + 1
-            if clock.bounded and done < len(table):
-                self._call_seconds = (clock.elapsed - begun) / (len(pairs) * done)
-                stopped = clock.why_stop(self._restore_seconds + self._call_seconds * len(pairs))
-            return stopped is None
-
-        noise_before, begun = clock.timings["noise"], clock.elapsed
-        with clock.stage("loop"):
-            f = prior if len(members) == 1 else prior[owner]
-            keep = rows if self.sampling.fusion == "steps" else None
-            last = run_loop(denoise, table, f, noise, on_step=on_step, keep_steps=keep)
-        clock.timings["loop"] -= clock.timings["noise"] - noise_before
-        with clock.stage("fuse"):
-            self._fuse(chunk, members, np.stack(rows) if rows else last[None], done)
+        with self.clock.stage("loop"):
+            ask = stop if self.clock.bounded else None
+            sampled = self.runner.sample(conditions, chunk, members, report, ask)
+        with self.clock.stage("fuse"):
+            self._fuse(chunk, members, sampled)
         return stopped
 
-    def _fuse(self, chunk: slice, members: range, rows: Maps, steps: int) -> None:
-        """``rows`` [R, members * n, K, H, W] joins the earlier rounds of ``chunk`` unless it was stopped halfway."""
-        table = self.sampling.table
-        assert table is not None
-        new = rows.reshape(len(rows), len(members), chunk.stop - chunk.start, *rows.shape[2:])
-        whole = steps == len(table)
+    def _fuse(self, chunk: slice, members: range, sampled: Sampled) -> None:
+        """``sampled`` joins the earlier rounds of ``chunk`` unless it was stopped halfway."""
+        assert self.sampling.table is not None
+        whole = sampled.steps == len(self.sampling.table)
         earlier = self._samples.get(chunk.start, [])
         if earlier and not whole:
             return
-        stack = np.concatenate([*earlier, new], axis=1)
+        parts = [*earlier, sampled]
         if self.memory.keep_samples and members.stop < self.sampling.samples:
-            self._samples[chunk.start] = [stack]
+            self._samples[chunk.start] = parts
         else:
             self._samples.pop(chunk.start, None)
-        self.answer.put(chunk, self._fused(stack), steps=steps, samples=stack.shape[1])
-
-    def _fused(self, stack: Maps) -> Fused:
-        if self.sampling.fusion == "steps" and len(stack) > 1:
-            return fuse_steps(stack.swapaxes(0, 1))
-        return fuse_mean(stack[-1])
+        samples = sum(part.members for part in parts)
+        self.answer.put(chunk, self.runner.fuse(parts), steps=sampled.steps, samples=samples)
 
     def _report(self, calls: int) -> None:
         self._done += calls

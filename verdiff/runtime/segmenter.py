@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,37 @@ from verdiff.runtime.answer import Answer, restore
 from verdiff.runtime.backends import Backend, open_backend
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.clock import Clock
+from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.engine import Engine
-from verdiff.runtime.memory import available_bytes, plan_memory
+from verdiff.runtime.host import HostRunner
 from verdiff.runtime.provenance import describe_backend, describe_model, describe_run
 from verdiff.runtime.result import Segmentation
+from verdiff.runtime.runner import Runner
 from verdiff.runtime.sampling import Choices, resolve_sampling
 from verdiff.runtime.selftest import self_test as run_self_test
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
 
 
 @dataclass(frozen=True)
+class _Request:
+    """What one call to :meth:`Segmenter.segment` or :meth:`Segmenter.stream` asks for."""
+
+    scan: Any
+    choices: Choices
+    clock: Clock
+    force: bool
+    prior_only: bool
+    progress: Callable[[float], None] | None
+
+
+@dataclass(frozen=True)
 class _Call:
-    """One call to :meth:`Segmenter.segment` or :meth:`Segmenter.stream`, prepared."""
+    """A call whose scan was checked and whose memory is there."""
 
     engine: Engine
     volume: Volume
     forced: tuple[str, ...]
+    prior_only: bool
 
 
 @dataclass(frozen=True)
@@ -131,10 +147,10 @@ class Segmenter:
             Cancelled: ``cancel`` said yes before every slice had an answer.
         """
         clock = Clock(budget_ms, cancel)
-        choices = Choices(steps, samples, seed, sampler, fusion)
-        call = self._prepare(scan, choices, clock, force, prior_only, anytime=clock.bounded, progress=progress)
-        *_, outcome = call.engine.passes(anytime=clock.bounded)
-        return self._result(call, "prior" if prior_only and self.diffusion else outcome, call.engine.answer)
+        request = _Request(scan, Choices(steps, samples, seed, sampler, fusion), clock, force, prior_only, progress)
+        with self._call(request, anytime=clock.bounded) as call:
+            *_, outcome = call.engine.passes(anytime=clock.bounded)
+            return self._result(call, outcome, call.engine.answer)
 
     def stream(
         self,
@@ -158,28 +174,19 @@ class Segmenter:
         first ``next``.
         """
         clock = Clock(budget_ms, cancel)
-        choices = Choices(steps, samples, seed, sampler, fusion)
-        call = self._prepare(scan, choices, clock, force, prior_only, anytime=True, progress=progress)
-        for outcome in call.engine.passes(anytime=True):
-            final = "prior" if prior_only and self.diffusion else outcome
-            yield self._result(call, final, call.engine.answer.copy())
+        request = _Request(scan, Choices(steps, samples, seed, sampler, fusion), clock, force, prior_only, progress)
+        with self._call(request, anytime=True) as call:
+            for outcome in call.engine.passes(anytime=True):
+                yield self._result(call, outcome, call.engine.answer.copy())
 
-    def _prepare(
-        self,
-        scan: Any,
-        choices: Choices,
-        clock: Clock,
-        force: bool,
-        prior_only: bool,
-        *,
-        anytime: bool,
-        progress: Callable[[float], None] | None,
-    ) -> _Call:
-        manifest = self.manifest
+    @contextmanager
+    def _call(self, request: _Request, *, anytime: bool) -> Iterator[_Call]:
+        """Check the scan, take the memory, and hold what computes until the call is over."""
+        manifest, clock = self.manifest, request.clock
         if clock.left <= 0:
             raise BudgetError("a budget that is already spent", "time for one prior pass", "give a budget above 0 ms")
-        sampling = resolve_sampling(manifest, choices, denoiser=self.diffusion and not prior_only)
-        volume = volume_from(scan)
+        sampling = resolve_sampling(manifest, request.choices, denoiser=self.diffusion and not request.prior_only)
+        volume = volume_from(request.scan)
         with clock.stage("normalise"):
             plan = plan_slices(
                 volume.geometry,
@@ -188,20 +195,26 @@ class Segmenter:
                 multiple=manifest.multiple,
             )
             forced = unsuitable_reasons(volume, manifest, plan)
-            require_suitable(forced, manifest, force=force)
-            limit = available_bytes() if self.memory_mb is None else self.memory_mb << 20
-            batch = self.backend.batch
-            memory = plan_memory(
-                plan, manifest, sampling, batch=batch, chunk=self.chunk or batch, anytime=anytime, limit=limit
-            )
-            bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
-        ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
-        planes = plan.extract(volume.array)
-        engine = Engine(Batcher(self.backend), plan, planes, bounds, sampling, memory, clock, ids, progress)
-        return _Call(engine, volume, forced)
+            require_suitable(forced, manifest, force=request.force)
+        with self._runner(clock) as runner:
+            with clock.stage("normalise"):
+                memory = runner.begin(plan, sampling, chunk=self.chunk, anytime=anytime)
+                bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
+            ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
+            planes = plan.extract(volume.array)
+            engine = Engine(runner, plan, planes, bounds, sampling, memory, clock, ids, request.progress)
+            yield _Call(engine, volume, forced, request.prior_only and self.diffusion)
+
+    def _runner(self, clock: Clock) -> AbstractContextManager[Runner]:
+        if isinstance(self.backend, DeviceBackend):
+            return self.backend.call()
+        limit = None if self.memory_mb is None else self.memory_mb << 20
+        return nullcontext(HostRunner(Batcher(self.backend), self.manifest, clock, limit))
 
     def _result(self, call: _Call, outcome: str, answer: Answer) -> Segmentation:
         engine = call.engine
+        if call.prior_only:
+            outcome = "prior"
         with engine.clock.stage("restore"):
             labels, uncertainty = restore(answer, engine.plan, engine.ids)
         provenance = describe_run(

@@ -1,0 +1,135 @@
+"""A model on a device: its engines, its memory and graphs, one call at a time."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING
+
+from verdiff.errors import BackendError
+from verdiff.runtime.device.block import quietly
+from verdiff.runtime.device.driver import DeviceError, Event, Stream
+from verdiff.runtime.device.kernels import Kernels
+from verdiff.runtime.device.runner import DeviceRunner
+from verdiff.runtime.device.spaces import Spaces
+
+if TYPE_CHECKING:
+    from verdiff.runtime.device.driver import Driver
+    from verdiff.runtime.device.network import Networks
+
+
+class DeviceBackend:
+    """One model on one device. Several of them live in one process, in any threads, and share nothing.
+
+    Attributes:
+        name: ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        version: Of its library.
+        device: ``"cuda:N"``.
+        precision: What the networks compute in.
+        threads: 0, since no processor thread computes.
+        batch: Images of a network call, of the shape that was used last.
+        stream: Where the work is put: the caller's stream, or one of its own.
+
+    Args:
+        driver: The device.
+        networks: The engines, closed with this object.
+        classes: Foreground channels.
+        limit: Bytes of device memory to take beside the engines, or None for a share of what is free.
+        stream: The caller's stream, or None.
+        priority: Of a stream of its own: lower numbers go first; None is the default.
+    """
+
+    threads = 0
+
+    def __init__(
+        self,
+        driver: Driver,
+        networks: Networks,
+        classes: int,
+        *,
+        limit: int | None = None,
+        stream: Stream | None = None,
+        priority: int | None = None,
+    ) -> None:
+        self.driver, self.networks, self.classes = driver, networks, classes
+        self.name, self.version, self.precision = networks.name, networks.version, networks.precision
+        self.device, self.batch = f"cuda:{driver.gpu.index}", 1
+        self._lock, self._caller = Lock(), 0
+        self._lost: DeviceError | None = None
+        with ExitStack() as undo:
+            undo.callback(networks.close)
+            with driver.active(), ExitStack() as inner:
+                own = driver.open_stream(priority)
+                inner.callback(quietly, driver.close_stream, own)
+                events = []
+                for _ in range(2):
+                    events.append(driver.open_event())
+                    inner.callback(quietly, driver.close_event, events[-1])
+                kernels = Kernels(driver, classes)
+                inner.pop_all()
+            undo.pop_all()
+        self.kernels, self.events = kernels, tuple(events)
+        self.spaces = Spaces(driver, kernels, networks, own, limit)
+        self.stream = own if stream is None else stream
+        self.close = weakref.finalize(self, _close, driver, networks, self.spaces, own, self.events)
+
+    @contextmanager
+    def call(self) -> Iterator[DeviceRunner]:
+        """Hold the device for one call; other threads wait.
+
+        Raises:
+            BackendError: The device was lost in an earlier call, this object was closed, or this thread is in another
+                call of it already.
+        """
+        if self._caller == get_ident():
+            raise BackendError(
+                "a call within another call of the same Segmenter (a stream that is not finished, or a callback)",
+                "one call at a time",
+                "finish or close the stream first, or load a second Segmenter",
+            )
+        with self._lock:
+            self._check_alive()
+            self._caller = get_ident()
+            try:
+                yield DeviceRunner(self)
+            except BaseException:
+                # Work that is still on its way must not meet the next call's.
+                with suppress(DeviceError), self.driver.active():
+                    self.driver.synchronise(self.stream)
+                raise
+            finally:
+                self._caller = 0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Make the device current in this thread for one piece of work; notice when it is lost."""
+        try:
+            with self.driver.active():
+                yield
+        except DeviceError as error:
+            if error.lost:
+                self._lost = error
+            raise
+
+    def _check_alive(self) -> None:
+        if self._lost is not None:
+            raise BackendError(
+                f"{self.device} was lost in an earlier call ({self._lost.call}: {self._lost.code})",
+                "a Segmenter whose device is there",
+                "load the Segmenter again",
+            )
+        if not self.close.alive:
+            raise BackendError("a Segmenter that was closed", "an open one", "load the Segmenter again")
+
+
+def _close(driver: Driver, networks: Networks, spaces: Spaces, own: Stream, events: tuple[Event, ...]) -> None:
+    with ExitStack() as undo:
+        undo.callback(networks.close)
+        with suppress(DeviceError):
+            undo.enter_context(driver.active())
+        undo.callback(quietly, driver.close_stream, own)
+        for event in events:
+            undo.callback(quietly, driver.close_event, event)
+        undo.callback(spaces.close)

@@ -1,0 +1,103 @@
+"""The one block of memory of a Segmenter and the shapes of call that share it, under a cap."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from verdiff.errors import BudgetError
+from verdiff.runtime.device.block import Block, staging_size
+from verdiff.runtime.device.layout import Need, layout_of
+from verdiff.runtime.device.workspace import Workspace
+
+if TYPE_CHECKING:
+    from verdiff.runtime.device.driver import Driver, Stream
+    from verdiff.runtime.device.kernels import Kernels
+    from verdiff.runtime.device.network import Networks
+
+# Shapes whose execution contexts and graphs are kept; the one used longest ago goes first.
+KEPT_SHAPES = 4
+# Of the memory that is free; the rest is for the driver's graphs and for whoever shares the card.
+FREE_SHARE = 0.9
+
+
+class Spaces:
+    """Workspaces by shape.
+
+    Args:
+        driver: The device.
+        kernels: Its compiled kernels.
+        networks: The engines.
+        capturing: A stream of our own.
+        limit: Bytes the block may have; None is a share of what is free when it is taken.
+    """
+
+    def __init__(
+        self, driver: Driver, kernels: Kernels, networks: Networks, capturing: Stream, limit: int | None
+    ) -> None:
+        self._driver, self._kernels, self._networks, self._capturing = driver, kernels, networks, capturing
+        self._limit = limit
+        self._block: Block | None = None
+        self._there: OrderedDict[Need, Workspace] = OrderedDict()
+
+    def fit(self, need_of: Callable[[int], Need], batch: int) -> Need:
+        """What fits under the cap: caches are given up first, then the batch is halved, down to one.
+
+        Args:
+            need_of: What a batch needs.
+            batch: The one to begin with.
+
+        Raises:
+            BudgetError: A batch of one slice, with nothing kept, is still too much.
+        """
+        limit = self._room()
+        while True:
+            wanted = need_of(batch)
+            for need in (wanted, wanted.alone()):
+                if layout_of(need).size <= limit:
+                    return need
+            if batch == 1:
+                break
+            batch //= 2
+        least = layout_of(wanted.alone()).size
+        raise BudgetError(
+            f"{limit / 2**20:.0f} MiB of device memory for slices of {wanted.rows} x {wanted.cols} pixels",
+            f"about {-(-least // 2**20)} MiB, the least for one slice at a time",
+            "free device memory (see nvidia-smi), raise memory_mb, ask for fewer samples, or crop the scan",
+        )
+
+    def take(self, need: Need) -> Workspace:
+        """The workspace of a shape, made if it is not there.
+
+        Raises:
+            BackendError: The device or a network refused; nothing is left half taken.
+        """
+        if need in self._there:
+            self._there.move_to_end(need)
+            return self._there[need]
+        layout = layout_of(need)
+        size, staging = layout.size, staging_size(layout)
+        if self._block is None or size > self._block.size or staging > self._block.staging:
+            # Graphs hold addresses, so none of them outlives its block.
+            self.close()
+            self._block = Block(self._driver, size, staging)
+        while len(self._there) >= KEPT_SHAPES:
+            self._there.popitem(last=False)[1].close()
+        made = Workspace(self._driver, self._kernels, self._networks, self._block, need, self._capturing)
+        self._there[need] = made
+        return made
+
+    def close(self) -> None:
+        """Give back graphs, networks' contexts and the block."""
+        while self._there:
+            self._there.popitem()[1].close()
+        if self._block is not None:
+            self._block.close()
+            self._block = None
+
+    def _room(self) -> int:
+        if self._limit is not None:
+            return self._limit
+        free, _ = self._driver.memory()
+        return int(FREE_SHARE * free) + (0 if self._block is None else self._block.size)

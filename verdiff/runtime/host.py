@@ -1,0 +1,107 @@
+"""The runner of host backends: numpy between the calls of a :class:`~verdiff.runtime.backends.Backend`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.diffusion import Fused, StepState, fuse_mean, fuse_steps, noise_source, run_loop
+from verdiff.runtime.memory import available_bytes, plan_memory
+from verdiff.runtime.runner import Maps, Report, Sampled, Stop
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Manifest
+    from verdiff.imaging import SlicePlan
+    from verdiff.runtime.batching import Batcher
+    from verdiff.runtime.clock import Clock
+    from verdiff.runtime.memory import MemoryPlan
+    from verdiff.runtime.sampling import Sampling
+
+Conditions = tuple[Maps, tuple[Maps, ...]]
+
+
+@dataclass
+class HostRunner:
+    """One call on the host.
+
+    Attributes:
+        batcher: The networks.
+        manifest: The model's.
+        clock: Gets the time of ``noise`` and ``denoiser``.
+        limit: Bytes the call may take; None is what the machine has free.
+    """
+
+    batcher: Batcher
+    manifest: Manifest
+    clock: Clock
+    limit: int | None = None
+    _sampling: Sampling = field(init=False)
+
+    def begin(self, plan: SlicePlan, sampling: Sampling, *, chunk: int | None, anytime: bool) -> MemoryPlan:
+        """See :meth:`verdiff.runtime.runner.Runner.begin`."""
+        self._sampling = sampling
+        batch = self.batcher.backend.batch
+        limit = available_bytes() if self.limit is None else self.limit
+        return plan_memory(
+            plan, self.manifest, sampling, batch=batch, chunk=chunk or batch, anytime=anytime, limit=limit
+        )
+
+    def prior(self, image: Maps, chunk: slice) -> Conditions:
+        """See :meth:`verdiff.runtime.runner.Runner.prior`."""
+        return self.batcher.prior(image)
+
+    def fuse_prior(self, conditions: Conditions) -> Fused:
+        """See :meth:`verdiff.runtime.runner.Runner.fuse_prior`."""
+        return fuse_mean(conditions[0][None])
+
+    def sample(
+        self, conditions: Conditions, chunk: slice, members: range, report: Report, stop: Stop | None
+    ) -> Sampled:
+        """See :meth:`verdiff.runtime.runner.Runner.sample`."""
+        table, clock = self._sampling.table, self.clock
+        assert table is not None
+        prior, features = conditions
+        slices = range(chunk.start, chunk.stop)
+        pairs = [(index, member) for member in members for index in slices]
+        owner: NDArray[np.intp] = np.tile(np.arange(len(slices)), len(members))
+        rows: list[Maps] = []
+        steps = 0
+        source = noise_source(
+            self._sampling.seed,
+            slices=[index for index, _ in pairs],
+            samples=[member for _, member in pairs],
+            shape=prior.shape[1:],
+        )
+
+        def noise(step: int) -> Maps:
+            with clock.stage("noise"):
+                return source(step)
+
+        def denoise(x: Maps, timestep: int) -> Maps:
+            with clock.stage("denoiser"):
+                x0hat = self.batcher.denoise(x, timestep, prior, features, owner)
+            report(len(x))
+            return x0hat
+
+        def on_step(state: StepState) -> bool:
+            nonlocal steps
+            steps = state.row + 1
+            return steps == len(table) or stop is None or not stop(len(pairs))
+
+        noise_before = clock.timings["noise"]
+        f = prior if len(members) == 1 else prior[owner]
+        keep = rows if self._sampling.fusion == "steps" else None
+        last = run_loop(denoise, table, f, noise, on_step=on_step, keep_steps=keep)
+        clock.timings["loop"] -= clock.timings["noise"] - noise_before
+        kept = np.stack(rows) if rows else last[None]
+        return Sampled(len(members), steps, kept.reshape(len(kept), len(members), len(slices), *kept.shape[2:]))
+
+    def fuse(self, parts: list[Sampled]) -> Fused:
+        """See :meth:`verdiff.runtime.runner.Runner.fuse`."""
+        stack: Maps = parts[0].kept if len(parts) == 1 else np.concatenate([part.kept for part in parts], axis=1)
+        if self._sampling.fusion == "steps" and len(stack) > 1:
+            return fuse_steps(stack.swapaxes(0, 1))
+        return fuse_mean(stack[-1])
