@@ -28,6 +28,12 @@ PRIVATE_FOLDER = 0o700
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
+def cache_path() -> Path:
+    """Where engines lie, whether or not it is there yet; see :func:`cache_folder`."""
+    stated = os.environ.get(CACHE_VARIABLE, "")
+    return (Path(stated).expanduser() if stated else _user_cache() / "verdiff") / "engines"
+
+
 def cache_folder() -> Path:
     """Where engines lie: ``engines`` in ``$VERDIFF_CACHE``, else in verdiff's folder of the user's cache.
 
@@ -37,7 +43,7 @@ def cache_folder() -> Path:
         BackendError: It belongs to, or can be written by, somebody else.
         OutputError: It cannot be made.
     """
-    return prepare_folder(_cache_path())
+    return prepare_folder(cache_path())
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -79,10 +85,10 @@ def write_engine(key: EngineKey, plan: bytes, sidecar: Sidecar, folder: Path | N
             left.unlink(missing_ok=True)
         # Without its sidecar the old plan is no engine any more, so no reader meets an old sidecar and a new plan.
         path.with_suffix(SIDECAR).unlink(missing_ok=True)
-        _place(path, plan)
-        _place(path.with_suffix(SIDECAR), sidecar.to_json().encode("ascii"))
     except OSError as error:
         raise _not_writable(path, error) from error
+    place_file(path, plan)
+    place_file(path.with_suffix(SIDECAR), sidecar.to_json().encode("ascii"))
     return path
 
 
@@ -122,7 +128,7 @@ def find_engines(folder: Path | None = None, *, problems: list[BackendError] | N
         problems: A list that gets what is wrong with each engine that is left out.
     """
     found = []
-    for path in sorted((_cache_path() if folder is None else folder).glob("*" + SIDECAR)):
+    for path in sorted((cache_path() if folder is None else folder).glob("*" + SIDECAR)):
         try:
             found.append(read_sidecar(path.with_suffix(PLAN)))
         except BackendError as error:
@@ -175,6 +181,15 @@ def read_engine(path: Path, machine: Machine) -> bytes:
     _check_private(path.parent)
     sidecar = read_sidecar(path)
     require_match(sidecar, machine)
+    return read_plan(path, sidecar)
+
+
+def read_plan(path: Path, sidecar: Sidecar) -> bytes:
+    """The plan's bytes if they are those that its sidecar names, whatever machine they are for.
+
+    Raises:
+        BackendError: They are not; the message has the command that builds the engine again.
+    """
     try:
         with open_regular(path) as file:
             plan = file.read(sidecar.plan_bytes + 1)
@@ -185,9 +200,29 @@ def read_engine(path: Path, machine: Machine) -> bytes:
         raise BackendError(
             f"{path.name} has SHA-256 {found}",
             f"{sidecar.plan_sha256}, as its sidecar says",
-            f"it was changed or damaged; build it again: {rebuild_command(sidecar, machine)}",
+            f"it was changed or damaged; build it again: {rebuild_command(sidecar)}",
         )
     return plan
+
+
+def place_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: under a temporary name, kept by the disk, then renamed.
+
+    Raises:
+        OutputError: The disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _not_writable(path, error) from error
 
 
 def _user_cache() -> Path:
@@ -196,11 +231,6 @@ def _user_cache() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def _cache_path() -> Path:
-    stated = os.environ.get(CACHE_VARIABLE, "")
-    return (Path(stated).expanduser() if stated else _user_cache() / "verdiff") / "engines"
 
 
 def _check_private(folder: Path) -> None:
@@ -224,18 +254,6 @@ def _check_private(folder: Path) -> None:
             "a folder that only this user can write, since an engine is code",
             f"chmod 700 {folder}, or name another folder in {CACHE_VARIABLE}",
         )
-
-
-def _place(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _not_writable(path: Path, error: OSError) -> OutputError:
