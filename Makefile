@@ -53,11 +53,15 @@ python:
 	.venv-demo/bin/pip install $(PIP_FLAGS) --constraint constraints.txt '.[cpu]'
 	touch $@
 
-# torch comes first and alone, so that nothing that depends on it can choose another build.
+# torch comes first and alone, so that nothing that depends on it can choose another build. The stubs of TensorRT come
+# without what they require, TensorRT itself, whose libraries are not on PyPI.
 .venv-test/ready: pyproject.toml constraints.txt | python
 	@echo 'making .venv-test: torch for the CPU, the inference engines and the test tools'
 	rm -rf .venv-test
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt torch
-	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[cpu,openvino,train,dev]'
+	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt \
+	  --editable '.[cpu,openvino,tensorrt-rtx,train,dev]'
+	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps tensorrt-stubs
+	.venv-test/bin/python -m tests.tensorrt_stubs
 	touch $@

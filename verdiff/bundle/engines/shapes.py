@@ -54,12 +54,16 @@ class Bucket:
 
 @dataclass(frozen=True)
 class TensorRange:
-    """What one dynamic input of an engine may be: the least, the best and the largest shape."""
+    """What one dynamic input of an engine may be: the least, the best and the largest shape.
+
+    With ``values`` they are the numbers in it, of an input that decides shapes (the pipeline's ``size``).
+    """
 
     name: str
     minimum: Shape
     optimum: Shape
     maximum: Shape
+    values: bool = False
 
     def holds(self, shape: Shape) -> bool:
         """Whether a tensor of this shape may be given."""
@@ -75,7 +79,10 @@ class ProfileShape:
     ranges: tuple[TensorRange, ...]
 
     def holds(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether inputs of these shapes may be given together; inputs of fixed shape may be left out."""
+        """Whether inputs of these shapes (numbers, where :attr:`TensorRange.values`) may be given together.
+
+        Inputs of fixed shape may be left out.
+        """
         return all(each.name in shapes and each.holds(shapes[each.name]) for each in self.ranges)
 
     @property

@@ -15,7 +15,7 @@ from verdiff.errors import BackendError
 # What verdiff makes of a graph (the step's inputs, the builder's settings): raised when engines must be built anew.
 RECIPE = 1
 ENGINE_ROLES = ("prior", "step", "pipeline")
-ENGINE_PRECISIONS = ("fp32", "fp16", "int8")
+ENGINE_PRECISIONS = ("fp32", "fp16")
 VERSION_COMPATIBLE, HARDWARE_COMPATIBLE = "version-compatible", "hardware-compatible"
 FLAGS = (VERSION_COMPATIBLE, HARDWARE_COMPATIBLE)
 
@@ -30,7 +30,7 @@ class EngineKey:
     Attributes:
         model_id: Of the manifest.
         role: ``"prior"``, ``"step"`` or ``"pipeline"``.
-        precision: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+        precision: ``"fp32"`` or ``"fp16"``.
         graph_sha256: Of the bundle's graph with its weights; of its manifest for the pipeline, made of all of them.
         flavour: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         trt_version: The library that built it, all four parts.
@@ -183,7 +183,9 @@ def _make(kind: Callable[..., _T], values: Mapping[str, Any], **parts: Any) -> _
     for field in fields(kind):  # type: ignore[arg-type]
         value = parts.get(field.name, values[field.name])
         allowed = _PLAIN.get(str(field.type))
-        if allowed is not None and (not isinstance(value, allowed) or isinstance(value, bool)):
+        if allowed is not None and (
+            not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
+        ):
             raise TypeError(f"{field.name!r} is a {type(value).__name__}")
         made[field.name] = value
     return kind(**made)
@@ -193,6 +195,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
     "float": (int, float),
+    "bool": (bool,),
     "int | None": (int, type(None)),
 }
 

@@ -1,0 +1,142 @@
+"""``verdiff build``: parse sizes, draw the progress, list what is in the cache."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verdiff.errors import BackendError
+
+if TYPE_CHECKING:
+    from verdiff.bundle.engines import Sidecar
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """The options of ``verdiff build`` as they are typed; see :class:`verdiff.export.engines.BuildRequest`."""
+
+    model: str | None = None
+    precision: str = "fp32"
+    flavour: str = "auto"
+    roles: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+    batch: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    sms: tuple[str, ...] = ()
+    device: str | None = None
+    workspace_mb: int | None = None
+    cache: Path | None = None
+
+
+def run(options: BuildOptions, *, say: Callable[[str], None]) -> None:
+    """Build the engines that are asked for; progress goes to stderr, and only if that is a terminal.
+
+    Raises:
+        VerdiffError: See :func:`verdiff.export.engines.build_engines`.
+    """
+    from verdiff.bundle.engines import HARDWARE_COMPATIBLE, VERSION_COMPATIBLE
+    from verdiff.export.engines import BuildRequest, build_engines
+
+    flags = {VERSION_COMPATIBLE: options.version_compatible, HARDWARE_COMPATIBLE: options.hardware_compatible}
+    request = BuildRequest(
+        model=options.model,
+        precision=options.precision,
+        roles=options.roles,
+        flavour=options.flavour.replace("-", "_"),
+        flags=tuple(flag for flag, wanted in flags.items() if wanted),
+        sizes=tuple(parse_size(text) for text in options.sizes),
+        batch=options.batch,
+        sms=options.sms,
+        device=options.device,
+        cache=options.cache,
+        workspace_mb=options.workspace_mb,
+    )
+    with drawing() as progress:
+        for built in build_engines(request, progress=progress, say=say):
+            for sentence in built.sidecar.proof if built.new else ():
+                say(f"  {sentence}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``"320x256"`` -> rows and columns.
+
+    Raises:
+        BackendError: It is not of that form.
+    """
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if found is None:
+        raise BackendError(f"--size {text}", "rows x columns in pixels, for example 320x256", "write it like that")
+    return int(found[1]), int(found[2])
+
+
+def listing(folder: Path | None) -> list[str]:
+    """A line for every engine of the cache: what it is, and whether it loads here or why not."""
+    from verdiff.bundle.engines import find_engines
+
+    problems: list[BackendError] = []
+    engines = find_engines(folder, problems=problems)
+    lines = []
+    for each in engines:
+        key = each.key
+        sizes = ", ".join(profile.bucket.size for profile in key.profiles)
+        lines.append(f"{key.stem}.plan  {each.plan_bytes / 1e6:.1f} MB, {each.built_at}")
+        lines.append("  " + ", ".join([f"{key.role} {key.precision}", f"SM {key.sm}", sizes, *key.flags]))
+        lines.append(f"  {_state(each)}")
+    for problem in problems:
+        lines.append(f"unusable: {problem.found}")
+        lines.append(f"  to do: {problem.remedy}")
+    return lines or ["no engines in the cache; build some with 'verdiff build'"]
+
+
+def _state(sidecar: Sidecar) -> str:
+    from verdiff.bundle.engines import differences, rebuild_command
+    from verdiff.runtime.machine import this_machine
+
+    try:
+        machine = this_machine(sidecar.key.flavour)
+    except BackendError as error:
+        return f"does not load here: {error.found}; to do: {error.remedy}"
+    reasons = differences(sidecar, machine)
+    if not reasons:
+        return "loads here"
+    remedy = f"; to do: {rebuild_command(sidecar, machine)}" if machine.sm else ""
+    return f"does not load here: {'; '.join(reasons)}{remedy}"
+
+
+@contextmanager
+def drawing() -> Iterator[Callable[[float, str], None] | None]:
+    """A function that draws a build's progress on stderr: a bar with rich, lines without it, nothing off a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+    elif find_spec("rich") is None:
+        yield _Lines().draw
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        phase = TextColumn("{task.description}")
+        columns = TextColumn("building"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), phase
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=1.0)
+            yield lambda share, phase: bar.update(task, completed=share, description=phase)
+
+
+class _Lines:
+    """A line on stderr for every tenth of a build."""
+
+    def __init__(self) -> None:
+        self.tenth = -1
+
+    def draw(self, share: float, phase: str) -> None:
+        """Write a line if another tenth is done; a new engine begins again."""
+        tenth = int(10 * share)
+        if tenth != self.tenth:
+            self.tenth = tenth
+            sys.stderr.write(f"building {10 * tenth:3d} %  {phase}\n")

@@ -1,0 +1,169 @@
+"""Which graph an engine is built from, and what its inputs may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from verdiff.bundle import Bundle, Manifest, graph_name
+from verdiff.bundle.engines import Bucket, ProfileShape, TensorInfo, TensorRange
+from verdiff.diffusion import SamplerTable
+from verdiff.errors import BackendError, BundleError
+from verdiff.export.pipeline import build_pipeline
+from verdiff.export.precision.graphs import plain_weights
+from verdiff.export.step_graph import build_step
+
+Shape = tuple[int, ...]
+
+STORED = {"prior": "prior", "step": "denoiser", "pipeline": "pipeline-unrolled"}
+# Slices of the pipeline come in the scan's own pixels.
+LEAST_SCAN_PIXELS, MOST_SCAN_PIXELS = 16, 2048
+
+
+@dataclass(frozen=True)
+class EngineGraph:
+    """What TensorRT is given.
+
+    Attributes:
+        role: ``"prior"``, ``"step"`` or ``"pipeline"``.
+        model: The graph, its weights plain initializers in the types they compute in, every node named.
+        sha256: Of what it was made from, as the engine's key has it.
+    """
+
+    role: str
+    model: onnx.ModelProto
+    sha256: str
+
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """Its inputs and outputs; -1 where a shape is dynamic."""
+        graph = self.model.graph
+        return tuple(
+            TensorInfo(
+                value.name,
+                helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+                mode,
+                tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in value.type.tensor_type.shape.dim),
+            )
+            for mode, values in (("input", graph.input), ("output", graph.output))
+            for value in values
+        )
+
+    def weight_bytes(self) -> tuple[int, int]:
+        """Bytes of the floating weights as they are, and as they would be in FP32."""
+        arrays = [numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer]
+        floating = [array for array in arrays if np.issubdtype(array.dtype, np.floating)]
+        return sum(array.nbytes for array in floating), sum(4 * array.size for array in floating)
+
+
+def engine_graph(bundle: Bundle, role: str, precision: str) -> EngineGraph:
+    """The graph of a role in a precision: as the bundle holds it, or made of what it holds.
+
+    Raises:
+        BackendError: The bundle does not carry the precision, or the graph cannot run in an engine.
+        BundleError: The model has no such role.
+    """
+    stored = STORED[role]
+    if bundle.has(stored, precision):
+        data = bundle.graph(stored, precision)
+        model, digest = onnx.load_from_string(data), bundle.manifest.files[graph_name(stored, precision)]
+    elif role == "pipeline":
+        model, digest = _pipeline(bundle, precision), bundle.manifest_sha256
+    else:
+        raise _missing(bundle, stored, precision)
+    check_engine_graph(model, role)
+    if role == "step":
+        model = build_step(plain_weights(model))
+    return EngineGraph(role, plain_weights(model), digest)
+
+
+def engine_roles(bundle: Bundle) -> tuple[str, ...]:
+    """The engines that the runtime drives: prior and step, or the prior alone for a single-pass model."""
+    return ("prior", "step") if bundle.has("denoiser") else ("prior",)
+
+
+def check_engine_graph(model: onnx.ModelProto, role: str) -> None:
+    """Refuse what TensorRT would take and run otherwise than the graph says.
+
+    Raises:
+        BackendError: Control flow, which no CUDA graph can hold, or unsigned quantisation, which TensorRT reads as
+            signed; with the node's name.
+    """
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
+            raise BackendError(
+                f"the {role} graph has control flow: {node.op_type} {node.name or node.output[0]}",
+                "a graph without If, Loop and Scan, since a CUDA graph cannot hold them",
+                "build the roles prior and step, whose loop is the runtime's, or the unrolled pipeline",
+            )
+        quantises = node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2
+        if quantises and types.get(node.input[2]) == TensorProto.UINT8:
+            raise BackendError(
+                f"the {role} graph quantises to unsigned numbers: {node.op_type} {node.name or node.output[0]}",
+                "symmetric signed INT8, which is what TensorRT runs, whatever such a node says",
+                "build from the graph that was quantised for TensorRT",
+            )
+
+
+def profile_of(graph: EngineGraph, bucket: Bucket, manifest: Manifest) -> ProfileShape:
+    """The optimisation profile of a bucket: the range of every input of dynamic shape."""
+    return ProfileShape(tuple(_ranges(graph, bucket, manifest)))
+
+
+def _ranges(graph: EngineGraph, bucket: Bucket, manifest: Manifest) -> Iterator[TensorRange]:
+    strides = {feature.name: feature.stride for feature in manifest.features}
+    rows, cols = bucket.rows, bucket.cols
+    batches = (bucket.batch_min, bucket.batch_opt, bucket.batch_max)
+    samples = manifest.defaults.samples
+    for tensor in graph.tensors():
+        if tensor.mode == "output" or (-1 not in tensor.shape and tensor.name != "size"):
+            continue
+        if tensor.name == "size":
+            yield TensorRange("size", (1, 1), (rows, cols), (rows, cols), values=True)
+        elif tensor.name == "slices":
+            least, most = LEAST_SCAN_PIXELS, max(MOST_SCAN_PIXELS, rows, cols)
+            slices = [max(1, batch // samples) for batch in batches]
+            yield TensorRange("slices", (1, least, least), (slices[1], rows, cols), (slices[2], most, most))
+        elif tensor.name == "noise" and graph.role == "pipeline":
+            slices = [max(1, batch // samples) for batch in batches]
+            counts = zip((1, samples, samples), slices, strict=True)
+            yield TensorRange("noise", *_three((m, n, tensor.shape[2], rows, cols) for m, n in counts))
+        else:
+            stride = strides.get(tensor.name, 1)
+            rest = (tensor.shape[1], rows // stride, cols // stride) if len(tensor.shape) == 4 else ()
+            yield TensorRange(tensor.name, *_three((batch, *rest) for batch in batches))
+
+
+def _three(shapes: Iterable[Shape]) -> tuple[Shape, Shape, Shape]:
+    least, best, most = shapes
+    return least, best, most
+
+
+def _pipeline(bundle: Bundle, precision: str) -> onnx.ModelProto:
+    parts = []
+    for role in ("prior", "denoiser"):
+        if not bundle.has(role, precision):
+            raise _missing(bundle, role, precision)
+        parts.append(plain_weights(onnx.load_from_string(bundle.graph(role, precision))))
+    table = SamplerTable.from_dict(bundle.manifest.table)
+    if not table.deterministic:
+        raise BundleError(
+            f"{bundle.manifest.model_id} samples with noise at every step",
+            "a sampler table with eta = 0 for a pipeline of one graph",
+            "build the roles prior and step",
+        )
+    ids = tuple(label.id for label in bundle.manifest.labels)
+    return build_pipeline(parts[0], parts[1], table, ids, unrolled=True)
+
+
+def _missing(bundle: Bundle, role: str, precision: str) -> BackendError:
+    carried = bundle.precisions(role)
+    name = f"{bundle.manifest.model_id} {bundle.manifest.version}"
+    if not carried:
+        return BackendError(f"{name} has no {role} graph", "a model with this graph", "build its other roles")
+    remedy = f"verdiff export {bundle.path} --{precision}" if precision != "fp32" else "choose another --precision"
+    return BackendError(f"{name} has no {role} graph in {precision}", f"one of {', '.join(carried)}", remedy)

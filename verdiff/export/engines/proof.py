@@ -1,0 +1,176 @@
+"""Proof that an engine computes in the precision that was asked for; a request for FP16 that builds FP32 is an error.
+
+Three proofs, from the graph to the plan: the types of every convolution in TensorRT's network are those of the ONNX
+graph; the inputs and outputs have the types of the graph's; the weights that the engine keeps take the bytes of the
+graph's typed weights, and not those of FP32. Where a GPU is at hand the engine itself is asked, else its builder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from verdiff.bundle.engines import TensorInfo
+from verdiff.errors import BackendError
+from verdiff.export.engines.graphs import EngineGraph
+from verdiff.export.engines.library import Library, numpy_name
+from verdiff.export.engines.network import Network
+from verdiff.export.precision.graphs import element_types
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+ONNX_FLOATS = {1: "float32", 10: "float16", 16: "bfloat16"}
+WANTED = {"fp32": "float32", "fp16": "float16"}
+
+
+def prove_network(library: Library, network: Network, graph: EngineGraph, precision: str) -> list[str]:
+    """Check the network before it is built; returns what was proven, a sentence each.
+
+    Raises:
+        BackendError: The graph is not of that precision, or TensorRT's types are not the graph's; names the node.
+    """
+    wanted, expected = WANTED[precision], convolution_types(graph)
+    count = Counter(expected.values())
+    if expected and 2 * count[wanted] <= len(expected):
+        raise BackendError(
+            f"{precision} was asked for, and {len(expected) - count[wanted]} of the {len(expected)} convolutions of "
+            f"the {graph.role} graph are in {', '.join(sorted(set(expected.values()) - {wanted}))}",
+            f"a graph that computes in {wanted}: TensorRT takes the precision from the graph's types",
+            "convert the model with 'verdiff export --fp16'"
+            if precision == "fp16"
+            else "build with another --precision",
+        )
+    kinds = library.api.LayerType
+    found = {**network.types(kinds.CONVOLUTION), **network.types(kinds.DECONVOLUTION)}
+    for name, kind in expected.items():
+        types = found.get(name)
+        if types is not None and set(types) != {kind}:
+            raise BackendError(
+                f"{library.title} reads the convolution {name} as {' -> '.join(types)}",
+                f"{kind}, as in the {graph.role} graph",
+                "report this message with the versions that 'verdiff doctor' shows",
+            )
+    same_tensors(library, network.tensors(), graph)
+    matched = sum(name in found for name in expected)
+    layers = ", ".join(f"{number} in {kind}" for kind, number in sorted(count.items())) or "none"
+    return [
+        f"network: {matched} of {len(expected)} convolutions found by name, all of the graph's types ({layers})",
+        "network: inputs and outputs have the graph's types",
+    ]
+
+
+def same_tensors(library: Library, found: tuple[TensorInfo, ...], graph: EngineGraph) -> None:
+    """Refuse inputs and outputs of other types than the graph's.
+
+    Raises:
+        BackendError: Naming the first that differs.
+    """
+    expected = {tensor.name: replace(tensor, shape=()) for tensor in graph.tensors()}
+    there = {tensor.name: replace(tensor, shape=()) for tensor in found}
+    for name in {**expected, **there}:
+        if there.get(name) != expected.get(name):
+            here, wanted = (_told(tensors.get(name)) for tensors in (there, expected))
+            raise BackendError(
+                f"{library.title} made {name} {here}",
+                f"{wanted}, as in the {graph.role} graph",
+                "report this message with the versions that 'verdiff doctor' shows",
+            )
+
+
+def prove_weights(graph: EngineGraph, weight_bytes: int | None, source: str, precision: str) -> list[str]:
+    """Check what the engine keeps of weights: nearer to the graph's typed weights than to FP32's.
+
+    Args:
+        graph: What was built.
+        weight_bytes: As reported; None proves nothing.
+        source: Who reported it.
+        precision: What was asked for.
+
+    Raises:
+        BackendError: FP16 was asked for, and the weights take the room of FP32.
+    """
+    typed, single = graph.weight_bytes()
+    if weight_bytes is None:
+        return []
+    limit = (typed + single) // 2
+    if precision != "fp32" and typed < single and weight_bytes > limit:
+        raise BackendError(
+            f"{precision} was asked for, and the engine keeps {weight_bytes:,} bytes of weights",
+            f"about {typed:,} bytes, as in the graph; {single:,} would be FP32",
+            "report this message with the versions that 'verdiff doctor' shows",
+        )
+    return [f"{source}: {weight_bytes:,} bytes of weights; the graph has {typed:,}, in FP32 they would be {single:,}"]
+
+
+def prove_engine(
+    library: Library, engine: Any, graph: EngineGraph, precision: str
+) -> tuple[list[str], int | None, int]:
+    """Ask a deserialised engine: the types of its inputs and outputs, its weights, its layers.
+
+    Returns:
+        What was proven, its weight bytes if it tells, and the device memory that a context of it takes.
+
+    Raises:
+        BackendError: See :func:`same_tensors` and :func:`prove_weights`.
+    """
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    tensors = tuple(
+        TensorInfo(
+            name,
+            numpy_name(engine.get_tensor_dtype(name)),
+            "input" if engine.get_tensor_mode(name) == library.api.TensorIOMode.INPUT else "output",
+            tuple(engine.get_tensor_shape(name)),
+        )
+        for name in names
+    )
+    same_tensors(library, tensors, graph)
+    proof = ["engine: inputs and outputs have the graph's types"]
+    # TensorRT 10 has no such question.
+    ask = getattr(engine, "get_engine_stat", None)
+    weight_bytes = None if ask is None else int(ask())
+    proof += prove_weights(graph, weight_bytes, "engine", precision)
+    inspector = engine.create_engine_inspector()
+    layers = layer_types(inspector.get_engine_information(library.api.LayerInformationFormat.JSON))
+    if layers:
+        proof.append(
+            "engine: layers by type of output: " + ", ".join(f"{n} {kind}" for kind, n in sorted(layers.items()))
+        )
+    return proof, weight_bytes, int(engine.device_memory_size_v2)
+
+
+def layer_types(information: str) -> Counter[str]:
+    """How many layers give which type, from the engine inspector's JSON; empty where it holds no layer details."""
+    found: Counter[str] = Counter()
+    try:
+        layers = json.loads(information).get("Layers", [])
+    except (ValueError, AttributeError):
+        return found
+    for layer in layers:
+        outputs = layer.get("Outputs", []) if isinstance(layer, dict) else []
+        for text in {str(output.get("Format/Datatype", "")) for output in outputs if isinstance(output, dict)}:
+            found[_kind_of(text)] += 1
+    return found
+
+
+def convolution_types(graph: EngineGraph) -> dict[str, str]:
+    """Type of every convolution's result in the ONNX graph, by node name."""
+    types = element_types(graph.model)
+    return {
+        node.name: ONNX_FLOATS.get(types.get(node.output[0], 0), "another type")
+        for node in graph.model.graph.node
+        if node.op_type in CONVOLUTIONS
+    }
+
+
+def _kind_of(text: str) -> str:
+    if re.search(r"fp16|half", text, re.IGNORECASE):
+        return "FP16"
+    if re.search(r"fp32|float", text, re.IGNORECASE):
+        return "FP32"
+    return text.rpartition(" ")[2] or "other"
+
+
+def _told(tensor: TensorInfo | None) -> str:
+    return "no tensor" if tensor is None else f"an {tensor.mode} of {tensor.dtype}"

@@ -1,0 +1,56 @@
+"""TensorRT's timing cache: kernels measured once for a GPU and a version serve every later build."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from verdiff.bundle.engines import place_file
+from verdiff.export.engines.library import Library
+from verdiff.runtime.nvidia import Gpu
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+
+@dataclass(frozen=True)
+class TimingCache:
+    """The file of timings beside the engines. TensorRT-RTX, which measures where an engine runs, has none.
+
+    Attributes:
+        folder: Of the engines.
+        library: That builds.
+        gpu: That kernels are measured on.
+    """
+
+    folder: Path
+    library: Library
+    gpu: Gpu | None
+
+    @property
+    def path(self) -> Path | None:
+        """One file a GPU and version; None where there are no timings."""
+        if self.library.is_rtx or self.gpu is None:
+            return None
+        name = hashlib.sha256(self.gpu.name.encode()).hexdigest()[:8]
+        return self.folder / f"timings-{self.library.version}-sm{self.gpu.sm}-{name}.cache"
+
+    def lend(self, config: trt.IBuilderConfig) -> None:
+        """Give a build what is known; TensorRT refuses a file that is not its own, and starts from nothing."""
+        if self.path is None:
+            return
+        known = self.path.read_bytes() if self.path.is_file() else b""
+        accepted = cast(bool, config.set_timing_cache(config.create_timing_cache(known), False))
+        if not accepted:
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+
+    def keep(self, config: trt.IBuilderConfig) -> None:
+        """Write down what a build knows now.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        if self.path is not None:
+            place_file(self.path, bytes(memoryview(config.get_timing_cache().serialize())))
