@@ -261,11 +261,15 @@ def models(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: verdiff doctor --json")
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    device: Annotated[str, typer.Option(help="What is to be used: cpu, cuda or cuda:N.")] = "cpu",
+    model: Annotated[str | None, typer.Option(help="A bundle to check beside the shipped models.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check that this installation works on this machine; exit code 1 when something needs to be done."""
     from verdiff import doctor as room
 
-    checks = room.examine()
+    checks = room.examine(device=device, model=model)
     typer.echo(json.dumps(room.as_json(checks), indent=1) if as_json else "\n".join(room.lines(checks)))
     raise typer.Exit(SUCCESS if room.healthy(checks) else VerdiffError.exit_code)
 

@@ -145,3 +145,9 @@ def test_a_number_beyond_the_last_gpu_lists_those_there_are() -> None:
     with pytest.raises(BackendError, match="cuda:2") as caught:
         require_gpu("cuda:2", machine(FakeCuda()))
     assert "cuda:1 (NVIDIA RTX A4000)" in caught.value.expected
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu", "cuda:1:2"])
+def test_what_names_no_gpu_is_refused(device: str) -> None:
+    with pytest.raises(BackendError, match="expected: cuda or cuda:N"):
+        require_gpu(device, machine(FakeCuda()))

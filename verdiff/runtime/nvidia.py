@@ -8,6 +8,7 @@ driver's version and the free memory.
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def read_driver(load: Load = ctypes.CDLL) -> Driver:
         cuda = load(CUDA_LIBRARY)
     except OSError as error:
         raise BackendError(
-            f"no NVIDIA driver ({CUDA_LIBRARY}: {error})",
+            f"no NVIDIA driver ({error})",
             "a machine with an NVIDIA GPU and its driver",
             "install the driver; in a container, start it with the GPUs (docker run --gpus all); or use --device cpu",
         ) from error
@@ -114,8 +115,15 @@ def require_gpu(device: str, load: Load = ctypes.CDLL) -> tuple[Driver, Gpu]:
 
 
 def device_index(device: str) -> int:
-    """N of ``"cuda:N"``; 0 for ``"cuda"``."""
-    return int(device.partition(":")[2] or 0)
+    """N of ``"cuda:N"``; 0 for ``"cuda"``.
+
+    Raises:
+        BackendError: It names no GPU.
+    """
+    named = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if named is None:
+        raise BackendError(f"device {device!r}", "cuda or cuda:N for a GPU", "choose one of them, or cpu")
+    return int(named[1] or 0)
 
 
 def _gpu(cuda: Any, nvml: Any | None, index: int) -> Gpu:

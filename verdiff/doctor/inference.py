@@ -1,0 +1,128 @@
+"""The inference libraries: each is made to compute, and what of a GPU they could use is listed with the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from verdiff.doctor.report import BAD, GOOD, NOTE, Check, first_line, refused, version_of
+from verdiff.errors import BackendError
+
+if TYPE_CHECKING:
+    from verdiff.runtime.nvidia import Driver
+
+# An ONNX model of one node, b = a + a with a float32 [1] (opset 18): the least that shows a backend computes.
+DOUBLING_MODEL = bytes.fromhex(
+    "08093a350a0e0a01610a016112016222034164641201675a0f0a0161120a0a08080112040a02080162"
+    "0f0a0162120a0a08080112040a02080142040a001012"
+)
+
+
+def check_inference(driver: Driver | BackendError) -> list[Check]:
+    """ONNX Runtime and OpenVINO, whether one of them is enough for ``verdiff infer``, and the GPU providers."""
+    backends = [check_backend("onnxruntime", double_onnxruntime), check_backend("openvino", double_openvino)]
+    checks = [*backends]
+    if not any(check.state == GOOD for check in backends):
+        checks.append(
+            Check("inference", BAD, "no working backend", "pip install 'verdiff[cpu]' (or [gpu], or [openvino])")
+        )
+    checks.append(check_packages())
+    if backends[0].state == GOOD:
+        import onnxruntime
+
+        checks += check_providers(onnxruntime, driver)
+    if backends[1].state == GOOD:
+        checks.append(check_openvino_devices())
+    return checks
+
+
+def check_backend(name: str, double: Callable[[], float]) -> Check:
+    """Whether a library is there and computes 2 + 2."""
+    version = version_of(name) or (version_of("onnxruntime-gpu") if name == "onnxruntime" else None)
+    if version is None:
+        extra = "cpu" if name == "onnxruntime" else "openvino"
+        return Check(name, NOTE, "not installed", f"pip install 'verdiff[{extra}]' if it is wanted")
+    package = "onnxruntime-gpu" if name == "onnxruntime" and version_of(name) is None else name
+    try:
+        answer = double()
+    except Exception as error:
+        # Whatever a native library raises here, the report must go on and say it.
+        return Check(
+            name, BAD, f"{version} does not work: {first_line(error)}", f"pip install --force-reinstall {package}"
+        )
+    if answer != 4.0:
+        return Check(name, BAD, f"{version} computes 2 + 2 = {answer}", f"pip install --force-reinstall {package}")
+    return Check(name, GOOD, f"{version} works" + (" (the package for GPUs)" if package != name else ""))
+
+
+def double_onnxruntime() -> float:
+    """2 + 2 on the CPU."""
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(DOUBLING_MODEL, providers=["CPUExecutionProvider"])
+    return float(session.run(None, {"a": np.array([2], np.float32)})[0][0])
+
+
+def double_openvino() -> float:
+    """2 + 2 on the CPU."""
+    import io
+
+    import numpy as np
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(io.BytesIO(DOUBLING_MODEL)), "CPU")
+    return float(compiled([np.array([2], np.float32)])[0][0])
+
+
+def check_packages() -> Check:
+    """That not both of ONNX Runtime's packages are installed: each overwrites the other's files."""
+    from verdiff.runtime.backends.providers import installed_packages
+
+    if len(installed_packages()) == 2:
+        return Check(
+            "onnxruntime files",
+            BAD,
+            "onnxruntime and onnxruntime-gpu overwrite each other",
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'verdiff[cpu]' or 'verdiff[gpu]'",
+        )
+    return Check("onnxruntime files", GOOD, "one package at most")
+
+
+def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Check]:
+    """Of each GPU provider that ONNX Runtime lists: whether it would load, or why not. None is loaded to find out."""
+    from verdiff.runtime.backends.providers import GPU_PROVIDERS, require_provider
+
+    def ask(device: str) -> tuple[Driver, Any]:
+        if isinstance(driver, BackendError):
+            raise driver
+        return driver, driver.gpus[0]
+
+    checks = []
+    listed = onnxruntime.get_available_providers()
+    for provider in GPU_PROVIDERS.values():
+        if provider.name not in listed:
+            continue
+        try:
+            require_provider(onnxruntime, provider, "cuda", require_gpu=ask)
+        except BackendError as error:
+            checks.append(refused(f"onnxruntime {provider.title}", NOTE, error))
+        else:
+            found = "listed; its libraries and the driver are there"
+            checks.append(Check(f"onnxruntime {provider.title}", GOOD, found))
+    if not checks and not isinstance(driver, BackendError):
+        remedy = "pip uninstall -y onnxruntime, then pip install 'verdiff[gpu]' to use the GPU through it"
+        checks.append(Check("onnxruntime CUDA", NOTE, "the package for the CPU is installed", remedy))
+    return checks
+
+
+def check_openvino_devices() -> Check:
+    """What OpenVINO could run on; verdiff uses its CPU."""
+    import openvino
+
+    try:
+        devices = ", ".join(openvino.Core().available_devices)
+    except Exception as error:
+        return Check("openvino devices", NOTE, f"cannot be listed: {first_line(error)}", "update the drivers")
+    return Check("openvino devices", GOOD, f"{devices} (verdiff uses the CPU)")

@@ -1,0 +1,45 @@
+"""The models: every file of the shipped bundles, and of the one that was named, against its hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from verdiff.doctor.report import BAD, GOOD, Check, refused
+from verdiff.errors import VerdiffError
+
+
+def check_models(model: str | None = None) -> list[Check]:
+    """The shipped models, and ``model`` beside them where it is none of those."""
+    from verdiff.bundle import DEFAULT_MODEL, shipped_models
+
+    shipped = shipped_models()
+    again = "pip install --force-reinstall verdiff"
+    checks = [_bundle(f"model {name}", path, again) for name, path in shipped.items()]
+    if DEFAULT_MODEL not in shipped:
+        checks.append(Check(f"model {DEFAULT_MODEL}", BAD, "not there", again))
+    if model is not None and model not in shipped:
+        checks.append(_named(model))
+    return checks
+
+
+def _named(model: str) -> Check:
+    from verdiff.bundle import resolve_model
+
+    name = f"model {Path(model).name}"
+    try:
+        path = resolve_model(model)
+    except VerdiffError as error:
+        return refused(name, BAD, error)
+    return _bundle(name, path)
+
+
+def _bundle(name: str, path: Path, remedy: str = "") -> Check:
+    from verdiff.bundle import open_bundle
+
+    try:
+        bundle = open_bundle(path)
+    except VerdiffError as error:
+        return Check(name, BAD, error.found, remedy or error.remedy)
+    manifest = bundle.manifest
+    precisions = ", ".join(bundle.precisions("prior"))
+    return Check(name, GOOD, f"{manifest.version} in {precisions}, {len(manifest.files)} files verified")
