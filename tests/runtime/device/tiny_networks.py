@@ -79,6 +79,7 @@ class TinyNetworks:
     name: str = "stand-in"
     version: str = "1.0"
     precision: str = "fp32"
+    capturable: bool = True
     numpy: NumpyBackend = field(default_factory=NumpyBackend)
     open_now: int = 0
     closed: bool = False

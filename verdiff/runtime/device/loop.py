@@ -1,4 +1,4 @@
-"""The sampler's loop, captured twice: a CUDA graph a step, and all steps in one graph.
+"""The sampler's loop, captured twice where the networks can be: a CUDA graph a step, and all steps in one graph.
 
 Between two steps there is nothing: every step's inputs and outputs have their addresses from the beginning. x is read
 from one of two buffers and written to the other, x0hat likewise, so that the step after finds the x0hat before it where
@@ -41,12 +41,14 @@ class Loop:
         self._enqueue(0, stream)
         space.driver.synchronise(stream)
         with ExitStack() as undo:
-            self._steps = []
-            for row in range(len(noisy)):
-                self._steps.append(self._capture(partial(self._enqueue, row, stream)))
-                undo.callback(quietly, space.driver.close_graph, self._steps[-1])
-            self._whole = self._capture(self._enqueue_all)
-            undo.callback(quietly, space.driver.close_graph, self._whole)
+            self._steps: list[Graph] = []
+            self._whole: Graph | None = None
+            if space.capturable:
+                for row in range(len(noisy)):
+                    self._steps.append(self._capture(partial(self._enqueue, row, stream)))
+                    undo.callback(quietly, space.driver.close_graph, self._steps[-1])
+                self._whole = self._capture(partial(self._enqueue_all, stream))
+                undo.callback(quietly, space.driver.close_graph, self._whole)
             self._release = undo.pop_all()
 
     def __len__(self) -> int:
@@ -58,11 +60,17 @@ class Loop:
 
     def run(self, stream: Stream) -> None:
         """All steps."""
-        self._space.driver.launch_graph(self._whole, stream)
+        if self._whole is None:
+            self._enqueue_all(stream)
+        else:
+            self._space.driver.launch_graph(self._whole, stream)
 
     def step(self, row: int, stream: Stream) -> None:
         """One step; the first one makes the start too."""
-        self._space.driver.launch_graph(self._steps[row], stream)
+        if self._steps:
+            self._space.driver.launch_graph(self._steps[row], stream)
+        else:
+            self._enqueue(row, stream)
 
     def x0hat(self, row: int) -> int:
         """Address of the x0hat of a row, until a row later overwrites it."""
@@ -72,9 +80,9 @@ class Loop:
         """Destroy the graphs."""
         self._release.close()
 
-    def _enqueue_all(self) -> None:
+    def _enqueue_all(self, stream: Stream) -> None:
         for row in range(len(self)):
-            self._enqueue(row, self._space.capturing)
+            self._enqueue(row, stream)
 
     def _enqueue(self, row: int, stream: Stream) -> None:
         space = self._space

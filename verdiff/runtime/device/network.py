@@ -28,7 +28,7 @@ class Network(Protocol):
     """One network at one shape."""
 
     def enqueue(self, addresses: Mapping[str, Pointer], stream: Stream) -> None:
-        """Put one run on ``stream``, which may be capturing; every input and output has an address.
+        """Put one run on ``stream``, capturing where networks are ``capturable``; each input and output has an address.
 
         Raises:
             BackendError: It was refused.
@@ -49,6 +49,7 @@ class Networks(Protocol):
         precision: What the networks compute in.
         features: The condition features, with the type they have on the device.
         roles: ``("prior", "step")``, or ``("prior",)`` for a model without a denoiser.
+        capturable: Whether a run may be captured; not where the library replays graphs of its own.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Networks(Protocol):
     precision: str
     features: tuple[Feature, ...]
     roles: tuple[str, ...]
+    capturable: bool
 
     def batches(self, rows: int, cols: int) -> tuple[int, int]:
         """The batch the engines are fastest with at this size, and the largest they take.

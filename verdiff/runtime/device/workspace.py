@@ -40,6 +40,7 @@ class Workspace:
         self._base = block.base
         self.staged = stage(self.layout, block.pinned)
         self.features = tuple(feature.name for feature in need.features)
+        self.capturable = networks.capturable
         self._loops: dict[tuple[bool, ...], Loop] = {}
         self._networks: dict[str, Network] = {}
         shape = CallShape(need.batch, need.rows, need.cols)
