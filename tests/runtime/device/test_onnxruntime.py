@@ -1,0 +1,105 @@
+"""The device path with ONNX Runtime's real sessions, on the CPU and in the null device's memory: whole masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.runtime.device.null_driver import NullDriver
+from tests.runtime.device.tiny_networks import CLASSES
+from tests.runtime.scans import mr_scan, numpy_segmenter
+from tests.runtime.tiny_bundle import tiny_manifest, write_tiny_half
+from verdiff.bundle import open_bundle
+from verdiff.runtime import Segmenter
+from verdiff.runtime.backends import onnxruntime_cuda
+from verdiff.runtime.backends.onnxruntime_cuda import OnnxNetworks
+from verdiff.runtime.device.backend import DeviceBackend
+
+
+class LateSession:
+    """A session on the CPU whose runs are work on a stream of the null device, at the addresses they were bound to."""
+
+    def __init__(self, driver: NullDriver, role: str, graph: bytes, stream: int) -> None:
+        self.driver, self.role, self.stream = driver, role, stream
+        self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        self.get_inputs, self.get_outputs = self.session.get_inputs, self.session.get_outputs
+
+    def io_binding(self) -> Bound:
+        return Bound()
+
+    def run_with_iobinding(self, bound: Bound, options: Any) -> None:
+        inputs, outputs = dict(bound.inputs), dict(bound.outputs)
+
+        def work() -> None:
+            given = {name: self.driver.view(*place) for name, place in inputs.items()}
+            for name, value in zip(outputs, self.session.run(list(outputs), given), strict=True):
+                self.driver.view(*outputs[name])[:] = value
+
+        self.driver.enqueue(self.role, self.stream, work)
+
+
+class Bound:
+    """Addresses by name, as the null device takes them."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, tuple[int, Any, tuple[int, ...]]] = {}
+        self.outputs: dict[str, tuple[int, Any, tuple[int, ...]]] = {}
+
+    def bind_input(self, name: str, device: str, number: int, kind: Any, shape: tuple[int, ...], address: int) -> None:
+        self.inputs[name] = (address, kind, shape)
+
+    def bind_output(self, name: str, device: str, number: int, kind: Any, shape: tuple[int, ...], address: int) -> None:
+        self.outputs[name] = (address, kind, shape)
+
+
+@pytest.fixture
+def open_segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    driver = NullDriver()
+
+    def late(module: Any, graph: bytes, role: str, device: str, listed: Any, **options: Any) -> LateSession:
+        return LateSession(driver, role, graph, int(listed[0][1]["user_compute_stream"]))
+
+    monkeypatch.setattr(onnxruntime_cuda, "require_provider", lambda *asked: None)
+    monkeypatch.setattr(onnxruntime_cuda, "require_placement", lambda *asked: None)
+    monkeypatch.setattr(onnxruntime_cuda, "open_session", late)
+    bundle = open_bundle(write_tiny_half(tmp_path / "half.verdiff"))
+
+    @contextmanager
+    def opened(precision: str) -> Iterator[tuple[NullDriver, Segmenter]]:
+        networks = OnnxNetworks(bundle, driver, backend="onnxruntime", precision=precision, threads=1, graphs=False)
+        backend = DeviceBackend(driver, networks, CLASSES)
+        manifest = tiny_manifest()
+        yield driver, Segmenter(manifest, backend, True, {"id": manifest.model_id, "version": "0.0.0"})
+        backend.close()
+
+    return opened
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp32", 0.9999), ("fp16", 0.99)])
+def test_a_whole_mask_is_the_host_s(open_segmenter: Any, precision: str, share: float) -> None:
+    options = {"samples": 3, "steps": 4, "sampler": "ddpm", "seed": 11}
+    expected = numpy_segmenter().segment(mr_scan(), **options)
+    with open_segmenter(precision) as (driver, segmenter):
+        found = segmenter.segment(mr_scan(), **options)
+        assert "begin_capture" not in driver.names
+    assert np.mean(found.labels == expected.labels) >= share
+    assert found.provenance["backend"]["name"] == "onnxruntime"
+    assert sum(driver.held.values()) == 0
+
+
+def test_nothing_comes_to_the_host_between_the_prior_and_the_answer(open_segmenter: Any) -> None:
+    """After the first call has made everything: one upload of the image a chunk, then only the answer comes back."""
+    with open_segmenter("fp32") as (driver, segmenter):
+        segmenter.segment(mr_scan(), samples=2, steps=3)
+        driver.calls.clear()
+        segmenter.segment(mr_scan(), samples=2, steps=3)
+        names = driver.names
+    steps = [i for i, name in enumerate(names) if name == "network:step"]
+    assert set(names[steps[0] : steps[2] + 1]) <= {"network:step", "record", "wait", "launch:mark_non_finite"}
+    assert not {"allocate", "allocate_pinned", "free"} & set(names)
