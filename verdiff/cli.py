@@ -148,6 +148,8 @@ def export(
         typer.Option("--output", "-o", help="The bundle: NAME.verdiff is one file, else a folder; MODEL-fp16.verdiff."),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Add FP16 graphs that passed the gate.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Add BF16 graphs, for TensorRT.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Add INT8 graphs, calibrated on --scans.")] = False,
     scans: Annotated[
         Path | None, typer.Option(help="Folder of scans of six patients or more, to judge the precision on.")
     ] = None,
@@ -163,10 +165,58 @@ def export(
     _require("export", ("onnx",), "export")
     from verdiff.export import command
 
+    asked = {"fp16": fp16, "bf16": bf16, "int8": int8}
     options = command.ExportOptions(
-        output, ("fp16",) if fp16 else (), scans, card, weights, half_weights=not full_weights
+        output, tuple(name for name in asked if asked[name]), scans, card, weights, half_weights=not full_weights
     )
     command.run(source, options, say=_say)
+
+
+@app.command(epilog="Example: verdiff build spine-mr --precision fp16")
+def build(
+    model: Annotated[str | None, typer.Argument(help="A shipped model's name or a bundle.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or fp16; the bundle must carry it.")] = "fp32",
+    flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt-rtx.")] = "auto",
+    role: Annotated[
+        list[str] | None, typer.Option(help="prior, step or pipeline; what the runtime drives by default.")
+    ] = None,
+    size: Annotated[list[str] | None, typer.Option(help="ROWSxCOLUMNS to build for; the usual fields of view.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images of the largest call.")] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="For later TensorRT versions too, and the lean runtime.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="For every GPU from Ampere on.")
+    ] = False,
+    sm: Annotated[list[str] | None, typer.Option(help="TensorRT-RTX: compute capability to build for, 89.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda or cuda:N to build on.")] = None,
+    workspace_mb: Annotated[int | None, typer.Option(min=1, help="The most device memory a layer may take.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the engines; the user's cache.")] = None,
+    show: Annotated[bool, typer.Option("--list", help="List the engines there are, and build nothing.")] = False,
+) -> None:
+    """Build TensorRT engines of a model for this machine, and prove their precision."""
+    from verdiff.commands import build as command
+
+    if show:
+        for line in command.listing(cache):
+            typer.echo(line)
+        return
+    _require("build", ("onnx",), "export")
+    options = command.BuildOptions(
+        model,
+        precision,
+        flavour,
+        tuple(role or ()),
+        tuple(size or ()),
+        batch,
+        version_compatible,
+        hardware_compatible,
+        tuple(sm or ()),
+        device,
+        workspace_mb,
+        cache,
+    )
+    command.run(options, say=_say)
 
 
 @app.command(epilog="Example: verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/")

@@ -136,11 +136,20 @@ def test_a_run_is_exported_with_fp16_at_once(toy_run: Path, scans: Path, tmp_pat
 def test_scans_put_aside_in_training_are_preferred(toy_bundle: Path, scans: Path) -> None:
     manifest = open_bundle(toy_bundle).manifest
     named = replace(manifest, training={**manifest.training, "validation_cases": ["case4", "case1"]})
-    chosen = slices.slices_of_scans(scans, named, lambda line: None)
+    chosen, spare = slices.slices_of_scans(scans, named, lambda line: None)
     assert [patient.name for patient in chosen] == ["case4", "case1"]
+    assert [patient.name for patient in spare] == ["case0", "case2", "case3", "case5"]
     assert chosen[0].image.shape == (slices.SLICES_A_PATIENT, 1, 40, 36) and chosen[0].image.dtype == np.float32
 
 
 def test_a_folder_without_scans_is_refused(toy_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no scans in"):
         slices.slices_of_scans(tmp_path, open_bundle(toy_bundle).manifest, lambda line: None)
+
+
+def test_int8_needs_scans_beside_the_gate_s_to_calibrate_on(toy_bundle: Path, scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="no scans to calibrate"):
+        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("int8",), scans), say=lambda line: None)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(VerificationError, match="no slices to judge int8 on"):
+        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("int8",)), say=lambda line: None)

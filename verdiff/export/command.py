@@ -12,7 +12,7 @@ from verdiff.errors import BackendError, DataError
 from verdiff.export.draft import Draft
 from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.precision.networks import Patient
-from verdiff.export.reduced import add_fp16, fp16_record
+from verdiff.export.reduced import PRECISIONS, Reference, add_judged, add_on_record
 from verdiff.export.slices import slices_of_run, slices_of_scans
 
 CHECKPOINTS = ("best.pt", "last.pt")
@@ -24,7 +24,7 @@ class ExportOptions:
 
     Attributes:
         output: The bundle; by default named after the model and its precisions, in the working folder.
-        precisions: ``"fp16"``, beside FP32.
+        precisions: Of ``"fp16"``, ``"bf16"`` and ``"int8"``, beside FP32.
         scans: A folder of scans for the gate, one a patient.
         card: For a run: JSON with what no run knows.
         weights: For a run: which checkpoint.
@@ -52,6 +52,8 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         OutputError: The output cannot be written.
     """
     path = Path(source) if source is not None else None
+    aside: list[Patient] = []
+    calibration: list[Patient] = []
     is_run = path is not None and path.is_dir() and any((path / name).is_file() for name in CHECKPOINTS)
     if path is not None and is_run:
         require_training()
@@ -62,13 +64,19 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         )
         aside = slices_of_run(path, draft.manifest.multiple)
     else:
-        draft, aside = _of_bundle(source, options), []
-    patients: list[Patient] = slices_of_scans(options.scans, draft.manifest, say) if options.scans else aside
-    if "fp16" in options.precisions:
-        draft = add_fp16(draft, patients, say)
+        draft = _of_bundle(source, options)
+    patients = aside
+    if options.scans is not None:
+        patients, calibration = slices_of_scans(options.scans, draft.manifest, say)
+    if patients and options.precisions:
+        reference = Reference(draft, patients)
+        for precision in options.precisions:
+            draft = add_judged(draft, precision, reference, calibration, say)
     elif is_run and len(patients) >= LEAST_PATIENTS:
-        # On record, the FP16 graphs can be made again from the bundle alone: 'verdiff export BUNDLE --fp16'.
-        draft = fp16_record(draft, patients, say)
+        # On record, the graphs can be made again from the bundle alone: 'verdiff export BUNDLE --fp16'.
+        draft = add_judged(draft, "fp16", Reference(draft, patients), (), say, store=False)
+    for precision in () if patients else options.precisions:
+        draft = add_on_record(draft, precision, say)
     output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
     size = draft.write(output)
     say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {', '.join(('fp32', *options.precisions))}")
@@ -106,7 +114,7 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
         raise DataError(
             f"the bundle {bundle.manifest.model_id} and no precision to convert it to",
             "a precision, or the folder of a training run",
-            "pass --fp16, or name a run",
+            "pass --" + ", --".join(PRECISIONS) + ", or name a run",
         )
     if options.card is not None:
         raise DataError("--card with a bundle", "a card with a training run", "export the run with its card again")

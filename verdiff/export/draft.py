@@ -31,15 +31,13 @@ class Draft:
         """A copy of a bundle, to be added to."""
         return cls(bundle.manifest, {name: bundle.read(name) for name in bundle.manifest.files})
 
-    def with_graphs(self, precision: str, graphs: Mapping[str, bytes], gate: Mapping[str, Any] | None = None) -> Draft:
-        """With graphs by role, and what the gate of ``precision`` measured."""
+    def with_graphs(self, precision: str, graphs: Mapping[str, bytes]) -> Draft:
+        """With graphs by role."""
         named = {graph_name(role, precision): data for role, data in graphs.items()}
-        return replace(self.with_gate(precision, gate), files={**self.files, **named})
+        return replace(self, files={**self.files, **named})
 
-    def with_gate(self, precision: str, gate: Mapping[str, Any] | None) -> Draft:
-        """With the record of a gate in the manifest; None leaves the one there is."""
-        if gate is None:
-            return self
+    def with_gate(self, precision: str, gate: Mapping[str, Any]) -> Draft:
+        """With the record of a gate in the manifest."""
         return replace(self, manifest=replace(self.manifest, gates={**self.manifest.gates, precision: dict(gate)}))
 
     @contextmanager

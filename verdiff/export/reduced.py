@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from verdiff.bundle import graph_name
+from verdiff.bundle import GOLDEN, graph_name
+from verdiff.bundle.golden import unpack_golden
 from verdiff.diffusion import SamplerTable
 from verdiff.errors import VerificationError
 from verdiff.export.checks import check_pipelines, require_passed
@@ -18,97 +19,94 @@ from verdiff.export.pipeline import build_pipeline
 from verdiff.export.precision.diagnosis import Ranges
 from verdiff.export.precision.execution import ENGINES
 from verdiff.export.precision.gate import LEAST_PATIENTS, Gate, limits_of
+from verdiff.export.precision.half import to_half
 from verdiff.export.precision.judge import pass_gate
 from verdiff.export.precision.networks import Networks, Patient
-from verdiff.export.precision.search import Candidate, find_islands, islands_by_range
+from verdiff.export.precision.quantise import STYLES, quantise
+from verdiff.export.precision.search import Candidate, Convert, find_islands, islands_by_range
 from verdiff.runtime.backends import installed_backends
 
 Say = Callable[[str], None]
+PRECISIONS = ("fp16", "bf16", "int8")
+# What the manifest and the graphs' names call them; INT8 comes in two forms.
+GRAPHS = {"fp16": ("fp16",), "bf16": ("bf16",), "int8": STYLES}
+# Processor backends that run the graphs themselves, beside the execution that the gate judges. OpenVINO gives wrong
+# results for signed activations, and neither runs BF16 graphs on every processor.
+TRIED_ON = {
+    "fp16": ("onnxruntime", "openvino"),
+    "bf16": (),
+    "int8-trt": ("onnxruntime",),
+    "int8-ov": ("onnxruntime", "openvino"),
+}
+EXECUTED_AS = {
+    "fp16": "FP16 storage and rounding of every value, sums in FP32",
+    "bf16": "BF16 storage and rounding of every value, sums in FP32",
+    "int8": "INT8 steps of the convolutions' inputs and weights, everything else in FP32",
+}
 
 
-def add_fp16(draft: Draft, patients: Sequence[Patient], say: Say) -> Draft:
-    """``draft`` with its graphs in FP16, strongly typed, and what the gate measured.
+class Reference:
+    """FP32 on the gate's slices, computed once for all precisions.
 
     Args:
-        patients: Real slices of at least six patients; with none, the conversion has to be the one whose gate is on
-            record in the manifest, bit for bit.
+        draft: The bundle to add to.
+        patients: Real slices of at least six patients.
 
     Raises:
-        VerificationError: The gate is not passed, or there are too few patients and no record that fits.
+        VerificationError: Fewer patients.
     """
-    source = _networks(draft)
-    if patients:
-        candidate, record = _judged(draft, source, patients, say)
-    else:
-        candidate, record = _on_record(draft, source, say)
-    graphs = {role: network.model for role, network in candidate.networks.items()}
-    for role, network in candidate.networks.items():
-        say(f"{role}: {len(network.half)} nodes in FP16, {len(network.islands)} in FP32 ({_reasons(network.islands)})")
-    ids = tuple(label.id for label in draft.manifest.labels)
-    table = SamplerTable.from_dict(draft.manifest.table)
-    if "denoiser" in graphs and table.deterministic:
-        pair = graphs["prior"], graphs["denoiser"]
-        graphs["pipeline"] = build_pipeline(*pair, table, ids)
-        graphs["pipeline-unrolled"] = build_pipeline(*pair, table, ids, unrolled=True)
-    finished = draft.with_graphs("fp16", {role: _bytes(model) for role, model in graphs.items()}, record)
-    with finished.opened() as bundle:
-        planes = patients[0].image[:2, 0] if patients else bundle.golden()["image"][:, 0].astype(np.float32)
-        require_passed(check_pipelines(bundle, planes, "fp16"), say)
-    return finished
+
+    def __init__(self, draft: Draft, patients: Sequence[Patient]) -> None:
+        if len(patients) < LEAST_PATIENTS:
+            raise VerificationError(
+                f"slices of {len(patients)} patients",
+                f"at least {LEAST_PATIENTS}: what holds for one patient says little about the next",
+                "name a folder of scans with --scans",
+            )
+        self.source = networks_of(draft)
+        self.ranges = {role: Ranges(model) for role, model in self.source.roles().items()}
+        self.gate = Gate(self.source, draft.manifest, patients, feeds=lambda role, feed: self.ranges[role].look(feed))
 
 
-def fp16_record(draft: Draft, patients: Sequence[Patient], say: Say) -> Draft:
-    """``draft`` with the record of a passed FP16 gate and no FP16 graph, so that they can be made again from it."""
-    _, record = _judged(draft, _networks(draft), patients, say)
-    return draft.with_gate("fp16", record)
+def add_judged(
+    draft: Draft, precision: str, reference: Reference, calibration: Sequence[Patient], say: Say, *, store: bool = True
+) -> Draft:
+    """``draft`` with the graphs of ``precision`` that passed the gate, and what it measured.
+
+    Args:
+        precision: One of ``PRECISIONS``.
+        calibration: For INT8: slices of other patients, whose activations set the steps.
+        store: Off records the gate alone, from which FP16 and BF16 graphs can be made again bit for bit.
+
+    Raises:
+        VerificationError: The gate is not passed, or there is nothing to calibrate on.
+    """
+    for name in GRAPHS[precision]:
+        convert = _converter(name, reference.source, draft, calibration)
+        candidate, record = _judged(name, reference, convert, say)
+        draft = _stored(draft, name, candidate, say) if store else draft
+        draft = draft.with_gate(name, record)
+    return draft
 
 
-def _judged(draft: Draft, source: Networks, patients: Sequence[Patient], say: Say) -> tuple[Candidate, dict[str, Any]]:
-    """Convert, find the islands it takes, and pass the gate on real slices."""
-    if len(patients) < LEAST_PATIENTS:
-        raise VerificationError(
-            f"slices of {len(patients)} patients",
-            f"at least {LEAST_PATIENTS}: what holds for one patient says little about the next",
-            "name a folder of scans with --scans",
-        )
-    limits = limits_of("fp16")
-    ranges = {role: Ranges(model) for role, model in source.roles().items()}
-    gate = Gate(source, draft.manifest, patients, feeds=lambda role, feed: ranges[role].look(feed))
-    candidate, report = find_islands(source, gate, limits, islands_by_range(ranges), say)
-    pass_gate(source, candidate.graphs(), gate, ranges, limits, "fp16", report=report)
-    for line in report.lines():
-        say(line)
-    measured: dict[str, Any] = {}
-    for name in installed_backends():
-        # These compute FP16 graphs in FP32 on processors; the masks must hold there too.
-        on_cpu = gate.compare(candidate.graphs(), engine=ENGINES[name])
-        pass_gate(source, candidate.graphs(), gate, ranges, limits, f"fp16 on {name}", report=on_cpu)
-        worst = min(min(of.values()) for of in on_cpu.dice.values())
-        say(f"the same on {name}'s CPU backend: worst Dice {worst:.5f}")
-        measured[name] = on_cpu.as_dict()
-    record = {
-        "graphs": {role: sha256(_bytes(network.model)) for role, network in candidate.networks.items()},
-        "islands": candidate.extra,
-        "limits": asdict(limits),
-        "executed_as": "FP16 storage and rounding of every value, sums in FP32",
-        **report.as_dict(),
-        "backends": measured,
-    }
-    return candidate, record
+def add_on_record(draft: Draft, precision: str, say: Say) -> Draft:
+    """``draft`` with the graphs of ``precision``, which have to be those whose gate is on record, bit for bit.
 
-
-def _on_record(draft: Draft, source: Networks, say: Say) -> tuple[Candidate, None]:
-    """The conversion of the manifest's record, checked to be the same to the last bit."""
-    manifest = draft.manifest
-    record: Mapping[str, Any] | None = manifest.gates.get("fp16")
+    Raises:
+        VerificationError: There is no record, it is of another conversion, or it is INT8, whose calibration is not
+            kept.
+    """
+    manifest, source = draft.manifest, networks_of(draft)
+    record: Mapping[str, Any] | None = manifest.gates.get(precision)
     give_scans = f"name a folder with scans of at least {LEAST_PATIENTS} patients with --scans"
-    if record is None:
+    if record is None or precision == "int8":
         raise VerificationError(
-            f"no slices to judge FP16 on, and {manifest.model_id} {manifest.version} carries no record of its gate",
+            f"no slices to judge {precision} on, and {manifest.model_id} {manifest.version} carries no record to "
+            "make it from",
             f"real slices of at least {LEAST_PATIENTS} patients",
             give_scans,
         )
-    candidate = Candidate.of(source, record["islands"])
+    candidate = Candidate.of(source, _converter(precision, source, draft, ()), record["islands"])
     for role, network in candidate.networks.items():
         found, expected = sha256(_bytes(network.model)), record["graphs"].get(role)
         if found != expected:
@@ -119,24 +117,91 @@ def _on_record(draft: Draft, source: Networks, say: Say) -> tuple[Candidate, Non
             )
     dice = ", ".join(f"{name} {value:.5f}" for name, value in record["worst_dice"].items())
     say(
-        f"FP16 gate on record for these very graphs (SHA-256 equal): {record['slices']} slices of "
+        f"{precision} gate on record for these very graphs (SHA-256 equal): {record['slices']} slices of "
         f"{record['patients']} patients, worst Dice against FP32: {dice}"
     )
-    golden = draft_golden(draft)
-    gate = Gate(source, manifest, [golden])
-    report = gate.compare(candidate.executed())
+    report = Gate(source, manifest, [golden_slices(draft)]).compare(candidate.executed())
     most = max(most for _, most in report.drift)
     say(f"on the generated test image, here: finite at every step, drift at most {most:.1e}")
-    return candidate, None
+    return _stored(draft, precision, candidate, say)
 
 
-def draft_golden(draft: Draft) -> Patient:
+def _converter(name: str, source: Networks, draft: Draft, calibration: Sequence[Patient]) -> Convert:
+    if name not in STYLES:
+        return lambda role, model, extra: to_half(model, extra, name)
+    if not calibration:
+        raise VerificationError(
+            "no scans to calibrate INT8 on",
+            "scans of patients beside the gate's, whose activations set the steps",
+            "put more scans into the folder of --scans",
+        )
+    ranges = {role: Ranges(model) for role, model in source.roles().items()}
+    Gate(source, draft.manifest, calibration, feeds=lambda role, feed: ranges[role].look(feed))
+    reach = {role: {name: (seen.low[name], seen.high[name]) for name in seen.low} for role, seen in ranges.items()}
+    return lambda role, model, extra: quantise(model, reach[role], name, extra)
+
+
+def _judged(name: str, reference: Reference, convert: Convert, say: Say) -> tuple[Candidate, dict[str, Any]]:
+    """Convert, find the islands it takes, and pass the gate."""
+    limits, gate, source = limits_of(name), reference.gate, reference.source
+    extra = islands_by_range(reference.ranges) if name == "fp16" else {}
+    candidate, report = find_islands(source, convert, gate, limits, extra, say)
+    graphs = candidate.graphs()
+    pass_gate(source, graphs, gate, reference.ranges, limits, name, report=report)
+    say(f"{name}, {report.lines()[0]}")
+    for line in report.lines()[1:]:
+        say(line)
+    backends = {}
+    for backend in TRIED_ON[name]:
+        if backend in installed_backends():
+            there = gate.compare(graphs, engine=ENGINES[backend])
+            pass_gate(source, graphs, gate, reference.ranges, limits, f"{name} on {backend}", report=there)
+            worst = min(min(of.values()) for of in there.dice.values())
+            say(f"the graphs themselves on {backend}'s CPU backend: worst Dice {worst:.5f}")
+            backends[backend] = there.as_dict()
+    record = {
+        "graphs": {role: sha256(_bytes(network.model)) for role, network in candidate.networks.items()},
+        "islands": candidate.extra,
+        "limits": asdict(limits),
+        "executed_as": EXECUTED_AS[name.partition("-")[0]],
+        **report.as_dict(),
+        "backends": backends,
+    }
+    return candidate, record
+
+
+def _stored(draft: Draft, name: str, candidate: Candidate, say: Say) -> Draft:
+    """``draft`` with the candidate's graphs, and for FP16 the whole pipeline in its two forms, checked."""
+    graphs = {role: network.model for role, network in candidate.networks.items()}
+    for role, network in candidate.networks.items():
+        reasons = _reasons(network.islands)
+        say(f"{role}: {len(network.half)} nodes in {name}, {len(network.islands)} kept in FP32 ({reasons})")
+    table = SamplerTable.from_dict(draft.manifest.table)
+    whole = name == "fp16" and "denoiser" in graphs and table.deterministic
+    if whole:
+        ids = tuple(label.id for label in draft.manifest.labels)
+        pair = graphs["prior"], graphs["denoiser"]
+        graphs["pipeline"] = build_pipeline(*pair, table, ids)
+        graphs["pipeline-unrolled"] = build_pipeline(*pair, table, ids, unrolled=True)
+    finished = draft.with_graphs(name, {role: _bytes(model) for role, model in graphs.items()})
+    if whole:
+        with finished.opened() as bundle:
+            require_passed(check_pipelines(bundle, golden_slices(draft).image[:, 0], name), say)
+    return finished
+
+
+def golden_slices(draft: Draft) -> Patient:
     """The generated image of the goldens, as slices to run."""
-    with draft.opened() as bundle:
-        return Patient("the generated test image", bundle.golden()["image"].astype(np.float32))
+    golden = unpack_golden(draft.files[GOLDEN])
+    return Patient("the generated test image", golden["image"].astype(np.float32))
 
 
-def _networks(draft: Draft) -> Networks:
+def networks_of(draft: Draft) -> Networks:
+    """The FP32 networks.
+
+    Raises:
+        VerificationError: The bundle has none.
+    """
     prior, denoiser = (draft.files.get(graph_name(role)) for role in ("prior", "denoiser"))
     if prior is None:
         raise VerificationError("a bundle without FP32 graphs", "graphs to convert", "start from the FP32 bundle")

@@ -19,10 +19,14 @@ MOST_PATIENTS = 8
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg")
 
 
-def slices_of_scans(folder: Path, manifest: Manifest, say: Callable[[str], None]) -> list[Patient]:
-    """A few slices of every scan in ``folder``, one scan a patient, as the runtime gives them to the networks.
+def slices_of_scans(
+    folder: Path, manifest: Manifest, say: Callable[[str], None]
+) -> tuple[list[Patient], list[Patient]]:
+    """A few slices of the scans in ``folder``, one scan a patient, as the runtime gives them to the networks.
 
-    Where the folder holds cases that the model's training put aside for validation, only those are taken.
+    Returns:
+        Patients for the gate, and others to calibrate on. For the gate: the cases that the model's training put aside
+        for validation where the folder holds them, else the first; what is left is for calibration.
 
     Raises:
         DataError: No folder, or no scan in it.
@@ -33,23 +37,24 @@ def slices_of_scans(folder: Path, manifest: Manifest, say: Callable[[str], None]
     if not named:
         raise DataError(f"no scans in {folder}", "a folder of scans, one a patient", "check --scans")
     aside = [name for name in manifest.training.get("validation_cases", ()) if name in named]
-    chosen = aside or sorted(named)
-    patients = []
-    for name in chosen[:MOST_PATIENTS]:
-        volume = read_volume(named[name], modality=manifest.modality)
-        plan = plan_slices(
-            volume.geometry,
-            view=manifest.view,  # type: ignore[arg-type]
-            spacing_mm=manifest.spacing_mm,
-            multiple=manifest.multiple,
-        )
-        # At even distances, the outermost ones left out: they show muscle.
-        at = (np.arange(1, SLICES_A_PATIENT + 1) * plan.slices) // (SLICES_A_PATIENT + 1)
-        bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
-        planes = normalise(plan.extract(volume.array)[np.unique(at)], *bounds)
-        patients.append(Patient(name, plan.to_model(planes)))
-        say(f"{name}: {len(planes)} slices of {plan.padded_rows} x {plan.padded_cols}")
-    return patients
+    judged = (aside or sorted(named))[:MOST_PATIENTS]
+    spare = [name for name in sorted(named) if name not in judged and name not in aside][:MOST_PATIENTS]
+    say(f"the gate's patients: {', '.join(judged)}")
+    return [slices_of(named[name], manifest) for name in judged], [slices_of(named[name], manifest) for name in spare]
+
+
+def slices_of(path: Path, manifest: Manifest) -> Patient:
+    """A few slices of one scan on the model's grid, at even distances, the outermost left out: they show muscle."""
+    volume = read_volume(path, modality=manifest.modality)
+    plan = plan_slices(
+        volume.geometry,
+        view=manifest.view,  # type: ignore[arg-type]
+        spacing_mm=manifest.spacing_mm,
+        multiple=manifest.multiple,
+    )
+    at = np.unique((np.arange(1, SLICES_A_PATIENT + 1) * plan.slices) // (SLICES_A_PATIENT + 1))
+    bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
+    return Patient(case_name(path), plan.to_model(normalise(plan.extract(volume.array)[at], *bounds)))
 
 
 def slices_of_run(run: Path, multiple: int) -> list[Patient]:

@@ -133,3 +133,13 @@ def test_a_converted_network_gives_nearly_the_same_when_executed() -> None:
     for ours, theirs in zip(found, exact, strict=True):
         assert ours.dtype == np.float32
         assert 0 < np.abs(ours - theirs).max() < 2e-2
+
+
+def test_bf16_is_the_same_conversion_with_its_own_rounding() -> None:
+    source, image = networks(), patients(1)[0].image
+    brief = to_half(source.prior, precision="bf16").model
+    assert TensorProto.BFLOAT16 in element_types(brief).values() and FP16 not in element_types(brief).values()
+    exact = GraphRunner(source.prior).run({"image": image})[0]
+    found = GraphRunner(as_executed(brief)).run({"image": image})[0]
+    half = GraphRunner(as_executed(to_half(source.prior).model)).run({"image": image})[0]
+    assert 3 * np.abs(half - exact).mean() < np.abs(found - exact).mean() < 0.02

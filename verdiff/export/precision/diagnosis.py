@@ -18,9 +18,10 @@ from verdiff.export.precision.graphs import element_types, plain_weights, users,
 from verdiff.export.precision.half import HALF_MAX
 from verdiff.export.precision.islands import required_islands
 
-# Rounding to FP16 moves a weight by half a unit in its last place, or by half the smallest subnormal.
-RELATIVE_ROUNDING = 2.0**-11
+# Rounding moves a weight by half a unit in its last place, or by half the smallest subnormal.
+RELATIVE_ROUNDING = {"fp16": 2.0**-11, "bf16": 2.0**-8, "fp32": 0.0}
 ABSOLUTE_ROUNDING = 2.0**-25
+LOW = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ def check_islands(source: onnx.ModelProto, candidate: onnx.ModelProto) -> list[F
     faults = []
     for node in candidate.graph.node:
         reason = required.get(node.name)
-        if reason is not None and TensorProto.FLOAT16 in {types.get(name) for name in (*node.input, *node.output)}:
-            faults.append(Fault(node.name, f"{node.op_type} {node.name} computes in FP16", f"FP32, for {reason}"))
+        if reason is not None and {types.get(name) for name in (*node.input, *node.output)} & LOW:
+            faults.append(
+                Fault(node.name, f"{node.op_type} {node.name} computes in reduced precision", f"FP32, for {reason}")
+            )
     return faults
 
 
@@ -55,25 +58,35 @@ def check_weights(source: onnx.ModelProto, candidate: onnx.ModelProto) -> list[F
     readers = users(candidate)
     faults = []
     for name, values in found.items():
-        original = expected.get(name.removesuffix("_fp16").removesuffix("_fp32"))
         node = readers[name][0]
-        if original is None or original.shape != values.shape:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            if not name.endswith("_int8"):
+                continue
+            original, precision = name.removesuffix("_int8"), "int8"
+            scale = found[node.input[1]].astype(np.float64).reshape(-1, *[1] * (values.ndim - 1))
+            values, node = values * scale, readers[node.output[0]][0]
+        else:
+            original, _, precision = name.rpartition("_")
+            if precision not in RELATIVE_ROUNDING or original not in expected:
+                original, precision = name, "fp32"
+        exact = expected.get(original)
+        if exact is None or exact.shape != values.shape:
             faults.append(Fault(node.name, f"{node.op_type} {node.name} reads a weight {name}", "the model's weights"))
-        elif values.dtype.kind == "f":
-            exact = original.astype(np.float64)
-            error = np.abs(values.astype(np.float64) - exact)
-            allowed = np.abs(exact) * RELATIVE_ROUNDING + ABSOLUTE_ROUNDING
-            if not bool(np.all(error <= allowed)):
-                worst = float(np.max(error / np.maximum(np.abs(exact), 1e-12)))
-                faults.append(
-                    Fault(
-                        node.name,
-                        f"{node.op_type} {node.name} has a weight in {name} that is off by {100 * worst:.2g} %",
-                        "the model's own weights, rounded to FP16",
-                    )
+            continue
+        exact = exact.astype(np.float64)
+        error = np.abs(values.astype(np.float64) - exact)
+        allowed = (
+            scale * (0.5 + 1e-4) if precision == "int8" else np.abs(exact) * RELATIVE_ROUNDING[precision]
+        ) + ABSOLUTE_ROUNDING
+        if not bool(np.all(error <= allowed)):
+            worst = float(np.max(error) / max(float(np.max(np.abs(exact))), 1e-12))
+            faults.append(
+                Fault(
+                    node.name,
+                    f"{node.op_type} {node.name} has a weight in {name} that is off by {100 * worst:.2g} %",
+                    f"the model's own weights, rounded to {precision.upper()}",
                 )
-        elif not np.array_equal(values, original):
-            faults.append(Fault(node.name, f"{node.op_type} {node.name} reads another {name}", "the model's constants"))
+            )
     return faults
 
 
@@ -153,7 +166,7 @@ def steepest(source: onnx.ModelProto, executed: onnx.ModelProto, feed: dict[str,
     for node in plain.graph.node:
         for name in node.output:
             if name in errors:
-                before = max([RELATIVE_ROUNDING, *(errors.get(given, 0.0) for given in node.input)])
+                before = max([RELATIVE_ROUNDING["fp16"], *(errors.get(given, 0.0) for given in node.input)])
                 if not errors[name] / before <= growth:
                     worst, growth = node.name, errors[name] / before
     return worst, growth

@@ -1,4 +1,4 @@
-"""How an FP16 graph computes on a GPU, on a machine that has none: every half value rounded where it is made.
+"""How an FP16 or BF16 graph computes on a GPU, on a machine that has none: values are rounded where they are made.
 
 ONNX Runtime's CPU provider runs an FP16 graph in FP32 from end to end (two convolutions by 1000 in a row give the
 right answer where FP16 overflows), and so does OpenVINO, so running such a graph there says nothing about half
@@ -31,25 +31,25 @@ MOVES = frozenset(
 
 
 def as_executed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """An FP32 graph that gives what the FP16 graph ``model`` gives where FP16 is computed in hardware.
+    """An FP32 graph that gives what the FP16 or BF16 graph ``model`` gives where that is computed in hardware.
 
     Its inputs and outputs are float32, the features too.
     """
     types = element_types(model)
-    halves = {name for name, kind in types.items() if kind == TensorProto.FLOAT16}
+    halves = {name: kind for name, kind in types.items() if kind in (TensorProto.FLOAT16, TensorProto.BFLOAT16)}
     source = plain_weights(model)
     nodes: list[onnx.NodeProto] = []
     renamed: dict[str, str] = {}
 
-    def rounded(value: str, result: str) -> None:
-        nodes.append(helper.make_node("Cast", [value], [f"{result}.half"], to=TensorProto.FLOAT16))
+    def rounded(value: str, result: str, kind: int) -> None:
+        nodes.append(helper.make_node("Cast", [value], [f"{result}.half"], to=kind))
         nodes.append(helper.make_node("Cast", [f"{result}.half"], [result], to=TensorProto.FLOAT))
 
     inputs = [_as_float(value) for value in source.graph.input]
     for value in source.graph.input:
         if value.name in halves:
             renamed[value.name] = f"{value.name}.rounded"
-            rounded(value.name, renamed[value.name])
+            rounded(value.name, renamed[value.name], halves[value.name])
     for node in source.graph.node:
         twin = onnx.NodeProto()
         twin.CopyFrom(node)
@@ -63,13 +63,13 @@ def as_executed(model: onnx.ModelProto) -> onnx.ModelProto:
             twin.output[:] = [f"{name}.exact" if name in made else name for name in node.output]
             nodes.append(twin)
             for name in made:
-                rounded(f"{name}.exact", name)
+                rounded(f"{name}.exact", name, halves[name])
         else:
             nodes.append(twin)
     outputs = [_as_float(value) for value in source.graph.output]
     weights = [
         numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
-        if tensor.data_type == TensorProto.FLOAT16
+        if tensor.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
         else tensor
         for tensor in source.graph.initializer
     ]
@@ -80,7 +80,7 @@ def as_executed(model: onnx.ModelProto) -> onnx.ModelProto:
 def _as_float(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     twin = onnx.ValueInfoProto()
     twin.CopyFrom(value)
-    if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+    if value.type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
         twin.type.tensor_type.elem_type = TensorProto.FLOAT
     return twin
 
@@ -100,6 +100,8 @@ class GraphRunner:
         onnxruntime: Any = import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
+        # Quantised values as the graph says, not as integer kernels that saturate on some processors.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         self.outputs = [value.name for value in model.graph.output]

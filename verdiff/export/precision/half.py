@@ -1,4 +1,4 @@
-"""A strongly typed FP16 network from an FP32 one: every value's type is written in the graph, nothing is left to flags.
+"""A strongly typed FP16 (or BF16) network from an FP32 one: every value's type stands in the graph, nothing is a flag.
 
 The graph's inputs and outputs stay FP32, except the condition features, which travel from prior to denoiser in half
 precision. A Cast stands wherever the two precisions meet; each value is cast once, whatever reads it.
@@ -18,6 +18,9 @@ from verdiff.export.precision.graphs import element_types, plain_weights, weight
 from verdiff.export.precision.islands import required_islands
 
 HALF_MAX = 65504.0
+BF16_OPSET = 22
+LOW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+LARGEST = {"fp16": HALF_MAX, "bf16": 3.38e38}
 FEATURE = "feature_"
 # Inputs that the operator's definition keeps in float32 whatever it computes in: Resize's region and scales.
 FLOAT_SLOTS = {"Resize": (1, 2)}
@@ -38,28 +41,29 @@ class HalfNetwork:
     half: tuple[str, ...]
 
 
-def to_half(model: onnx.ModelProto, extra: Mapping[str, str] | None = None) -> HalfNetwork:
+def to_half(model: onnx.ModelProto, extra: Mapping[str, str] | None = None, precision: str = "fp16") -> HalfNetwork:
     """Convert ``prior`` or ``denoiser``.
 
     Args:
         model: The FP32 graph as a bundle stores it.
         extra: Name and reason of nodes to keep in FP32 beside the required ones.
+        precision: ``"fp16"`` or ``"bf16"``.
 
     Raises:
         VerificationError: A weight is too large for FP16, with the node it belongs to.
         BundleError: The graph holds control flow.
     """
     source = plain_weights(model)
-    return convert(source, {**required_islands(source), **(extra or {})})
+    return convert(source, {**required_islands(source), **(extra or {})}, precision)
 
 
-def convert(source: onnx.ModelProto, islands: Mapping[str, str]) -> HalfNetwork:
+def convert(source: onnx.ModelProto, islands: Mapping[str, str], precision: str = "fp16") -> HalfNetwork:
     """Convert a network with plain weights, with these islands and no other.
 
     Raises:
         VerificationError: A weight is too large for FP16.
     """
-    writer = _Writer(source, frozenset(islands))
+    writer = _Writer(source, frozenset(islands), precision)
     converted = writer.write()
     onnx.checker.check_model(converted, full_check=True)
     named = {name: reason for name, reason in islands.items() if name in writer.floating}
@@ -69,8 +73,11 @@ def convert(source: onnx.ModelProto, islands: Mapping[str, str]) -> HalfNetwork:
 class _Writer:
     """Copies a graph node by node, each in its precision, with the casts that the edges need."""
 
-    def __init__(self, source: onnx.ModelProto, islands: frozenset[str]) -> None:
-        self.source, self.islands = source, islands
+    def __init__(self, source: onnx.ModelProto, islands: frozenset[str], precision: str) -> None:
+        self.source, self.islands, self.precision, self.low = source, islands, precision, LOW[precision]
+        # Convolutions take BF16 from operator set 22 on; nothing else about the operators used here changed since 20.
+        given = next(each.version for each in source.opset_import if each.domain == "")
+        self.opset = max(given, BF16_OPSET) if precision == "bf16" else given
         self.types = element_types(source)
         self.weights = weight_arrays(source)
         self.now: dict[str, int] = {}
@@ -88,7 +95,7 @@ class _Writer:
             self._copy(node, wanted)
         twin = helper.make_graph(self.nodes, graph.name, inputs, outputs, list(self.initializers.values()))
         result = helper.make_model(
-            twin, opset_imports=list(self.source.opset_import), ir_version=self.source.ir_version,
+            twin, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=self.source.ir_version,
             producer_name="verdiff",
         )  # fmt: skip
         return result
@@ -97,7 +104,7 @@ class _Writer:
         twin = onnx.ValueInfoProto()
         twin.CopyFrom(value)
         if value.name.startswith(FEATURE) and value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            twin.type.tensor_type.elem_type = TensorProto.FLOAT16
+            twin.type.tensor_type.elem_type = self.low
         return twin
 
     def _copy(self, node: onnx.NodeProto, wanted: dict[str, int]) -> None:
@@ -113,7 +120,7 @@ class _Writer:
         kind = TensorProto.FLOAT
         if carries or gives:
             self.floating.append(node.name)
-            kind = TensorProto.FLOAT if node.name in self.islands else TensorProto.FLOAT16
+            kind = TensorProto.FLOAT if node.name in self.islands else self.low
         for index, name in enumerate(node.input):
             if index in carries:
                 twin.input[index] = self._as(name, kind, node)
@@ -151,15 +158,16 @@ class _Writer:
         if kind == TensorProto.FLOAT:
             return self._keep(name)
         largest = float(np.abs(self.weights[name]).max(initial=0))
-        if not largest <= HALF_MAX:
+        if not largest <= LARGEST[self.precision]:
             raise VerificationError(
                 f"{node.op_type} {node.name} has a weight of {largest:g} in {name}",
-                f"at most {HALF_MAX:g}, the largest number of FP16",
+                f"at most {LARGEST[self.precision]:g}, the largest number of {self.precision.upper()}",
                 "keep the node in FP32, or retrain with weight decay",
             )
         half = f"{name}_{_short(kind)}"
         if half not in self.initializers:
-            self.initializers[half] = numpy_helper.from_array(self.weights[name].astype(np.float16), half)
+            values = self.weights[name].astype(helper.tensor_dtype_to_np_dtype(kind))
+            self.initializers[half] = numpy_helper.from_array(values, half)
         return half
 
     def _keep(self, name: str) -> str:
@@ -169,4 +177,4 @@ class _Writer:
 
 
 def _short(kind: int) -> str:
-    return {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16"}[kind]
+    return next((name for name, low in LOW.items() if low == kind), "fp32")
