@@ -23,7 +23,7 @@ from verdiff.cli import app
 from verdiff.errors import EMPTY_MASK, INTERRUPTED
 from verdiff.imaging import read_labels, read_volume, write_array
 
-COMMANDS = ("train", "export", "infer", "evaluate", "bench", "info", "models", "doctor")
+COMMANDS = ("train", "export", "build", "infer", "evaluate", "bench", "info", "models", "doctor")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,9 +16,9 @@ from verdiff.bundle.engines import HARDWARE_COMPATIBLE, VERSION_COMPATIBLE, Engi
 from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
 from verdiff.export.engines.library import Library
-from verdiff.export.engines.network import Network, parse
+from verdiff.export.engines.network import Network, parse, plain_reason
 from verdiff.export.engines.progress import PhaseTree, Progress
-from verdiff.export.engines.proof import prove_engine, prove_network, prove_weights
+from verdiff.export.engines.proof import prove_engine, prove_network, prove_weights, weight_bytes
 from verdiff.export.engines.timings import TimingCache
 from verdiff.runtime.nvidia import Driver, Gpu
 
@@ -59,8 +60,14 @@ class Target:
         return "" if self.sms or self.gpu is None or HARDWARE_COMPATIBLE in self.flags else self.gpu.name
 
 
-def make_key(model_id: str, graph: EngineGraph, precision: str, library: Library, target: Target,
-             profiles: Iterable[ProfileShape]) -> EngineKey:  # fmt: skip
+def make_key(
+    model_id: str,
+    graph: EngineGraph,
+    precision: str,
+    library: Library,
+    target: Target,
+    profiles: Iterable[ProfileShape],
+) -> EngineKey:
     """The key of the engine that :func:`build_plan` would make."""
     return EngineKey(
         model_id=model_id,
@@ -76,8 +83,16 @@ def make_key(model_id: str, graph: EngineGraph, precision: str, library: Library
     )
 
 
-def build_plan(library: Library, graph: EngineGraph, key: EngineKey, target: Target, *, arguments: tuple[str, ...],
-               timings: TimingCache, progress: Progress | None = None) -> tuple[bytes, Sidecar]:  # fmt: skip
+def build_plan(
+    library: Library,
+    graph: EngineGraph,
+    key: EngineKey,
+    target: Target,
+    *,
+    arguments: tuple[str, ...],
+    timings: TimingCache,
+    progress: Progress | None = None,
+) -> tuple[bytes, Sidecar]:
     """Build one engine.
 
     Args:
@@ -101,7 +116,7 @@ def build_plan(library: Library, graph: EngineGraph, key: EngineKey, target: Tar
             _use(target.gpu)
         network = parse(library, graph)
         proof = prove_network(library, network, graph, key.precision)
-        config = _configure(library, network, key.profiles, target, timings)
+        config = configure(library, network, key.profiles, target, timings)
         tree = PhaseTree(progress)
         config.progress_monitor = library.monitor(tree.started, tree.stepped, tree.finished)
         # The stubs leave out that this, as loading and setting below, can fail and say so by its result.
@@ -112,23 +127,15 @@ def build_plan(library: Library, graph: EngineGraph, key: EngineKey, target: Tar
             raise _failed(library, graph.role, messages.errors(), given_up=tree.given_up, target=target)
         plan = bytes(memoryview(made))
         timings.keep(config)
-        weights = max(messages.numbers(WEIGHTS_SAID), default=None)
+        weights, source = max(messages.numbers(WEIGHTS_SAID), default=None), "builder"
         memory = max(messages.numbers(ACTIVATIONS_SAID), default=None)
         engine = None if target.gpu is None else _deserialise(library, plan, target)
-        if engine is None:
-            proof += prove_weights(graph, weights, "builder", key.precision)
-        else:
-            told, own_weights, memory = prove_engine(library, engine, graph, key.precision)
-            proof += (
-                told if own_weights is not None else [*told, *prove_weights(graph, weights, "builder", key.precision)]
-            )
-            weights = weights if own_weights is None else own_weights
-    if key.precision != "fp32" and weights is None:
-        raise BackendError(
-            f"{library.title} does not say how large the weights of the {graph.role} engine are",
-            f"a report that proves {key.precision}",
-            "report this message; until then use --precision fp32",
-        )
+        if engine is not None:
+            told, memory = prove_engine(library, engine, graph)
+            proof += told
+            if (asked := weight_bytes(engine)) is not None:
+                weights, source = asked, "engine"
+        proof += prove_weights(graph, weights, source, key.precision)
     return plan, Sidecar(
         key=key,
         plan_sha256=hashlib.sha256(plan).hexdigest(),
@@ -147,8 +154,9 @@ def build_plan(library: Library, graph: EngineGraph, key: EngineKey, target: Tar
     )
 
 
-def _configure(library: Library, network: Network, profiles: Iterable[ProfileShape], target: Target,
-               timings: TimingCache) -> trt.IBuilderConfig:  # fmt: skip
+def configure(
+    library: Library, network: Network, profiles: Iterable[ProfileShape], target: Target, timings: TimingCache
+) -> trt.IBuilderConfig:
     api, config = library.api, network.builder.create_builder_config()
     for profile in profiles:
         network.add_profile(config, profile)
@@ -190,21 +198,22 @@ def _use(gpu: Gpu) -> None:
         if gpu.index == 0:
             return
         raise BackendError(
-            f"cuda:{gpu.index} without cuda-core", "cuda-core, to build on another GPU than the first",
+            f"cuda:{gpu.index} without cuda-core",
+            "cuda-core, to build on another GPU than the first",
             "pip install 'verdiff[tensorrt]', or set CUDA_VISIBLE_DEVICES",
-        ) from error  # fmt: skip
+        ) from error
     device.set_current()
 
 
 def _failed(library: Library, role: str, errors: list[str], *, given_up: bool, target: Target) -> BackendError:
     if given_up:
         return BackendError(f"the build of the {role} engine was given up", "a build to its end", "build it again")
-    reason = "; ".join(errors) or "no reason given"
+    reason = "; ".join(map(plain_reason, errors)) or "no reason given"
     remedy = "run 'verdiff doctor'; report this message if it finds nothing"
-    if "OutOfMemory" in reason or "memory" in reason.lower():
+    if re.search("memory|workspace", reason, re.IGNORECASE):
         remedy = "allow more with --workspace-mb, or build for smaller calls with --batch"
     elif "Turing" in reason:
         remedy = "leave SM 75 out of --sm; on such a GPU build with --flavour tensorrt"
     return BackendError(
-        f"{library.title} cannot build the {role} engine for SM {target.sm}: {reason}", "an engine", remedy
+        f"{library.title} cannot build the {role} engine: {reason}", f"an engine for SM {target.sm}", remedy
     )

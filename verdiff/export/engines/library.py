@@ -182,8 +182,12 @@ class Library:
         for index, sm in enumerate(sms):
             rtx.set_compute_capability(getattr(capability, f"SM{sm}"), index)
 
-    def monitor(self, started: Callable[[str, str | None, int], None], stepped: Callable[[str, int], bool],
-                finished: Callable[[str], None]) -> trt.IProgressMonitor:  # fmt: skip
+    def monitor(
+        self,
+        started: Callable[[str, str | None, int], None],
+        stepped: Callable[[str, int], bool],
+        finished: Callable[[str], None],
+    ) -> trt.IProgressMonitor:
         """A progress monitor made of three functions; ``stepped`` returns whether to go on."""
         methods = {
             "phase_start": lambda self, name, parent, steps: started(name, parent, steps),

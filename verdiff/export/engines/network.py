@@ -50,9 +50,7 @@ class Network:
         inputs = [(network.get_input(index), "input") for index in range(network.num_inputs)]
         outputs = [(network.get_output(index), "output") for index in range(network.num_outputs)]
         return tuple(
-            TensorInfo(
-                tensor.name, numpy_name(tensor.dtype), mode, tuple(tensor.shape[i] for i in range(len(tensor.shape)))
-            )
+            TensorInfo(tensor.name, numpy_name(tensor.dtype), mode, plain_shape(tensor.shape))
             for tensor, mode in (*inputs, *outputs)
         )
 
@@ -72,6 +70,11 @@ class Network:
             raise _no_profile(profile, str(error)) from error
         if added < 0:
             raise _no_profile(profile, "TensorRT refused it")
+
+
+def plain_shape(shape: trt.Dims) -> tuple[int, ...]:
+    """TensorRT's shape as a tuple; -1 is a dynamic length."""
+    return tuple(shape[axis] for axis in range(len(shape)))
 
 
 def parse(library: Library, graph: EngineGraph) -> Network:
@@ -127,7 +130,8 @@ def plain_reason(text: str) -> str:
     """What a message of TensorRT's says, without where in its source it was said and without repeating the node."""
     lines = [line.strip() for line in text.splitlines()]
     lines = [_PLACES.sub("", line).rstrip(")") for line in lines if "cudaError" not in line]
-    kept = [line for line in lines if line and not line.startswith("Invalid Node")]
+    # "false" is the check that says no and nothing else.
+    kept = [line for line in lines if line not in ("", "false") and not line.startswith("Invalid Node")]
     return " ".join(kept) or "not supported"
 
 

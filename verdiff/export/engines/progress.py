@@ -54,7 +54,10 @@ class PhaseTree:
     def finished(self, name: str) -> None:
         """A phase closes."""
         with self._lock:
-            self._open.pop(name, None)
+            phase = self._open.pop(name, None)
+            if phase is not None and phase.parent is None:
+                self._share = 1.0
+                self._tell(name)
 
     def _tell(self, name: str) -> None:
         if self.progress is None or self.given_up:

@@ -11,14 +11,17 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from verdiff.bundle.engines import TensorInfo
 from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
 from verdiff.export.engines.library import Library, numpy_name
-from verdiff.export.engines.network import Network
+from verdiff.export.engines.network import Network, plain_shape
 from verdiff.export.precision.graphs import element_types
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 ONNX_FLOATS = {1: "float32", 10: "float16", 16: "bfloat16"}
@@ -79,41 +82,39 @@ def same_tensors(library: Library, found: tuple[TensorInfo, ...], graph: EngineG
             )
 
 
-def prove_weights(graph: EngineGraph, weight_bytes: int | None, source: str, precision: str) -> list[str]:
+def prove_weights(graph: EngineGraph, reported: int | None, source: str, precision: str) -> list[str]:
     """Check what the engine keeps of weights: nearer to the graph's typed weights than to FP32's.
 
     Args:
         graph: What was built.
-        weight_bytes: As reported; None proves nothing.
-        source: Who reported it.
+        reported: Bytes; None proves nothing, and is said.
+        source: Who reported them.
         precision: What was asked for.
 
     Raises:
         BackendError: FP16 was asked for, and the weights take the room of FP32.
     """
     typed, single = graph.weight_bytes()
-    if weight_bytes is None:
-        return []
+    if reported is None:
+        return ["weights: not reported, so the network's types are all there is"]
     limit = (typed + single) // 2
-    if precision != "fp32" and typed < single and weight_bytes > limit:
+    if precision != "fp32" and typed < single and reported > limit:
         raise BackendError(
-            f"{precision} was asked for, and the engine keeps {weight_bytes:,} bytes of weights",
+            f"{precision} was asked for, and the engine keeps {reported:,} bytes of weights",
             f"about {typed:,} bytes, as in the graph; {single:,} would be FP32",
             "report this message with the versions that 'verdiff doctor' shows",
         )
-    return [f"{source}: {weight_bytes:,} bytes of weights; the graph has {typed:,}, in FP32 they would be {single:,}"]
+    return [f"{source}: {reported:,} bytes of weights; the graph has {typed:,}, in FP32 they would be {single:,}"]
 
 
-def prove_engine(
-    library: Library, engine: Any, graph: EngineGraph, precision: str
-) -> tuple[list[str], int | None, int]:
-    """Ask a deserialised engine: the types of its inputs and outputs, its weights, its layers.
+def prove_engine(library: Library, engine: trt.ICudaEngine, graph: EngineGraph) -> tuple[list[str], int]:
+    """Ask a deserialised engine for the types of its inputs, outputs and layers.
 
     Returns:
-        What was proven, its weight bytes if it tells, and the device memory that a context of it takes.
+        What was proven, and the device memory that a context of the engine takes.
 
     Raises:
-        BackendError: See :func:`same_tensors` and :func:`prove_weights`.
+        BackendError: See :func:`same_tensors`.
     """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     tensors = tuple(
@@ -121,23 +122,25 @@ def prove_engine(
             name,
             numpy_name(engine.get_tensor_dtype(name)),
             "input" if engine.get_tensor_mode(name) == library.api.TensorIOMode.INPUT else "output",
-            tuple(engine.get_tensor_shape(name)),
+            plain_shape(engine.get_tensor_shape(name)),
         )
         for name in names
     )
     same_tensors(library, tensors, graph)
     proof = ["engine: inputs and outputs have the graph's types"]
-    # TensorRT 10 has no such question.
-    ask = getattr(engine, "get_engine_stat", None)
-    weight_bytes = None if ask is None else int(ask())
-    proof += prove_weights(graph, weight_bytes, "engine", precision)
     inspector = engine.create_engine_inspector()
     layers = layer_types(inspector.get_engine_information(library.api.LayerInformationFormat.JSON))
     if layers:
         proof.append(
             "engine: layers by type of output: " + ", ".join(f"{n} {kind}" for kind, n in sorted(layers.items()))
         )
-    return proof, weight_bytes, int(engine.device_memory_size_v2)
+    return proof, engine.device_memory_size_v2
+
+
+def weight_bytes(engine: trt.ICudaEngine) -> int | None:
+    """What a deserialised engine keeps of weights; None from TensorRT 10, which does not tell."""
+    ask = getattr(engine, "get_engine_stat", None)
+    return None if ask is None else int(ask())
 
 
 def layer_types(information: str) -> Counter[str]:

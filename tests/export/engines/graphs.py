@@ -1,0 +1,90 @@
+"""Small graphs for TensorRT, each with one thing about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from verdiff.export.engines.graphs import EngineGraph
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+MAPS: list[str | int] = ["N", 3, "H", "W"]
+
+
+def value(name: str, kind: int = FLOAT, shape: Any = None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, MAPS if shape is None else shape)
+
+
+def graph(
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, NDArray[Any]] | None = None,
+    *,
+    inputs: list[onnx.ValueInfoProto] | None = None,
+    outputs: list[onnx.ValueInfoProto] | None = None,
+) -> EngineGraph:
+    """image [N, 3, H, W] -> y [N, 3, H, W], unless said otherwise."""
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in (weights or {}).items()]
+    body = helper.make_graph(nodes, "small", inputs or [value("image")], outputs or [value("y")], tensors)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return EngineGraph("prior", model, "ab" * 32)
+
+
+def convolution(kind: type = np.float32) -> EngineGraph:
+    """One convolution in float32 or float16, between casts where those are needed; 3,888 weights."""
+    weights = {"w": np.ones((36, 3, 6, 6), kind), "v": np.ones((3, 36, 1, 1), kind)}
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    nodes = [
+        helper.make_node("Cast", ["image"], ["a"], name="in", to=number),
+        helper.make_node("Conv", ["a", "w"], ["b"], name="wide", pads=[2, 2, 3, 3]),
+        helper.make_node("Relu", ["b"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "v"], ["c"], name="narrow"),
+        helper.make_node("Cast", ["c"], ["y"], name="out", to=FLOAT),
+    ]
+    return graph(nodes, weights)
+
+
+def mixed_types() -> EngineGraph:
+    """Float x Half in one Mul, which a strongly typed network does not take."""
+    inputs = [value("image"), value("gain", HALF)]
+    return graph([helper.make_node("Mul", ["image", "gain"], ["y"], name="scale_it")], inputs=inputs)
+
+
+def control_flow() -> EngineGraph:
+    """A Loop of three steps."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["v", "v"], ["twice"])],
+        "body",
+        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("v")],
+        [value("on", TensorProto.BOOL, []), value("twice")],
+    )
+    node = helper.make_node("Loop", ["count", "yes", "image"], ["y"], name="steps", body=body)
+    return graph([node], {"count": np.array(3, np.int64), "yes": np.array(True)})
+
+
+def quantised(zero: NDArray[Any], *, integer_bias: bool = False) -> EngineGraph:
+    """A convolution behind a quantised input whose zero point is ``zero``."""
+    bias = ["bias_q", "bias_scale", "bias_zero"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["q"], name="quantise_image"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="dequantise_image"),
+        helper.make_node("DequantizeLinear", ["w_q", "w_scale", "w_zero"], ["w"], name="dequantise_w", axis=0),
+        *([helper.make_node("DequantizeLinear", bias, ["bias"], name="dequantise_bias", axis=0)] * integer_bias),
+        helper.make_node("Conv", ["d", "w", "bias"], ["y"], name="conv", pads=[1, 1, 1, 1]),
+    ]
+    weights: dict[str, NDArray[Any]] = {
+        "scale": np.array(0.1, np.float32),
+        "zero": zero,
+        "w_q": np.ones((3, 3, 3, 3), np.int8),
+        "w_scale": np.full(3, 0.1, np.float32),
+        "w_zero": np.zeros(3, np.int8),
+    }
+    if integer_bias:
+        weights |= {"bias_q": np.ones(3, np.int32), "bias_scale": np.full(3, 0.01, np.float32)}
+        weights["bias_zero"] = np.zeros(3, np.int32)
+    else:
+        weights["bias"] = np.ones(3, np.float32)
+    return graph(nodes, weights)

@@ -1,0 +1,195 @@
+"""Real engines of the default model, built with TensorRT-RTX without a GPU: types, shapes, sizes, proofs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.export.engines.conftest import SIZES
+from tests.export.engines.graphs import convolution
+from verdiff.bundle import Bundle, graph_name, open_bundle, resolve_model, write_bundle
+from verdiff.bundle.engines import Bucket, Machine, read_engine, read_sidecar
+from verdiff.errors import BackendError
+from verdiff.export.engines import BuildRequest, Built, build_engines
+from verdiff.export.engines.building import Target, build_plan, make_key
+from verdiff.export.engines.graphs import EngineGraph, profile_of
+from verdiff.export.engines.library import Library
+from verdiff.export.engines.timings import TimingCache
+
+Engines = dict[tuple[str, str], Built]
+FEATURES = [f"feature_{i}" for i in range(4)]
+ROLES = ("prior", "step")
+PRECISIONS = ("fp32", "fp16")
+
+
+def types(built: Built, mode: str) -> dict[str, str]:
+    return {tensor.name: tensor.dtype for tensor in built.sidecar.io if tensor.mode == mode}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_inputs_and_outputs_are_those_of_the_contract(engines: Engines, precision: str) -> None:
+    features = dict.fromkeys(FEATURES, "float16" if precision == "fp16" else "float32")
+    single = dict.fromkeys(["x", "timestep", "prior", "row", "noise", "previous"], "float32")
+    assert types(engines["prior", precision], "input") == {"image": "float32"}
+    assert types(engines["prior", precision], "output") == {"prior": "float32", **features}
+    assert types(engines["step", precision], "input") == {**single, **features}
+    assert types(engines["step", precision], "output") == {"x_next": "float32", "x0hat": "float32"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_plan_is_whole_and_described(engines: Engines, both: Bundle, role: str, precision: str) -> None:
+    built = engines[role, precision]
+    sidecar, stored = built.sidecar, {"prior": "prior", "step": "denoiser"}[role]
+    assert built.new
+    assert read_sidecar(built.path) == sidecar
+    assert built.path.stat().st_size == sidecar.plan_bytes
+    assert sidecar.key.graph_sha256 == both.manifest.files[graph_name(stored, precision)]
+    assert [profile.bucket for profile in sidecar.key.profiles] == [Bucket(*size, 1, 4, 4) for size in SIZES]
+    assert sidecar.key.sm == "80,86,89,120,121"
+    assert sidecar.build_seconds > 0
+    assert sidecar.gpu_name == sidecar.driver_version == ""
+    machine = Machine("tensorrt_rtx", sidecar.key.trt_version, "13", "580.65.06", (13, 0), "89", "RTX 4090")
+    assert len(read_engine(built.path, machine)) == sidecar.plan_bytes
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_weights_of_an_fp16_engine_take_half_the_room(engines: Engines, role: str) -> None:
+    single, half = (engines[role, precision].sidecar for precision in PRECISIONS)
+    assert single.weight_bytes is not None and half.weight_bytes is not None
+    # A few islands stay in FP32.
+    assert 0.5 <= half.weight_bytes / single.weight_bytes < 0.65
+    assert half.plan_bytes < single.plan_bytes
+    assert half.device_memory_bytes is not None and single.device_memory_bytes is not None
+    assert half.device_memory_bytes < single.device_memory_bytes
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_sidecar_says_how_the_precision_was_proven(engines: Engines, role: str) -> None:
+    convolutions = {"prior": 40, "step": 43}[role]
+    for precision, kind in (("fp32", "float32"), ("fp16", "float16")):
+        proof = "\n".join(engines[role, precision].sidecar.proof)
+        assert f"network: {convolutions} of {convolutions} convolutions found by name" in proof
+        assert f" in {kind}" in proof
+        assert "network: inputs and outputs have the graph's types" in proof
+        assert "builder: " in proof and "bytes of weights" in proof
+        # No GPU, no engine to ask.
+        assert "engine:" not in proof
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_unrolled_pipeline_is_one_engine(library: Library, both: Bundle, tmp_path: Path, precision: str) -> None:
+    request = BuildRequest(str(both.path), precision, ("pipeline",), sizes=(SIZES[0],), batch=2, cache=tmp_path / "c")
+    (built,) = build_engines(request)
+    outputs = types(built, "output")
+    assert outputs == {"labels": "uint8", "probabilities": "float32", "uncertainty": "float32"}
+    assert types(built, "input") == {"slices": "float32", "bounds": "float32", "size": "int64", "noise": "float32"}
+    (profile,) = built.sidecar.key.profiles
+    assert profile.bucket.size == "64x48"
+    assert {each.name for each in profile.ranges if each.values} == {"size"}
+
+
+def test_what_is_there_already_is_not_built_again(library: Library, tmp_path: Path) -> None:
+    request = BuildRequest(roles=("prior",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c")
+    said: list[str] = []
+    (first,), (second,) = build_engines(request), build_engines(request, say=said.append)
+    assert (first.new, second.new) == (True, False)
+    assert second.sidecar == first.sidecar
+    assert "there already" in said[0]
+    whole = first.path.read_bytes()
+    first.path.write_bytes(whole[:-1])
+    (third,) = build_engines(request)
+    assert third.new, "a damaged plan is built again"
+    (other,) = build_engines(replace(request, batch=2))
+    assert other.new and other.path != first.path
+
+
+def small(library: Library, graph: EngineGraph, folder: Path, precision: str = "fp32", **options: object) -> tuple:
+    """Build a small graph for SM 89, or for what ``options`` say."""
+    manifest = open_bundle(resolve_model()).manifest
+    progress = options.pop("progress", None)
+    target = Target(sms=("89",), **options)  # type: ignore[arg-type]
+    profiles = [profile_of(graph, Bucket(64, 48, 1, 2, 2), manifest)]
+    key = make_key("small", graph, precision, library, target, profiles)
+    timings = TimingCache(folder, library, None)
+    return build_plan(library, graph, key, target, arguments=(), timings=timings, progress=progress)  # type: ignore[arg-type]
+
+
+def test_fp16_asked_of_an_fp32_graph_is_an_error(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(BackendError) as caught:
+        small(library, convolution(np.float32), tmp_path, "fp16")
+    assert "fp16 was asked for, and 2 of the 2 convolutions of the prior graph are in float32" in caught.value.found
+    assert "verdiff export --fp16" in caught.value.remedy
+
+
+def test_fp32_asked_of_an_fp16_graph_is_an_error(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="fp32 was asked for"):
+        small(library, convolution(np.float16), tmp_path, "fp32")
+
+
+def test_a_bundle_whose_fp16_graph_computes_in_fp32_builds_nothing(
+    library: Library, both: Bundle, tmp_path: Path
+) -> None:
+    files = {name: both.read(name) for name in both.manifest.files}
+    files[graph_name("prior", "fp16")] = both.graph("prior", "fp32")
+    write_bundle(tmp_path / "lie.verdiff", both.manifest, files)
+    request = BuildRequest(str(tmp_path / "lie.verdiff"), "fp16", ("prior",), sizes=(SIZES[0],), cache=tmp_path / "c")
+    with pytest.raises(BackendError, match="fp16 was asked for"):
+        build_engines(request)
+    assert [path for path in (tmp_path / "c").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_bundle_without_the_precision_names_the_command_that_adds_it(tmp_path: Path) -> None:
+    with pytest.raises(BackendError) as caught:
+        build_engines(BuildRequest(precision="fp16", cache=tmp_path))
+    assert "has no prior graph in fp16" in caught.value.found
+    assert "verdiff export" in caught.value.remedy and "--fp16" in caught.value.remedy
+
+
+def test_the_share_that_is_done_rises_to_the_end(library: Library, tmp_path: Path) -> None:
+    shares: list[float] = []
+    phases: set[str] = set()
+
+    def watch(share: float, phase: str) -> None:
+        shares.append(share)
+        phases.add(phase)
+
+    small(library, convolution(), tmp_path, progress=watch)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.1 and math.isclose(shares[-1], 1.0)
+    assert len(phases) > 1
+
+
+def test_a_build_can_be_given_up(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="was given up"):
+        small(library, convolution(), tmp_path, progress=lambda share, phase: share < 0.3)
+
+
+def test_an_interrupt_while_it_builds_ends_the_build_and_is_passed_on(library: Library, tmp_path: Path) -> None:
+    def interrupted(share: float, phase: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small(library, convolution(), tmp_path, progress=interrupted)
+    # TensorRT is none the worse for it.
+    plan, sidecar = small(library, convolution(), tmp_path)
+    assert len(plan) == sidecar.plan_bytes
+
+
+def test_too_small_a_workspace_says_what_to_do(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(BackendError) as caught:
+        small(library, convolution(), tmp_path, workspace_bytes=1)
+    assert "workspace" in caught.value.found and "/_src/" not in caught.value.found
+    assert caught.value.expected == "an engine for SM 89"
+    assert "--workspace-mb" in caught.value.remedy
+
+
+def test_turing_without_fp32_matrix_products_says_what_to_do(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(BackendError) as caught:
+        build_engines(BuildRequest(roles=("step",), sms=("75",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c"))
+    assert "Turing (SM75)" in caught.value.found
+    assert "--sm" in caught.value.remedy
