@@ -162,7 +162,7 @@ def export(
     ] = False,
 ) -> None:
     """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
-    _require("export", ("onnx",), "export")
+    _require("export", ("onnx", "onnxruntime"), "cpu,export")
     from verdiff.export import command
 
     asked = {"fp16": fp16, "bf16": bf16, "int8": int8}
@@ -265,6 +265,7 @@ def bench(
     fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are scored.")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Score every n-th slice of them.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each rival.")] = 5,
+    device: Annotated[str, typer.Option(help="The GPU of the case gpu: cuda or cuda:N.")] = "cuda:0",
     threads: Threads = None,
 ) -> None:
     """Time the runtime against its rivals in one run."""
@@ -280,6 +281,7 @@ def bench(
         fold=fold,
         every=every,
         repeats=repeats,
+        device=device,
         threads=threads,
         say=_say,
     )

@@ -11,6 +11,7 @@ import torch
 
 from tests.train.toy import toy_config, toy_dataset
 from verdiff.errors import DataError, VerdiffError
+from verdiff.train import trainer as trainer_module
 from verdiff.train.checkpoint import load_network, read_checkpoint
 from verdiff.train.curves import read_metrics
 from verdiff.train.trainer import Trainer
@@ -61,6 +62,22 @@ def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(tmp_pa
     whole_rows, cut_rows = (read_metrics(tmp_path / run / "metrics.csv") for run in ("whole", "cut"))
     assert [r["iteration"] for r in cut_rows] == [3, 6]
     assert [r["dice_sampled"] for r in cut_rows] == [r["dice_sampled"] for r in whole_rows]
+
+
+def test_a_run_killed_long_before_its_next_validation_goes_on_from_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tmp_path / "whole", validate_every=6)
+    monkeypatch.setattr(trainer_module, "SAVE_MINUTES", 0.0)
+    for state in Trainer(toy_config(validate_every=6), toy_dataset(), 0, tmp_path / "cut", device="cpu").train():
+        if state.iteration == 4:
+            break
+    second = Trainer(toy_config(validate_every=6), toy_dataset(), 0, tmp_path / "cut", resume=True, device="cpu")
+    assert second.iteration == 4
+    for _ in second.train():
+        pass
+    for (name, a), b in zip(second.net.state_dict().items(), whole.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
 
 
 def test_a_run_leaves_checkpoints_metrics_curves_and_slices_to_verify_an_export_on(tmp_path: Path) -> None:

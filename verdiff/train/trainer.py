@@ -30,6 +30,8 @@ from verdiff.train.prediction import MarginalTable
 from verdiff.train.validate import Validation, validate
 
 MOST_SKIPPED_STEPS = 20
+# A killed run loses at most this much, however far apart its validations are.
+SAVE_MINUTES = 10.0
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ class Trainer:
     def train(self) -> Iterator[Progress]:
         """Run until the budget is spent or patience runs out, saving as it goes; yields after every iteration."""
         training, window = self.config.training, []
-        started = time.monotonic() - 60 * self.minutes
+        started, saved = time.monotonic() - 60 * self.minutes, self.minutes
         while self.fraction < 1.0:
             window.append(self.step())
             self.minutes = (time.monotonic() - started) / 60
@@ -200,6 +202,10 @@ class Trainer:
                 validation = self._validate(np.mean(window, axis=0))
                 window.clear()
                 self.minutes = (time.monotonic() - started) / 60
+                saved = self.minutes
+            elif self.minutes - saved >= SAVE_MINUTES:
+                self._save("last.pt")
+                saved = self.minutes
             yield Progress(
                 self.iteration,
                 self.minutes,
