@@ -34,6 +34,7 @@ def run(
     warmup: int = 2,
     threads: int | None = None,
     seed: int = 35,
+    device: str = "cuda:0",
     say: Callable[[str], object] = print,
 ) -> Record | None:
     """Run one case and write its record.
@@ -52,6 +53,7 @@ def run(
         warmup: Rounds before them.
         threads: CPU threads of each rival; None is every core this process may use.
         seed: Of whatever is drawn.
+        device: The GPU, for the case ``gpu``.
         say: Takes the lines to print.
 
     Returns:
@@ -79,6 +81,7 @@ def run(
         warmup=warmup,
         threads=default_threads() if threads is None else threads,
         seed=seed,
+        device=device,
         on_round=lambda number: say(f"round {number} of {repeats}"),
     )
     machine = describe_machine()
@@ -134,6 +137,8 @@ def repeatable_command(case: str, options: Options, output: Path | None) -> str:
             words += [option, portable(path)]
     if options.data is not None:
         words += ["--fold", str(options.fold), "--every", str(options.every)]
+    if case == "gpu":
+        words += ["--device", options.device]
     words += ["--repeats", str(options.repeats), "--threads", str(options.threads)]
     if output is not None:
         words += ["--output", output.name]

@@ -42,8 +42,8 @@ class TorchRival:
     same_weights: bool
 
 
-def torch_step_factory(bundle: Bundle, training_run: Path | None, threads: int) -> TorchRival:
-    """Build the bundle's denoiser in PyTorch, float32, on the CPU.
+def torch_network(bundle: Bundle, training_run: Path | None) -> tuple[Any, Any]:
+    """The bundle's :class:`VerdiffNet` in PyTorch, float32, on the CPU, and its run's configuration.
 
     Weights come from the training run. Without one the network is built from the configuration that ships under the
     bundle's model id and keeps its random weights: a step takes as long, but its output cannot be compared.
@@ -61,7 +61,6 @@ def torch_step_factory(bundle: Bundle, training_run: Path | None, threads: int) 
     from verdiff.train.checkpoint import load_network
     from verdiff.train.config import load_config
     from verdiff.train.networks import VerdiffNet
-    from verdiff.train.prediction import X0Denoiser
 
     manifest = bundle.manifest
     if training_run is None:
@@ -83,6 +82,16 @@ def torch_step_factory(bundle: Bundle, training_run: Path | None, threads: int) 
             "the network the bundle was exported from",
             "name the training run behind the bundle",
         )
+    return net, config
+
+
+def torch_step_factory(bundle: Bundle, training_run: Path | None, threads: int) -> TorchRival:
+    """Build the bundle's denoiser in PyTorch, float32, on the CPU; see :func:`torch_network`."""
+    net, config = torch_network(bundle, training_run)
+    import torch
+
+    from verdiff.train.prediction import X0Denoiser
+
     denoiser = X0Denoiser(net.denoiser, config.process.build(), config.process.prediction).eval()
     torch.set_num_threads(threads)
 

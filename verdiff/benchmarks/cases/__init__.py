@@ -17,6 +17,7 @@ CASES: Mapping[str, str] = MappingProxyType(
         "denoiser-step": "one denoiser step: the runtime's backends against PyTorch eager",
         "volume": "a whole scan from file to file: stages, share outside the networks, peak memory",
         "frontier": "Dice of the prior alone and of steps x samples on a data set's fold; does the diffusion work?",
+        "gpu": "the whole loop on a GPU: PyTorch, ONNX Runtime and TensorRT on one generated scan",
         "startup": "wall time of importing the runtime and of the command line's help",
     }
 )
@@ -38,6 +39,7 @@ class Options:
         threads: CPU threads of each rival.
         seed: Of whatever is drawn.
         size: Rows and columns of the network input, for the cases that have no scan.
+        device: The GPU, for the case ``gpu``.
         on_round: Called with the number of each timed round.
     """
 
@@ -52,6 +54,7 @@ class Options:
     threads: int = 1
     seed: int = 35
     size: tuple[int, int] = (320, 256)
+    device: str = "cuda:0"
     on_round: Callable[[int], object] | None = None
 
 
