@@ -16,7 +16,7 @@ from verdiff.errors import BundleError
 from verdiff.export.builder import GraphBuilder, make_model, tensor_info
 
 TERMS = ("x", "x0hat", "prior", "noise", "previous")
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def build_step(denoiser: onnx.ModelProto) -> onnx.ModelProto:
@@ -87,7 +87,7 @@ def _check(denoiser: onnx.ModelProto, inputs: dict[str, onnx.ValueInfoProto]) ->
         problem = f"without {missing[0]}" if missing else f"with {(others or wrong)[0]}, which no denoiser has so"
         raise BundleError(
             f"a denoiser graph {problem}",
-            "inputs x, timestep, prior and feature_0, feature_1, ...; output x0hat; float32 or float16",
+            "inputs x, timestep, prior and feature_0, feature_1, ...; output x0hat; all of floating point",
             "export the model again with 'verdiff export'",
         )
 

@@ -29,12 +29,12 @@ def graph(
     """image [N, 3, H, W] -> y [N, 3, H, W], unless said otherwise."""
     tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in (weights or {}).items()]
     body = helper.make_graph(nodes, "small", inputs or [value("image")], outputs or [value("y")], tensors)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
     return EngineGraph("prior", model, "ab" * 32)
 
 
-def convolution(kind: type = np.float32) -> EngineGraph:
-    """One convolution in float32 or float16, between casts where those are needed; 3,888 weights."""
+def convolution(kind: Any = np.float32) -> EngineGraph:
+    """Two convolutions in float32, float16 or bfloat16, between casts; 3,996 weights."""
     weights = {"w": np.ones((36, 3, 6, 6), kind), "v": np.ones((3, 36, 1, 1), kind)}
     number = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
     nodes = [

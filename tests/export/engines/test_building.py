@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.export.engines.conftest import SIZES
-from tests.export.engines.graphs import convolution
+from tests.export.engines.graphs import convolution, quantised
 from verdiff.bundle import Bundle, graph_name, open_bundle, resolve_model, write_bundle
 from verdiff.bundle.engines import Bucket, Machine, read_engine, read_sidecar
 from verdiff.errors import BackendError
@@ -119,16 +121,41 @@ def small(library: Library, graph: EngineGraph, folder: Path, precision: str = "
     return build_plan(library, graph, key, target, arguments=(), timings=timings, progress=progress)  # type: ignore[arg-type]
 
 
-def test_fp16_asked_of_an_fp32_graph_is_an_error(library: Library, tmp_path: Path) -> None:
+BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+SMALL = {
+    "fp32": convolution(np.float32),
+    "fp16": convolution(np.float16),
+    "bf16": convolution(BFLOAT16),
+    "int8-trt": quantised(np.array(0, np.int8)),
+}
+
+
+@pytest.mark.parametrize("precision", SMALL)
+def test_every_precision_is_built_and_proven(library: Library, tmp_path: Path, precision: str) -> None:
+    _, sidecar = small(library, SMALL[precision], tmp_path, precision)
+    assert sidecar.key.precision == precision
+    wanted = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8-trt": "int8"}[precision]
+    assert re.search(rf"all of the graph's types \(\d in {wanted}\)", sidecar.proof[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "told"),
+    [
+        ("fp16", "fp32", "2 of the 2 convolutions of the prior graph are in float32"),
+        ("fp32", "fp16", "2 of the 2 convolutions of the prior graph are in float16"),
+        ("fp16", "bf16", "2 of the 2 convolutions of the prior graph are in bfloat16"),
+        ("int8-trt", "fp32", "2 of the 2 convolutions of the prior graph are in float32"),
+        ("fp32", "int8-trt", "1 of the 1 convolutions of the prior graph are in int8"),
+    ],
+)
+def test_a_graph_of_another_precision_than_asked_for_is_an_error(
+    library: Library, tmp_path: Path, asked: str, given: str, told: str
+) -> None:
     with pytest.raises(BackendError) as caught:
-        small(library, convolution(np.float32), tmp_path, "fp16")
-    assert "fp16 was asked for, and 2 of the 2 convolutions of the prior graph are in float32" in caught.value.found
-    assert "verdiff export --fp16" in caught.value.remedy
-
-
-def test_fp32_asked_of_an_fp16_graph_is_an_error(library: Library, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="fp32 was asked for"):
-        small(library, convolution(np.float16), tmp_path, "fp32")
+        small(library, SMALL[given], tmp_path, asked)
+    assert caught.value.found == f"{asked} was asked for, and {told}"
+    if asked != "fp32":
+        assert f"verdiff export --{asked.partition('-')[0]}'" in caught.value.remedy
 
 
 def test_a_bundle_whose_fp16_graph_computes_in_fp32_builds_nothing(

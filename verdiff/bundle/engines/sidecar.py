@@ -15,7 +15,7 @@ from verdiff.errors import BackendError
 # What verdiff makes of a graph (the step's inputs, the builder's settings): raised when engines must be built anew.
 RECIPE = 1
 ENGINE_ROLES = ("prior", "step", "pipeline")
-ENGINE_PRECISIONS = ("fp32", "fp16")
+ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
 VERSION_COMPATIBLE, HARDWARE_COMPATIBLE = "version-compatible", "hardware-compatible"
 FLAGS = (VERSION_COMPATIBLE, HARDWARE_COMPATIBLE)
 
@@ -30,7 +30,7 @@ class EngineKey:
     Attributes:
         model_id: Of the manifest.
         role: ``"prior"``, ``"step"`` or ``"pipeline"``.
-        precision: ``"fp32"`` or ``"fp16"``.
+        precision: One of :data:`ENGINE_PRECISIONS`, as the bundle names its graphs.
         graph_sha256: Of the bundle's graph with its weights; of its manifest for the pipeline, made of all of them.
         flavour: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         trt_version: The library that built it, all four parts.

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.bundle import Bundle, Manifest, graph_name
 from verdiff.bundle.engines import Bucket, ProfileShape, TensorInfo, TensorRange
 from verdiff.diffusion import SamplerTable
 from verdiff.errors import BackendError, BundleError
+from verdiff.export.builder import OPSET
 from verdiff.export.pipeline import build_pipeline
 from verdiff.export.precision.graphs import plain_weights
 from verdiff.export.step_graph import build_step
@@ -20,6 +22,7 @@ from verdiff.export.step_graph import build_step
 Shape = tuple[int, ...]
 
 STORED = {"prior": "prior", "step": "denoiser", "pipeline": "pipeline-unrolled"}
+WEIGHTS = ("float32", "float16", "bfloat16", "int8")
 # Slices of the pipeline come in the scan's own pixels.
 LEAST_SCAN_PIXELS, MOST_SCAN_PIXELS = 16, 2048
 
@@ -52,11 +55,10 @@ class EngineGraph:
             for value in values
         )
 
-    def weight_bytes(self) -> tuple[int, int]:
-        """Bytes of the floating weights as they are, and as they would be in FP32."""
-        arrays = [numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer]
-        floating = [array for array in arrays if np.issubdtype(array.dtype, np.floating)]
-        return sum(array.nbytes for array in floating), sum(4 * array.size for array in floating)
+    def weights(self) -> list[NDArray[np.generic]]:
+        """Its weights as they are stored: float32, a half precision or INT8; indices and shapes are none."""
+        arrays = (numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer)
+        return [array for array in arrays if array.dtype.name in WEIGHTS]
 
 
 def engine_graph(bundle: Bundle, role: str, precision: str) -> EngineGraph:
@@ -144,6 +146,12 @@ def _three(shapes: Iterable[Shape]) -> tuple[Shape, Shape, Shape]:
 
 
 def _pipeline(bundle: Bundle, precision: str) -> onnx.ModelProto:
+    if precision == "bf16":
+        raise BackendError(
+            "the pipeline in bf16",
+            f"another precision: the pipeline is written in operator set {OPSET}, whose convolutions know no BF16",
+            "build the roles prior and step, or another --precision",
+        )
     parts = []
     for role in ("prior", "denoiser"):
         if not bundle.has(role, precision):
@@ -165,5 +173,6 @@ def _missing(bundle: Bundle, role: str, precision: str) -> BackendError:
     name = f"{bundle.manifest.model_id} {bundle.manifest.version}"
     if not carried:
         return BackendError(f"{name} has no {role} graph", "a model with this graph", "build its other roles")
-    remedy = f"verdiff export {bundle.path} --{precision}" if precision != "fp32" else "choose another --precision"
+    option = precision.partition("-")[0]
+    remedy = f"verdiff export {bundle.path} --{option}" if option != "fp32" else "choose another --precision"
     return BackendError(f"{name} has no {role} graph in {precision}", f"one of {', '.join(carried)}", remedy)

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 ONNX_FLOATS = {1: "float32", 10: "float16", 16: "bfloat16"}
-WANTED = {"fp32": "float32", "fp16": "float16"}
+# Each tensor begins where the device reads fastest.
+ALIGNMENT = 256
+# What most convolutions compute in.
+WANTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8-trt": "int8"}
 
 
 def prove_network(library: Library, network: Network, graph: EngineGraph, precision: str) -> list[str]:
@@ -41,20 +44,31 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
             f"{precision} was asked for, and {len(expected) - count[wanted]} of the {len(expected)} convolutions of "
             f"the {graph.role} graph are in {', '.join(sorted(set(expected.values()) - {wanted}))}",
             f"a graph that computes in {wanted}: TensorRT takes the precision from the graph's types",
-            "convert the model with 'verdiff export --fp16'"
-            if precision == "fp16"
-            else "build with another --precision",
+            "build with another --precision"
+            if precision == "fp32"
+            else f"convert the model with 'verdiff export --{precision.partition('-')[0]}'",
         )
     kinds = library.api.LayerType
     found = {**network.types(kinds.CONVOLUTION), **network.types(kinds.DECONVOLUTION)}
     for name, kind in expected.items():
         types = found.get(name)
-        if types is not None and set(types) != {kind}:
+        # What is quantised is convolved between its dequantisations, whose type TensorRT shows.
+        if types is not None and kind != "int8" and set(types) != {kind}:
             raise BackendError(
                 f"{library.title} reads the convolution {name} as {' -> '.join(types)}",
                 f"{kind}, as in the {graph.role} graph",
                 "report this message with the versions that 'verdiff doctor' shows",
             )
+    quantised = network.types(kinds.QUANTIZE)
+    asked = [node.name for node in graph.model.graph.node if node.op_type == "QuantizeLinear"]
+    unsigned = [name for name, types in quantised.items() if types[1] != "int8"]
+    if unsigned or len(quantised) != len(asked):
+        raise BackendError(
+            f"{library.title} quantises at {len(quantised)} places"
+            + (f", {unsigned[0]} not to INT8" if unsigned else ""),
+            f"{len(asked)} places, all to INT8, as in the {graph.role} graph",
+            "report this message with the versions that 'verdiff doctor' shows",
+        )
     same_tensors(library, network.tensors(), graph)
     matched = sum(name in found for name in expected)
     layers = ", ".join(f"{number} in {kind}" for kind, number in sorted(count.items())) or "none"
@@ -94,10 +108,11 @@ def prove_weights(graph: EngineGraph, reported: int | None, source: str, precisi
     Raises:
         BackendError: FP16 was asked for, and the weights take the room of FP32.
     """
-    typed, single = graph.weight_bytes()
+    weights = graph.weights()
+    typed, single = sum(each.nbytes for each in weights), sum(4 * each.size for each in weights)
     if reported is None:
         return ["weights: not reported, so the network's types are all there is"]
-    limit = (typed + single) // 2
+    limit = (typed + single) // 2 + ALIGNMENT * len(weights)
     if precision != "fp32" and typed < single and reported > limit:
         raise BackendError(
             f"{precision} was asked for, and the engine keeps {reported:,} bytes of weights",
@@ -158,10 +173,13 @@ def layer_types(information: str) -> Counter[str]:
 
 
 def convolution_types(graph: EngineGraph) -> dict[str, str]:
-    """Type of every convolution's result in the ONNX graph, by node name."""
+    """What every convolution of the ONNX graph computes in, by node name; ``"int8"`` behind a DequantizeLinear."""
     types = element_types(graph.model)
+    dequantised = {node.output[0] for node in graph.model.graph.node if node.op_type == "DequantizeLinear"}
     return {
-        node.name: ONNX_FLOATS.get(types.get(node.output[0], 0), "another type")
+        node.name: "int8"
+        if dequantised.issuperset(node.input[:2])
+        else ONNX_FLOATS.get(types.get(node.output[0], 0), "another type")
         for node in graph.model.graph.node
         if node.op_type in CONVOLUTIONS
     }
