@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from verdiff.imaging import Volume
     from verdiff.runtime.answer import Answer
     from verdiff.runtime.backends import Backend
+    from verdiff.runtime.device.backend import DeviceBackend
     from verdiff.runtime.sampling import Sampling
 
 
@@ -29,7 +30,7 @@ def describe_model(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def describe_backend(backend: Backend) -> dict[str, Any]:
+def describe_backend(backend: Backend | DeviceBackend) -> dict[str, Any]:
     """What computed the networks."""
     return {
         "name": backend.name,

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from verdiff.bundle import Manifest, open_bundle, resolve_model
-from verdiff.errors import BudgetError, InputError
+from verdiff.errors import BackendError, BudgetError, InputError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
 from verdiff.runtime.answer import Answer, restore
-from verdiff.runtime.backends import Backend, open_backend
+from verdiff.runtime.backends import DEVICE_BACKENDS, Backend, choose_backend, open_backend
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.device.session import DeviceSession
+from verdiff.runtime.device.streams import stream_handle
 from verdiff.runtime.engine import Engine
 from verdiff.runtime.host import HostRunner
 from verdiff.runtime.provenance import describe_backend, describe_model, describe_run
@@ -65,7 +67,7 @@ class Segmenter:
     """
 
     manifest: Manifest
-    backend: Backend
+    backend: Backend | DeviceBackend
     diffusion: bool
     model: dict[str, Any]
     memory_mb: int | None = None
@@ -84,28 +86,48 @@ class Segmenter:
         self_test: bool = True,
         memory_mb: int | None = None,
         chunk: int | None = None,
+        stream: Any = None,
+        priority: int | None = None,
     ) -> Segmenter:
         """Open and verify a bundle, load its networks, test them against its goldens and warm them up.
 
         Args:
             model: A shipped model's name, a bundle's path, or None for the default model.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. A device that is not there is an error.
-            backend: ``"auto"``, ``"onnxruntime"`` or ``"openvino"``.
+            backend: ``"auto"``, ``"onnxruntime"``, ``"openvino"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
             precision: ``"fp32"``, ``"fp16"`` (a bundle that carries it) or ``"bf16"`` (OpenVINO).
             threads: CPU threads of a network call; None is every core this process may use.
             self_test: Compare with the bundle's goldens, which is also the warm-up.
-            memory_mb: The most a call may take, in MiB; None is what the machine has free at the call.
+            memory_mb: The most a call may take, in MiB; None is what the machine has free at the call. With TensorRT
+                it is device memory, beside the engines' own.
             chunk: Slices worked on at once; None is the backend's choice.
+            stream: With TensorRT: the caller's CUDA stream, on which all work is put (an address, or a stream of
+                cuda-core, CuPy, PyTorch or pycuda); None for a stream of its own.
+            priority: With TensorRT: of that stream of its own; lower numbers go first.
 
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
-            BackendError: No backend, device or precision as asked for, or the self-test failed.
+            BackendError: No backend, device, engine or precision as asked for, or the self-test failed.
         """
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk = {chunk}", "1 slice or more", "leave it out for the backend's choice")
         bundle = open_bundle(resolve_model(model))
-        loaded = open_backend(bundle, backend=backend, device=device, precision=precision, threads=threads)
-        tested = run_self_test(Batcher(loaded), bundle) if self_test else {}
+        loaded: Backend | DeviceBackend
+        if choose_backend(backend, device, precision) in DEVICE_BACKENDS:
+            from verdiff.runtime.device.opening import open_device
+
+            loaded = open_device(
+                bundle,
+                backend=backend,
+                device=device,
+                precision=precision,
+                memory_mb=memory_mb,
+                stream=stream,
+                priority=priority,
+            )
+        else:
+            loaded = open_backend(bundle, backend=backend, device=device, precision=precision, threads=threads)
+        tested = run_self_test(loaded, bundle) if self_test else {}
         return cls(bundle.manifest, loaded, bundle.has("denoiser"), describe_model(bundle), memory_mb, chunk, tested)
 
     def segment(
@@ -178,6 +200,61 @@ class Segmenter:
         with self._call(request, anytime=True) as call:
             for outcome in call.engine.passes(anytime=True):
                 yield self._result(call, outcome, call.engine.answer.copy())
+
+    def on_device(
+        self,
+        slices: int,
+        rows: int,
+        cols: int,
+        spacing_mm: tuple[float, float],
+        *,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int | None = None,
+        sampler: str | None = None,
+        fusion: str | None = None,
+        stream: Any = None,
+    ) -> DeviceSession:
+        """A session for slices that are on the device already; its memory is taken now, for this one shape.
+
+        Args:
+            slices: Of a call.
+            rows: Of a slice, in the host's own pixels.
+            cols: Of a slice, likewise.
+            spacing_mm: Of those pixels: from row to row, from column to column.
+            steps: As for :meth:`segment`, with the four after it.
+            samples: Ensemble members.
+            seed: Of the noise.
+            sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
+            fusion: ``"mean"`` or ``"steps"``.
+            stream: Where the work is put, as for :meth:`load`; None is the Segmenter's.
+
+        Raises:
+            BackendError: The model is not on a device, or no engine holds slices of this size.
+            BudgetError: Too little device memory.
+            InputError: An option is out of range.
+        """
+        if not isinstance(self.backend, DeviceBackend):
+            raise BackendError(
+                f"a session on the device with the {self.backend.name} backend",
+                " or ".join(DEVICE_BACKENDS),
+                "load the Segmenter with device='cuda:0', backend='tensorrt'",
+            )
+        choices = Choices(steps, samples, seed, sampler, fusion)
+        sampling = resolve_sampling(self.manifest, choices, denoiser=self.diffusion)
+        shape = slices, rows, cols
+        return DeviceSession(self.backend, self.manifest, sampling, shape, spacing_mm, stream_handle(stream))
+
+    def close(self) -> None:
+        """Give back what is held on a device, at once; on the host there is nothing. Closing twice does no harm."""
+        if isinstance(self.backend, DeviceBackend):
+            self.backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @contextmanager
     def _call(self, request: _Request, *, anytime: bool) -> Iterator[_Call]:

@@ -27,7 +27,7 @@ Work = Callable[[], None]
 
 GPU = Gpu(0, "Null GPU", "90", 64 << 20, 64 << 20)
 FIRST_POINTER = 0x7F0000000000
-ILLEGAL = "CUDA_ERROR_ILLEGAL_ADDRESS"
+HOST_STREAM = 7  # a host program has one of its own
 KINDS = {"int": np.int32, "word": np.uint32, "wide": np.uint64, "float": np.float32}
 
 
@@ -61,6 +61,25 @@ class Queue:
             self.waiting.popleft()()
 
 
+@dataclass
+class Given:
+    """What a host program hands over: ``__cuda_array_interface__`` and nothing else."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    strides: tuple[int, ...] | None = None
+    stream: int | None = None
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        data = (self.pointer, False)
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": data, "version": 3, **self._more()}
+
+    def _more(self) -> dict[str, Any]:
+        return {"strides": self.strides, "stream": self.stream}
+
+
 class NullDriver:
     """See :class:`verdiff.runtime.device.driver.Driver`.
 
@@ -76,7 +95,7 @@ class NullDriver:
         self.fail_at, self.code = fail_at, code
         self.device: dict[int, NDArray[np.uint8]] = {}
         self.pinned: dict[int, NDArray[np.uint8]] = {}
-        self.streams: dict[int, Queue] = {7: Queue()}  # 7 is a host's own
+        self.streams: dict[int, Queue] = {HOST_STREAM: Queue()}
         self.events: list[Mark] = []
         self.graphs: list[Captured] = []
         self.capturing: dict[int, list[Work]] = {}
@@ -117,13 +136,15 @@ class NullDriver:
         self._note("allocate", size)
         if sum(block.size for block in self.device.values()) + size > self.total:
             raise DeviceError("allocate", "CUDA_ERROR_OUT_OF_MEMORY")
-        pointer, self._next = self._next, self._next + size + 4096
+        pointer = self._reserve(size)
         self.device[pointer] = np.full(size, 0xFF, np.uint8)
         return pointer
 
     def free(self, pointer: int) -> None:
         self._note("free")
-        assert not any(queue.waiting for queue in self.streams.values()), "freed with work under way"
+        # As a device does: what was put on streams is done first.
+        for queue in self.streams.values():
+            queue.run_to(queue.done + len(queue.waiting))
         del self.device[pointer]
 
     def allocate_pinned(self, size: int) -> NDArray[np.uint8]:
@@ -233,17 +254,26 @@ class NullDriver:
         for base, block in self.device.items():
             if base <= pointer and pointer + size <= base + block.size:
                 return block[pointer - base : pointer - base + size].view(dtype).reshape(shape)
-        raise DeviceError(f"access to {size} bytes at {pointer:#x}", ILLEGAL)
+        raise DeviceError(f"access to {size} bytes at {pointer:#x}", "CUDA_ERROR_ILLEGAL_ADDRESS")
 
-    def given(self, array: NDArray[Any]) -> int:
-        """A host program's own array on the device: its address."""
-        pointer, self._next = self._next, self._next + array.nbytes + 4096
+    @contextmanager
+    def given_array(self, array: NDArray[Any]) -> Iterator[Given]:
+        """A host program's own array on the device."""
+        pointer = self._reserve(array.nbytes)
         self.device[pointer] = np.ascontiguousarray(array).view(np.uint8).ravel().copy()
-        return pointer
+        try:
+            yield Given(pointer, array.shape, array.dtype)
+        finally:
+            del self.device[pointer]
 
     def enqueue(self, name: str, stream: int, work: Work) -> None:
         """A network's run, which is no call of the driver's."""
         self._put(f"network:{name}", stream, work)
+
+    def _reserve(self, size: int) -> int:
+        """An address, aligned as a device's allocations are, with a gap behind what lies there."""
+        pointer, self._next = self._next, self._next + -(-size // 512) * 512 + 4096
+        return pointer
 
     def _write(self, target: int, data: NDArray[np.uint8]) -> None:
         self.view(target, np.uint8, (data.size,))[:] = data.ravel()

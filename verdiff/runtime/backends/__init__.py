@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.bundle.engines import ENGINE_PRECISIONS, require_package
 from verdiff.errors import BackendError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Maps = NDArray[np.float32]
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 BACKENDS = ("onnxruntime", "openvino")
+DEVICE_BACKENDS = ("tensorrt", "tensorrt-rtx")
 
 
 class Backend(Protocol):
@@ -72,8 +74,11 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
     Raises:
         BackendError: The backend is unknown or not installed, or cannot run this device or precision.
     """
+    if backend in DEVICE_BACKENDS:
+        return _device_backend(backend, device, precision)
     if backend not in ("auto", *BACKENDS):
-        raise BackendError(f"backend {backend!r}", f"auto, {' or '.join(BACKENDS)}", "choose one of them")
+        known = " or ".join(("auto", *BACKENDS, *DEVICE_BACKENDS))
+        raise BackendError(f"backend {backend!r}", known, "choose one of them")
     if precision not in PRECISIONS:
         raise BackendError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of them")
     if re.fullmatch(r"cpu|cuda(:\d+)?", device) is None:
@@ -105,8 +110,25 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
     return wanted
 
 
+def _device_backend(backend: str, device: str, precision: str) -> str:
+    if re.fullmatch(r"cuda(:\d+)?", device) is None:
+        raise BackendError(
+            f"device {device!r} with the {backend} backend",
+            "cuda or cuda:N",
+            "pass --device cuda:0, or another backend",
+        )
+    if precision not in ENGINE_PRECISIONS:
+        raise BackendError(
+            f"precision {precision!r} with the {backend} backend",
+            f"one of {', '.join(ENGINE_PRECISIONS)}",
+            "choose one of them",
+        )
+    require_package(backend.replace("-", "_"), lean_will_do=True)
+    return backend
+
+
 def open_backend(bundle: Bundle, *, backend: str, device: str, precision: str, threads: int | None) -> Backend:
-    """Load the networks of ``bundle``; ``threads=None`` is every core this process may use.
+    """Load the networks of ``bundle`` on a host backend; ``threads=None`` is every core this process may use.
 
     Raises:
         BackendError: See :func:`choose_backend`; also when the library cannot load the graphs, the device is not

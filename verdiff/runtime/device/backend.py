@@ -58,17 +58,16 @@ class DeviceBackend:
         self.device, self.batch = f"cuda:{driver.gpu.index}", 1
         self._lock, self._caller = Lock(), 0
         self._lost: DeviceError | None = None
-        with ExitStack() as undo:
+        self._running: Stream | None = None
+        events: list[Event] = []
+        with driver.active(), ExitStack() as undo:
             undo.callback(networks.close)
-            with driver.active(), ExitStack() as inner:
-                own = driver.open_stream(priority)
-                inner.callback(quietly, driver.close_stream, own)
-                events = []
-                for _ in range(2):
-                    events.append(driver.open_event())
-                    inner.callback(quietly, driver.close_event, events[-1])
-                kernels = Kernels(driver, classes)
-                inner.pop_all()
+            own = driver.open_stream(priority)
+            undo.callback(quietly, driver.close_stream, own)
+            for _ in range(2):
+                events.append(driver.open_event())
+                undo.callback(quietly, driver.close_event, events[-1])
+            kernels = Kernels(driver, classes)
             undo.pop_all()
         self.kernels, self.events = kernels, tuple(events)
         self.spaces = Spaces(driver, kernels, networks, own, limit)
@@ -76,8 +75,11 @@ class DeviceBackend:
         self.close = weakref.finalize(self, _close, driver, networks, self.spaces, own, self.events)
 
     @contextmanager
-    def call(self) -> Iterator[DeviceRunner]:
+    def call(self, stream: Stream | None = None) -> Iterator[DeviceRunner]:
         """Hold the device for one call; other threads wait.
+
+        Args:
+            stream: Where to put the work of this call, which need not be done at its end; None is :attr:`stream`.
 
         Raises:
             BackendError: The device was lost in an earlier call, this object was closed, or this thread is in another
@@ -93,14 +95,24 @@ class DeviceBackend:
             self._check_alive()
             self._caller = get_ident()
             try:
-                yield DeviceRunner(self)
+                if stream is None or stream != self._running:
+                    self.settle()
+                yield DeviceRunner(self, self.stream if stream is None else stream)
+                self._running = stream
             except BaseException:
                 # Work that is still on its way must not meet the next call's.
                 with suppress(DeviceError), self.driver.active():
-                    self.driver.synchronise(self.stream)
+                    self.driver.synchronise(self.stream if stream is None else stream)
                 raise
             finally:
                 self._caller = 0
+
+    def settle(self) -> None:
+        """Wait for the work of a call that left some on its stream."""
+        if self._running is not None:
+            with self.working():
+                self.driver.synchronise(self._running)
+            self._running = None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -126,9 +138,9 @@ class DeviceBackend:
 
 def _close(driver: Driver, networks: Networks, spaces: Spaces, own: Stream, events: tuple[Event, ...]) -> None:
     with ExitStack() as undo:
-        undo.callback(networks.close)
         with suppress(DeviceError):
             undo.enter_context(driver.active())
+        undo.callback(networks.close)
         undo.callback(quietly, driver.close_stream, own)
         for event in events:
             undo.callback(quietly, driver.close_event, event)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from verdiff.diffusion import Fused
 from verdiff.errors import BackendError
@@ -19,7 +20,7 @@ from verdiff.runtime.runner import Maps, Report, Sampled, Stop
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
     from verdiff.runtime.device.backend import DeviceBackend
-    from verdiff.runtime.device.driver import Pointer
+    from verdiff.runtime.device.driver import Pointer, Stream
     from verdiff.runtime.device.loop import Loop
     from verdiff.runtime.device.workspace import Workspace
     from verdiff.runtime.sampling import Sampling
@@ -38,15 +39,16 @@ class DeviceRunner:
 
     Args:
         backend: The model on its device, held for this call.
+        stream: Where the work is put.
     """
 
     space: Workspace
-    _loop: Loop
+    loop: Loop
     _sampling: Sampling
     _chunk: int
 
-    def __init__(self, backend: DeviceBackend) -> None:
-        self.backend, self.driver, self.stream = backend, backend.driver, backend.stream
+    def __init__(self, backend: DeviceBackend, stream: Stream) -> None:
+        self.backend, self.driver, self.stream = backend, backend.driver, stream
 
     def begin(self, plan: SlicePlan, sampling: Sampling, *, chunk: int | None, anytime: bool) -> MemoryPlan:
         """See :meth:`verdiff.runtime.runner.Runner.begin`."""
@@ -86,14 +88,16 @@ class DeviceRunner:
     def open(self, need: Need, sampling: Sampling) -> None:
         """Make one shape of call ready: its arrays and networks, the captured loop, the sampler's table."""
         self._sampling, self._chunk = sampling, need.batch
+        table = sampling.table
+        if not self.backend.spaces.ready(need, table):
+            # What is staged or evicted now may be in use by work that an earlier call left on its stream.
+            self.backend.settle()
         with self.backend.working():
-            self.space = self.backend.spaces.take(need)
-            self.backend.batch = need.batch
-            if sampling.table is not None:
-                self._loop = self.space.loop(_noisy_rows(sampling))
-                self.space.upload_table(sampling.table, self.stream)
-            # Other shapes of call share the memory.
-            self.space.clear_flags(self.stream)
+            self.space, loop = self.backend.spaces.take(need, _noisy_rows(sampling))
+            self.backend.spaces.use(need, table, self.stream)
+        self.backend.batch = need.batch
+        if loop is not None:
+            self.loop = loop
 
     def prior(self, image: Maps, chunk: slice) -> Slot:
         """See :meth:`verdiff.runtime.runner.Runner.prior`."""
@@ -112,22 +116,22 @@ class DeviceRunner:
         """See :meth:`verdiff.runtime.runner.Runner.fuse_prior`."""
         with self.backend.working():
             self.enqueue_prior_answer(conditions)
-            return self._download(conditions.slices)
+            return self.download(conditions.slices)
 
     def sample(self, conditions: Slot, chunk: slice, members: range, report: Report, stop: Stop | None) -> Sampled:
         """See :meth:`verdiff.runtime.runner.Runner.sample`."""
         kept = Slot(min(conditions.index, self.space.need.sample_chunks - 1), conditions.slices)
-        whole, steps = 0, len(self._loop)
+        whole, steps = 0, len(self.loop)
         with self.backend.working():
             for pairs in self.groups(chunk.start, conditions.slices, members):
                 if whole and stop is not None and stop(pairs.count):
                     break
                 self.enqueue_inputs(conditions, pairs)
                 done = self._run(pairs, report, stop)
-                if done == len(self._loop) or not whole:
+                if done == len(self.loop) or not whole:
                     self.enqueue_keeping(kept, pairs, done)
                     whole, steps = whole + pairs.samples, done
-                if done < len(self._loop):
+                if done < len(self.loop):
                     break
             self.driver.synchronise(self.stream)
         return Sampled(whole, steps, kept)
@@ -137,7 +141,7 @@ class DeviceRunner:
         slot: Slot = parts[0].kept
         with self.backend.working():
             self.enqueue_fusion(slot, sum(part.members for part in parts), parts[-1].steps)
-            return self._download(slot.slices)
+            return self.download(slot.slices)
 
     def groups(self, first_slice: int, slices: int, members: range) -> list[Pairs]:
         """The loops of a chunk: as many members of every slice at once as a batch holds."""
@@ -152,7 +156,7 @@ class DeviceRunner:
         space = self.space
         space.gather(conditions.index, pairs, self.stream)
         size = space.need.classes * space.need.pixels
-        for place, step in self._loop.noises():
+        for place, step in self.loop.noises():
             out = space.address("noise", place)
             space.kernels.noise(
                 out,
@@ -166,7 +170,7 @@ class DeviceRunner:
 
     def enqueue_loop(self) -> None:
         """All steps."""
-        self._loop.run(self.stream)
+        self.loop.run(self.stream)
 
     def enqueue_keeping(self, slot: Slot, pairs: Pairs, done: int) -> None:
         """The x0hat of the last of ``done`` steps, or of each of them, to the other samples of the chunk."""
@@ -174,7 +178,7 @@ class DeviceRunner:
         maps = 4 * need.classes * need.pixels
         for place, row in enumerate(range(done) if need.kept > 1 else [done - 1]):
             target = self._samples(slot, place) + pairs.first_sample * pairs.slices * maps
-            self.driver.copy(target, self._loop.x0hat(row), pairs.count * maps, self.stream)
+            self.driver.copy(target, self.loop.x0hat(row), pairs.count * maps, self.stream)
 
     def enqueue_fusion(self, slot: Slot, members: int, steps: int) -> None:
         """The answer of a chunk from its first ``members`` samples."""
@@ -212,24 +216,9 @@ class DeviceRunner:
         first, plane = self.space.address("answer"), 4 * slices * self.space.need.pixels
         return first, first + plane * self.space.need.classes, first + plane * (self.space.need.classes + 1)
 
-    def check(self, flags: np.ndarray[tuple[int], np.dtype[np.int32]]) -> None:
-        """Raise a BackendError that names the first network call with a number that is not finite."""
-        if not flags.any():
-            return
-        first = int(np.flatnonzero(flags)[0])
-        table = self._sampling.table
-        what = "prior"
-        if first and table is not None:
-            what = f"denoiser at step {first} of {len(table)} (timestep {table.timesteps[first - 1]})"
-        raise BackendError(
-            f"the {what} gave NaN or infinity in {self.backend.precision} on {self.backend.name}",
-            "finite numbers",
-            "use --precision fp32, or another backend, and report the model",
-        )
-
     def _run(self, pairs: Pairs, report: Report, stop: Stop | None) -> int:
         """The loop; how many of its steps were run."""
-        steps = len(self._loop)
+        steps = len(self.loop)
         if stop is None:
             self.enqueue_loop()
             report(steps * pairs.count)
@@ -237,7 +226,7 @@ class DeviceRunner:
         events = self.backend.events
         row = 0
         for row in range(steps):
-            self._loop.step(row, self.stream)
+            self.loop.step(row, self.stream)
             self.driver.record(events[row % 2], self.stream)
             if row == 0:
                 continue
@@ -255,14 +244,33 @@ class DeviceRunner:
         row = 4 * need.samples * need.batch * need.classes * need.pixels
         return self.space.address("samples", slot.index) + place * row
 
-    def _download(self, slices: int) -> Fused:
+    def download(self, slices: int) -> Fused:
         """The answer, in page-locked memory that the next download overwrites."""
         need = self.space.need
         values, flags = self.space.download_answer(slices, self.stream)
-        self.check(flags)
+        check_finite(flags, self._sampling, self.backend)
         plane = slices, need.rows, need.cols
         probabilities, rest = np.split(values, [slices * need.classes * need.pixels])
         return Fused(probabilities.reshape(slices, need.classes, *plane[1:]), *rest.reshape(2, *plane))
+
+
+def check_finite(flags: NDArray[np.int32], sampling: Sampling, backend: DeviceBackend) -> None:
+    """Refuse an answer that rests on a number that is not finite.
+
+    Raises:
+        BackendError: Names the first network call that gave one.
+    """
+    if not flags.any():
+        return
+    first, table = int(np.flatnonzero(flags)[0]), sampling.table
+    what = "prior"
+    if first and table is not None:
+        what = f"denoiser at step {first} of {len(table)} (timestep {table.timesteps[first - 1]})"
+    raise BackendError(
+        f"the {what} gave NaN or infinity in {backend.precision} on {backend.name}",
+        "finite numbers",
+        "use --precision fp32, or another backend, and report the model",
+    )
 
 
 def _noisy_rows(sampling: Sampling) -> tuple[bool, ...]:

@@ -12,8 +12,10 @@ from verdiff.runtime.device.layout import Need, layout_of
 from verdiff.runtime.device.workspace import Workspace
 
 if TYPE_CHECKING:
+    from verdiff.diffusion import SamplerTable
     from verdiff.runtime.device.driver import Driver, Stream
     from verdiff.runtime.device.kernels import Kernels
+    from verdiff.runtime.device.loop import Loop
     from verdiff.runtime.device.network import Networks
 
 # Shapes whose execution contexts and graphs are kept; the one used longest ago goes first.
@@ -40,6 +42,7 @@ class Spaces:
         self._limit = limit
         self._block: Block | None = None
         self._there: OrderedDict[Need, Workspace] = OrderedDict()
+        self._in_use: tuple[Need, SamplerTable | None] | None = None
 
     def fit(self, need_of: Callable[[int], Need], batch: int) -> Need:
         """What fits under the cap: caches are given up first, then the batch is halved, down to one.
@@ -67,12 +70,30 @@ class Spaces:
             "free device memory (see nvidia-smi), raise memory_mb, ask for fewer samples, or crop the scan",
         )
 
-    def take(self, need: Need) -> Workspace:
-        """The workspace of a shape, made if it is not there.
+    def ready(self, need: Need, table: SamplerTable | None) -> bool:
+        """Whether there is nothing to make and nothing to upload."""
+        return need in self._there and self._in_use == (need, table)
+
+    def take(self, need: Need, noisy: tuple[bool, ...]) -> tuple[Workspace, Loop | None]:
+        """The workspace of a shape and its captured loop, made if they are not there; ``noisy`` of the table's rows.
 
         Raises:
             BackendError: The device or a network refused; nothing is left half taken.
         """
+        space = self._workspace(need)
+        return space, space.loop(noisy) if noisy else None
+
+    def use(self, need: Need, table: SamplerTable | None, stream: Stream) -> None:
+        """The workspace's flags and its table for one call; shapes share the block, so another's may lie there."""
+        space = self._there[need]
+        space.clear_flags(stream)
+        if self._in_use != (need, table):
+            self._in_use = None
+            if table is not None:
+                space.upload_table(table, stream)
+            self._in_use = (need, table)
+
+    def _workspace(self, need: Need) -> Workspace:
         if need in self._there:
             self._there.move_to_end(need)
             return self._there[need]
@@ -90,6 +111,7 @@ class Spaces:
 
     def close(self) -> None:
         """Give back graphs, networks' contexts and the block."""
+        self._in_use = None
         while self._there:
             self._there.popitem()[1].close()
         if self._block is not None:

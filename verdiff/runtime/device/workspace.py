@@ -51,6 +51,7 @@ class Workspace:
                 undo.callback(self._networks[role].close)
             # Networks run once before they are captured: on numbers, not on what lay there.
             driver.clear(block.base, self.layout.size, capturing)
+            driver.synchronise(capturing)
             self._release = undo.pop_all()
 
     def address(self, name: str, index: int = 0) -> Pointer:

@@ -1,0 +1,135 @@
+"""Device memory: one block, sized before it is taken, under a cap; smaller batches first, then a named refusal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.runtime.device.null_driver import NullDriver
+from tests.runtime.device.test_failures import small_scan
+from tests.runtime.device.tiny_networks import device_segmenter
+from tests.runtime.scans import mr_scan, numpy_segmenter
+from tests.runtime.test_invariance import same
+from verdiff.errors import BudgetError
+from verdiff.runtime.device.layout import ALIGNMENT, Feature, Need, layout_of
+
+
+def taken(driver: NullDriver) -> list[int]:
+    """Sizes of the device allocations, in order."""
+    return [int(call.split(" ")[1]) for call in driver.calls if call.startswith("allocate ")]
+
+
+def need(**changes: object) -> Need:
+    values: dict[str, object] = {
+        "batch": 4,
+        "rows": 32,
+        "cols": 24,
+        "classes": 3,
+        "steps": 5,
+        "noises": 1,
+        "samples": 2,
+    }
+    values |= {"features": (Feature("f", 16, 2, np.dtype(np.float16)),), "kept": 1, "chunks": 2, "sample_chunks": 2}
+    return Need(**{**values, "activations": 1000, **changes})  # type: ignore[arg-type]
+
+
+def test_arrays_do_not_overlap_and_every_entry_is_aligned() -> None:
+    layout = layout_of(need(kept=5, noises=4))
+    end = 0
+    for region in sorted(layout.regions.values(), key=lambda region: region.offset):
+        assert region.offset >= end and region.offset % ALIGNMENT == 0
+        assert region.stride % ALIGNMENT == 0 or region.shape[0] == 1
+        assert region.stride >= region.count * region.dtype.itemsize
+        end = region.offset + region.size
+    assert end <= layout.size
+    assert layout["f"].shape == (2, 4, 16, 16, 12)
+
+
+def test_the_block_is_as_large_as_was_reckoned_and_the_only_one() -> None:
+    driver = NullDriver()
+    segmenter = device_segmenter(driver)
+    segmenter.segment(mr_scan())
+    assert len(taken(driver)) == len(driver.device) == len(driver.pinned) == 1
+    space = next(iter(segmenter.backend.spaces._there.values()))  # type: ignore[union-attr]
+    assert taken(driver) == [space.layout.size]
+
+
+def test_smaller_scans_share_the_block_of_a_larger_one() -> None:
+    driver = NullDriver()
+    segmenter = device_segmenter(driver)
+    for rows in (45, 30, 20, 45):
+        assert same(segmenter.segment(mr_scan(5, rows)), numpy_segmenter().segment(mr_scan(5, rows)))
+    assert len(taken(driver)) == 1
+
+
+def test_a_larger_scan_has_its_block_before_its_first_slice_and_keeps_it() -> None:
+    driver = NullDriver()
+    segmenter = device_segmenter(driver)
+    for rows in (20, 45):
+        assert same(segmenter.segment(mr_scan(5, rows)), numpy_segmenter().segment(mr_scan(5, rows)))
+    first, second = taken(driver)
+    assert first < second
+    assert len(driver.device) == 1
+
+
+def test_only_the_latest_shapes_are_kept() -> None:
+    driver = NullDriver()
+    segmenter = device_segmenter(driver)
+    for rows in (45, 40, 36, 32, 28, 24):
+        segmenter.segment(mr_scan(3, rows))
+    assert driver.held["graphs"] == 4 * 4  # four shapes of three steps and a whole
+    assert segmenter.backend.networks.open_now == 4 * 2  # type: ignore[union-attr]
+
+
+def test_under_a_cap_the_batch_is_halved_and_the_mask_stays() -> None:
+    free = NullDriver()
+    wide = device_segmenter(free, batch=8)
+    expected = wide.segment(mr_scan())
+    full = taken(free)[0]
+    driver = NullDriver()
+    tight = device_segmenter(driver, batch=8, limit=full // 3)
+    found = tight.segment(mr_scan())
+    assert same(found, expected)
+    assert found.provenance["backend"]["batch"] < 8
+    assert max(taken(driver)) <= full // 3
+
+
+def test_free_memory_is_the_cap_where_none_is_given() -> None:
+    full = NullDriver()
+    device_segmenter(full, batch=8).segment(mr_scan())
+    driver = NullDriver(total=taken(full)[0] // 2)
+    assert device_segmenter(driver, batch=8).segment(mr_scan()).provenance["backend"]["batch"] < 8
+
+
+def test_caches_between_rounds_are_given_up_before_the_batch() -> None:
+    plain = NullDriver()
+    device_segmenter(plain, batch=2).segment(mr_scan(8), samples=4)
+    driver = NullDriver()
+    tight = device_segmenter(driver, batch=2, limit=taken(plain)[0])
+    streamed = list(tight.stream(mr_scan(8), samples=4))
+    assert [partial.outcome for partial in streamed] == ["prior", "complete"]
+    assert streamed[-1].provenance["backend"]["batch"] == 2
+    assert same(streamed[-1], numpy_segmenter().segment(mr_scan(8), samples=4))
+
+
+def test_memory_below_one_slice_is_refused_before_it_is_taken() -> None:
+    driver = NullDriver()
+    segmenter = device_segmenter(driver, limit=10_000)
+    with pytest.raises(BudgetError, match="MiB of device memory") as caught:
+        segmenter.segment(mr_scan())
+    assert "about 1 MiB" in caught.value.expected
+    assert taken(driver) == []
+
+
+def test_a_thousand_calls_hold_what_one_holds() -> None:
+    driver = NullDriver()
+    segmenter = device_segmenter(driver, batch=2)
+    scan = small_scan(1, 6)
+    segmenter.segment(scan, steps=2)
+    held, blocks = driver.held, dict(driver.device)
+    for seed in range(1000):
+        segmenter.segment(scan, steps=2, seed=seed)
+        driver.calls.clear()
+    assert driver.held == held
+    assert driver.device.keys() == blocks.keys()
+    assert all(not queue.waiting for queue in driver.streams.values())

@@ -1,0 +1,102 @@
+"""From the cache of ``verdiff build`` to engines in memory; TensorRT is started when everything else was checked."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from verdiff.bundle import graph_name, shipped_models
+from verdiff.bundle.engines import (
+    Machine,
+    driver_too_old,
+    engine_path,
+    find_engines,
+    read_engine,
+    rebuild_command,
+    require_package,
+    select_engine,
+)
+from verdiff.errors import BackendError
+from verdiff.runtime.backends.tensorrt import Engine, TensorRtNetworks
+from verdiff.runtime.machine import machine_of
+from verdiff.runtime.nvidia import require_gpu
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Bundle
+    from verdiff.runtime.device.driver import Driver
+
+STORED = {"prior": "prior", "step": "denoiser"}
+ERRORS = ("INTERNAL_ERROR", "ERROR")
+
+
+def open_networks(bundle: Bundle, driver: Driver, *, backend: str, precision: str) -> TensorRtNetworks:
+    """The engines of ``bundle`` for this device, from the cache of ``verdiff build``; never from the bundle.
+
+    Args:
+        bundle: The model.
+        driver: The device; its context is current.
+        backend: ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        precision: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+
+    Raises:
+        BackendError: TensorRT is not installed, the driver is too old, or there is no engine that loads here; the
+            message has the command that builds one.
+    """
+    package = require_package(backend.replace("-", "_"), lean_will_do=True)
+    machine = machine_of(package, *require_gpu(f"cuda:{driver.gpu.index}"))
+    # Asked before the library is: without a driver that fits it may end the process.
+    if (old := driver_too_old(machine)) is not None:
+        raise BackendError(old, f"a driver that runs CUDA {machine.cuda_version}", "update NVIDIA's driver")
+    api = import_module(package.module)
+    logger, said = _logger(api)
+    runtime = api.Runtime(logger)
+    roles = ("prior", "step") if bundle.has("denoiser") else ("prior",)
+    engines = {role: _load(bundle, runtime, machine, role, precision, said) for role in roles}
+    strides = {feature.name: feature.stride for feature in bundle.manifest.features}
+    return TensorRtNetworks(api, machine, precision, engines, strides, said)
+
+
+def _load(bundle: Bundle, runtime: Any, machine: Machine, role: str, precision: str, said: deque[str]) -> Engine:
+    manifest, name = bundle.manifest, graph_name(STORED[role], precision)
+    if name not in manifest.files:
+        raise BackendError(
+            f"{manifest.model_id} {manifest.version} has no {STORED[role]} graph in {precision}",
+            f"one of {', '.join(bundle.precisions(STORED[role])) or 'none'}",
+            f"verdiff export {bundle.path} --{precision}" if precision != "fp32" else "choose another precision",
+        )
+    names = {path: shipped for shipped, path in shipped_models().items()}
+    sidecar = select_engine(
+        find_engines(),
+        machine,
+        role=role,
+        precision=precision,
+        graph_sha256=manifest.files[name],
+        model=names.get(bundle.path, str(bundle.path)),
+    )
+    said.clear()
+    engine = runtime.deserialize_cuda_engine(read_engine(engine_path(sidecar.key), machine))
+    if engine is None:
+        raise BackendError(
+            f"{machine} does not load {sidecar.key.stem} ({'; '.join(said) or 'no reason given'})",
+            "an engine that loads where it was built",
+            f"build it again: {rebuild_command(sidecar, machine)}",
+        )
+    return Engine(sidecar, engine)
+
+
+@cache
+def _logger(api: Any) -> tuple[Any, deque[str]]:
+    """One logger, since TensorRT keeps the first of a process; it prints nothing and remembers the last errors."""
+    said: deque[str] = deque(maxlen=4)
+
+    class Logger(api.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity.name in ERRORS:
+                said.append(text.strip())
+
+    return Logger(), said
