@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.runtime.fake_onnxruntime import FakeOnnxRuntime, Part
 from tests.runtime.tiny_bundle import NumpyBackend, golden_arrays, tiny_manifest, write_tiny_half
 from verdiff.bundle import open_bundle
 from verdiff.errors import BackendError
-from verdiff.runtime import backends
-from verdiff.runtime.backends import BACKENDS, choose_backend, default_threads, open_backend
+from verdiff.runtime import Segmenter, backends
+from verdiff.runtime.backends import BACKENDS, choose_backend, default_threads, on_device, open_backend
 
 
 @pytest.fixture
@@ -64,53 +64,45 @@ def test_unknown_names_are_refused(asked: tuple[str, str, str]) -> None:
 
 def test_a_precision_the_bundle_does_not_carry_is_refused(bundle_path: Path) -> None:
     with pytest.raises(BackendError, match="no prior graph in fp16"):
-        open_backend(open_bundle(bundle_path), backend="onnxruntime", device="cpu", precision="fp16", threads=1)
+        open_backend(open_bundle(bundle_path), backend="onnxruntime", precision="fp16", threads=1)
 
 
 def test_no_threads_are_refused(bundle_path: Path) -> None:
     with pytest.raises(BackendError, match="threads = 0"):
-        open_backend(open_bundle(bundle_path), backend="auto", device="cpu", precision="fp32", threads=0)
+        open_backend(open_bundle(bundle_path), backend="auto", precision="fp32", threads=0)
     assert default_threads() >= 1
 
 
-def open_on_cuda(bundle_path: Path, monkeypatch: pytest.MonkeyPatch, module: FakeOnnxRuntime) -> backends.Backend:
-    """The backend on a machine where the provider and its libraries are there."""
-    monkeypatch.setitem(sys.modules, "onnxruntime", module)  # type: ignore[arg-type]
-    monkeypatch.setattr("verdiff.runtime.backends.onnxruntime.require_provider", lambda *asked: None)
-    return open_backend(open_bundle(bundle_path), backend="onnxruntime", device="cuda:1", precision="fp32", threads=1)
+@pytest.mark.parametrize(
+    ("backend", "device", "there"),
+    [
+        ("onnxruntime", "cpu", False),
+        ("openvino", "cpu", False),
+        ("onnxruntime", "cuda:1", True),
+        ("onnxruntime-tensorrt", "cuda", True),
+        ("tensorrt", "cuda:0", True),
+    ],
+)
+def test_the_loop_runs_where_the_networks_do(backend: str, device: str, there: bool) -> None:
+    assert on_device(backend, device) == there
 
 
-def test_a_gpu_asked_for_and_not_there_is_never_the_cpu(bundle_path: Path) -> None:
-    """With the package of this environment, which is the one for the CPU."""
-    with pytest.raises(BackendError, match="no CUDA provider: it is the package for the CPU"):
-        open_backend(open_bundle(bundle_path), backend="onnxruntime", device="cuda:1", precision="fp32", threads=1)
+def test_onnxruntimes_other_providers_want_a_gpu_and_a_precision_they_have(only) -> None:  # type: ignore[no-untyped-def]
+    only("onnxruntime")
+    assert choose_backend("onnxruntime-tensorrt", "cuda:0", "fp32") == "onnxruntime-tensorrt"
+    for asked in (("onnxruntime-tensorrt", "cpu", "fp32"), ("onnxruntime-tensorrt-rtx", "cuda", "int8")):
+        with pytest.raises(BackendError, match="with the onnxruntime-tensorrt"):
+            choose_backend(*asked)
+    only()
+    with pytest.raises(BackendError, match="onnxruntime is not installed"):
+        choose_backend("onnxruntime-tensorrt", "cuda:0", "fp32")
 
 
-def test_a_provider_that_onnxruntime_replaced_in_silence_is_refused(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(BackendError, match="gave CPUExecutionProvider"):
-        open_on_cuda(bundle_path, monkeypatch, FakeOnnxRuntime(given=["CPUExecutionProvider"]))
-
-
-def test_layers_that_onnxruntime_puts_on_the_cpu_are_refused(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    placed = (Part("CUDAExecutionProvider", ("Tanh",)), Part("CPUExecutionProvider", ("Conv",)))
-    with pytest.raises(BackendError, match="layers of the prior graph on the CPU: Conv"):
-        open_on_cuda(bundle_path, monkeypatch, FakeOnnxRuntime(placed=placed))
-
-
-def test_a_gpu_that_is_there_is_used_by_its_number_and_without_a_way_back(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = FakeOnnxRuntime()
-    backend = open_on_cuda(bundle_path, monkeypatch, module)
-    assert (backend.device, backend.batch > 1) == ("cuda:1", True)
-    for session in module.sessions:
-        ((name, options),) = session.asked
-        assert (name, options["device_id"]) == ("CUDAExecutionProvider", "1")
-        assert session.enable_fallback == 0
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="this machine has an NVIDIA driver")
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime", "onnxruntime-tensorrt"])
+def test_a_gpu_asked_for_and_not_there_is_never_the_cpu(bundle_path: Path, backend: str) -> None:
+    with pytest.raises(BackendError, match="no NVIDIA driver"):
+        Segmenter.load(bundle_path, backend=backend, device="cuda:1")
 
 
 def test_bf16_on_a_processor_without_it_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,13 +112,13 @@ def test_bf16_on_a_processor_without_it_is_refused(bundle_path: Path, monkeypatc
 
     monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(__spec__="there", __version__="0.0", Core=Core))
     with pytest.raises(BackendError, match="without bf16"):
-        open_backend(open_bundle(bundle_path), backend="openvino", device="cpu", precision="bf16", threads=1)
+        open_backend(open_bundle(bundle_path), backend="openvino", precision="bf16", threads=1)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_computes_the_networks_at_any_size_and_batch(bundle_path: Path, name: str) -> None:
     """Sizes go up and down again, which a request that was made for one shape must survive."""
-    backend = open_backend(open_bundle(bundle_path), backend=name, device="cpu", precision="fp32", threads=1)
+    backend = open_backend(open_bundle(bundle_path), backend=name, precision="fp32", threads=1)
     reference, random = NumpyBackend(), np.random.default_rng(3)
     for batch, rows, cols in ((1, 8, 12), (1, 40, 24), (3, 16, 16), (1, 8, 12)):
         image = random.uniform(-1, 1, (batch, 1, rows, cols)).astype(np.float32)
@@ -141,7 +133,7 @@ def test_a_backend_computes_the_networks_at_any_size_and_batch(bundle_path: Path
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_results_do_not_change_when_the_next_call_is_made(bundle_path: Path, name: str) -> None:
-    backend = open_backend(open_bundle(bundle_path), backend=name, device="cpu", precision="fp32", threads=1)
+    backend = open_backend(open_bundle(bundle_path), backend=name, precision="fp32", threads=1)
     golden = golden_arrays(tiny_manifest())
     image = golden["image"].astype(np.float32)[:1]
     prior, features = backend.prior(image)
@@ -156,12 +148,12 @@ def test_a_graph_that_cannot_be_loaded_is_named(bundle_path: Path, name: str, mo
     bundle = open_bundle(bundle_path)
     monkeypatch.setattr(type(bundle), "graph", lambda self, role, precision="fp32": b"no graph")
     with pytest.raises(BackendError, match="cannot load the prior graph"):
-        open_backend(bundle, backend=name, device="cpu", precision="fp32", threads=1)
+        open_backend(bundle, backend=name, precision="fp32", threads=1)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_single_pass_model_has_no_denoiser_to_call(single_pass_path: Path, name: str) -> None:
-    backend = open_backend(open_bundle(single_pass_path), backend=name, device="cpu", precision="fp32", threads=1)
+    backend = open_backend(open_bundle(single_pass_path), backend=name, precision="fp32", threads=1)
     zeros = np.zeros((1, 3, 8, 8), np.float32)
     with pytest.raises(BackendError, match="without a denoiser"):
         backend.denoise(zeros, 1, zeros, (zeros[:, :1],))
@@ -175,7 +167,7 @@ def half_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_fp16_features_pass_from_the_prior_to_the_denoiser_untouched(half_path: Path, name: str) -> None:
     bundle = open_bundle(half_path)
-    backend = open_backend(bundle, backend=name, device="cpu", precision="fp16", threads=1)
+    backend = open_backend(bundle, backend=name, precision="fp16", threads=1)
     reference, random = NumpyBackend(), np.random.default_rng(3)
     image = random.uniform(-1, 1, (2, 1, 16, 12)).astype(np.float32)
     x = random.standard_normal((2, 3, 16, 12)).astype(np.float32)
@@ -191,7 +183,6 @@ def test_fp16_features_pass_from_the_prior_to_the_denoiser_untouched(half_path: 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_whole_scan_runs_in_fp16_on_the_cpu(half_path: Path, mr_sample: Path, name: str) -> None:
     from verdiff.imaging import read_volume
-    from verdiff.runtime import Segmenter
 
     volume = read_volume(mr_sample)
     masks = [

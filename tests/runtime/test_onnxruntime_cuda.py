@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.runtime.fake_onnxruntime import FakeOnnxRuntime, Tensor
+from tests.runtime.fake_onnxruntime import FakeOnnxRuntime, Part, Tensor
 from tests.runtime.tiny_bundle import denoiser_graph, prior_graph, write_tiny_half
 from verdiff.bundle import open_bundle
 from verdiff.errors import BackendError
@@ -168,6 +168,20 @@ def test_there_is_an_end_to_the_graphs_a_session_keeps(bundle_path: Path, module
         step.enqueue({**step_addresses(0), "noise": 1000 + number}, CALLERS)
     ids = [entries["gpu_graph_id"] for *_, entries in runs(module)]
     assert (ids[MOST_GRAPHS - 1], ids[MOST_GRAPHS:]) == (str(MOST_GRAPHS), ["-1", "-1"])
+
+
+def test_layers_that_onnxruntime_puts_on_the_cpu_are_refused(bundle_path: Path, module: FakeOnnxRuntime) -> None:
+    module.placed = (Part("CUDAExecutionProvider", ("Tanh",)), Part("CPUExecutionProvider", ("Conv",)))
+    with pytest.raises(BackendError, match="layers of the prior graph on the CPU: Conv"):
+        load(bundle_path, module)
+
+
+def test_the_gpu_is_used_by_its_number_and_without_a_way_back(bundle_path: Path, module: FakeOnnxRuntime) -> None:
+    load(bundle_path, module)
+    assert [session.enable_fallback for session in module.sessions] == [0, 0]
+    for session in module.sessions:
+        ((name, options),) = session.asked
+        assert (name, options["device_id"]) == ("CUDAExecutionProvider", "1")
 
 
 REFUSAL = RuntimeError(

@@ -78,7 +78,7 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32") -> l
     roles = [role for role in PIPELINES if bundle.has(role, precision)]
     if not roles:
         return []
-    backend = open_backend(bundle, backend="onnxruntime", device="cpu", precision=precision, threads=None)
+    backend = open_backend(bundle, backend="onnxruntime", precision=precision, threads=None)
     table = SamplerTable.from_dict(bundle.manifest.table)
     count, rows, cols = planes.shape
     multiple = bundle.manifest.multiple

@@ -46,7 +46,7 @@ def verify_bundle(
     reference = torch_reference(net, config, table, image)
     checks: list[Check] = []
     for name in installed_backends():
-        backend = open_backend(bundle, backend=name, device="cpu", precision="fp32", threads=None)
+        backend = open_backend(bundle, backend=name, precision="fp32", threads=None)
         checks += _check_stages(name, backend, table, image, reference)
         checks += _check_golden(name, backend, table, bundle.golden())
     checks += check_pipelines(bundle, image[:2, 0])

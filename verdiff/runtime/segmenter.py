@@ -14,7 +14,7 @@ from verdiff.bundle import Manifest, open_bundle, resolve_model
 from verdiff.errors import BackendError, BudgetError, InputError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
 from verdiff.runtime.answer import Answer, restore
-from verdiff.runtime.backends import DEVICE_BACKENDS, Backend, choose_backend, open_backend
+from verdiff.runtime.backends import Backend, choose_backend, on_device, open_backend
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.device.backend import DeviceBackend
@@ -94,16 +94,17 @@ class Segmenter:
         Args:
             model: A shipped model's name, a bundle's path, or None for the default model.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. A device that is not there is an error.
-            backend: ``"auto"``, ``"onnxruntime"``, ``"openvino"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
+            backend: ``"auto"``, ``"onnxruntime"``, ``"openvino"``, ``"tensorrt"`` or ``"tensorrt-rtx"``; for ONNX
+                Runtime's own TensorRT providers ``"onnxruntime-tensorrt"`` or ``"onnxruntime-tensorrt-rtx"``.
             precision: ``"fp32"``, ``"fp16"`` (a bundle that carries it) or ``"bf16"`` (OpenVINO).
             threads: CPU threads of a network call; None is every core this process may use.
             self_test: Compare with the bundle's goldens, which is also the warm-up.
-            memory_mb: The most a call may take, in MiB; None is what the machine has free at the call. With TensorRT
-                it is device memory, beside the engines' own.
+            memory_mb: The most a call may take, in MiB; None is what the machine has free at the call. On a GPU it
+                is device memory, beside that of the engines or of ONNX Runtime's sessions.
             chunk: Slices worked on at once; None is the backend's choice.
-            stream: With TensorRT: the caller's CUDA stream, on which all work is put (an address, or a stream of
+            stream: On a GPU: the caller's CUDA stream, on which all work is put (an address, or a stream of
                 cuda-core, CuPy, PyTorch or pycuda); None for a stream of its own.
-            priority: With TensorRT: of that stream of its own; lower numbers go first.
+            priority: On a GPU: of that stream of its own; lower numbers go first.
 
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
@@ -113,20 +114,22 @@ class Segmenter:
             raise InputError(f"chunk = {chunk}", "1 slice or more", "leave it out for the backend's choice")
         bundle = open_bundle(resolve_model(model))
         loaded: Backend | DeviceBackend
-        if choose_backend(backend, device, precision) in DEVICE_BACKENDS:
+        chosen = choose_backend(backend, device, precision)
+        if on_device(chosen, device):
             from verdiff.runtime.device.opening import open_device
 
             loaded = open_device(
                 bundle,
-                backend=backend,
+                backend=chosen,
                 device=device,
                 precision=precision,
+                threads=threads,
                 memory_mb=memory_mb,
                 stream=stream,
                 priority=priority,
             )
         else:
-            loaded = open_backend(bundle, backend=backend, device=device, precision=precision, threads=threads)
+            loaded = open_backend(bundle, backend=chosen, precision=precision, threads=threads)
         tested = run_self_test(loaded, bundle) if self_test else {}
         return cls(bundle.manifest, loaded, bundle.has("denoiser"), describe_model(bundle), memory_mb, chunk, tested)
 
@@ -237,8 +240,8 @@ class Segmenter:
         if not isinstance(self.backend, DeviceBackend):
             raise BackendError(
                 f"a session on the device with the {self.backend.name} backend",
-                " or ".join(DEVICE_BACKENDS),
-                "load the Segmenter with device='cuda:0', backend='tensorrt'",
+                "a model on a GPU",
+                "load the Segmenter with device='cuda:0'",
             )
         choices = Choices(steps, samples, seed, sampler, fusion)
         sampling = resolve_sampling(self.manifest, choices, denoiser=self.diffusion)

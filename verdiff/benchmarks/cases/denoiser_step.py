@@ -105,7 +105,7 @@ def _backends(bundle: Bundle, threads: int) -> tuple[dict[str, Backend], dict[st
     left_out: dict[str, str] = {}
     for name, (backend, precision) in BACKENDS.items():
         try:
-            there[name] = open_backend(bundle, backend=backend, device="cpu", precision=precision, threads=threads)
+            there[name] = open_backend(bundle, backend=backend, precision=precision, threads=threads)
         except BackendError as error:
             left_out[name] = error.found
     if not there:

@@ -34,6 +34,7 @@ from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.metrics import score_case
 from verdiff.imaging import IntensityRule, SlicePlan, intensity_bounds, normalise, plan_slices, read_labels, read_volume
 from verdiff.runtime import Segmenter
+from verdiff.runtime.device.backend import DeviceBackend
 
 Array = NDArray[np.float32]
 
@@ -124,6 +125,8 @@ class Frontier:
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
+        # Slice by slice is the host's way; the case loads its model on the CPU.
+        assert not isinstance(segmenter.backend, DeviceBackend)
         self.segmenter, self.backend = segmenter, segmenter.backend
         self.names = [label.name for label in segmenter.manifest.labels]
         self.ids = np.array([0, *(label.id for label in segmenter.manifest.labels)], np.uint8)

@@ -25,7 +25,10 @@ Maps = NDArray[np.float32]
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 BACKENDS = ("onnxruntime", "openvino")
-DEVICE_BACKENDS = ("tensorrt", "tensorrt-rtx")
+ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
+# ONNX Runtime with another provider than the CUDA one that plain ``onnxruntime`` takes on a GPU.
+PROVIDER_BACKENDS = ("onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
+DEVICE_BACKENDS = (*ENGINE_BACKENDS, *PROVIDER_BACKENDS)
 
 
 class Backend(Protocol):
@@ -66,6 +69,17 @@ def default_threads() -> int:
     """The processor cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+
+
+def resolve_threads(threads: int | None) -> int:
+    """``threads``, or :func:`default_threads` for None.
+
+    Raises:
+        BackendError: Fewer than one.
+    """
+    if threads is not None and threads < 1:
+        raise BackendError(f"threads = {threads}", "1 or more threads", "leave it out for every core of the machine")
+    return default_threads() if threads is None else threads
 
 
 def choose_backend(backend: str, device: str, precision: str) -> str:
@@ -117,33 +131,40 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
             "cuda or cuda:N",
             "pass --device cuda:0, or another backend",
         )
-    if precision not in ENGINE_PRECISIONS:
+    precisions = ENGINE_PRECISIONS if backend in ENGINE_BACKENDS else ("fp32", "fp16")
+    if precision not in precisions:
         raise BackendError(
             f"precision {precision!r} with the {backend} backend",
-            f"one of {', '.join(ENGINE_PRECISIONS)}",
+            f"one of {', '.join(precisions)}",
             "choose one of them",
         )
-    require_package(backend.replace("-", "_"), lean_will_do=True)
+    if backend in ENGINE_BACKENDS:
+        require_package(backend.replace("-", "_"), lean_will_do=True)
+    elif find_spec("onnxruntime") is None:
+        raise BackendError("onnxruntime is not installed", f"it, for {backend}", "pip install 'verdiff[gpu]'")
     return backend
 
 
-def open_backend(bundle: Bundle, *, backend: str, device: str, precision: str, threads: int | None) -> Backend:
-    """Load the networks of ``bundle`` on a host backend; ``threads=None`` is every core this process may use.
+def on_device(backend: str, device: str) -> bool:
+    """Whether a chosen backend runs the loop on the device, rather than its networks for a loop on the host."""
+    return backend in DEVICE_BACKENDS or device != "cpu"
+
+
+def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int | None) -> Backend:
+    """Load the networks of ``bundle`` on the CPU; ``threads=None`` is every core this process may use.
 
     Raises:
-        BackendError: See :func:`choose_backend`; also when the library cannot load the graphs, the device is not
-            there, or the processor or the bundle does not have the precision.
+        BackendError: See :func:`choose_backend`; also when the library cannot load the graphs, or the processor or
+            the bundle does not have the precision.
     """
-    if threads is not None and threads < 1:
-        raise BackendError(f"threads = {threads}", "1 or more threads", "leave it out for every core of the machine")
-    count = default_threads() if threads is None else threads
-    if choose_backend(backend, device, precision) == "openvino":
+    count = resolve_threads(threads)
+    if choose_backend(backend, "cpu", precision) == "openvino":
         from verdiff.runtime.backends.openvino import OpenVinoBackend
 
         return OpenVinoBackend(bundle, precision=precision, threads=count)
     from verdiff.runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(bundle, device=device, precision=precision, threads=count)
+    return OnnxRuntimeBackend(bundle, precision=precision, threads=count)
 
 
 def graph_bytes(bundle: Bundle, role: str, precision: str) -> bytes:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the networks as sessions, on the CPU or on one of its GPU providers."""
+"""ONNX Runtime on the CPU: the networks as sessions that take and give arrays; and how any session is opened."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import Maps, graph_bytes
-from verdiff.runtime.backends.providers import GPU_PROVIDERS, provider_options, require_placement, require_provider
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
 
 CPU = "CPUExecutionProvider"
-CUDA_BATCH = 8
 ERRORS_ONLY = 3
 TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -28,35 +26,27 @@ TYPES: dict[str, type[np.generic]] = {
 
 
 class OnnxRuntimeBackend:
-    """The prior and the denoiser as two sessions; one image a call on the CPU, ``CUDA_BATCH`` on CUDA.
+    """The prior and the denoiser as two sessions on the CPU; one image a call.
 
-    On the CPU a batch buys no speed (the convolutions already fill the cores) and costs memory.
+    A batch would buy no speed there (the convolutions already fill the cores) and cost memory.
     """
 
     name = "onnxruntime"
+    device = "cpu"
+    batch = 1
 
-    def __init__(self, bundle: Bundle, *, device: str, precision: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, *, precision: str, threads: int) -> None:
         onnxruntime: Any = import_module("onnxruntime")
         self.version: str = onnxruntime.__version__
         self.precision, self.threads = precision, threads
-        self.device = "cuda:0" if device == "cuda" else device
-        self.batch = 1 if device == "cpu" else CUDA_BATCH
         self._feature_names = tuple(feature.name for feature in bundle.manifest.features)
-        if self.device != "cpu":
-            require_provider(onnxruntime, GPU_PROVIDERS[self.name], self.device)
         self._prior = self._network(onnxruntime, graph_bytes(bundle, "prior", precision), "prior")
         self._denoiser = None
         if bundle.has("denoiser"):
             self._denoiser = self._network(onnxruntime, graph_bytes(bundle, "denoiser", precision), "denoiser")
 
     def _network(self, onnxruntime: Any, graph: bytes, role: str) -> _Network:
-        if self.device == "cpu":
-            return _Network(open_session(onnxruntime, graph, role, self.device, [CPU], threads=self.threads))
-        provider = GPU_PROVIDERS[self.name]
-        listed = provider_options(provider, self.device, graphs=False)
-        session = open_session(onnxruntime, graph, role, self.device, listed, threads=self.threads)
-        require_placement(session, provider, role, self.device, self.version)
-        return _Network(session)
+        return _Network(open_session(onnxruntime, graph, role, self.device, [CPU], threads=self.threads))
 
     def prior(self, image: Maps) -> tuple[Maps, tuple[NDArray[Any], ...]]:
         """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features, in the type the graph has them."""
@@ -94,7 +84,6 @@ def open_session(
     providers: list[Any],
     *,
     threads: int,
-    log_level: int = ERRORS_ONLY,
 ) -> Any:
     """A session on ``providers`` and no other.
 
@@ -108,7 +97,7 @@ def open_session(
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Where each node was put, which is asked after loading on a GPU.
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    options.log_severity_level = log_level
+    options.log_severity_level = ERRORS_ONLY
     try:
         # By default a provider that fails is replaced by the CPU's, with no more than a print.
         session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)

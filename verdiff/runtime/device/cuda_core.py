@@ -39,7 +39,7 @@ def open_driver(device: str) -> CudaCore:
         raise BackendError(
             f"cuda-core cannot be imported ({error})",
             "cuda-core and cuda-bindings, which drive the device",
-            "pip install 'verdiff[tensorrt]' (or 'verdiff[tensorrt-rtx]')",
+            "pip install 'verdiff[gpu]' (or [tensorrt], or [tensorrt-rtx])",
         ) from error
     return CudaCore(gpu, core, bindings)
 

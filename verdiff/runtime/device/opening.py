@@ -1,16 +1,18 @@
-"""A bundle on a device: the driver asked first, then the engines of the cache, then memory and kernels."""
+"""A bundle on a device: the driver asked first, then engines of the cache or sessions, then memory and kernels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from verdiff.runtime.backends.tensorrt_loading import open_networks
+from verdiff.runtime.backends import PROVIDER_BACKENDS, resolve_threads
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.cuda_core import open_driver
 from verdiff.runtime.device.streams import stream_handle
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
+    from verdiff.runtime.device.driver import Driver
+    from verdiff.runtime.device.network import Networks
 
 
 def open_device(
@@ -19,6 +21,8 @@ def open_device(
     backend: str,
     device: str,
     precision: str,
+    threads: int | None = None,
+    graphs: bool | None = None,
     memory_mb: int | None = None,
     stream: Any = None,
     priority: int | None = None,
@@ -27,20 +31,43 @@ def open_device(
 
     Args:
         bundle: The model.
-        backend: ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        backend: As :func:`verdiff.runtime.backends.choose_backend` gives it.
         device: ``"cuda"`` or ``"cuda:N"``.
-        precision: Of the engines.
+        precision: Of the networks.
+        threads: With ONNX Runtime: of the processor, for what a session does there.
+        graphs: With ONNX Runtime: replay its runs as CUDA graphs; None is where it can.
         memory_mb: The most device memory to take beside the engines, in MiB; None is a share of what is free.
         stream: The caller's stream, see :func:`verdiff.runtime.device.streams.stream_handle`; None for one of its own.
         priority: Of a stream of its own: lower numbers go first.
 
     Raises:
-        BackendError: No driver, no such device, no TensorRT, or no engine that loads here.
+        BackendError: No driver, no such device, no library for it, or no engine that loads here.
     """
     driver = open_driver(device)
     with driver.active():
-        networks = open_networks(bundle, driver, backend=backend, precision=precision)
+        networks = _networks(bundle, driver, backend, precision, threads, graphs)
     limit = None if memory_mb is None else memory_mb << 20
     return DeviceBackend(
         driver, networks, len(bundle.manifest.labels), limit=limit, stream=stream_handle(stream), priority=priority
     )
+
+
+def _networks(
+    bundle: Bundle, driver: Driver, backend: str, precision: str, threads: int | None, graphs: bool | None
+) -> Networks:
+    if backend == "onnxruntime" or backend in PROVIDER_BACKENDS:
+        from verdiff.bundle.engines import cache_folder
+        from verdiff.runtime.backends.onnxruntime_cuda import OnnxNetworks
+
+        return OnnxNetworks(
+            bundle,
+            driver,
+            backend=backend,
+            precision=precision,
+            threads=resolve_threads(threads),
+            graphs=graphs,
+            folder=cache_folder() if backend in PROVIDER_BACKENDS else None,
+        )
+    from verdiff.runtime.backends.tensorrt_loading import open_networks
+
+    return open_networks(bundle, driver, backend=backend, precision=precision)
