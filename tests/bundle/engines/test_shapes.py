@@ -1,12 +1,12 @@
-"""The buckets of a model, the profile of an engine, and a scan too large for both."""
+"""The buckets of a model, and what the profile of an engine takes."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.bundle.engines.make import make_sidecar, profile
+from tests.bundle.engines.make import profile
 from tests.bundle.factory import make_manifest
-from verdiff.bundle.engines import Bucket, ProfileShape, TensorRange, bucket_for, buckets, profile_for
+from verdiff.bundle.engines import Bucket, ProfileShape, TensorRange, buckets
 from verdiff.errors import BackendError
 
 
@@ -49,38 +49,18 @@ def test_a_bucket_that_is_none_is_refused(values: tuple[int, ...]) -> None:
         Bucket(*values)
 
 
-def test_slices_go_to_the_smallest_bucket_that_holds_them() -> None:
-    there = buckets(make_manifest(spacing_mm=0.94))
-    assert bucket_for(there, 64, 64).size == "192x192"
-    assert bucket_for(there, 192, 192).size == "192x192"
-    assert bucket_for(there, 208, 64).size == "320x256"
-    assert bucket_for(there, 320, 320).size == "432x320"
-    assert bucket_for(there, 64, 512).size == "512x512"
-
-
-def test_a_profile_too_small_for_a_scan_names_the_command_that_builds_one() -> None:
-    sidecar = make_sidecar(arguments=("tiny-mr", "--precision", "fp16", "--role", "prior", "--size", "320x256"))
-    assert profile_for(sidecar, 300, 200) == (1, Bucket(320, 256, 1, 8, 8))
-    with pytest.raises(BackendError) as caught:
-        profile_for(sidecar, 704, 256)
-    assert caught.value.found == "slices of 704 x 256 pixels"
-    assert "192x192, 320x256" in caught.value.expected
-    assert caught.value.remedy == (
-        "verdiff build tiny-mr --precision fp16 --role prior --flavour tensorrt --size 192x192 --size 320x256 "
-        "--size 704x256"
-    )
-
-
 def test_a_profile_holds_shapes_within_its_ranges_only() -> None:
     one = ProfileShape(
         (
-            TensorRange("x", (1, 3, 64, 48), (8, 3, 64, 48), (8, 3, 64, 48)),
+            TensorRange("x", (1, 3, 16, 16), (8, 3, 64, 48), (8, 3, 64, 48)),
             TensorRange("timestep", (1,), (8,), (8,)),
         )
     )
     assert one.holds({"x": (4, 3, 64, 48), "timestep": (4,), "row": (5,)})
+    assert one.holds({"x": (1, 3, 16, 48), "timestep": (1,)})
     assert not one.holds({"x": (9, 3, 64, 48), "timestep": (8,)})
     assert not one.holds({"x": (4, 3, 64, 64), "timestep": (4,)})
+    assert not one.holds({"x": (4, 3, 8, 48), "timestep": (4,)})
     assert not one.holds({"x": (4, 3, 64), "timestep": (4,)})
     assert not one.holds({"x": (4, 3, 64, 48)})
     assert one.bucket == Bucket(64, 48, 1, 8, 8)

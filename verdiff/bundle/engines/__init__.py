@@ -6,7 +6,7 @@ that makes it another engine. It is built on the machine, and never part of a bu
 
 from __future__ import annotations
 
-from verdiff.bundle.engines.choosing import profile_for, select_engine
+from verdiff.bundle.engines.choosing import select_engine
 from verdiff.bundle.engines.flavours import (
     FLAVOURS,
     TENSORRT,
@@ -25,7 +25,7 @@ from verdiff.bundle.engines.machine import (
     rebuild_command,
     require_match,
 )
-from verdiff.bundle.engines.shapes import Bucket, ProfileShape, TensorRange, bucket_for, buckets
+from verdiff.bundle.engines.shapes import Bucket, ProfileShape, TensorRange, buckets
 from verdiff.bundle.engines.sidecar import (
     ENGINE_PRECISIONS,
     ENGINE_ROLES,
@@ -70,7 +70,6 @@ __all__ = [
     "Sidecar",
     "TensorInfo",
     "TensorRange",
-    "bucket_for",
     "buckets",
     "build_arguments",
     "cache_folder",
@@ -84,7 +83,6 @@ __all__ = [
     "installed_flavours",
     "place_file",
     "prepare_folder",
-    "profile_for",
     "read_engine",
     "read_plan",
     "read_sidecar",

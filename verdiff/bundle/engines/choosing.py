@@ -1,4 +1,4 @@
-"""Which engine of the cache serves a model here, and which of its profiles a scan's slices."""
+"""Which engine of the cache serves a model here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from verdiff.bundle.engines.flavours import FLAVOURS
 from verdiff.bundle.engines.machine import Machine, build_arguments, differences, driver_too_old, rebuild_command
-from verdiff.bundle.engines.shapes import Bucket, bucket_for
 from verdiff.bundle.engines.sidecar import Sidecar
 from verdiff.errors import BackendError
 
@@ -46,14 +45,3 @@ def select_engine(
     if driver_too_old(machine) is not None:
         command = f"update NVIDIA's driver to one that runs CUDA {machine.cuda_version}, then {command}"
     raise BackendError(found, f"an engine for {machine}", command)
-
-
-def profile_for(sidecar: Sidecar, rows: int, cols: int) -> tuple[int, Bucket]:
-    """The smallest of an engine's profiles that holds slices of rows x cols pixels: its index and its bucket.
-
-    Raises:
-        BackendError: None is large enough; names the command that builds one.
-    """
-    known = [profile.bucket for profile in sidecar.key.profiles]
-    chosen = bucket_for(known, rows, cols, build=rebuild_command(sidecar, sizes=False))
-    return known.index(chosen), chosen

@@ -1,4 +1,4 @@
-"""Shape buckets: the few padded sizes that engines are built for, and the optimisation profiles made of them."""
+"""Shape buckets: the few sizes that engines are tuned for, and the optimisation profiles made of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, order=True)
 class Bucket:
-    """One padded size of slices, in pixels, and the batches it is built for.
+    """A size of slices, in pixels, that kernels are tuned for, and the batches. Smaller slices go into it as they are.
 
     The batch counts slices in the prior, and slices times samples in the step.
 
@@ -87,7 +87,7 @@ class ProfileShape:
 
     @property
     def bucket(self) -> Bucket:
-        """The bucket it was made of, read from the input that has the slices' size and the batch."""
+        """The bucket it was made of: the largest size and the batches of the input that has them."""
         found = next(each for each in self.ranges if each.name in SIZED_BY)
         rows, cols = found.maximum[-2:]
         batches = (shape[-4] for shape in (found.minimum, found.optimum, found.maximum))
@@ -125,30 +125,6 @@ def buckets(
                 "choose another --size",
             )
     return tuple(_bucket(rows, cols, batch) for rows, cols in sorted(chosen, key=lambda s: (math.prod(s), s)))
-
-
-def bucket_for(there: Iterable[Bucket], rows: int, cols: int, *, build: str = "verdiff build") -> Bucket:
-    """The smallest of some buckets that holds slices of rows x cols pixels; the caller pads them to it.
-
-    Args:
-        there: What an engine was built for.
-        rows: Of the slices, already a multiple of the model's multiple.
-        cols: Likewise.
-        build: The command that builds engines of this model, to name in the error.
-
-    Raises:
-        BackendError: None is large enough; names the command that builds one.
-    """
-    known = sorted(there, key=lambda bucket: (bucket.rows * bucket.cols, bucket))
-    for bucket in known:
-        if rows <= bucket.rows and cols <= bucket.cols:
-            return bucket
-    raise BackendError(
-        f"slices of {rows} x {cols} pixels",
-        "slices within one of the sizes the engine was built for: "
-        + (", ".join(bucket.size for bucket in known) or "none"),
-        f"{build} " + " ".join(f"--size {size}" for size in [*(bucket.size for bucket in known), f"{rows}x{cols}"]),
-    )
 
 
 def _padded(field_mm: tuple[int, int], manifest: Manifest) -> tuple[int, int]:

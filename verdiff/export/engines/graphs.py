@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 STORED = {"prior": "prior", "step": "denoiser", "pipeline": "pipeline-unrolled"}
 WEIGHTS = ("float32", "float16", "bfloat16", "int8")
 # Slices of the pipeline come in the scan's own pixels.
-LEAST_SCAN_PIXELS, MOST_SCAN_PIXELS = 16, 2048
+LEAST_SCAN_PIXELS, MOST_SCAN_PIXELS = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -118,26 +118,29 @@ def profile_of(graph: EngineGraph, bucket: Bucket, manifest: Manifest) -> Profil
 
 def _ranges(graph: EngineGraph, bucket: Bucket, manifest: Manifest) -> Iterator[TensorRange]:
     strides = {feature.name: feature.stride for feature in manifest.features}
-    rows, cols = bucket.rows, bucket.cols
+    step, samples = manifest.multiple, manifest.defaults.samples
     batches = (bucket.batch_min, bucket.batch_opt, bucket.batch_max)
-    samples = manifest.defaults.samples
+    slices = [max(1, batch // samples) for batch in batches]
+    # A slice is not padded to its bucket: that would change the statistics its features are normalised with.
+    sizes = ((step, step), (bucket.rows, bucket.cols), (bucket.rows, bucket.cols))
+    scans = ((LEAST_SCAN_PIXELS,) * 2, sizes[1], [max(MOST_SCAN_PIXELS, length) for length in sizes[2]])
     for tensor in graph.tensors():
         if tensor.mode == "output" or (-1 not in tensor.shape and tensor.name != "size"):
             continue
         if tensor.name == "size":
-            yield TensorRange("size", (1, 1), (rows, cols), (rows, cols), values=True)
+            yield TensorRange("size", *_three([(1, 1), *sizes[1:]]), values=True)
         elif tensor.name == "slices":
-            least, most = LEAST_SCAN_PIXELS, max(MOST_SCAN_PIXELS, rows, cols)
-            slices = [max(1, batch // samples) for batch in batches]
-            yield TensorRange("slices", (1, least, least), (slices[1], rows, cols), (slices[2], most, most))
+            yield TensorRange("slices", *_three((n, *scan) for n, scan in zip(slices, scans, strict=True)))
         elif tensor.name == "noise" and graph.role == "pipeline":
-            slices = [max(1, batch // samples) for batch in batches]
-            counts = zip((1, samples, samples), slices, strict=True)
-            yield TensorRange("noise", *_three((m, n, tensor.shape[2], rows, cols) for m, n in counts))
+            counts = zip((1, samples, samples), slices, sizes, strict=True)
+            yield TensorRange("noise", *_three((m, n, tensor.shape[2], *size) for m, n, size in counts))
         else:
             stride = strides.get(tensor.name, 1)
-            rest = (tensor.shape[1], rows // stride, cols // stride) if len(tensor.shape) == 4 else ()
-            yield TensorRange(tensor.name, *_three((batch, *rest) for batch in batches))
+            shapes: list[Shape] = [(batch,) for batch in batches]
+            if len(tensor.shape) == 4:
+                planes = ((tensor.shape[1], rows // stride, cols // stride) for rows, cols in sizes)
+                shapes = [(*batch, *plane) for batch, plane in zip(shapes, planes, strict=True)]
+            yield TensorRange(tensor.name, *_three(shapes))
 
 
 def _three(shapes: Iterable[Shape]) -> tuple[Shape, Shape, Shape]:
