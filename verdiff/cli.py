@@ -80,7 +80,9 @@ def infer(
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp-2m.")] = None,
     fusion: Annotated[str | None, typer.Option(help="mean or steps.")] = None,
     prior_only: Annotated[bool, typer.Option("--prior-only", help="The prior's answer, without sampling.")] = False,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx; see docs/runtime.md.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     threads: Threads = None,
