@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -154,10 +154,14 @@ class CudaCore:
         """What was written down, ready to launch; ``keep=False`` throws it away after an error."""
         builder = self._captures.pop(stream)
         try:
+            if not keep:
+                return None
             self._named("end capture", builder.end_building)
-            return self._named("make a graph of the capture", builder.complete) if keep else None
+            return self._named("make a graph of the capture", builder.complete)
         finally:
-            builder.close()
+            # Closing ends a capture that is still open, and complains once more of one that went wrong.
+            with suppress(DeviceError):
+                self._named("close the capture", builder.close)
 
     def launch_graph(self, graph: Graph, stream: Stream) -> None:
         """Run a graph in the order of ``stream``."""

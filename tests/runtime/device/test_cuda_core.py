@@ -1,0 +1,191 @@
+"""The real driver's calls against the installed cuda-core and cuda-bindings, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runtime.device.null_driver import GPU, NullDriver
+from verdiff.errors import BackendError
+from verdiff.runtime.device import cuda_core
+from verdiff.runtime.device.cuda_core import CudaCore, open_driver
+from verdiff.runtime.device.driver import DeviceError, Driver
+
+SOURCE = Path(inspect.getsourcefile(cuda_core) or "").read_text("utf-8")
+
+
+def driver_calls() -> dict[str, int]:
+    """Name of every function asked of cuda-bindings, and how many arguments it is given."""
+    return {
+        call.args[0].value: len(call.args) - 1
+        for call in ast.walk(ast.parse(SOURCE))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "_call"
+        if isinstance(call.args[0], ast.Constant)
+    }
+
+
+def test_every_function_asked_of_the_bindings_is_there_and_takes_what_it_is_given() -> None:
+    bindings = pytest.importorskip("cuda.bindings.driver")
+    calls = driver_calls()
+    assert len(calls) > 20
+    for name, given in calls.items():
+        signature = (getattr(bindings, name).__doc__ or "").splitlines()[0]
+        wanted = re.fullmatch(rf"{name}\((.*)\)", signature)
+        assert wanted is not None, signature
+        assert len([part for part in wanted[1].split(",") if part]) == given, signature
+    assert bindings.CUresult.CUDA_SUCCESS.name == "CUDA_SUCCESS"
+
+
+def test_every_name_used_of_cuda_core_is_there() -> None:
+    core = pytest.importorskip("cuda.core")
+    graph = pytest.importorskip("cuda.core.graph")
+    fields = {field.name for field in dataclasses.fields(core.ProgramOptions)}
+    assert {"arch", "fma", "define_macro"} <= fields
+    for owner, names in (
+        (core.Stream, ("from_handle", "create_graph_builder")),
+        (graph.GraphBuilder, ("begin_building", "end_building", "complete", "close")),
+        (graph.Graph, ("handle", "close")),
+        (core.Program, ("compile",)),
+        (core.ObjectCode, ("get_kernel",)),
+        (core, ("launch",)),
+    ):
+        assert all(callable(getattr(owner, name)) or name == "handle" for name in names), owner
+    config = core.LaunchConfig(grid=3, block=256)
+    assert (config.grid, config.block) == ((3, 1, 1), (256, 1, 1))
+    assert "thread_local" in graph.GraphBuilder.begin_building.__doc__
+
+
+def test_both_drivers_have_every_method_of_the_protocol() -> None:
+    wanted = {name for name in vars(Driver) if not name.startswith("_")} - {"gpu"}
+    for kind in (CudaCore, NullDriver):
+        assert wanted <= set(dir(kind)), kind
+        for name in wanted:
+            given = inspect.signature(getattr(kind, name)).parameters
+            assert list(given) == list(inspect.signature(getattr(Driver, name)).parameters), (kind, name)
+
+
+class Bindings:
+    """cuda.bindings.driver with a context; the function named ``fails`` answers with an error."""
+
+    def __init__(
+        self, fails: str = "", code: str = "CUDA_ERROR_ILLEGAL_ADDRESS", current: int = 0, of: int = 0
+    ) -> None:
+        self.CUresult = SimpleNamespace(CUDA_SUCCESS=SimpleNamespace(name="CUDA_SUCCESS"))
+        self.fails, self.code, self.calls = fails, code, []
+        self.results = {"cuCtxGetCurrent": current, "cuCtxGetDevice": of, "cuDeviceGet": 0}
+        self.results |= {"cuDevicePrimaryCtxRetain": 70, "cuMemAlloc": 4096}
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("cu"):
+            raise AttributeError(name)
+
+        def function(*arguments: Any) -> tuple[Any, ...]:
+            self.calls.append((name, *arguments))
+            if name == self.fails:
+                if self.code == "missing":
+                    raise RuntimeError(f'Function "{name}" not found')
+                return (SimpleNamespace(name=self.code),)
+            return self.CUresult.CUDA_SUCCESS, *([self.results[name]] if name in self.results else [])
+
+        return function
+
+
+@pytest.mark.parametrize(
+    ("current", "of", "pushed"),
+    [(0, 0, 70), (55, 0, 55), (55, 1, 70)],
+    ids=["no context: the primary one", "the caller's own", "of another device: the primary one"],
+)
+def test_the_callers_context_is_taken_where_there_is_one(current: int, of: int, pushed: int) -> None:
+    bindings = Bindings(current=current, of=of)
+    driver = CudaCore(GPU, None, bindings)
+    with driver.active():
+        pass
+    assert ("cuCtxPushCurrent", pushed) in bindings.calls
+    assert bindings.calls[-1] == ("cuCtxPopCurrent",)
+
+
+def test_an_error_of_the_driver_is_named_with_its_device() -> None:
+    driver = CudaCore(GPU, None, Bindings(fails="cuMemAlloc", code="CUDA_ERROR_OUT_OF_MEMORY"))
+    with pytest.raises(DeviceError, match=r"cuMemAlloc on cuda:0 \(Null GPU\): CUDA_ERROR_OUT_OF_MEMORY"):
+        driver.allocate(10)
+
+
+def test_a_function_the_driver_does_not_have_means_it_is_too_old() -> None:
+    with pytest.raises(DeviceError, match="update the NVIDIA driver"):
+        CudaCore(GPU, None, Bindings(fails="cuMemAlloc", code="missing")).allocate(10)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "lost"),
+    [
+        ("CUDA_ERROR_LAUNCH_FAILED: An exception occurred on the device", "CUDA_ERROR_LAUNCH_FAILED", True),
+        ("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED: x", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", False),
+        ('"nvrtc" could not be found', '"nvrtc" could not be found', False),
+    ],
+)
+def test_an_error_of_cuda_core_is_named_by_its_first_word(raised: str, code: str, lost: bool) -> None:
+    def launch(*_: Any) -> None:
+        raise RuntimeError(raised)
+
+    core = SimpleNamespace(
+        launch=launch, LaunchConfig=lambda **_: None, Stream=SimpleNamespace(from_handle=lambda handle: handle)
+    )
+    with pytest.raises(DeviceError) as caught:
+        CudaCore(GPU, core, Bindings()).launch("kernel", 1000, (1, np.int32(2)), 3)
+    assert (caught.value.code, caught.value.lost) == (code, lost)
+
+
+def test_a_capture_that_went_wrong_is_closed_and_only_its_first_error_is_told() -> None:
+    class Builder:
+        closed = False
+
+        def begin_building(self, mode: str) -> None:
+            assert mode == "thread_local"
+
+        def end_building(self) -> None:
+            raise RuntimeError("Build process encountered an error and has been invalidated.")
+
+        def close(self) -> None:
+            self.closed = True
+            raise RuntimeError("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED: again")
+
+    builder = Builder()
+    stream = SimpleNamespace(create_graph_builder=lambda: builder)
+    core = SimpleNamespace(Stream=SimpleNamespace(from_handle=lambda handle: stream))
+    driver = CudaCore(GPU, core, Bindings())
+    for keep in (False, True):
+        driver.begin_capture(3)
+        if keep:
+            with pytest.raises(DeviceError, match="has been invalidated"):
+                driver.end_capture(3)
+        else:
+            assert driver.end_capture(3, keep=False) is None
+        assert builder.closed
+
+
+def test_without_a_driver_the_reason_is_named_and_nothing_of_cuda_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_driver(device: str) -> None:
+        raise BackendError("no NVIDIA driver", "a machine with one", "use --device cpu")
+
+    monkeypatch.setattr(cuda_core, "require_gpu", no_driver)
+    monkeypatch.setattr(cuda_core, "import_module", lambda name: pytest.fail(f"imported {name}"))
+    with pytest.raises(BackendError, match="no NVIDIA driver"):
+        open_driver("cuda:0")
+
+
+def test_without_cuda_core_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_there(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(cuda_core, "require_gpu", lambda device: (None, GPU))
+    monkeypatch.setattr(cuda_core, "import_module", not_there)
+    with pytest.raises(BackendError, match=r"verdiff\[gpu\]"):
+        open_driver("cuda:0")
