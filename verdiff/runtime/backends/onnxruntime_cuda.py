@@ -3,7 +3,8 @@
 Inputs and outputs are bound to the addresses of the device's one block, so nothing passes through the host between the
 prior and the last step. A session works on a stream of its own, which waits for the caller's and is waited for. Where
 the provider can, each binding is replayed as a CUDA graph of ONNX Runtime's own: one a step, since each step has its
-own addresses. That is why a capture around a session is neither needed nor allowed.
+own addresses. A capture around a session is not allowed: ONNX Runtime up to 1.31 ends the process then
+(github.com/microsoft/onnxruntime/pull/32081).
 
 Not yet run on a GPU.
 """
