@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from verdiff.bundle import Manifest, open_bundle, resolve_model
-from verdiff.errors import BackendError, BudgetError, InputError
-from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
-from verdiff.runtime.answer import Answer, restore
+from verdiff.errors import BackendError, InputError
 from verdiff.runtime.backends import Backend, choose_backend, on_device, open_backend
-from verdiff.runtime.batching import Batcher
+from verdiff.runtime.call import Request, open_call
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.session import DeviceSession
 from verdiff.runtime.device.streams import stream_handle
-from verdiff.runtime.engine import Engine
-from verdiff.runtime.host import HostRunner
-from verdiff.runtime.provenance import describe_backend, describe_model, describe_run
+from verdiff.runtime.provenance import describe_model
 from verdiff.runtime.result import Segmentation
-from verdiff.runtime.runner import Runner
 from verdiff.runtime.sampling import Choices, resolve_sampling
 from verdiff.runtime.selftest import self_test as run_self_test
-from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What one call to :meth:`Segmenter.segment` or :meth:`Segmenter.stream` asks for."""
-
-    scan: Any
-    choices: Choices
-    clock: Clock
-    force: bool
-    prior_only: bool
-    progress: Callable[[float], None] | None
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call whose scan was checked and whose memory is there."""
-
-    engine: Engine
-    volume: Volume
-    forced: tuple[str, ...]
-    prior_only: bool
 
 
 @dataclass(frozen=True)
@@ -172,10 +141,10 @@ class Segmenter:
             Cancelled: ``cancel`` said yes before every slice had an answer.
         """
         clock = Clock(budget_ms, cancel)
-        request = _Request(scan, Choices(steps, samples, seed, sampler, fusion), clock, force, prior_only, progress)
-        with self._call(request, anytime=clock.bounded) as call:
+        request = Request(scan, Choices(steps, samples, seed, sampler, fusion), clock, force, prior_only, progress)
+        with open_call(self, request, anytime=clock.bounded) as call:
             *_, outcome = call.engine.passes(anytime=clock.bounded)
-            return self._result(call, outcome, call.engine.answer)
+            return call.result(outcome, call.engine.answer)
 
     def stream(
         self,
@@ -199,10 +168,10 @@ class Segmenter:
         first ``next``.
         """
         clock = Clock(budget_ms, cancel)
-        request = _Request(scan, Choices(steps, samples, seed, sampler, fusion), clock, force, prior_only, progress)
-        with self._call(request, anytime=True) as call:
+        request = Request(scan, Choices(steps, samples, seed, sampler, fusion), clock, force, prior_only, progress)
+        with open_call(self, request, anytime=True) as call:
             for outcome in call.engine.passes(anytime=True):
-                yield self._result(call, outcome, call.engine.answer.copy())
+                yield call.result(outcome, call.engine.answer.copy())
 
     def on_device(
         self,
@@ -258,62 +227,3 @@ class Segmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @contextmanager
-    def _call(self, request: _Request, *, anytime: bool) -> Iterator[_Call]:
-        """Check the scan, take the memory, and hold what computes until the call is over."""
-        manifest, clock = self.manifest, request.clock
-        if clock.left <= 0:
-            raise BudgetError("a budget that is already spent", "time for one prior pass", "give a budget above 0 ms")
-        sampling = resolve_sampling(manifest, request.choices, denoiser=self.diffusion and not request.prior_only)
-        volume = volume_from(request.scan)
-        with clock.stage("normalise"):
-            plan = plan_slices(
-                volume.geometry,
-                view=manifest.view,  # type: ignore[arg-type]
-                spacing_mm=manifest.spacing_mm,
-                multiple=manifest.multiple,
-            )
-            forced = unsuitable_reasons(volume, manifest, plan)
-            require_suitable(forced, manifest, force=request.force)
-        with self._runner(clock) as runner:
-            with clock.stage("normalise"):
-                memory = runner.begin(plan, sampling, chunk=self.chunk, anytime=anytime)
-                bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
-            ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
-            planes = plan.extract(volume.array)
-            engine = Engine(runner, plan, planes, bounds, sampling, memory, clock, ids, request.progress)
-            yield _Call(engine, volume, forced, request.prior_only and self.diffusion)
-
-    def _runner(self, clock: Clock) -> AbstractContextManager[Runner]:
-        if isinstance(self.backend, DeviceBackend):
-            return self.backend.call()
-        limit = None if self.memory_mb is None else self.memory_mb << 20
-        return nullcontext(HostRunner(Batcher(self.backend), self.manifest, clock, limit))
-
-    def _result(self, call: _Call, outcome: str, answer: Answer) -> Segmentation:
-        engine = call.engine
-        if call.prior_only:
-            outcome = "prior"
-        with engine.clock.stage("restore"):
-            labels, uncertainty = restore(answer, engine.plan, engine.ids)
-        provenance = describe_run(
-            self.model,
-            describe_backend(self.backend),
-            call.volume,
-            engine.sampling,
-            answer,
-            outcome=outcome,
-            forced=call.forced,
-        )
-        return Segmentation(
-            labels=labels,
-            uncertainty=uncertainty,
-            label_table=self.manifest.labels,
-            geometry=call.volume.geometry,
-            outcome=outcome,
-            timings={**engine.clock.timings, "total": engine.clock.elapsed},
-            provenance=provenance,
-            _answer=answer,
-            _plan=engine.plan,
-        )

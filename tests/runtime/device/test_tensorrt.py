@@ -148,7 +148,7 @@ def test_a_scan_larger_than_every_profile_names_the_size_to_build(built: Load) -
     ("engine", "said"),
     [
         ({"types": {"image": "HALF", "x": "HALF"}}, "image is HALF, not FLOAT"),
-        ({"types": {"feature_0": "BF16"}}, "feature_0 is BF16"),
+        ({"types": {"feature_0": "INT8"}}, "feature_0 is INT8"),
         ({"extra": ("sneaked_in",)}, "sneaked_in"),
         ({"contexts": False}, "no execution context"),
         ({"refuses": True}, "did not run .Cask convolution execution failed"),

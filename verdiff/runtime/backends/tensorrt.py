@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
     from verdiff.runtime.device.driver import Pointer, Stream
 
-TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16)}
+# Features are carried from one engine to the other and never looked into; numpy has no bfloat16.
+TYPES: dict[str, np.dtype[Any]] = {
+    "FLOAT": np.dtype(np.float32),
+    "HALF": np.dtype(np.float16),
+    "BF16": np.dtype(np.uint16),
+}
 STEP_MAPS = ("x", "timestep", "prior", "row", "noise", "previous", "x_next", "x0hat")
 
 
