@@ -162,6 +162,9 @@ def export(
     full_weights: Annotated[
         bool, typer.Option("--float32-weights", help="With a run: do not store weights as float16.")
     ] = False,
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Build TensorRT engines of it too, as 'verdiff build' does.")
+    ] = False,
 ) -> None:
     """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
     _require("export", ("onnx", "onnxruntime"), "cpu,export")
@@ -171,7 +174,11 @@ def export(
     options = command.ExportOptions(
         output, tuple(name for name in asked if asked[name]), scans, card, weights, half_weights=not full_weights
     )
-    command.run(source, options, say=_say)
+    written = command.run(source, options, say=_say)
+    if engine:
+        from verdiff.commands import build
+
+        build.engines_of(written, options.precisions, say=_say)
 
 
 @app.command(epilog="Example: verdiff build spine-mr --precision fp16")

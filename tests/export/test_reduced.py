@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -153,3 +155,8 @@ def test_int8_needs_scans_beside_the_gate_s_to_calibrate_on(toy_bundle: Path, sc
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(VerificationError, match="no slices to judge int8 on"):
         command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("int8",)), say=lambda line: None)
+
+
+def test_converting_a_bundle_loads_no_torch() -> None:
+    code = "import sys, verdiff.export.command; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

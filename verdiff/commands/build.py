@@ -64,6 +64,12 @@ def run(options: BuildOptions, *, say: Callable[[str], None]) -> None:
                 say(f"  {sentence}")
 
 
+def engines_of(bundle: Path, precisions: tuple[str, ...], *, say: Callable[[str], None]) -> None:
+    """The engines of a bundle that was just exported, in the precisions it was exported with (FP32 without any)."""
+    for precision in precisions or ("fp32",):
+        run(BuildOptions(str(bundle), "int8-trt" if precision == "int8" else precision), say=say)
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """``"320x256"`` -> rows and columns.
 

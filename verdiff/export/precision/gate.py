@@ -181,7 +181,7 @@ class Gate:
         return found
 
 
-def _mean_and_most(differences: list[NDArray[np.float32]]) -> tuple[float, float]:
+def _mean_and_most(differences: list[NDArray[Any]]) -> tuple[float, float]:
     joined = np.concatenate([values.ravel() for values in differences])
     return float(joined.mean(dtype=np.float64)), float(joined.max())
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
@@ -66,7 +66,7 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     return types
 
 
-def weight_arrays(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
+def weight_arrays(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     """The initializers by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 

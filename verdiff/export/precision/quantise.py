@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -129,7 +130,7 @@ class _Writer:
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{output}", **attributes))
 
 
