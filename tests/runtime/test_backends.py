@@ -15,6 +15,7 @@ from verdiff.bundle import open_bundle
 from verdiff.errors import BackendError
 from verdiff.runtime import Segmenter, backends
 from verdiff.runtime.backends import BACKENDS, choose_backend, default_threads, on_device, open_backend
+from verdiff.runtime.backends.onnxruntime import tensor_types
 
 
 @pytest.fixture
@@ -190,3 +191,9 @@ def test_a_whole_scan_runs_in_fp16_on_the_cpu(half_path: Path, mr_sample: Path, 
         for precision in ("fp32", "fp16")
     ]
     assert np.mean(masks[0] == masks[1]) > 0.99
+
+
+def test_a_tensor_of_a_type_numpy_does_not_have_is_refused_by_name() -> None:
+    tensors = [SimpleNamespace(name="x", type="tensor(float)"), SimpleNamespace(name="f", type="tensor(bfloat16)")]
+    with pytest.raises(BackendError, match=r"f is a tensor\(bfloat16\)"):
+        tensor_types(tensors)

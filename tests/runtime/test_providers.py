@@ -85,6 +85,7 @@ def test_an_older_minor_version_of_the_same_cuda_is_no_reason() -> None:
     [
         (CUDA, ("libcublasLt.so.13", "libcudnn.so.9"), "pip install 'verdiff[gpu]'"),
         (CUDA, ("libcuda.so.1",), "install the NVIDIA driver"),
+        (CUDA, ("libcudart.so.13", "libcuda.so.1"), "brings libcuda.so.1, then pip install 'verdiff[gpu]'"),
         (TENSORRT, ("libnvinfer.so.10",), "pip install 'verdiff[tensorrt]'"),
     ],
 )

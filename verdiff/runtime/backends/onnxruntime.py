@@ -120,8 +120,21 @@ def open_session(
 
 
 def tensor_types(tensors: Any) -> dict[str, type[np.generic]]:
-    """The numpy type of each of a session's inputs or outputs, by name."""
-    return {tensor.name: TYPES[tensor.type] for tensor in tensors}
+    """The numpy type of each of a session's inputs or outputs, by name.
+
+    Raises:
+        BackendError: numpy has no such type.
+    """
+    types = {}
+    for tensor in tensors:
+        if tensor.type not in TYPES:
+            raise BackendError(
+                f"{tensor.name} is a {tensor.type}",
+                f"one of {', '.join(TYPES)} between the networks",
+                "choose another precision, or --backend tensorrt",
+            )
+        types[tensor.name] = TYPES[tensor.type]
+    return types
 
 
 def first_line(error: Exception) -> str:

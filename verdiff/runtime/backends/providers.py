@@ -211,7 +211,8 @@ def _not_built_in(version: str, provider: Provider, device: str) -> BackendError
 
 def _how_to_get(missing: tuple[str, ...]) -> str:
     if CUDA_LIBRARY in missing:
-        return f"install the NVIDIA driver, which brings {CUDA_LIBRARY}"
+        rest = ", then pip install 'verdiff[gpu]' for the others" if len(missing) > 1 else ""
+        return f"install the NVIDIA driver, which brings {CUDA_LIBRARY}{rest}"
     if any("nvinfer" in name or "nvonnxparser" in name for name in missing):
         return "pip install 'verdiff[tensorrt]', or use --backend onnxruntime, which needs no TensorRT"
     return "pip install 'verdiff[gpu]', which brings CUDA and cuDNN"
