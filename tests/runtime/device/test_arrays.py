@@ -95,6 +95,17 @@ def test_dlpack_is_read_where_there_is_no_array_interface() -> None:
     assert (given.pointer, given.stream, tensor.asked) == (ADDRESS, None, [9])
 
 
+@pytest.mark.parametrize(("strides", "fits"), [((99, 12, 4), True), ((24, 12, 4), True), ((24, 4, 8), False)])
+def test_strides_of_an_axis_of_length_one_do_not_matter(strides: tuple[int, ...], fits: bool) -> None:
+    interface = {"shape": (1, 2, 3), "typestr": "<f4", "data": (ADDRESS, False), "strides": strides, "version": 2}
+    array = SimpleNamespace(__cuda_array_interface__=interface)
+    if fits:
+        assert given_array(array, (1, 2, 3), 0, 9).stream is None
+    else:
+        with pytest.raises(InputError, match="gaps"):
+            given_array(array, (1, 2, 3), 0, 9)
+
+
 def test_an_array_of_another_device_is_refused() -> None:
     with pytest.raises(InputError, match=r"\(2, 0\)"):
         given_array(Tensor(array(), (2, 0)), (2, 3), 1, 9)

@@ -11,6 +11,7 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.runtime.device import dlpack
+from verdiff.runtime.device.dlpack import is_dense
 from verdiff.runtime.device.driver import Pointer, Stream
 
 # Stream 0 means "no stream" to the protocols; the default stream is 1 there.
@@ -95,7 +96,8 @@ def given_array(array: Any, shape: tuple[int, ...], ordinal: int, stream: Stream
     interface = getattr(array, "__cuda_array_interface__", None)
     if interface is not None:
         dtype, found = np.dtype(interface["typestr"]), tuple(interface["shape"])
-        dense = interface.get("strides") in (None, _dense_strides(found, dtype.itemsize))
+        strides = interface.get("strides")
+        dense = strides is None or is_dense(found, [stride / dtype.itemsize for stride in strides])
         _check(array, shape, found=found, dtype=dtype, dense=dense)
         # Version 2 has no stream: the caller's own synchronisation is all there is.
         return Given(int(interface["data"][0]), interface.get("stream"), array)
@@ -116,10 +118,6 @@ def given_array(array: Any, shape: tuple[int, ...], ordinal: int, stream: Stream
     tensor = dlpack.read_capsule(capsule)
     _check(array, shape, found=tensor.shape, dtype=tensor.dtype, dense=tensor.dense)
     return Given(tensor.pointer, None, capsule)
-
-
-def _dense_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +96,16 @@ def capsule_of(pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], ordin
     return _new(ctypes.addressof(managed), NAME, _destroy)
 
 
+def is_dense(shape: Sequence[int], strides: Sequence[float]) -> bool:
+    """Whether an array is C-contiguous; strides in elements, of axes of length 1 whatever they are."""
+    step = 1
+    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if length != 1 and stride != step:
+            return False
+        step *= length
+    return True
+
+
 def read_capsule(capsule: object) -> Tensor:
     """What a producer's capsule holds; the capsule keeps it alive and must be kept itself.
 
@@ -105,10 +116,7 @@ def read_capsule(capsule: object) -> Tensor:
         raise InputError("a DLPack capsule that was used, or of a newer version", "a fresh one", "export it again")
     tensor = ctypes.cast(_pointer(id(capsule), NAME), ctypes.POINTER(_Managed)).contents.tensor
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
-    dense, step = True, 1
-    for axis in reversed(range(tensor.ndim)):
-        dense &= not tensor.strides or tensor.strides[axis] == step or shape[axis] == 1
-        step *= shape[axis]
+    dense = not tensor.strides or is_dense(shape, [tensor.strides[axis] for axis in range(tensor.ndim)])
     kind = CODES.get(tensor.dtype.code)
     dtype = np.dtype(f"{kind}{tensor.dtype.bits // 8}") if kind is not None and tensor.dtype.lanes == 1 else None
     return Tensor((tensor.data or 0) + tensor.byte_offset, shape, dtype, dense)
