@@ -1,18 +1,49 @@
-"""What needs a GPU is collected everywhere and skipped, with the reason, where there is none."""
+"""What needs a GPU: collected everywhere, and skipped with the reason in one line where there is none."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
 import pytest
 
+from tests.gpu.stand_in import CountingDriver
 from verdiff.errors import BackendError
-from verdiff.runtime.nvidia import require_gpu
+from verdiff.runtime.device.cuda_core import CudaCore, open_driver
+
+HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
-def device() -> str:
-    """``"cuda:0"``, or the test is skipped."""
+@cache
+def missing() -> str | None:
+    """Why no test here can run, or None. Asks the driver by its C library, so that nothing can crash."""
     try:
-        require_gpu("cuda:0")
+        open_driver("cuda:0")
     except BackendError as error:
-        pytest.skip(error.found)
-    return "cuda:0"
+        return error.found
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies in this folder, and skip it without a GPU."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+            reason = missing()
+            if reason is not None:
+                item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason}"))
+
+
+@pytest.fixture
+def plain() -> Iterator[CudaCore]:
+    """The driver of cuda:0, current in this thread."""
+    driver = open_driver("cuda:0")
+    with driver.active():
+        yield driver
+
+
+@pytest.fixture
+def driver() -> CountingDriver:
+    """The driver of cuda:0, which writes every call down."""
+    return CountingDriver(open_driver("cuda:0"))

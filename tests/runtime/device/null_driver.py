@@ -240,13 +240,16 @@ class NullDriver:
         return {name: name for name in names}
 
     def launch(self, kernel: str, threads: int, arguments: tuple[Argument, ...], stream: int) -> None:
-        wanted = self.signatures[kernel]
+        self.check_arguments(kernel, arguments, self.signatures[kernel])
+        run = KERNELS[kernel]
+        self._put(f"launch:{kernel}", stream, lambda: run(self, threads, *arguments))
+
+    def check_arguments(self, kernel: str, arguments: tuple[Argument, ...], wanted: list[str]) -> None:
+        """That a kernel is given what its declaration says, in the types that cuda-core passes on."""
         assert len(arguments) == len(wanted), f"{kernel} takes {len(wanted)} arguments"
         for argument, kind in zip(arguments, wanted, strict=True):
             right = type(argument) is (int if kind.endswith("*") else KINDS[kind])
             assert right, f"{kernel}: {argument!r} for {kind}"
-        run = KERNELS[kernel]
-        self._put(f"launch:{kernel}", stream, lambda: run(self, threads, *arguments))
 
     def view(self, pointer: int, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         """The memory behind a pointer, as an array that writes through."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.runtime.device.compiled_kernels import COMPILER, CompiledKernels, zeros
+from tests.gpu.stand_in import stand_in_segmenter
+from tests.runtime.device.compiled_kernels import COMPILER, CompiledDriver, CompiledKernels, zeros
 from tests.runtime.device.null_driver import KINDS, signatures
 from tests.runtime.device.numpy_kernels import KERNELS
+from tests.runtime.scans import mr_scan, numpy_segmenter
 from verdiff.diffusion import background_and_labels, fuse_mean, fuse_steps, philox_normal
 from verdiff.imaging import Geometry, normalise, plan_slices
 from verdiff.runtime.device.grids import grid_tables
@@ -23,7 +28,7 @@ compiled_here = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> CompiledKernels:
-    return CompiledKernels(tmp_path_factory.mktemp("kernels"), CLASSES)
+    return CompiledKernels(tmp_path_factory.mktemp("kernels"), source(), {"CLASSES": str(CLASSES)})
 
 
 def x0hat(*shape: int) -> Maps:
@@ -140,3 +145,14 @@ def test_the_way_to_the_model_and_back_is_the_hosts(
     np.testing.assert_allclose(p, plan.from_model(fused), atol=2e-6)
     np.testing.assert_allclose(u, plan.from_model(doubt[:, None])[:, 0], atol=2e-6)
     assert np.array_equal(labels, ids[background_and_labels(p)])
+
+
+@compiled_here
+@pytest.mark.parametrize("options", [{}, {"fusion": "steps", "sampler": "ddpm", "samples": 3}])
+def test_whole_masks_by_the_cuda_text_are_the_hosts(tmp_path: Path, options: dict[str, Any]) -> None:
+    """With the stand-in networks of tests/gpu, so that what runs there is known to be right beforehand."""
+    with stand_in_segmenter(CompiledDriver(tmp_path)) as segmenter:
+        found = segmenter.segment(mr_scan(), **options)
+    expected = numpy_segmenter().segment(mr_scan(), **options)
+    assert np.mean(found.labels == expected.labels) > 0.999
+    assert np.abs(found.uncertainty.astype(int) - expected.uncertainty).max() <= 1
