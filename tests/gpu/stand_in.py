@@ -73,6 +73,7 @@ class StandInNetworks:
     batch: int = 4
     spoiled: float = NEVER
     roles: tuple[str, ...] = ("prior", "step")
+    sizes: tuple[tuple[int, int], ...] = ()
     name: str = "stand-in"
     version: str = "1.0"
     precision: str = "fp32"

@@ -99,7 +99,12 @@ class Segmenter:
             )
         else:
             loaded = open_backend(bundle, backend=chosen, precision=precision, threads=threads)
-        tested = run_self_test(loaded, bundle) if self_test else {}
+        try:
+            tested = run_self_test(loaded, bundle) if self_test else {}
+        except BaseException:
+            if isinstance(loaded, DeviceBackend):
+                loaded.close()
+            raise
         return cls(bundle.manifest, loaded, bundle.has("denoiser"), describe_model(bundle), memory_mb, chunk, tested)
 
     def segment(

@@ -178,6 +178,20 @@ def test_engines_whose_memory_is_short_run_in_smaller_batches(built: Load, drive
     assert max(block.size for block in driver.device.values()) <= 1 << 20
 
 
+def test_all_memory_is_taken_when_the_model_is_loaded(built: Load, driver: NullDriver) -> None:
+    segmenter = built()
+    assert driver.names.count("allocate") == 1
+    driver.calls.clear()
+    for rows, cols in ((64, 64), (20, 30), (45, 60)):
+        segmenter.segment(mr_scan(5, rows, cols, pixel=1.0))
+    assert not {"allocate", "allocate_pinned"} & set(driver.names)
+
+
+def test_a_size_too_large_for_the_cap_does_not_forbid_the_smaller_ones(built: Load) -> None:
+    segmenter = built(memory_mb=1)
+    assert segmenter.segment(mr_scan(3, 20, 30)).outcome == "complete"
+
+
 def test_nothing_is_left_of_a_load_that_failed(built: Load, driver: NullDriver) -> None:
     for engine in ({"broken": "step"}, {"refuses": True}):
         with pytest.raises(BackendError):

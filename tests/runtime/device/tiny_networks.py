@@ -76,6 +76,7 @@ class TinyNetworks:
     largest: int = 1 << 20
     spoiled_timestep: int | None = None
     roles: tuple[str, ...] = ("prior", "step")
+    sizes: tuple[tuple[int, int], ...] = ()
     name: str = "stand-in"
     version: str = "1.0"
     precision: str = "fp32"

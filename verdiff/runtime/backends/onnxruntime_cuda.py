@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verdiff.bundle.engines.shapes import MAX_BATCH, PIXELS_A_CALL
+from verdiff.bundle.engines.shapes import MAX_BATCH, PIXELS_A_CALL, buckets
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import graph_bytes
 from verdiff.runtime.backends.onnxruntime import first_line, open_session, tensor_types
@@ -102,6 +102,7 @@ class OnnxNetworks:
                 self._sessions["step"] = self._session(step, "step", may_do_without)
             undo.pop_all()
         self.roles = tuple(self._sessions)
+        self.sizes = tuple((bucket.rows, bucket.cols) for bucket in buckets(bundle.manifest))
         types = tensor_types(self._sessions["prior"].get_outputs())
         self.features = tuple(
             Feature(each.name, each.channels, each.stride, np.dtype(types[each.name]))

@@ -87,6 +87,8 @@ class TensorRtNetworks:
         for role, engine in engines.items():
             self._check_tensors(role, engine)
         self.features = tuple(self._feature(name) for name in strides)
+        found = [profile.bucket for each in engines.values() for profile in each.sidecar.key.profiles]
+        self.sizes = tuple(sorted({(bucket.rows, bucket.cols) for bucket in found}))
 
     def batches(self, rows: int, cols: int) -> tuple[int, int]:
         """See :meth:`verdiff.runtime.device.network.Networks.batches`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
-from verdiff.errors import BackendError
+from verdiff.errors import BackendError, BudgetError
 from verdiff.runtime.device.block import quietly
 from verdiff.runtime.device.driver import DeviceError, Event, Stream
 from verdiff.runtime.device.kernels import Kernels
@@ -17,7 +18,9 @@ from verdiff.runtime.device.spaces import Spaces
 
 if TYPE_CHECKING:
     from verdiff.runtime.device.driver import Driver
+    from verdiff.runtime.device.layout import Need
     from verdiff.runtime.device.network import Networks
+    from verdiff.runtime.sampling import Sampling
 
 
 class DeviceBackend:
@@ -73,6 +76,22 @@ class DeviceBackend:
         self.spaces = Spaces(driver, kernels, networks, own, limit)
         self.stream = own if stream is None else stream
         self.close = weakref.finalize(self, _close, driver, networks, self.spaces, own, self.events)
+
+    def reserve(self, sampling: Sampling) -> None:
+        """Take the memory of any call with ``sampling`` and one chunk of slices at a time, of every size but those too
+        large for this device or its cap.
+
+        Raises:
+            BackendError: The device failed.
+        """
+        needs: list[Need] = []
+        with self.call() as runner, self.working():
+            for rows, cols in self.networks.sizes:
+                need_of = partial(runner.need_at, rows, cols, sampling)
+                with suppress(BudgetError):
+                    needs.append(self.spaces.fit(need_of, self.networks.batches(rows, cols)[0]))
+            if needs:
+                self.spaces.reserve(needs)
 
     @contextmanager
     def call(self, stream: Stream | None = None) -> Iterator[DeviceRunner]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from verdiff.runtime.answer import chunks_of
 from verdiff.runtime.device.kernels import Pairs
-from verdiff.runtime.device.network import CallShape
 from verdiff.runtime.device.runner import DeviceRunner
 from verdiff.runtime.sampling import Sampling
 
@@ -42,7 +42,7 @@ def device_outputs(
     with backend.call() as runner:
         usual, _ = backend.networks.batches(rows, cols)
         with backend.working():
-            need = backend.spaces.fit(lambda batch: runner.need(CallShape(batch, rows, cols), sampling), usual)
+            need = backend.spaces.fit(partial(runner.need_at, rows, cols, sampling), usual)
         runner.open(need, sampling)
         for chunk in chunks_of(len(image), need.batch):
             noise = None if table is None else np.asarray(golden["noise"][0][chunk], np.float32)

@@ -49,6 +49,7 @@ class Networks(Protocol):
         precision: What the networks compute in.
         features: The condition features, with the type they have on the device.
         roles: ``("prior", "step")``, or ``("prior",)`` for a model without a denoiser.
+        sizes: Rows and columns of the slices that memory is taken for when the model is loaded.
         capturable: Whether a run may be captured; not where the library replays graphs of its own.
     """
 
@@ -57,6 +58,7 @@ class Networks(Protocol):
     precision: str
     features: tuple[Feature, ...]
     roles: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
     capturable: bool
 
     def batches(self, rows: int, cols: int) -> tuple[int, int]:

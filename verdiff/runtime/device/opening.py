@@ -8,6 +8,7 @@ from verdiff.runtime.backends import PROVIDER_BACKENDS, resolve_threads
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.cuda_core import open_driver
 from verdiff.runtime.device.streams import stream_handle
+from verdiff.runtime.sampling import Choices, resolve_sampling
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -36,7 +37,8 @@ def open_device(
         precision: Of the networks.
         threads: With ONNX Runtime: of the processor, for what a session does there.
         graphs: With ONNX Runtime: replay its runs as CUDA graphs; None is where it can.
-        memory_mb: The most device memory to take beside the engines, in MiB; None is a share of what is free.
+        memory_mb: The most device memory to take beside the engines, in MiB; None is a share of what is free. What a
+            call with the model's own sampling needs is taken now.
         stream: The caller's stream, see :func:`verdiff.runtime.device.streams.stream_handle`; None for one of its own.
         priority: Of a stream of its own: lower numbers go first.
 
@@ -47,9 +49,14 @@ def open_device(
     with driver.active():
         networks = _networks(bundle, driver, backend, precision, threads, graphs)
     limit = None if memory_mb is None else memory_mb << 20
-    return DeviceBackend(
-        driver, networks, len(bundle.manifest.labels), limit=limit, stream=stream_handle(stream), priority=priority
-    )
+    manifest, handle = bundle.manifest, stream_handle(stream)
+    loaded = DeviceBackend(driver, networks, len(manifest.labels), limit=limit, stream=handle, priority=priority)
+    try:
+        loaded.reserve(resolve_sampling(manifest, Choices(), denoiser=bundle.has("denoiser")))
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
 
 
 def _networks(

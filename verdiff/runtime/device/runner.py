@@ -58,7 +58,7 @@ class DeviceRunner:
 
         def need_of(batch: int) -> Need:
             chunks = math.ceil(plan.slices / min(batch, chunk or batch)) if rounds else 1
-            return self.need(CallShape(batch, rows, cols), sampling, chunks)
+            return self.need_at(rows, cols, sampling, batch, chunks)
 
         with self.backend.working():
             need = self.backend.spaces.fit(need_of, usual)
@@ -67,13 +67,14 @@ class DeviceRunner:
         kept = rounds and need.chunks * self._chunk >= plan.slices
         return MemoryPlan(self._chunk, keep_features=kept, keep_samples=kept, bytes=self.space.layout.size)
 
-    def need(self, shape: CallShape, sampling: Sampling, chunks: int = 1) -> Need:
-        """What ``chunks`` chunks of slices need room for at once."""
+    def need_at(self, rows: int, cols: int, sampling: Sampling, batch: int, chunks: int = 1) -> Need:
+        """What calls of ``batch`` slices of this size need room for, ``chunks`` chunks of them at once."""
+        shape = CallShape(batch, rows, cols)
         networks, steps = self.backend.networks, 0 if sampling.table is None else len(sampling.table)
         return Need(
-            batch=shape.batch,
-            rows=shape.rows,
-            cols=shape.cols,
+            batch=batch,
+            rows=rows,
+            cols=cols,
             classes=self.backend.classes,
             features=networks.features,
             steps=steps,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from verdiff.runtime.device.block import Block, quietly
 from verdiff.runtime.device.driver import DeviceError, Event, Pointer, Stream
 from verdiff.runtime.device.grids import grid_tables, grids, offsets
 from verdiff.runtime.device.layout import aligned
-from verdiff.runtime.device.network import CallShape
 from verdiff.runtime.device.runner import DeviceRunner, Slot, check_finite
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class DeviceSession:
         with backend.call(stream) as runner, backend.working(), ExitStack() as undo:
             _, largest = backend.networks.batches(plan.padded_rows, plan.padded_cols)
             self._need = backend.spaces.fit(
-                lambda batch: runner.need(CallShape(batch, plan.padded_rows, plan.padded_cols), sampling),
+                partial(runner.need_at, plan.padded_rows, plan.padded_cols, sampling),
                 min(largest, shape[0] * max(1, sampling.samples)),
             )
             runner.open(self._need, sampling)

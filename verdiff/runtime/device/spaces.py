@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from verdiff.errors import BudgetError
@@ -70,6 +70,20 @@ class Spaces:
             "free device memory (see nvidia-smi), raise memory_mb, ask for fewer samples, or crop the scan",
         )
 
+    def reserve(self, needs: Iterable[Need]) -> Block:
+        """A block with room for any one of ``needs``: the one there is, or a larger one in its place.
+
+        Raises:
+            DeviceError: The device has not so much.
+        """
+        layouts = [layout_of(need) for need in needs]
+        size, staging = max(each.size for each in layouts), max(map(staging_size, layouts))
+        if self._block is None or size > self._block.size or staging > self._block.staging:
+            # Graphs hold addresses, so none of them outlives its block.
+            self.close()
+            self._block = Block(self._driver, size, staging)
+        return self._block
+
     def ready(self, need: Need, table: SamplerTable | None) -> bool:
         """Whether there is nothing to make and nothing to upload."""
         return need in self._there and self._in_use == (need, table)
@@ -97,15 +111,10 @@ class Spaces:
         if need in self._there:
             self._there.move_to_end(need)
             return self._there[need]
-        layout = layout_of(need)
-        size, staging = layout.size, staging_size(layout)
-        if self._block is None or size > self._block.size or staging > self._block.staging:
-            # Graphs hold addresses, so none of them outlives its block.
-            self.close()
-            self._block = Block(self._driver, size, staging)
+        block = self.reserve([need])
         while len(self._there) >= KEPT_SHAPES:
             self._there.popitem(last=False)[1].close()
-        made = Workspace(self._driver, self._kernels, self._networks, self._block, need, self._capturing)
+        made = Workspace(self._driver, self._kernels, self._networks, block, need, self._capturing)
         self._there[need] = made
         return made
 
