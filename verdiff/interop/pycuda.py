@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import BackendError
+from verdiff.runtime.device.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from verdiff.runtime import Segmenter
     from verdiff.runtime.device.arrays import DeviceArray
     from verdiff.runtime.device.session import DeviceSession
-
-DEFAULT_STREAM = 0
 
 
 class PycudaHost:

@@ -14,6 +14,7 @@ from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_invariance import same
 from verdiff.errors import BackendError, BudgetError
 from verdiff.runtime import Cancelled
+from verdiff.runtime.device import loop
 
 # What a loop may do between its first step and its last: nothing but the next step, or with somebody asked, a mark in
 # the stream and a wait for the mark before it.
@@ -185,6 +186,16 @@ def test_progress_rises_to_one() -> None:
     device_segmenter().segment(mr_scan(), samples=3, progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+def test_a_loop_too_long_to_capture_gives_the_same_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = device_segmenter().segment(mr_scan(), steps=5)
+    monkeypatch.setattr(loop, "MOST_CAPTURED", 4)
+    driver = NullDriver()
+    segmenter = device_segmenter(driver)
+    assert same(segmenter.segment(mr_scan(), steps=5), expected)
+    assert same(segmenter.segment(mr_scan(), steps=5, cancel=lambda: False), expected)
+    assert driver.held["graphs"] == 0
 
 
 def test_the_provenance_says_what_computed() -> None:

@@ -30,10 +30,11 @@ STEP_MAPS = ("x", "timestep", "prior", "row", "noise", "previous", "x_next", "x0
 
 @dataclass(frozen=True)
 class Engine:
-    """A deserialised engine and what its builder said of it."""
+    """A deserialised engine, what its builder said of it, and the runtime that must outlive it."""
 
     sidecar: Sidecar
     engine: trt.ICudaEngine
+    runtime: trt.Runtime
 
     def profile(self, shape: CallShape, strides: Mapping[str, int]) -> int:
         """Number of the first profile that holds this shape.

@@ -83,7 +83,7 @@ def _load(bundle: Bundle, runtime: Any, machine: Machine, role: str, precision: 
             "an engine that loads where it was built",
             f"build it again: {rebuild_command(sidecar, machine)}",
         )
-    return Engine(sidecar, engine)
+    return Engine(sidecar, engine, runtime)
 
 
 @cache

@@ -13,9 +13,7 @@ from verdiff.errors import InputError
 from verdiff.runtime.device import dlpack
 from verdiff.runtime.device.dlpack import is_dense
 from verdiff.runtime.device.driver import Pointer, Stream
-
-# Stream 0 means "no stream" to the protocols; the default stream is 1 there.
-DEFAULT_STREAM = 1
+from verdiff.runtime.device.streams import DEFAULT_STREAM
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class DeviceArray:
             "data": (self.pointer, False),
             "strides": None,
             "version": 3,
-            "stream": self.stream or DEFAULT_STREAM,
+            "stream": self.stream,
         }
 
     def __dlpack__(self, *, stream: int | None = None, **_: Any) -> object:
@@ -114,7 +112,7 @@ def given_array(array: Any, shape: tuple[int, ...], ordinal: int, stream: Stream
             f"({dlpack.CUDA}, {ordinal}), which is cuda:{ordinal}",
             "move the array to the device that the Segmenter is on",
         )
-    capsule = array.__dlpack__(stream=stream or DEFAULT_STREAM)
+    capsule = array.__dlpack__(stream=stream)
     tensor = dlpack.read_capsule(capsule)
     _check(array, shape, found=tensor.shape, dtype=tensor.dtype, dense=tensor.dense)
     return Given(tensor.pointer, None, capsule)

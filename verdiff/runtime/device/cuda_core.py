@@ -96,7 +96,7 @@ class CudaCore:
 
     def open_stream(self, priority: int | None) -> Stream:
         """A stream that does not wait for the default one; lower numbers go first, None is the default priority."""
-        flags = self._cu.CUstream_flags.CU_STREAM_NON_BLOCKING
+        flags = int(self._cu.CUstream_flags.CU_STREAM_NON_BLOCKING)
         return int(self._call("cuStreamCreateWithPriority", flags, 0 if priority is None else priority))
 
     def close_stream(self, stream: Stream) -> None:
@@ -106,7 +106,7 @@ class CudaCore:
     def open_event(self) -> Event:
         """An event without timing, whose wait sleeps rather than spins."""
         flags = self._cu.CUevent_flags
-        return self._call("cuEventCreate", flags.CU_EVENT_DISABLE_TIMING | flags.CU_EVENT_BLOCKING_SYNC)
+        return self._call("cuEventCreate", int(flags.CU_EVENT_DISABLE_TIMING) | int(flags.CU_EVENT_BLOCKING_SYNC))
 
     def close_event(self, event: Event) -> None:
         """Destroy what :meth:`open_event` gave."""

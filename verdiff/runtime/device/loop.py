@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from verdiff.runtime.device.workspace import Workspace
 
 
+# Graphs take device memory of the driver's own for every node: a longer loop is put on the stream at every run.
+MOST_CAPTURED = 256
+
+
 class Loop:
     """The loop of one shape and one pattern of noise; the table's numbers may change between runs.
 
@@ -43,7 +47,7 @@ class Loop:
         with ExitStack() as undo:
             self._steps: list[Graph] = []
             self._whole: Graph | None = None
-            if space.capturable:
+            if space.capturable and len(noisy) <= MOST_CAPTURED:
                 for row in range(len(noisy)):
                     self._steps.append(self._capture(partial(self._enqueue, row, stream)))
                     undo.callback(quietly, space.driver.close_graph, self._steps[-1])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from verdiff.errors import BackendError, InputError
 from verdiff.imaging import Geometry, IntensityRule, plan_slices
 from verdiff.runtime.answer import chunks_of
-from verdiff.runtime.device.arrays import DEFAULT_STREAM, DeviceArray, given_array
+from verdiff.runtime.device.arrays import DeviceArray, given_array
 from verdiff.runtime.device.block import Block, quietly
 from verdiff.runtime.device.driver import DeviceError, Event, Pointer, Stream
 from verdiff.runtime.device.grids import grid_tables, grids, offsets
@@ -210,11 +210,11 @@ class DeviceSession:
     def _hold_back(self, consumer: Stream) -> None:
         """Make a consumer's stream wait for the last call."""
         with self._backend.working():
-            if consumer != (self._stream or DEFAULT_STREAM):
+            if consumer != self._stream:
                 self._backend.driver.wait(consumer, self._ready)
 
     def _order(self, earlier: Stream, later: Stream, event: Event) -> None:
-        if earlier != (later or DEFAULT_STREAM):
+        if earlier != later:
             self._backend.driver.record(event, earlier)
             self._backend.driver.wait(later, event)
 

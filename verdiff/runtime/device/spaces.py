@@ -67,7 +67,7 @@ class Spaces:
         raise BudgetError(
             f"{limit / 2**20:.0f} MiB of device memory for slices of {wanted.rows} x {wanted.cols} pixels",
             f"about {-(-least // 2**20)} MiB, the least for one slice at a time",
-            "free device memory (see nvidia-smi), raise memory_mb, ask for fewer samples, or crop the scan",
+            "free device memory (see nvidia-smi), raise memory_mb, ask for fewer samples or noisy steps, or crop",
         )
 
     def reserve(self, needs: Iterable[Need]) -> Block:
