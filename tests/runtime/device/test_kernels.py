@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.gpu.stand_in import SOURCE as STAND_IN
 from tests.gpu.stand_in import stand_in_segmenter
 from tests.runtime.device.compiled_kernels import COMPILER, CompiledDriver, CompiledKernels, zeros
-from tests.runtime.device.null_driver import KINDS, signatures
+from tests.runtime.device.null_driver import GPU, KINDS, signatures
 from tests.runtime.device.numpy_kernels import KERNELS
+from tests.runtime.device.test_cuda_core import Bindings
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from verdiff.diffusion import background_and_labels, fuse_mean, fuse_steps, philox_normal
 from verdiff.imaging import Geometry, normalise, plan_slices
+from verdiff.runtime.device.cuda_core import CudaCore
+from verdiff.runtime.device.driver import DeviceError
 from verdiff.runtime.device.grids import grid_tables
 from verdiff.runtime.device.kernels import NAMES, source
 
 CLASSES = 3
-ARCHITECTURES = ("sm_75", "sm_90", "sm_120")
 Maps = NDArray[np.float32]
 
 compiled_here = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
@@ -44,13 +48,19 @@ def test_every_kernel_is_declared_called_and_stood_in_for() -> None:
     assert {kind for kinds in found.values() for kind in kinds if not kind.endswith("*")} <= set(KINDS)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_nvrtc_compiles_them(architecture: str) -> None:
+@pytest.mark.parametrize("sm", ["75", "90", "120"])
+def test_nvrtc_compiles_them_as_the_driver_asks_it_to(sm: str) -> None:
     core = pytest.importorskip("cuda.core")
-    options = core.ProgramOptions(arch=architecture, fma=False, define_macro=[("CLASSES", str(CLASSES))])
-    program = core.Program(source(), "c++", options)
-    code = program.compile("cubin").code
+    driver = CudaCore(replace(GPU, sm=sm), core, Bindings())
+    code = driver._cubin(source(), {"CLASSES": str(CLASSES)}).code
     assert all(name.encode() in code for name in NAMES)
+    assert b"tiny_step" in driver._cubin(STAND_IN, {}).code
+
+
+def test_a_source_that_does_not_compile_is_named() -> None:
+    core = pytest.importorskip("cuda.core")
+    with pytest.raises(DeviceError, match="compile the kernels on cuda:0"):
+        CudaCore(GPU, core, Bindings()).compile("int x = ;", ("x",), {})
 
 
 @compiled_here

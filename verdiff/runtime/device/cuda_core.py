@@ -173,8 +173,7 @@ class CudaCore:
 
     def compile(self, source: str, names: Iterable[str], macros: dict[str, str]) -> dict[str, Kernel]:
         """The kernels ``names`` of a CUDA C source; without fused multiply-add, as numpy rounds."""
-        options = self._core.ProgramOptions(arch=f"sm_{self.gpu.sm}", fma=False, define_macro=list(macros.items()))
-        code = self._named("compile the kernels", self._cubin, source, options)
+        code = self._named("compile the kernels", self._cubin, source, macros)
         return {name: self._named(f"load the kernel {name}", code.get_kernel, name) for name in names}
 
     def launch(self, kernel: Kernel, threads: int, arguments: tuple[Argument, ...], stream: Stream) -> None:
@@ -184,7 +183,10 @@ class CudaCore:
             "launch a kernel", self._core.launch, self._core.Stream.from_handle(stream), config, kernel, *arguments
         )
 
-    def _cubin(self, source: str, options: Any) -> Any:
+    def _cubin(self, source: str, macros: dict[str, str]) -> Any:
+        # cuda-core does not take an empty list of macros.
+        defined = list(macros.items()) or None
+        options = self._core.ProgramOptions(arch=f"sm_{self.gpu.sm}", fma=False, define_macro=defined)
         return self._core.Program(source, "c++", options).compile("cubin")
 
     def _call(self, name: str, *arguments: Any) -> Any:
