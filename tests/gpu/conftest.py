@@ -13,13 +13,14 @@ from verdiff.errors import BackendError
 from verdiff.runtime.device.cuda_core import CudaCore, open_driver
 
 HERE = Path(__file__).parent
+DEVICE = "cuda:0"
 
 
 @cache
 def missing() -> str | None:
     """Why no test here can run, or None. Asks the driver by its C library, so that nothing can crash."""
     try:
-        open_driver("cuda:0")
+        open_driver(DEVICE)
     except BackendError as error:
         return error.found
     return None
@@ -35,10 +36,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason}"))
 
 
+@pytest.fixture(scope="session")
+def device() -> str:
+    """The GPU that the tests run on."""
+    return DEVICE
+
+
 @pytest.fixture
 def plain() -> Iterator[CudaCore]:
     """The driver of cuda:0, current in this thread."""
-    driver = open_driver("cuda:0")
+    driver = open_driver(DEVICE)
     with driver.active():
         yield driver
 
@@ -46,4 +53,4 @@ def plain() -> Iterator[CudaCore]:
 @pytest.fixture
 def driver() -> CountingDriver:
     """The driver of cuda:0, which writes every call down."""
-    return CountingDriver(open_driver("cuda:0"))
+    return CountingDriver(open_driver(DEVICE))
