@@ -54,7 +54,7 @@ def test_every_name_used_of_cuda_core_is_there() -> None:
         (graph.GraphBuilder, ("begin_building", "end_building", "complete", "close")),
         (graph.Graph, ("handle", "close")),
         (core.Program, ("compile",)),
-        (core.ObjectCode, ("get_kernel",)),
+        (core.ObjectCode, ("from_cubin", "get_kernel")),
         (core, ("launch",)),
     ):
         assert all(callable(getattr(owner, name)) or name == "handle" for name in names), owner

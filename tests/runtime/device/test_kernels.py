@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tests.runtime.device.test_cuda_core import Bindings
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from verdiff.diffusion import background_and_labels, fuse_mean, fuse_steps, philox_normal
 from verdiff.imaging import Geometry, normalise, plan_slices
-from verdiff.runtime.device.cuda_core import CudaCore
+from verdiff.runtime.device.cuda_core import CudaCore, compile_cubin
 from verdiff.runtime.device.driver import DeviceError
 from verdiff.runtime.device.grids import grid_tables
 from verdiff.runtime.device.kernels import NAMES, source
@@ -51,10 +50,9 @@ def test_every_kernel_is_declared_called_and_stood_in_for() -> None:
 @pytest.mark.parametrize("sm", ["75", "90", "120"])
 def test_nvrtc_compiles_them_as_the_driver_asks_it_to(sm: str) -> None:
     core = pytest.importorskip("cuda.core")
-    driver = CudaCore(replace(GPU, sm=sm), core, Bindings())
-    code = driver._cubin(source(), {"CLASSES": str(CLASSES)}).code
+    code = compile_cubin(core, source(), f"sm_{sm}", (("CLASSES", str(CLASSES)),))
     assert all(name.encode() in code for name in NAMES)
-    assert b"tiny_step" in driver._cubin(STAND_IN, {}).code
+    assert b"tiny_step" in compile_cubin(core, STAND_IN, f"sm_{sm}", ())
 
 
 def test_a_source_that_does_not_compile_is_named() -> None:

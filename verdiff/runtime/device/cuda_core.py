@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +174,8 @@ class CudaCore:
 
     def compile(self, source: str, names: Iterable[str], macros: dict[str, str]) -> dict[str, Kernel]:
         """The kernels ``names`` of a CUDA C source; without fused multiply-add, as numpy rounds."""
-        code = self._named("compile the kernels", self._cubin, source, macros)
+        arguments = self._core, source, f"sm_{self.gpu.sm}", tuple(macros.items())
+        code = self._core.ObjectCode.from_cubin(self._named("compile the kernels", compile_cubin, *arguments))
         return {name: self._named(f"load the kernel {name}", code.get_kernel, name) for name in names}
 
     def launch(self, kernel: Kernel, threads: int, arguments: tuple[Argument, ...], stream: Stream) -> None:
@@ -182,12 +184,6 @@ class CudaCore:
         self._named(
             "launch a kernel", self._core.launch, self._core.Stream.from_handle(stream), config, kernel, *arguments
         )
-
-    def _cubin(self, source: str, macros: dict[str, str]) -> Any:
-        # cuda-core does not take an empty list of macros.
-        defined = list(macros.items()) or None
-        options = self._core.ProgramOptions(arch=f"sm_{self.gpu.sm}", fma=False, define_macro=defined)
-        return self._core.Program(source, "c++", options).compile("cubin")
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """One function of the driver's C interface."""
@@ -209,3 +205,18 @@ class CudaCore:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             code = lines[0].partition(":")[0] if lines[0].startswith("CUDA_ERROR_") else lines[0]
             raise DeviceError(f"{what} on cuda:{self.gpu.index} ({self.gpu.name})", code) from error
+
+
+@lru_cache(maxsize=8)
+def compile_cubin(core: Any, source: str, architecture: str, macros: tuple[tuple[str, str], ...]) -> bytes:
+    """A CUDA C source compiled by NVRTC; needs no device. Kept, since it takes a second and never changes.
+
+    Args:
+        core: The module ``cuda.core``.
+        source: CUDA C.
+        architecture: Such as ``"sm_90"``.
+        macros: Names and values.
+    """
+    # cuda-core does not take an empty list of macros.
+    options = core.ProgramOptions(arch=architecture, fma=False, define_macro=list(macros) or None)
+    return bytes(core.Program(source, "c++", options).compile("cubin").code)
