@@ -84,7 +84,7 @@ def infer(
         str, typer.Option(help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx; see docs/runtime.md.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8; TensorRT: int8-trt.")] = "fp32",
     threads: Threads = None,
     budget_ms: Annotated[float | None, typer.Option(help="Best mask in so many milliseconds (loading apart).")] = None,
     force: Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")] = False,

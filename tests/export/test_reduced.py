@@ -17,16 +17,17 @@ from verdiff.errors import DataError, VerificationError
 from verdiff.export import command, slices
 from verdiff.export.command import ExportOptions
 from verdiff.export.draft import Draft
+from verdiff.export.precision.gate import LIMITS, Limits
 from verdiff.runtime import Segmenter
 
-PATIENTS = 6
+PATIENTS, SPARE = 6, 2
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six sagittal volumes with two blocks each, the blocks elsewhere in every one."""
+    """Sagittal volumes with two blocks each, the blocks elsewhere in every one."""
     folder = tmp_path_factory.mktemp("scans")
-    for index in range(PATIENTS):
+    for index in range(PATIENTS + SPARE):
         rng = np.random.default_rng(index)
         array = rng.normal(20, 3, (5, 40, 36)).astype(np.float32)
         top, left = rng.integers(3, 9, 2)
@@ -140,7 +141,7 @@ def test_scans_put_aside_in_training_are_preferred(toy_bundle: Path, scans: Path
     named = replace(manifest, training={**manifest.training, "validation_cases": ["case4", "case1"]})
     chosen, spare = slices.slices_of_scans(scans, named, lambda line: None)
     assert [patient.name for patient in chosen] == ["case4", "case1"]
-    assert [patient.name for patient in spare] == ["case0", "case2", "case3", "case5"]
+    assert [patient.name for patient in spare] == ["case0", "case2", "case3", "case5", "case6", "case7"]
     assert chosen[0].image.shape == (slices.SLICES_A_PATIENT, 1, 40, 36) and chosen[0].image.dtype == np.float32
 
 
@@ -149,10 +150,38 @@ def test_a_folder_without_scans_is_refused(toy_bundle: Path, tmp_path: Path) -> 
         slices.slices_of_scans(tmp_path, open_bundle(toy_bundle).manifest, lambda line: None)
 
 
+@pytest.fixture(scope="module")
+def in_int8(toy_bundle: Path, scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy bundle with INT8 graphs; its barely trained networks would keep most layers in FP32 under real limits."""
+    path = tmp_path_factory.mktemp("int8") / "toy.verdiff"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
+        command.run(toy_bundle, ExportOptions(path, ("int8",), scans), say=lambda line: None)
+    return path
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_int8_is_calibrated_judged_and_run_on_processors(in_int8: Path, scans: Path, backend: str) -> None:
+    bundle = open_bundle(in_int8)
+    assert set(bundle.manifest.gates) == {"int8-trt", "int8-ov"}
+    assert bundle.precisions("denoiser") == ("fp32", "int8-ov", "int8-trt")
+    scan = sitk.ReadImage(scans / "case0_0000.nii.gz")
+    whole, steps = (
+        Segmenter.load(in_int8, backend=backend, precision=precision).segment(scan, force=True)
+        for precision in ("fp32", "int8")
+    )
+    assert steps.provenance["backend"]["precision"] == "int8"
+    assert (whole.labels == steps.labels).mean() > 0.95
+
+
 def test_int8_needs_scans_beside_the_gate_s_to_calibrate_on(toy_bundle: Path, scans: Path, tmp_path: Path) -> None:
+    just, output = tmp_path / "six", tmp_path / "o.verdiff"
+    just.mkdir()
+    for path in sorted(scans.iterdir())[:PATIENTS]:
+        (just / path.name).symlink_to(path)
     with pytest.raises(VerificationError, match="no scans to calibrate"):
-        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("int8",), scans), say=lambda line: None)
-    assert list(tmp_path.iterdir()) == []
+        command.run(toy_bundle, ExportOptions(output, ("int8",), just), say=lambda line: None)
+    assert not output.exists()
     with pytest.raises(VerificationError, match="no slices to judge int8 on"):
         command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("int8",)), say=lambda line: None)
 

@@ -17,6 +17,7 @@ from tests.runtime.tiny_bundle import NumpyBackend, denoiser_graph
 from verdiff.diffusion import Process, SamplerTable, Schedule, StepState, make_table, noise_source, run_loop
 from verdiff.errors import BundleError
 from verdiff.export.step_graph import build_step
+from verdiff.runtime.backends.step_graph import step_graph
 
 Maps = NDArray[np.float32]
 PROCESS = Process("verdiff", Schedule("linear", 1000), 0.5)
@@ -97,6 +98,17 @@ def test_each_coefficient_multiplies_its_own_input(column: int) -> None:
     feed |= {"noise": others[1], "previous": others[2]}
     x_next, x0hat = session(build_step(onnx.load_from_string(denoiser_graph()))).run(["x_next", "x0hat"], feed)
     assert np.array_equal(x_next, (others[0], x0hat, prior, others[1], others[2])[column])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_runtimes_step_made_without_onnx_gives_the_same_bits(name: str) -> None:
+    table, (prior, feature) = TABLES[name], conditions()
+    noise = noise_source(35, slices=[0, 1], samples=[0, 0], shape=prior.shape[1:])
+    ours = build_step(onnx.load_from_string(denoiser_graph()))
+    theirs = onnx.load_from_string(step_graph(denoiser_graph()))
+    loops = [device_loop(model, table, prior, feature, noise) for model in (ours, theirs)]
+    for (x, x0hat), (x_theirs, x0hat_theirs) in zip(*loops, strict=True):
+        assert np.array_equal(x, x_theirs) and np.array_equal(x0hat, x0hat_theirs)
 
 
 def half_denoiser() -> onnx.ModelProto:

@@ -10,6 +10,7 @@ import numpy as np
 from verdiff.bundle import Manifest
 from verdiff.errors import DataError
 from verdiff.evaluate.cases import case_name
+from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.precision.networks import Patient
 from verdiff.imaging import IntensityRule, intensity_bounds, normalise, plan_slices, read_volume
 from verdiff.train.data.cases import VERIFICATION_SLICES
@@ -26,7 +27,7 @@ def slices_of_scans(
 
     Returns:
         Patients for the gate, and others to calibrate on. For the gate: the cases that the model's training put aside
-        for validation where the folder holds them, else the first; what is left is for calibration.
+        for validation where the folder holds them, else the first six; what is left is for calibration.
 
     Raises:
         DataError: No folder, or no scan in it.
@@ -37,7 +38,7 @@ def slices_of_scans(
     if not named:
         raise DataError(f"no scans in {folder}", "a folder of scans, one a patient", "check --scans")
     aside = [name for name in manifest.training.get("validation_cases", ()) if name in named]
-    judged = (aside or sorted(named))[:MOST_PATIENTS]
+    judged = aside[:MOST_PATIENTS] or sorted(named)[:LEAST_PATIENTS]
     spare = [name for name in sorted(named) if name not in judged and name not in aside][:MOST_PATIENTS]
     say(f"the gate's patients: {', '.join(judged)}")
     return [slices_of(named[name], manifest) for name in judged], [slices_of(named[name], manifest) for name in spare]

@@ -2,6 +2,9 @@
 
     x_next = a x + b x0hat + c prior + d noise + e previous,   row = (a, b, c, d, e)
 
+The runtime makes the same graph without onnx where ONNX Runtime drives a GPU (runtime/backends/step_graph.py); here it
+has the checks, names and types that a TensorRT build wants.
+
 The row is an input: one engine serves every sampler, every number of steps and every row. It is made when an engine
 is built and is never part of a bundle.
 """

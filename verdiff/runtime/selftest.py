@@ -23,7 +23,7 @@ Maps = NDArray[np.float32]
 
 # Largest difference that rounding explains: the mean of |difference| on [-1, 1] for a network's output, the share of
 # pixels for the labels at the end of the loop. A wrong graph or kernel is off by far more.
-TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 3e-2, "int8-trt": 5e-2}
+TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 3e-2, "int8": 5e-2, "int8-trt": 5e-2}
 
 
 def self_test(backend: Backend | DeviceBackend, bundle: Bundle) -> dict[str, float]:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 Maps = NDArray[np.float32]
 
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# Which of a bundle's graphs a processor runs for a precision, where they differ: OpenVINO computes the FP32 graphs in
+# bf16 by itself, and INT8 has a form for processors and one for TensorRT.
+STORED_AS = {"bf16": "fp32", "int8": "int8-ov"}
 BACKENDS = ("onnxruntime", "openvino")
 ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
 # ONNX Runtime with another provider than the CUDA one that plain ``onnxruntime`` takes on a GPU.
@@ -83,7 +86,7 @@ def resolve_threads(threads: int | None) -> int:
 
 
 def choose_backend(backend: str, device: str, precision: str) -> str:
-    """The backend that runs ``precision`` on ``device``; ``"auto"`` takes ONNX Runtime, and OpenVINO for bf16.
+    """The backend that runs ``precision`` on ``device``; ``"auto"`` takes ONNX Runtime, OpenVINO for bf16 and int8.
 
     Raises:
         BackendError: The backend is unknown or not installed, or cannot run this device or precision.
@@ -100,7 +103,7 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
     cuda = device != "cpu"
     wanted = backend
     if backend == "auto":
-        wanted = "openvino" if precision == "bf16" else "onnxruntime"
+        wanted = "openvino" if precision in STORED_AS else "onnxruntime"
         if not cuda and wanted not in installed_backends():
             wanted = (*installed_backends(), wanted)[0]
     if wanted not in installed_backends():
@@ -168,12 +171,12 @@ def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int |
 
 
 def graph_bytes(bundle: Bundle, role: str, precision: str) -> bytes:
-    """The graph of ``role`` that computes in ``precision`` (bf16 runs the fp32 graph), hash verified.
+    """The graph of ``role`` that computes in ``precision`` on a processor, hash verified.
 
     Raises:
         BackendError: The bundle does not carry that precision.
     """
-    stored = "fp32" if precision == "bf16" else precision
+    stored = STORED_AS.get(precision, precision)
     carried = tuple(bundle.precisions(role))
     if stored not in carried:
         raise BackendError(
