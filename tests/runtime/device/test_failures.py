@@ -88,7 +88,22 @@ def test_a_call_that_failed_leaves_the_segmenter_usable() -> None:
         with device_segmenter(driver, batch=2) as segmenter:
             with pytest.raises(DeviceError):
                 segmenter.segment(scan, samples=2)
+            assert not any(queue.waiting for queue in driver.streams.values()), number
             assert same(segmenter.segment(scan, samples=2), expected), number
+
+
+def test_a_table_that_was_not_uploaded_whole_is_not_taken_for_the_one_before_it() -> None:
+    driver = NullDriver()
+    with device_segmenter(driver) as segmenter:
+        expected = segmenter.segment(mr_scan(), steps=3)
+        before = len(driver.calls)
+        segmenter.segment(mr_scan(), steps=3, sampler="dpmpp-2m")
+        third = [place for place, name in enumerate(driver.names) if place >= before and name == "upload"][2]
+        segmenter.segment(mr_scan(), steps=3)
+        driver.fail_at = len(driver.calls) + third - before + 1
+        with pytest.raises(DeviceError, match="upload"):
+            segmenter.segment(mr_scan(), steps=3, sampler="dpmpp-2m")
+        assert same(segmenter.segment(mr_scan(), steps=3), expected)
 
 
 @pytest.mark.parametrize("code", [ILLEGAL, "CUDA_ERROR_ECC_UNCORRECTABLE", "CUDA_ERROR_LAUNCH_TIMEOUT"])

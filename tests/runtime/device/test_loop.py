@@ -148,6 +148,20 @@ def test_cancelling_between_steps_keeps_what_there_is(steps: int) -> None:
     assert driver.held["captures"] == 0
 
 
+def test_cancelling_in_the_last_of_several_members_keeps_the_whole_ones() -> None:
+    """One member at a time fits: rounds of 1, 1 and 2 members, stopped in the fourth."""
+    driver = NullDriver()
+    segmenter = device_segmenter(driver, batch=5)
+    segmenter.segment(mr_scan(), samples=4, steps=6)
+    driver.calls.clear()
+    result = segmenter.segment(
+        mr_scan(), samples=4, steps=6, cancel=lambda: driver.names.count("launch_graph") >= 3 * 6 + 3
+    )
+    reached = result.provenance["reached"]
+    assert (result.outcome, reached["samples"], reached["steps"]) == ("cancelled", [3, 3], [6, 6])
+    assert same(result, segmenter.segment(mr_scan(), samples=3, steps=6))
+
+
 def test_cancelling_before_the_prior_is_done_leaves_the_segmenter_usable() -> None:
     segmenter = device_segmenter(batch=1)
     with pytest.raises(Cancelled):

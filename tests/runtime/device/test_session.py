@@ -133,6 +133,31 @@ def test_a_session_and_a_scan_take_turns_on_one_segmenter(driver: NullDriver, gi
         assert all(np.array_equal(again[name], first[name]) for name in first)
 
 
+def test_work_left_on_a_stream_is_done_before_its_memory_is_used_again(driver: NullDriver, given: Given) -> None:
+    """By a scan on another stream, and by a session of another table on the same one."""
+    segmenter = device_segmenter(driver, batch=2)
+    first = segmenter.on_device(*SLICES.shape, PIXEL, steps=2, stream=HOST_STREAM)
+    second = segmenter.on_device(*SLICES.shape, PIXEL, steps=5, stream=HOST_STREAM)
+    expected = on_host(driver, first.segment(given, BOUNDS)), on_host(driver, second.segment(given, BOUNDS))
+    left = first.segment(given, BOUNDS)
+    assert driver.streams[HOST_STREAM].waiting
+    segmenter.segment(mr_scan(3, 30), samples=3)
+    assert np.array_equal(on_host(driver, left)["probabilities"], expected[0]["probabilities"])
+    left = second.segment(given, BOUNDS)
+    first.segment(given, BOUNDS).wait()
+    assert np.array_equal(on_host(driver, left)["probabilities"], expected[1]["probabilities"])
+
+
+def test_a_scan_waits_for_the_same_shape_on_another_stream(driver: NullDriver) -> None:
+    segmenter = device_segmenter(driver, batch=2)
+    alone = segmenter.on_device(1, *SLICES.shape[1:], PIXEL, samples=2, stream=HOST_STREAM)
+    with driver.given_array(SLICES[:1]) as one:
+        alone.segment(one, BOUNDS)
+        assert driver.streams[HOST_STREAM].waiting
+        segmenter.segment(SCAN, samples=2)
+        assert not driver.streams[HOST_STREAM].waiting
+
+
 def test_a_number_that_is_not_finite_is_named_by_wait(driver: NullDriver, given: Given) -> None:
     segmenter = device_segmenter(driver, spoiled_timestep=667)
     device = segmenter.on_device(*SLICES.shape, PIXEL)

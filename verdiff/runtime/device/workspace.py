@@ -80,7 +80,7 @@ class Workspace:
         self._networks["step"].enqueue({**conditions, **inputs}, stream)
 
     def gather(self, slot: int, pairs: Pairs, stream: Stream) -> None:
-        """The conditions ``slot`` in the order of a batch's pairs; places past the last pair repeat its slice."""
+        """The conditions ``slot`` in the order of a batch's pairs; places past the last pair get the first slice's."""
         for name in ("prior", *self.features):
             region = self.layout[name]
             size = region.count // self.need.batch * region.dtype.itemsize
@@ -88,7 +88,7 @@ class Workspace:
             for sample in range(pairs.samples):
                 self.driver.copy(target + sample * pairs.slices * size, source, pairs.slices * size, stream)
             for place in range(pairs.count, self.need.batch):
-                self.driver.copy(target + place * size, source + (pairs.slices - 1) * size, size, stream)
+                self.driver.copy(target + place * size, source, size, stream)
 
     def clear_flags(self, stream: Stream) -> None:
         """Every network call is taken to be finite until its flag says otherwise."""
