@@ -19,10 +19,12 @@ from typer.testing import CliRunner, Result
 
 from tests.runtime.scans import ct_scan, mr_scan
 from tests.runtime.tiny_bundle import write_tiny
+from verdiff.bundle import open_bundle
 from verdiff.cli import app
-from verdiff.errors import EMPTY_MASK, INTERRUPTED
+from verdiff.errors import EMPTY_MASK, INTERRUPTED, VerificationError
 from verdiff.imaging import read_labels, read_volume, write_array
 
+ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("train", "export", "build", "infer", "evaluate", "bench", "info", "models", "doctor")
 
 
@@ -552,3 +554,35 @@ def test_doctor_reports_as_text_and_json(monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.exit_code == 1
     assert json.loads(result.stdout)["healthy"] is False
     assert "pip install 'verdiff[cpu]'" in verdiff("doctor").stdout
+
+
+def test_export_fp16_with_no_other_argument_converts_the_default_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = verdiff("export", "--fp16")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["spine-mr-fp16.verdiff"]
+    bundle = open_bundle(tmp_path / "spine-mr-fp16.verdiff")
+    assert all(bundle.has(role, "fp16") for role in ("prior", "denoiser", "pipeline", "pipeline-unrolled"))
+    record = bundle.manifest.gates["fp16"]
+    assert record["patients"] >= 6
+    assert all(value >= 0.999 for value in record["mean_dice"].values())
+    assert all(value >= 0.998 for value in record["worst_dice"].values())
+    assert f"of {record['patients']} patients" in result.output
+
+    sample = ROOT / "examples" / "mr_t2_sample.nii.gz"
+    for precision in ("fp32", "fp16"):
+        arguments = ("--model", bundle.path, "--precision", precision, "-o", tmp_path / f"{precision}.nii.gz")
+        assert verdiff("infer", sample, *arguments).exit_code == 0
+    masks = [read_labels(tmp_path / f"{precision}.nii.gz").array for precision in ("fp32", "fp16")]
+    assert masks[0].any() and (masks[0] == masks[1]).mean() > 0.9999
+
+
+def test_export_says_what_a_bundle_lacks_and_leaves_no_file(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = verdiff("export", bundle, "--fp16")
+    assert result.exit_code == VerificationError.exit_code and says_three_things(result)
+    assert "--scans" in result.stderr and list(tmp_path.iterdir()) == []
