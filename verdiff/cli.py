@@ -78,7 +78,7 @@ def infer(
     samples: Annotated[int | None, typer.Option(min=1, help="Members of the ensemble.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Key of the noise.")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp-2m.")] = None,
-    fusion: Annotated[str | None, typer.Option(help="mean or steps.")] = None,
+    fusion: Annotated[str | None, typer.Option(help="mean, steps or staple.")] = None,
     prior_only: Annotated[bool, typer.Option("--prior-only", help="The prior's answer, without sampling.")] = False,
     backend: Annotated[
         str, typer.Option(help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx; see docs/runtime.md.")

@@ -156,6 +156,18 @@ def test_seed_steps_samples_and_fusion_change_the_mask() -> None:
         assert np.mean(other.labels == default.labels) > 0.9
 
 
+def test_staple_is_the_consensus_of_the_samples_masks() -> None:
+    segmenter, scan = numpy_segmenter(), mr_scan()
+    mean = segmenter.segment(scan, samples=4)
+    consensus = segmenter.segment(scan, samples=4, fusion="staple")
+    assert consensus.provenance["sampling"]["fusion"] == "staple"
+    assert np.mean(consensus.labels == mean.labels) > 0.9
+    # Masks, not probabilities, are what it fuses: it is surer than their mean.
+    assert consensus.uncertainty.mean() < mean.uncertainty.mean()
+    alone = segmenter.segment(scan, samples=1, fusion="staple")
+    assert np.array_equal(alone.labels, segmenter.segment(scan, samples=1).labels)
+
+
 def test_a_scan_unlike_the_training_data_is_refused_unless_forced() -> None:
     segmenter = numpy_segmenter()
     with pytest.raises(UnsuitableScanError, match="CT scan by its intensities") as caught:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.diffusion import Fused, StepState, fuse_mean, fuse_steps, noise_source, run_loop
+from verdiff.runtime.consensus import fuse_staple
 from verdiff.runtime.memory import available_bytes, plan_memory
 from verdiff.runtime.runner import Maps, Report, Sampled, Stop
 
@@ -104,4 +105,6 @@ class HostRunner:
         stack: Maps = parts[0].kept if len(parts) == 1 else np.concatenate([part.kept for part in parts], axis=1)
         if self._sampling.fusion == "steps" and len(stack) > 1:
             return fuse_steps(stack.swapaxes(0, 1))
+        if self._sampling.fusion == "staple":
+            return fuse_staple(stack[-1])
         return fuse_mean(stack[-1])

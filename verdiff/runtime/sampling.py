@@ -11,7 +11,7 @@ from verdiff.errors import InputError
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
 
-FUSIONS = ("mean", "steps")
+FUSIONS = ("mean", "steps", "staple")
 SAMPLERS = ("ddim", "ddpm", "dpmpp-2m")
 
 
@@ -24,7 +24,8 @@ class Choices:
         samples: Members of the ensemble; the first n samples are the same whatever their number.
         seed: Key of the noise.
         sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
-        fusion: ``"mean"`` of the samples, or ``"steps"`` for the step-uncertainty fusion.
+        fusion: ``"mean"`` of the samples, ``"steps"`` for the step-uncertainty fusion, ``"staple"`` for STAPLE's
+            consensus of their masks (on the host alone).
     """
 
     steps: int | None = None
@@ -42,7 +43,7 @@ class Sampling:
         table: One row a step, or None.
         samples: Members of the ensemble; 0 without a table.
         seed: Key of the noise.
-        fusion: ``"mean"`` or ``"steps"``.
+        fusion: ``"mean"``, ``"steps"`` or ``"staple"``.
         description: The same in plain words and numbers, for the provenance.
     """
 

@@ -130,7 +130,7 @@ class Segmenter:
             samples: Ensemble members; the first n are the same whatever their number.
             seed: Of the noise.
             sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
-            fusion: ``"mean"`` or ``"steps"``.
+            fusion: ``"mean"``, ``"steps"``, or on processors ``"staple"``.
             force: Go on with a scan that does not look like the training data; the reasons are recorded.
             budget_ms: Give the best answer by then: the prior's for every slice, then as much sampling as fits. The
                 outcome is ``"budget"`` when it was not all.

@@ -10,7 +10,7 @@ from tests.runtime.device.test_failures import small_scan
 from tests.runtime.device.tiny_networks import device_segmenter
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_invariance import same
-from verdiff.errors import BudgetError
+from verdiff.errors import BudgetError, InputError
 from verdiff.runtime.device.layout import ALIGNMENT, Feature, Need, layout_of
 
 
@@ -133,3 +133,13 @@ def test_a_thousand_calls_hold_what_one_holds() -> None:
     assert driver.held == held
     assert driver.device.keys() == blocks.keys()
     assert all(not queue.waiting for queue in driver.streams.values())
+
+
+def test_a_fusion_without_a_kernel_is_refused_before_any_memory_is_taken() -> None:
+    driver = NullDriver()
+    segmenter = device_segmenter(driver)
+    before = len(driver.calls)
+    with pytest.raises(InputError, match="staple"):
+        segmenter.segment(mr_scan(), fusion="staple")
+    assert not any(call.startswith(("allocate", "begin_capture")) for call in driver.calls[before:])
+    assert same(segmenter.segment(mr_scan()), numpy_segmenter().segment(mr_scan()))

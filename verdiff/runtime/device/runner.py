@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.diffusion import Fused
-from verdiff.errors import BackendError
+from verdiff.errors import BackendError, InputError
 from verdiff.runtime.device.kernels import Pairs
 from verdiff.runtime.device.layout import Need
 from verdiff.runtime.device.network import CallShape
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from verdiff.runtime.device.loop import Loop
     from verdiff.runtime.device.workspace import Workspace
     from verdiff.runtime.sampling import Sampling
+
+
+# STAPLE's expectation maximisation is ITK's and runs on the host.
+FUSED_HERE = ("mean", "steps")
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,17 @@ class DeviceRunner:
         return MemoryPlan(self._chunk, keep_features=kept, keep_samples=kept, bytes=self.space.layout.size)
 
     def need_at(self, rows: int, cols: int, sampling: Sampling, batch: int, chunks: int = 1) -> Need:
-        """What calls of ``batch`` slices of this size need room for, ``chunks`` chunks of them at once."""
+        """What calls of ``batch`` slices of this size need room for, ``chunks`` chunks of them at once.
+
+        Raises:
+            InputError: A fusion that there is no kernel for.
+        """
+        if sampling.fusion not in FUSED_HERE:
+            raise InputError(
+                f"fusion {sampling.fusion!r} on {self.backend.device}",
+                f"one of {', '.join(FUSED_HERE)}",
+                "choose one of them, or segment on the processor",
+            )
         shape = CallShape(batch, rows, cols)
         networks, steps = self.backend.networks, 0 if sampling.table is None else len(sampling.table)
         return Need(
