@@ -3,12 +3,13 @@
 Arrays are [z, y, x] and positions are LPS millimetres, as in ITK. SimpleITK is imported by the functions that need it.
 """
 
+from verdiff.imaging.accepting import volume_from
 from verdiff.imaging.atomic import atomic_path
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds, normalise
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.resample import resize_matrix, resize_planes
 from verdiff.imaging.slicing import SlicePlan, acquisition_view, plan_slices
-from verdiff.imaging.volume import Geometry, Volume, volume_from
+from verdiff.imaging.volume import Geometry, Volume
 from verdiff.imaging.writing import write_array
 
 __all__ = [
