@@ -265,7 +265,8 @@ def evaluate(
 
 @app.command(epilog="Example: verdiff bench volume --scan scan.nii.gz -o bench/")
 def bench(
-    case: Annotated[str, typer.Argument(help="What to time; 'list' names the cases.")] = "list",
+    case: Annotated[str, typer.Argument(help="What to time; 'list' names the cases; or 'compare'.")] = "list",
+    records: Annotated[list[Path] | None, typer.Argument(help="With compare: two records, before and after.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The record, as JSON.")] = None,
     scan: Annotated[Path | None, typer.Option(help="A scan to time on.")] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
@@ -277,9 +278,11 @@ def bench(
     device: Annotated[str, typer.Option(help="The GPU of the case gpu: cuda or cuda:N.")] = "cuda:0",
     threads: Threads = None,
 ) -> None:
-    """Time the runtime against its rivals in one run."""
+    """Time the runtime against its rivals in one run, or compare two records (exit code 12: the second is worse)."""
     from verdiff.benchmarks import command
 
+    if case == "compare" or records:
+        raise typer.Exit(command.compare(case, records or [], say=_say))
     command.run(
         case,
         output=output,

@@ -87,6 +87,7 @@ class VerificationError(VerdiffError):
 SUCCESS = 0
 USAGE = 2
 EMPTY_MASK = 11
+REGRESSION = 12
 INTERRUPTED = 130
 
 EXIT_CODES: dict[int, str] = {
@@ -95,5 +96,6 @@ EXIT_CODES: dict[int, str] = {
     USAGE: "the command line is wrong",
     **{error.exit_code: error.meaning for error in VerdiffError.__subclasses__()},
     EMPTY_MASK: "the mask was written and is empty: no structure was found",
+    REGRESSION: "bench compare: the second record is worse than the first",
     INTERRUPTED: "interrupted; files are either the old ones or the complete new ones",
 }

@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from verdiff.benchmarks.cases import CASES, Options, run_case
+from verdiff.benchmarks.compare import compare_records
 from verdiff.benchmarks.machine import describe_machine, library_versions
 from verdiff.benchmarks.plots import plot
 from verdiff.benchmarks.record import Record
-from verdiff.errors import OutputError
+from verdiff.errors import REGRESSION, SUCCESS, InputError, OutputError
 from verdiff.imaging.atomic import atomic_path
 from verdiff.runtime.backends import default_threads
 
@@ -100,6 +101,23 @@ def run(
         for path in write_record(record, stem, say):
             say(f"wrote {path}")
     return record
+
+
+def compare(case: str, records: Sequence[Path], *, say: Callable[[str], object] = print) -> int:
+    """Compare two records; returns the exit code.
+
+    Raises:
+        InputError: There are not two records, or they are none, or of different cases.
+    """
+    if case != "compare" or len(records) != 2:
+        raise InputError(
+            f"bench {case} with {len(records)} records",
+            "two records to compare, or none",
+            "verdiff bench compare BEFORE.json AFTER.json",
+        )
+    found = compare_records(*records)
+    say(found.to_markdown())
+    return REGRESSION if found.regressions() else SUCCESS
 
 
 def write_record(record: Record, stem: Path, say: Callable[[str], object] = print) -> tuple[Path, ...]:

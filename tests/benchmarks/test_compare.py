@@ -1,0 +1,87 @@
+"""bench compare: what got slower beyond doubt is a regression, the rest is not, and bad files are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from verdiff.benchmarks.compare import compare_records
+from verdiff.cli import app
+from verdiff.errors import REGRESSION, InputError
+
+MACHINE = {"cpu": "a processor", "cores": 2, "flags": ["avx2"], "system": "Linux x86_64"}
+
+
+def record(path: Path, medians: dict[str, float], *, spread: float = 0.01, met: bool = True, **changes: Any) -> Path:
+    """A record whose rivals have these medians in seconds, with ``spread`` around them."""
+    rng = np.random.default_rng(len(path.name))
+    seconds = {name: (m * (1 + spread * rng.uniform(-1, 1, 15))).tolist() for name, m in medians.items()}
+    values = {
+        "schema": 1,
+        "case": "volume",
+        "timings": {name: {"seconds": each} for name, each in seconds.items()},
+        "figures": [{"name": "peak memory", "met": met}],
+        "machine": MACHINE,
+        "settings": {"threads": 2},
+    }
+    path.write_text(json.dumps({**values, **changes}), "utf-8")
+    return path
+
+
+def test_a_clear_slowdown_is_a_regression_and_a_speedup_is_none(tmp_path: Path) -> None:
+    before = record(tmp_path / "a.json", {"ort": 1.0, "openvino": 1.0})
+    found = compare_records(before, record(tmp_path / "bb.json", {"ort": 1.3, "openvino": 0.7}))
+    assert [change.name for change in found.changes] == ["ort", "openvino"]
+    assert found.changes[0].ratio.value == pytest.approx(1.3, rel=0.03)
+    (only,) = found.regressions()
+    assert only.startswith("ort takes 1.3")
+
+
+def test_noise_and_small_changes_are_no_regression(tmp_path: Path) -> None:
+    before = record(tmp_path / "a.json", {"ort": 1.0}, spread=0.6)
+    noisy = compare_records(before, record(tmp_path / "bb.json", {"ort": 1.08}, spread=0.6))
+    assert noisy.changes[0].ratio.low < 1 and noisy.regressions() == []
+    before = record(tmp_path / "ccc.json", {"ort": 1.0})
+    assert compare_records(before, record(tmp_path / "dddd.json", {"ort": 1.03})).regressions() == []
+
+
+def test_a_rival_that_vanished_and_an_aim_no_longer_met_are_regressions(tmp_path: Path) -> None:
+    before = record(tmp_path / "a.json", {"ort": 1.0, "openvino": 1.0})
+    found = compare_records(before, record(tmp_path / "bb.json", {"ort": 1.0}, met=False))
+    assert found.regressions() == ["openvino is no longer there", "peak memory no longer meets its aim"]
+
+
+def test_another_machine_is_a_caution(tmp_path: Path) -> None:
+    before = record(tmp_path / "a.json", {"ort": 1.0})
+    other = record(tmp_path / "bb.json", {"ort": 1.0}, machine={**MACHINE, "cores": 8}, settings={"threads": 8})
+    assert compare_records(before, other).cautions == ("cores: 2 before, 8 after", "threads: 2 before, 8 after")
+
+
+def test_the_command_exits_with_the_code_of_a_regression(tmp_path: Path) -> None:
+    before, after = record(tmp_path / "a.json", {"ort": 1.0}), record(tmp_path / "bb.json", {"ort": 2.0})
+    worse = CliRunner().invoke(app, ["bench", "compare", str(before), str(after)])
+    assert worse.exit_code == REGRESSION and "| ort | 1" in worse.output and "Worse: ort" in worse.output
+    better = CliRunner().invoke(app, ["bench", "compare", str(after), str(before)])
+    assert better.exit_code == 0, better.output
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_command_wants_two_records(tmp_path: Path, count: int) -> None:
+    paths = [str(record(tmp_path / f"{'x' * i}.json", {"ort": 1.0})) for i in range(1, count + 1)]
+    refused = CliRunner().invoke(app, ["bench", "compare", *paths])
+    assert refused.exit_code == InputError.exit_code and "two records" in refused.stderr
+
+
+def test_what_is_no_record_or_of_another_case_is_refused(tmp_path: Path) -> None:
+    good = record(tmp_path / "a.json", {"ort": 1.0})
+    (tmp_path / "b.json").write_text("{}", "utf-8")
+    for bad in (tmp_path / "b.json", tmp_path / "none.json"):
+        with pytest.raises(InputError, match="is no record"):
+            compare_records(good, bad)
+    with pytest.raises(InputError, match="startup"):
+        compare_records(good, record(tmp_path / "c.json", {"ort": 1.0}, case="startup"))

@@ -1,0 +1,148 @@
+"""Two records of one case: how the medians changed, and whether anything got slower beyond doubt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verdiff.benchmarks.record import SCHEMA
+from verdiff.benchmarks.timing import Ratio, Timing
+from verdiff.errors import InputError
+
+# Two runs at different times compare the times of day too; less than this is not called a regression.
+TOLERANCE = 0.05
+RESAMPLES = 2000
+SAME_MACHINE = ("cpu", "cores", "flags", "system")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One rival in both records.
+
+    Attributes:
+        name: The rival.
+        before: Its durations in the first record.
+        after: In the second.
+        ratio: Median after over median before, with a 95 % bootstrap interval; above 1 is slower.
+    """
+
+    name: str
+    before: Timing
+    after: Timing
+    ratio: Ratio
+
+    def regressed(self, tolerance: float = TOLERANCE) -> bool:
+        """Slower by more than ``tolerance``, with an interval that lies above 1."""
+        return self.ratio.value > 1 + tolerance and self.ratio.low > 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed between two records of one case.
+
+    Attributes:
+        case: The case.
+        changes: The rivals that both have.
+        missing: Rivals of the first that the second has not.
+        missed: Figures that met their aim in the first record and do not in the second.
+        cautions: Why the two may not be comparable.
+    """
+
+    case: str
+    changes: tuple[Change, ...]
+    missing: tuple[str, ...]
+    missed: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+    def regressions(self, tolerance: float = TOLERANCE) -> list[str]:
+        """What got worse, in words; empty when nothing did."""
+        found = [
+            f"{change.name} takes {change.ratio.value:.2f} times as long ({change.ratio.low:.2f} to "
+            f"{change.ratio.high:.2f})"
+            for change in self.changes
+            if change.regressed(tolerance)
+        ]
+        found += [f"{name} is no longer there" for name in self.missing]
+        return found + [f"{name} no longer meets its aim" for name in self.missed]
+
+    def to_markdown(self) -> str:
+        """A table of the rivals, then what to be careful about."""
+        lines = [f"# {self.case}: before and after", "", "| rival | before | after | after / before | 95 % interval |"]
+        lines.append("| --- | ---: | ---: | ---: | ---: |")
+        for change in self.changes:
+            ratio = change.ratio
+            lines.append(
+                f"| {change.name} | {1e3 * change.before.median:.4g} ms | {1e3 * change.after.median:.4g} ms | "
+                f"{ratio.value:.3f} | {ratio.low:.3f} to {ratio.high:.3f} |"
+            )
+        remarks = [*(f"Caution: {each}." for each in self.cautions), *(f"Worse: {r}." for r in self.regressions())]
+        return "\n".join([*lines, *(["", *(f"- {remark}" for remark in remarks)] if remarks else [])]) + "\n"
+
+
+def compare_records(before: Path, after: Path, *, seed: int = 35) -> Comparison:
+    """Compare two records that ``verdiff bench`` wrote.
+
+    Raises:
+        InputError: A file is no record, or they are of different cases.
+    """
+    first, second = read_record(before), read_record(after)
+    if first["case"] != second["case"]:
+        raise InputError(
+            f"records of the cases {first['case']} and {second['case']}", "two of one case", "compare like with like"
+        )
+    timings = [{name: Timing(tuple(each["seconds"])) for name, each in r["timings"].items()} for r in (first, second)]
+    common = [name for name in timings[0] if name in timings[1]]
+    met = [{figure["name"]: figure["met"] for figure in record["figures"]} for record in (first, second)]
+    return Comparison(
+        case=first["case"],
+        changes=tuple(_change(name, timings[0][name], timings[1][name], seed) for name in common),
+        missing=tuple(name for name in timings[0] if name not in timings[1]),
+        missed=tuple(name for name, was in met[0].items() if was is True and met[1].get(name) is False),
+        cautions=_cautions(first, second),
+    )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record's JSON.
+
+    Raises:
+        InputError: It cannot be read, or is none.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        if record["schema"] != SCHEMA or not all(record["timings"][name]["seconds"] for name in record["timings"]):
+            raise ValueError(f"schema {record['schema']}")
+        _ = record["case"], record["figures"], record["machine"], record["settings"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path} is no record of 'verdiff bench' ({error})", "a JSON record that it wrote", "check the path"
+        ) from error
+    return dict(record)
+
+
+def _change(name: str, before: Timing, after: Timing, seed: int) -> Change:
+    """The two runs were not interleaved, so each is resampled by itself."""
+    rng = np.random.default_rng(seed)
+    medians = []
+    for timing in (before, after):
+        seconds = np.asarray(timing.seconds)
+        medians.append(np.median(seconds[rng.integers(0, seconds.size, (RESAMPLES, seconds.size))], axis=1))
+    low, high = np.quantile(medians[1] / medians[0], [0.025, 0.975])
+    return Change(name, before, after, Ratio(after.median / before.median, float(low), float(high)))
+
+
+def _cautions(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
+    found = [
+        f"{key}: {first['machine'].get(key)} before, {second['machine'].get(key)} after"
+        for key in SAME_MACHINE
+        if first["machine"].get(key) != second["machine"].get(key)
+    ]
+    threads = [record["settings"].get("threads") for record in (first, second)]
+    if threads[0] != threads[1]:
+        found.append(f"threads: {threads[0]} before, {threads[1]} after")
+    return tuple(found)
