@@ -462,23 +462,28 @@ def test_interrupted_while_writing_the_old_file_stays(
     assert sorted(path.name for path in scan.parent.iterdir()) == ["scan.nii.gz", "scan_seg.nii.gz"]
 
 
-@pytest.mark.parametrize("command", ["train", "export"])
-def test_training_without_torch_names_the_extra(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("export", "cpu,export"), ("build", "export")])
+def test_a_command_without_its_packages_names_the_extra(
+    command: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    more = ("--data", tmp_path) if command == "train" else ()
-    result = verdiff(command, "spine-mr", "-o", tmp_path / "out", *more)
+    more = ("--data", tmp_path, "-o", tmp_path / "out") if command == "train" else ()
+    result = verdiff(command, "spine-mr", *more)
     assert result.exit_code == 6
-    assert "pip install 'verdiff[train]'" in result.stderr
+    assert f"pip install 'verdiff[{extra}]'" in result.stderr
 
 
 def test_train_and_export_name_what_is_missing(tmp_path: Path) -> None:
     unknown = verdiff("train", "no-such-model", "--data", tmp_path, "-o", tmp_path / "run")
     assert unknown.exit_code == 9
     assert "no-such-model" in unknown.stderr
+    missing = verdiff("export", tmp_path / "norun", "--fp16", "-o", tmp_path / "out.verdiff")
+    assert missing.exit_code == 5 and says_three_things(missing)
+    (tmp_path / "norun").mkdir()
     norun = verdiff("export", tmp_path / "norun", "-o", tmp_path / "out.verdiff")
-    assert norun.exit_code == 9
+    assert norun.exit_code == 9 and "neither a training run nor a bundle" in norun.stderr
     assert not (tmp_path / "out.verdiff").exists()
 
 
@@ -547,9 +552,9 @@ def test_doctor_reports_as_text_and_json(monkeypatch: pytest.MonkeyPatch) -> Non
 
     good = [doctor.Check("disk", doctor.GOOD, "80 GB free")]
     bad = [*good, doctor.Check("inference", doctor.BAD, "no working backend", "pip install 'verdiff[cpu]'")]
-    monkeypatch.setattr(doctor, "examine", lambda: good)
+    monkeypatch.setattr(doctor, "examine", lambda **options: good)
     assert verdiff("doctor").exit_code == 0
-    monkeypatch.setattr(doctor, "examine", lambda: bad)
+    monkeypatch.setattr(doctor, "examine", lambda **options: bad)
     result = verdiff("doctor", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["healthy"] is False
@@ -576,7 +581,7 @@ def test_export_fp16_with_no_other_argument_converts_the_default_model(
         arguments = ("--model", bundle.path, "--precision", precision, "-o", tmp_path / f"{precision}.nii.gz")
         assert verdiff("infer", sample, *arguments).exit_code == 0
     masks = [read_labels(tmp_path / f"{precision}.nii.gz").array for precision in ("fp32", "fp16")]
-    assert masks[0].any() and (masks[0] == masks[1]).mean() > 0.9999
+    assert masks[0].any() and (masks[0] == masks[1]).mean() > 0.999
 
 
 def test_export_says_what_a_bundle_lacks_and_leaves_no_file(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 
 from verdiff.errors import BackendError
@@ -102,6 +101,9 @@ def _first(modules: tuple[str, ...]) -> str | None:
 
 
 def _described(stem: str) -> tuple[str, str]:
+    # It takes 30 ms to import, which nobody without TensorRT should wait for.
+    from importlib import metadata
+
     for distribution, cuda in _distributions(stem):
         try:
             return metadata.version(distribution), cuda
