@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from verdiff import __version__
-from verdiff.errors import INTERRUPTED, SUCCESS, BackendError, VerdiffError
+from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
 
 class Commands(TyperGroup):
@@ -129,7 +129,9 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train a model, or prepare its data."""
-    _require("train", ("torch", "onnx"), "train")
+    from verdiff.commands.requirements import require
+
+    require("train", ("torch", "onnx"), "train")
     from verdiff.train import command
 
     if prepare:
@@ -167,7 +169,9 @@ def export(
     ] = False,
 ) -> None:
     """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
-    _require("export", ("onnx", "onnxruntime"), "cpu,export")
+    from verdiff.commands.requirements import require
+
+    require("export", ("onnx", "onnxruntime"), "cpu,export")
     from verdiff.export import command
 
     asked = {"fp16": fp16, "bf16": bf16, "int8": int8}
@@ -210,7 +214,9 @@ def build(
         for line in command.listing(cache):
             typer.echo(line)
         return
-    _require("build", ("onnx",), "export")
+    from verdiff.commands.requirements import require
+
+    require("build", ("onnx",), "export")
     options = command.BuildOptions(
         model,
         precision,
@@ -336,19 +342,6 @@ def doctor(
     checks = room.examine(device=device, model=model)
     typer.echo(json.dumps(room.as_json(checks), indent=1) if as_json else "\n".join(room.lines(checks)))
     raise typer.Exit(SUCCESS if room.healthy(checks) else VerdiffError.exit_code)
-
-
-def _require(command: str, packages: tuple[str, ...], extra: str) -> None:
-    """Refuse before the import does, with the extra to install."""
-    from importlib.util import find_spec
-
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise BackendError(
-            f"verdiff {command} without {' and '.join(missing)}",
-            f"the packages of the extra [{extra}] beside the lean runtime",
-            f"pip install 'verdiff[{extra}]'",
-        )
 
 
 if __name__ == "__main__":
