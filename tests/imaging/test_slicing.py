@@ -173,3 +173,25 @@ def test_an_impossible_plan_is_refused(wrong: dict[str, Any]) -> None:
     asked: dict[str, Any] = {"view": "axial", "spacing_mm": 1.0, "multiple": 8, **wrong}
     with pytest.raises(VerdiffError, match="view"):
         plan_slices(Geometry((5, 5, 5), (1.0, 1.0, 1.0)), **asked)
+
+
+def test_a_window_is_a_part_of_the_whole_input_and_comes_back_in_its_place() -> None:
+    geometry = Geometry((40, 50, 3), (0.7, 0.9, 4.0), (0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
+    whole = plan_slices(geometry, view="sagittal", spacing_mm=1.0, multiple=8)
+    window = whole.windowed(slice(8, 32), slice(16, whole.padded_cols))
+    planes = np.random.default_rng(0).uniform(-1, 1, (3, whole.scan_rows, whole.scan_cols)).astype(np.float32)
+    inputs = whole.to_model(planes)
+    assert np.array_equal(window.to_model(planes), inputs[:, :, 8:32, 16:])
+    maps = np.zeros((1, 2, whole.padded_rows, whole.padded_cols), np.float32)
+    maps[:, :, 8:32, 16:] = np.random.default_rng(1).uniform(0, 1, (1, 2, 24, whole.padded_cols - 16))
+    assert np.array_equal(window.from_model(maps[:, :, 8:32, 16:]), whole.from_model(maps))
+
+
+def test_a_window_beyond_the_input_is_refused() -> None:
+    geometry = Geometry((40, 50, 3), (0.7, 0.9, 4.0), (0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
+    whole = plan_slices(geometry, view="sagittal", spacing_mm=1.0, multiple=8)
+    for rows in (slice(0, whole.padded_rows + 8), slice(-8, 8), slice(8, 8)):
+        with pytest.raises(VerdiffError, match="window"):
+            whole.windowed(rows, slice(0, 8))
+    with pytest.raises(VerdiffError, match="window"):
+        whole.windowed(slice(8, 32), slice(0, 8)).windowed(slice(0, 8), slice(0, 8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -42,6 +42,7 @@ class SlicePlan:
         spacing_mm: Row and column pitch of the model's pixels.
         pixel_spacing_mm: Row and column pitch of the scan's pixels.
         slice_spacing_mm: Distance of slices.
+        top, left: Where the network's input begins in the model's pixels; not 0 in a plan made by :meth:`windowed`.
     """
 
     view: View
@@ -58,6 +59,33 @@ class SlicePlan:
     spacing_mm: tuple[float, float]
     pixel_spacing_mm: tuple[float, float]
     slice_spacing_mm: float
+    top: int = 0
+    left: int = 0
+
+    def windowed(self, rows: slice, cols: slice) -> SlicePlan:
+        """The same slices with a part of each as the network's input; what lies outside comes back as zeros.
+
+        Args:
+            rows: Of the whole input, [0, padded_rows); its length is a multiple of what the network wants.
+            cols: Likewise.
+
+        Raises:
+            VerdiffError: The window is empty or reaches beyond the whole input.
+        """
+        fits = 0 <= rows.start < rows.stop <= self.padded_rows and 0 <= cols.start < cols.stop <= self.padded_cols
+        if self.top or self.left or not fits:
+            raise VerdiffError(
+                f"the window {rows.start}:{rows.stop}, {cols.start}:{cols.stop}",
+                f"a part of {self.padded_rows} x {self.padded_cols} model pixels of a plan without a window",
+                "report this as a defect",
+            )
+        return replace(
+            self,
+            top=rows.start,
+            left=cols.start,
+            padded_rows=rows.stop - rows.start,
+            padded_cols=cols.stop - cols.start,
+        )
 
     def extract(self, array: Array) -> Array:
         """The scan's array [z, y, x] as a view [slices, scan_rows, scan_cols] in canonical orientation."""
@@ -74,7 +102,9 @@ class SlicePlan:
         Padding goes right and below, with the darkest value.
         """
         padded = np.full((planes.shape[0], 1, self.padded_rows, self.padded_cols), PADDING, dtype=np.float32)
-        padded[:, 0, : self.model_rows, : self.model_cols] = resize_planes(planes, self.model_rows, self.model_cols)
+        resized = resize_planes(planes, self.model_rows, self.model_cols)
+        part = resized[:, self.top : self.top + self.padded_rows, self.left : self.left + self.padded_cols]
+        padded[:, 0, : part.shape[1], : part.shape[2]] = part
         return padded
 
     def from_model(self, maps: Array) -> NDArray[np.float32]:
@@ -83,7 +113,12 @@ class SlicePlan:
         The result has the scan's own pixels, K of them a voxel: hand over a few slices at a time, and reduce those to
         labels before the next, or a whole CT takes gigabytes.
         """
-        return resize_planes(maps[..., : self.model_rows, : self.model_cols], self.scan_rows, self.scan_cols)
+        part = maps[..., : self.model_rows - self.top, : self.model_cols - self.left]
+        if part.shape[-2:] != (self.model_rows, self.model_cols):
+            whole = np.zeros((*maps.shape[:-2], self.model_rows, self.model_cols), dtype=np.float32)
+            whole[..., self.top : self.top + part.shape[-2], self.left : self.left + part.shape[-1]] = part
+            part = whole
+        return resize_planes(part, self.scan_rows, self.scan_cols)
 
     @property
     def _flipped(self) -> tuple[int, ...]:
