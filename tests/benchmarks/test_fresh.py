@@ -64,3 +64,17 @@ def test_the_peak_is_read_from_the_process_s_status(tmp_path):
 def test_where_there_is_no_status_getrusage_answers(tmp_path):
     found = peak_bytes(tmp_path / "none")
     assert found is not None and found > 1 << 20
+
+
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_variables_are_set_beside_the_parent_s_own(monkeypatch):
+    monkeypatch.setenv("VERDIFF_TEST_OWN", "kept")
+    seen = [
+        run_fresh(f"{HERE}:variable", {"name": name}, environment={"VERDIFF_TEST_NEW": "set"}).result
+        for name in ("VERDIFF_TEST_OWN", "VERDIFF_TEST_NEW")
+    ]
+    assert seen == ["kept", "set"]
+    assert "VERDIFF_TEST_NEW" not in os.environ

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -36,12 +37,13 @@ class FreshRun:
     peak_bytes: int | None
 
 
-def run_fresh(target: str, arguments: Mapping[str, Any]) -> FreshRun:
+def run_fresh(target: str, arguments: Mapping[str, Any], *, environment: Mapping[str, str] | None = None) -> FreshRun:
     """Call ``target`` (``"package.module:function"``) with keyword arguments in a new Python process.
 
     Args:
         target: A function that takes and returns plain JSON values.
         arguments: Its keyword arguments.
+        environment: Variables set beside this process's own.
 
     Raises:
         VerdiffError: What the function raised, as the same class.
@@ -49,7 +51,12 @@ def run_fresh(target: str, arguments: Mapping[str, Any]) -> FreshRun:
     """
     task = json.dumps({"target": target, "arguments": dict(arguments)})
     done = subprocess.run(
-        [sys.executable, "-m", "verdiff.benchmarks.fresh"], input=task, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "verdiff.benchmarks.fresh"],
+        input=task,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(environment or {})},
     )
     answer = next((line for line in reversed(done.stdout.splitlines()) if line.startswith(MARK)), None)
     if answer is None:
