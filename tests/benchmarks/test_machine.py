@@ -50,3 +50,8 @@ def test_a_busy_machine_is_a_reason_for_doubt():
     assert QUIET.doubts() == ()
     assert "load average was 3.2" in replace(QUIET, load=3.2).doubts()[0]
     assert replace(QUIET, load=None).doubts() == ()
+
+
+def test_what_others_did_during_the_run_counts_more_than_the_load_before_it():
+    assert replace(QUIET, load=3.2, others=0.01).doubts() == ()
+    assert "took 30% of the 2 core(s)' time" in replace(QUIET, load=0.1, others=0.3).doubts()[0]

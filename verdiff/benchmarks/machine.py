@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
+LOAD_LIMIT = 0.5
+OTHERS_LIMIT = 0.05
 TELLING_FLAGS = (
     "avx2",
     "fma",
@@ -53,6 +55,8 @@ class Machine:
         system: Operating system and architecture.
         python: Version of Python.
         load: Load average of the last minute when this was asked for; None where the system does not tell.
+        others: Share of the cores' time that other processes took while the case ran; None where the system does not
+            tell, or the run was too short to.
     """
 
     cpu: str
@@ -62,14 +66,22 @@ class Machine:
     system: str
     python: str
     load: float | None
+    others: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self) | {"flags": list(self.flags)}
 
     def doubts(self) -> tuple[str, ...]:
-        """A reason to distrust timings taken now: something else keeps the cores busy."""
-        if self.load is not None and self.load > 0.5:
+        """A reason to distrust timings taken here: something else kept the cores busy.
+
+        What others did during the run decides where it is known. The load average before it is what is left elsewhere:
+        it also remembers the last minute's own work.
+        """
+        if self.others is not None:
+            if self.others > OTHERS_LIMIT:
+                return (f"other processes took {self.others:.0%} of the {self.cores} core(s)' time during the run",)
+        elif self.load is not None and self.load > LOAD_LIMIT:
             return (
                 f"the load average was {self.load:.1f} on {self.cores} core(s) before the run: other work was going on",
             )
