@@ -50,11 +50,15 @@ def _average(maps: Maps) -> Maps:
 class NumpyBackend:
     """The tiny networks in plain numpy: the reference the device backends are compared with."""
 
-    name, version, device, precision, threads = "numpy", np.__version__, "cpu", "fp32", 1
+    name, version, device, precision, threads, lanes = "numpy", np.__version__, "cpu", "fp32", 1, 1
 
     def __init__(self, batch: int = 1) -> None:
         self.batch = batch
         self.calls: list[int] = []
+
+    @property
+    def lane(self) -> NumpyBackend:
+        return self
 
     def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
         self.calls.append(len(image))

@@ -22,6 +22,7 @@ PREDICTIONS = ("x0", "epsilon", "v")
 WEIGHTS = ("float32", "float16")
 
 _CHECKSUM = "checksum"
+_OBJECTS = ("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates", "frontier")
 _ID = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 
@@ -89,7 +90,8 @@ class Manifest:
     size the networks see; height and width of the network input are multiples of `multiple`, `max_pixels` at most in
     all. `intensity`, `process` and `table` are `IntensityRule`, `Process` and `SamplerTable` in their plain form.
     `files` maps every other file of the bundle to its SHA-256. `gates` holds, for each reduced precision that was
-    judged, the SHA-256 of the graphs that passed and what was measured (docs/precision.md).
+    judged, the SHA-256 of the graphs that passed and what was measured (docs/precision.md). `frontier` holds settings
+    with their Dice and time, from which a call with a deadline chooses (docs/runtime.md); empty where not measured.
 
     Raises:
         BundleError: a value of the wrong type or out of range, with its key, what was found and what was expected.
@@ -117,6 +119,7 @@ class Manifest:
     files: dict[str, str]
     suitability: dict[str, Any]
     gates: dict[str, Any] = field(default_factory=dict)
+    frontier: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -133,7 +136,7 @@ class Manifest:
         checks.text("intended_use", self.intended_use)
         limits = checks.sequence("limits", self.limits)
         self._set(spacing_mm=spacing, limits=tuple(checks.text(f"limits[{i}]", item) for i, item in enumerate(limits)))
-        for key in ("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates"):
+        for key in _OBJECTS:
             self._set(**{key: checks.mapping(key, getattr(self, key))})
         self._set(labels=self._items("labels", Label), features=self._items("features", Feature))
         if not self.labels:
@@ -145,6 +148,7 @@ class Manifest:
             raise checks.wrong("defaults", self.defaults, "an object of default settings")
         _check_intensity(self.intensity)
         _check_table(self.table, self.defaults.steps)
+        _check_frontier(self.frontier)
         for name, digest in self.files.items():
             checks.text(f"files.{name}", digest, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
         check_names([MANIFEST, *self.files])
@@ -282,3 +286,16 @@ def _check_table(table: dict[str, Any], steps: int) -> None:
         raise checks.wrong("table.timesteps", timesteps, f"{steps} steps as in 'defaults.steps', {counts}")
     if list(rows[-1]) != [0, 1, 0, 0, 0]:
         raise checks.wrong("table.coefficients", rows, "rows that end in (0, 1, 0, 0, 0): the result is the last x0hat")
+
+
+def _check_frontier(frontier: dict[str, Any]) -> None:
+    for index, row in enumerate(checks.sequence("frontier.settings", frontier.get("settings", []))):
+        key = f"frontier.settings[{index}]"
+        setting = checks.mapping(key, row)
+        prior_alone = checks.integer(f"{key}.steps", setting.get("steps"), 0, 100_000) == 0
+        least, most = (0, 0) if prior_alone else (1, 1000)
+        checks.integer(f"{key}.samples", setting.get("samples"), least, most)
+        checks.text(f"{key}.policy", setting.get("policy"), r"[a-z]+(\+[a-z]+)*", "names of policies joined by '+'")
+        checks.number(f"{key}.dice", setting.get("dice"), 0, "a mean Dice of at least 0")
+        if setting.get("name") is not None:
+            checks.text(f"{key}.name", setting["name"], r"[a-z]+", "a word of lower-case letters")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from verdiff.diffusion import Fused, background_and_labels
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
 
+Mapper = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 Half = NDArray[np.float16]
 Bytes = NDArray[np.uint8]
 
@@ -47,8 +48,15 @@ class Answer:
             np.zeros(slices, np.int32),
         )
 
-    def put(self, chunk: slice, fused: Fused, *, steps: int, samples: int) -> None:
-        """Replace the answer of the slices ``chunk``."""
+    def put(
+        self, chunk: slice, fused: Fused, *, steps: int, samples: int, only: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Replace the answer of the slices ``chunk``, or of those among them that ``only`` [n] marks."""
+        if only is not None and not only.all():
+            for at in np.flatnonzero(only).tolist():
+                one = Fused(*(getattr(fused, each.name)[at : at + 1] for each in fields(Fused)))
+                self.put(slice(chunk.start + at, chunk.start + at + 1), one, steps=steps, samples=samples)
+            return
         self.probabilities[chunk] = fused.probabilities
         self.uncertainty[chunk] = fused.uncertainty
         self.spread[chunk] = fused.spread
@@ -85,10 +93,21 @@ def restore_slice(answer: Answer, plan: SlicePlan, ids: Bytes, index: int) -> tu
     return labels, np.rint(uncertainty, out=uncertainty).astype(np.uint8)
 
 
-def restore(answer: Answer, plan: SlicePlan, ids: Bytes) -> tuple[Bytes, Bytes]:
-    """Labels and uncertainty of the whole scan, both uint8 [z, y, x]; a slice at a time bounds the memory."""
+def restore(answer: Answer, plan: SlicePlan, ids: Bytes, over: Mapper = map) -> tuple[Bytes, Bytes]:
+    """Labels and uncertainty of the whole scan, both uint8 [z, y, x]; a slice at a time bounds the memory.
+
+    Args:
+        answer: What is known.
+        plan: The way between the grids.
+        ids: Label id of each class index, 0 first: uint8 [K + 1].
+        over: Maps the work over the slices, for example over several workers.
+    """
     planes = (plan.slices, plan.scan_rows, plan.scan_cols)
     labels, uncertainty = np.empty(planes, np.uint8), np.empty(planes, np.uint8)
-    for index in range(plan.slices):
+
+    def one(index: int) -> None:
         labels[index], uncertainty[index] = restore_slice(answer, plan, ids, index)
+
+    for _ in over(one, range(plan.slices)):
+        pass
     return plan.insert(labels), plan.insert(uncertainty)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
+from verdiff.runtime.lanes import Lanes
 
 if TYPE_CHECKING:
     from verdiff.runtime.backends import Backend
@@ -16,14 +17,19 @@ Maps = NDArray[np.float32]
 
 
 class Batcher:
-    """Runs the networks of ``backend`` on any number of slices and samples.
+    """Runs the networks of ``backend`` on any number of slices and samples, as many at once as there are lanes.
 
     Every call has the backend's batch size: the last one is filled up with its own last item. A kernel may be chosen
     by batch size and may round differently, so a mask's bits must not depend on how many slices were at hand.
+
+    Args:
+        backend: The networks, in the form that takes as many calls at once as ``lanes`` makes.
+        lanes: Workers; by default one call at a time.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, lanes: Lanes | None = None) -> None:
         self.backend = backend
+        self._lanes = Lanes() if lanes is None else lanes
 
     def prior(self, images: Maps) -> tuple[Maps, tuple[Maps, ...]]:
         """``images`` [n, 1, H, W] -> prior [n, K, H, W] and features [n, C_i, H / stride_i, W / stride_i].
@@ -31,7 +37,7 @@ class Batcher:
         Raises:
             BackendError: The network gave a number that is not finite.
         """
-        parts = [self.backend.prior(images[chosen]) for chosen in self._calls(len(images))]
+        parts = self._lanes.map(lambda chosen: self.backend.prior(images[chosen]), self._calls(len(images)))
         prior = _joined([part[0] for part in parts], len(images))
         features = tuple(_joined(list(maps), len(images)) for maps in zip(*(part[1] for part in parts), strict=True))
         self._check_finite(prior, "prior")
@@ -50,13 +56,14 @@ class Batcher:
         Raises:
             BackendError: The network gave a number that is not finite.
         """
-        parts = []
-        for chosen in self._calls(len(x)):
+
+        def one(chosen: slice | NDArray[np.intp]) -> Maps:
             of: slice | NDArray[np.intp] = owner[chosen]
             if isinstance(chosen, slice):
                 of = slice(owner[chosen.start], owner[chosen.start] + 1)
-            parts.append(self.backend.denoise(x[chosen], timestep, prior[of], tuple(f[of] for f in features)))
-        x0hat = _joined(parts, len(x))
+            return self.backend.denoise(x[chosen], timestep, prior[of], tuple(f[of] for f in features))
+
+        x0hat = _joined(self._lanes.map(one, self._calls(len(x))), len(x))
         self._check_finite(x0hat, f"denoiser at timestep {timestep}")
         return x0hat
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verdiff.errors import BudgetError
+from verdiff.errors import BudgetError, InputError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
 from verdiff.runtime.answer import Answer, restore
-from verdiff.runtime.batching import Batcher
+from verdiff.runtime.backends import default_threads
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.engine import Engine
+from verdiff.runtime.frontier import Setting, settings_of
 from verdiff.runtime.host import HostRunner
-from verdiff.runtime.provenance import describe_backend, describe_run
+from verdiff.runtime.lanes import Lanes, lane_count
+from verdiff.runtime.preparing import OpenEffort, Scan, prepare
+from verdiff.runtime.provenance import describe_backend, describe_run, describe_work
 from verdiff.runtime.result import Segmentation
-from verdiff.runtime.sampling import Choices, resolve_sampling
+from verdiff.runtime.sampling import Choices, Sampling, resolve_sampling
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
 
 if TYPE_CHECKING:
     from verdiff.runtime.clock import Clock
+    from verdiff.runtime.policy import Policy
     from verdiff.runtime.runner import Runner
     from verdiff.runtime.segmenter import Segmenter
 
@@ -63,7 +67,7 @@ class Call:
         if self.prior_only:
             outcome = "prior"
         with engine.clock.stage("restore"):
-            labels, uncertainty = restore(answer, engine.plan, engine.ids)
+            labels, uncertainty = restore(answer, engine.plan, engine.scan.ids, engine.lanes.map)
         provenance = describe_run(
             self.segmenter.model,
             describe_backend(self.segmenter.backend),
@@ -73,6 +77,7 @@ class Call:
             outcome=outcome,
             forced=self.forced,
         )
+        provenance["computed"] = describe_work(engine)
         return Segmentation(
             labels=labels,
             uncertainty=uncertainty,
@@ -96,7 +101,9 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
     manifest, clock = segmenter.manifest, request.clock
     if clock.left <= 0:
         raise BudgetError("a budget that is already spent", "time for one prior pass", "give a budget above 0 ms")
-    sampling = resolve_sampling(manifest, request.choices, denoiser=segmenter.diffusion and not request.prior_only)
+    denoiser = segmenter.diffusion and not request.prior_only
+    sampling = resolve_sampling(manifest, request.choices, denoiser=denoiser)
+    _check_policy(segmenter, sampling.policy)
     volume = volume_from(request.scan)
     with clock.stage("normalise"):
         plan = plan_slices(
@@ -107,18 +114,52 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
         )
         forced = unsuitable_reasons(volume, manifest, plan)
         require_suitable(forced, manifest, force=request.force)
-    with _runner(segmenter, clock) as runner:
+    with _lanes(segmenter) as lanes, _runner(segmenter, clock, lanes) as runner:
         with clock.stage("normalise"):
-            memory = runner.begin(plan, sampling, chunk=segmenter.chunk, anytime=anytime)
             bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
         ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
-        planes = plan.extract(volume.array)
-        engine = Engine(runner, plan, planes, bounds, sampling, memory, clock, ids, request.progress)
+        scan = Scan(plan, plan.extract(volume.array), bounds, ids, manifest.multiple)
+        effort = _open_effort(segmenter, request) if denoiser else None
+        # Agreement is asked after rounds, which an anytime call has.
+        anytime = anytime or sampling.policy.agree
+        work = prepare(runner, scan, sampling, effort, clock, chunk=segmenter.chunk, anytime=anytime)
+        engine = Engine(runner, lanes, scan, work, clock, anytime, request.progress)
         yield Call(segmenter, engine, volume, forced, request.prior_only and segmenter.diffusion)
 
 
-def _runner(segmenter: Segmenter, clock: Clock) -> AbstractContextManager[Runner]:
+def _check_policy(segmenter: Segmenter, policy: Policy) -> None:
+    if policy.locate and isinstance(segmenter.backend, DeviceBackend):
+        raise InputError(
+            f"the policy {policy} on {segmenter.backend.device}",
+            "whole slices on a GPU, whose graphs and memory are made for one size",
+            "leave the policy out, or choose device='cpu'",
+        )
+
+
+def _open_effort(segmenter: Segmenter, request: Request) -> OpenEffort | None:
+    """What a deadline chooses from, unless the caller has said how much to compute."""
+    settings, pace = settings_of(segmenter.manifest), segmenter.pace
+    on_device = isinstance(segmenter.backend, DeviceBackend)
+    if not settings or pace is None or on_device or not (request.choices.effort_is_open and request.clock.timed):
+        return None
+
+    def resolve(setting: Setting) -> Sampling:
+        choices = replace(request.choices, policy=setting.policy)
+        if setting.steps:
+            choices = replace(choices, steps=setting.steps, samples=setting.samples)
+        return resolve_sampling(segmenter.manifest, choices, denoiser=setting.steps > 0)
+
+    return OpenEffort(settings, pace, resolve)
+
+
+def _lanes(segmenter: Segmenter) -> Lanes:
+    if isinstance(segmenter.backend, DeviceBackend):
+        return Lanes(lane_count(default_threads()))
+    return Lanes(segmenter.backend.lanes)
+
+
+def _runner(segmenter: Segmenter, clock: Clock, lanes: Lanes) -> AbstractContextManager[Runner]:
     if isinstance(segmenter.backend, DeviceBackend):
         return segmenter.backend.call()
     limit = None if segmenter.memory_mb is None else segmenter.memory_mb << 20
-    return nullcontext(HostRunner(Batcher(segmenter.backend), segmenter.manifest, clock, limit))
+    return nullcontext(HostRunner(segmenter.backend, segmenter.manifest, clock, lanes, limit))

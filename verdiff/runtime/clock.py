@@ -9,7 +9,7 @@ from time import perf_counter
 
 from verdiff.errors import INTERRUPTED, VerdiffError
 
-STAGES = ("normalise", "resample", "prior", "noise", "loop", "fuse", "restore")
+STAGES = ("normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore")
 
 
 class Cancelled(VerdiffError):
@@ -29,7 +29,8 @@ class Clock:
     def __init__(self, budget_ms: float | None = None, cancel: Callable[[], bool] | None = None) -> None:
         self.begun = perf_counter()
         self.deadline = math.inf if budget_ms is None else self.begun + budget_ms / 1000
-        self.bounded = budget_ms is not None or cancel is not None
+        self.timed = budget_ms is not None
+        self.bounded = self.timed or cancel is not None
         self.timings: dict[str, float] = dict.fromkeys((*STAGES, "denoiser"), 0.0)
         self._cancel = cancel
 

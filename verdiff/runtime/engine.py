@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +18,14 @@ from verdiff.errors import BudgetError
 from verdiff.imaging import normalise
 from verdiff.runtime.answer import Answer, chunks_of, restore_slice
 from verdiff.runtime.clock import Cancelled, Clock
+from verdiff.runtime.locating import reaches_border
+from verdiff.runtime.policy import masks_agree
 
 if TYPE_CHECKING:
+    from verdiff.diffusion import SamplerTable
     from verdiff.imaging import SlicePlan
-    from verdiff.runtime.memory import MemoryPlan
+    from verdiff.runtime.lanes import Lanes
+    from verdiff.runtime.preparing import Scan, Work
     from verdiff.runtime.runner import Conditions, Runner, Sampled
     from verdiff.runtime.sampling import Sampling
 
@@ -30,33 +34,39 @@ RESTORE_MARGIN = 1.3
 FEW_SLICES = 3
 
 
+class _Outgrown(Exception):
+    """A structure reaches the border of the window: it may go on outside."""
+
+
 @dataclass
 class Engine:
     """The work of one call; :meth:`passes` does it and says after each pass how far the answer has come.
 
     Attributes:
         runner: The networks and the loop, on the host or on a device.
-        plan: The slices and their grid.
-        planes: The scan's slices in their own pixels, [slices, rows, cols].
-        bounds: Intensities that become -1 and 1.
-        sampling: Table, samples, seed and fusion.
-        memory: Chunk size, and what may be kept between passes.
+        lanes: Workers for what the host does slice by slice.
+        scan: The slices in their own pixels.
+        work: Where to compute, how, and with what memory.
         clock: Stage times, deadline, cancel.
-        ids: Label id of each class index, uint8 [K + 1].
+        anytime: Whether every slice is answered from the prior first and samples are then added in rounds. Without it
+            each chunk is finished before the next, which holds the features of one chunk only.
         progress: Called with the share of network calls done, or None.
         answer: What is known so far.
+        settled: Slices whose answer a policy has declared final before all samples were taken.
+        outgrown: Whether a structure reached the window's border, so that whole slices were computed after all; or,
+            with too little time left for that, may go on outside.
     """
 
     runner: Runner
-    plan: SlicePlan
-    planes: NDArray[np.generic]
-    bounds: tuple[float, float]
-    sampling: Sampling
-    memory: MemoryPlan
+    lanes: Lanes
+    scan: Scan
+    work: Work
     clock: Clock
-    ids: NDArray[np.uint8]
+    anytime: bool
     progress: Callable[[float], None] | None = None
     answer: Answer = field(init=False)
+    settled: NDArray[np.bool_] = field(init=False)
+    outgrown: bool = field(init=False, default=False)
     _conditions: dict[int, Conditions] = field(init=False, default_factory=dict)
     _samples: dict[int, list[Sampled]] = field(init=False, default_factory=dict)
     _restore_seconds: float = field(init=False, default=0.0)
@@ -64,32 +74,58 @@ class Engine:
     _done: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        plan = self.plan
-        self.answer = Answer.empty(plan.slices, len(self.ids) - 1, plan.padded_rows, plan.padded_cols)
+        self._begin(self.work)
+
+    def _begin(self, work: Work) -> None:
+        plan = work.plan
+        self.work = work
+        self.answer = Answer.empty(plan.slices, len(self.scan.ids) - 1, plan.padded_rows, plan.padded_cols)
+        self.settled = np.zeros(plan.slices, bool)
+        self._conditions, self._samples = {}, {}
+
+    @property
+    def plan(self) -> SlicePlan:
+        """The slices as they are computed: whole, or in a window."""
+        return self.work.plan
+
+    @property
+    def sampling(self) -> Sampling:
+        """Table, samples, seed, fusion and policy."""
+        return self.work.sampling
 
     @property
     def chunks(self) -> Iterator[slice]:
         """The slices in the order they are worked on."""
-        return chunks_of(self.plan.slices, self.memory.chunk)
+        return chunks_of(self.plan.slices, self.work.memory.chunk)
 
-    def passes(self, *, anytime: bool) -> Iterator[str]:
+    def passes(self) -> Iterator[str]:
         """Do the work; yields ``"prior"`` or ``"sampling"`` after a pass with more to come, and at last the outcome.
 
-        ``anytime`` answers every slice from the prior first and then adds samples in rounds. Without it each chunk is
-        finished before the next, which holds the features of one chunk only. The final numbers are the same.
+        The final numbers are the same with and without ``anytime``.
 
         Raises:
             BudgetError: The deadline comes before the prior has answered every slice.
             Cancelled: ``cancel`` said yes before then.
         """
+        try:
+            yield from self._passes()
+        except _Outgrown:
+            # Raised by the prior alone, so nothing was yielded that this takes back.
+            memory = self.runner.begin(
+                self.scan.plan, self.sampling, chunk=self.work.memory.chunk, anytime=self.anytime
+            )
+            self._begin(replace(self.work, plan=self.scan.plan, memory=memory))
+            yield from self._passes()
+
+    def _passes(self) -> Iterator[str]:
         table, samples = self.sampling.table, self.sampling.samples
-        if table is None or anytime:
+        if table is None or self.anytime:
             self._prior_pass()
             if table is None:
                 yield "complete"
                 return
             yield "prior"
-            rounds = list(_rounds(samples)) if self.memory.keep_samples else [range(samples)]
+            rounds = list(_rounds(samples)) if self.work.memory.keep_samples else [range(samples)]
             for number, members in enumerate(rounds, 1):
                 for chunk in self.chunks:
                     stopped = self._refine(chunk, members)
@@ -99,30 +135,51 @@ class Engine:
                 yield "complete" if number == len(rounds) else "sampling"
             return
         for chunk in self.chunks:
-            self._conditions[chunk.start] = self._prior(chunk)
+            conditions = self._prior(chunk)
+            if self.sampling.policy.skip:
+                self._answer_prior(chunk, conditions)
+            self._conditions[chunk.start] = conditions
             self._refine(chunk, range(samples))
             del self._conditions[chunk.start]
         yield "complete"
 
     def _prior(self, chunk: slice) -> Conditions:
+        planes = self.scan.planes
         with self.clock.stage("normalise"):
-            planes = normalise(self.planes[chunk], *self.bounds)
+            normal = self.lanes.map(lambda i: normalise(planes[i][None], *self.scan.bounds), _indices(chunk))
         with self.clock.stage("resample"):
             # One at a time: a matrix product over more planes may round differently.
-            image = np.concatenate([self.plan.to_model(plane[None]) for plane in planes])
+            image = np.concatenate(self.lanes.map(self.plan.to_model, normal))
         with self.clock.stage("prior"):
             conditions = self.runner.prior(image, chunk)
+        if self.plan is not self.scan.plan:
+            self._check_window(chunk, conditions)
         self._report(len(image))
         return conditions
+
+    def _check_window(self, chunk: slice, conditions: Conditions) -> None:
+        if self.outgrown or not reaches_border(self.plan, self.scan.plan, self.runner.structures(conditions)):
+            return
+        self.outgrown = True
+        whole, window = (plan.padded_rows * plan.padded_cols for plan in (self.scan.plan, self.plan))
+        # The window's prior so far has shown what a slice takes, and whole slices begin again.
+        per_slice = (self.clock.timings["resample"] + self.clock.timings["prior"]) / chunk.stop
+        if self.clock.left > self.plan.slices * per_slice * whole / window + self._restore_seconds:
+            raise _Outgrown
+
+    def _answer_prior(self, chunk: slice, conditions: Conditions) -> None:
+        with self.clock.stage("fuse"):
+            self.answer.put(chunk, self.runner.fuse_prior(conditions), steps=0, samples=0)
+            if self.sampling.policy.skip:
+                self.settled[chunk] = ~self.runner.structures(conditions).any(axis=(1, 2))
 
     def _prior_pass(self) -> None:
         seconds: list[float] = []
         for chunk in self.chunks:
             begun = self.clock.elapsed
             conditions = self._prior(chunk)
-            with self.clock.stage("fuse"):
-                self.answer.put(chunk, self.runner.fuse_prior(conditions), steps=0, samples=0)
-            if self.sampling.table is not None and self.memory.keep_features:
+            self._answer_prior(chunk, conditions)
+            if self.sampling.table is not None and self.work.memory.keep_features:
                 self._conditions[chunk.start] = conditions
             seconds.append((self.clock.elapsed - begun) / (chunk.stop - chunk.start))
             if self.clock.bounded:
@@ -135,7 +192,7 @@ class Engine:
         Not before a few slices are done: the first one pays for what a new shape costs once.
         """
         if chunk.start == 0:
-            self._restore_seconds = RESTORE_MARGIN * self.plan.slices * self._time_restore()
+            self._restore_seconds = RESTORE_MARGIN * self.plan.slices * self._time_restore() / self.lanes.count
         to_come = self.plan.slices - chunk.stop
         judged = to_come if len(seconds) >= FEW_SLICES else 0
         why = self.clock.why_stop(reserve=judged * min(seconds) + self._restore_seconds)
@@ -159,13 +216,16 @@ class Engine:
         tries: list[float] = []
         for _ in range(2):
             begun = self.clock.elapsed
-            restore_slice(self.answer, self.plan, self.ids, 0)
+            restore_slice(self.answer, self.plan, self.scan.ids, 0)
             tries.append(self.clock.elapsed - begun)
         return min(tries)
 
     def _refine(self, chunk: slice, members: range) -> str | None:
         """Add the samples ``members`` to the slices ``chunk``; the reason when stopped, with what there is kept."""
         pairs = len(members) * (chunk.stop - chunk.start)
+        if self.settled[chunk].all():
+            self._report(pairs * len(self._table))
+            return None
         first_step = self._restore_seconds + self._call_seconds * pairs
         stopped = self.clock.why_stop(first_step) if self.clock.bounded else None
         if stopped is not None:
@@ -196,18 +256,26 @@ class Engine:
 
     def _fuse(self, chunk: slice, members: range, sampled: Sampled) -> None:
         """``sampled`` joins the earlier rounds of ``chunk`` unless it was stopped halfway."""
-        assert self.sampling.table is not None
-        whole = sampled.steps == len(self.sampling.table)
+        whole = sampled.steps == len(self._table)
         earlier = self._samples.get(chunk.start, [])
         if earlier and not whole:
             return
         parts = [*earlier, sampled]
-        if self.memory.keep_samples and members.stop < self.sampling.samples:
+        if self.work.memory.keep_samples and members.stop < self.sampling.samples:
             self._samples[chunk.start] = parts
         else:
             self._samples.pop(chunk.start, None)
         samples = sum(part.members for part in parts)
-        self.answer.put(chunk, self.runner.fuse(parts), steps=sampled.steps, samples=samples)
+        fused = self.runner.fuse(parts)
+        before = self.answer.probabilities[chunk].copy() if earlier and self.sampling.policy.agree else None
+        self.answer.put(chunk, fused, steps=sampled.steps, samples=samples, only=~self.settled[chunk])
+        if before is not None:
+            self.settled[chunk] |= masks_agree(before, self.answer.probabilities[chunk])
+
+    @property
+    def _table(self) -> SamplerTable:
+        assert self.sampling.table is not None
+        return self.sampling.table
 
     def _report(self, calls: int) -> None:
         self._done += calls
@@ -215,6 +283,10 @@ class Engine:
             steps = 0 if self.sampling.table is None else len(self.sampling.table)
             total = self.plan.slices * (1 + steps * self.sampling.samples)
             self.progress(min(1.0, self._done / total))
+
+
+def _indices(chunk: slice) -> range:
+    return range(chunk.start, chunk.stop)
 
 
 def _rounds(samples: int) -> Iterator[range]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.diffusion import Fused, StepState, fuse_mean, fuse_steps, noise_source, run_loop
+from verdiff.runtime.batching import Batcher
 from verdiff.runtime.consensus import fuse_staple
 from verdiff.runtime.memory import available_bytes, plan_memory
 from verdiff.runtime.runner import Maps, Report, Sampled, Stop
@@ -16,8 +18,9 @@ from verdiff.runtime.runner import Maps, Report, Sampled, Stop
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
     from verdiff.imaging import SlicePlan
-    from verdiff.runtime.batching import Batcher
+    from verdiff.runtime.backends import Backend
     from verdiff.runtime.clock import Clock
+    from verdiff.runtime.lanes import Lanes
     from verdiff.runtime.memory import MemoryPlan
     from verdiff.runtime.sampling import Sampling
 
@@ -29,22 +32,28 @@ class HostRunner:
     """One call on the host.
 
     Attributes:
-        batcher: The networks.
+        backend: The networks.
         manifest: The model's.
         clock: Gets the time of ``noise`` and ``denoiser``.
+        lanes: Workers, as many as the backend has lanes.
         limit: Bytes the call may take; None is what the machine has free.
     """
 
-    batcher: Batcher
+    backend: Backend
     manifest: Manifest
     clock: Clock
+    lanes: Lanes
     limit: int | None = None
+    batcher: Batcher = field(init=False)
     _sampling: Sampling = field(init=False)
 
     def begin(self, plan: SlicePlan, sampling: Sampling, *, chunk: int | None, anytime: bool) -> MemoryPlan:
         """See :meth:`verdiff.runtime.runner.Runner.begin`."""
         self._sampling = sampling
-        batch = self.batcher.backend.batch
+        # With fewer slices than lanes, every thread works on one network call.
+        many = plan.slices >= self.lanes.count
+        self.batcher = Batcher(self.backend.lane, self.lanes) if many else Batcher(self.backend)
+        batch = self.backend.batch * (self.lanes.count if many else 1)
         limit = available_bytes() if self.limit is None else self.limit
         return plan_memory(
             plan, self.manifest, sampling, batch=batch, chunk=chunk or batch, anytime=anytime, limit=limit
@@ -56,7 +65,11 @@ class HostRunner:
 
     def fuse_prior(self, conditions: Conditions) -> Fused:
         """See :meth:`verdiff.runtime.runner.Runner.fuse_prior`."""
-        return fuse_mean(conditions[0][None])
+        return self._by_slice(fuse_mean, conditions[0][None])
+
+    def structures(self, conditions: Conditions) -> NDArray[np.bool_]:
+        """See :meth:`verdiff.runtime.runner.Runner.structures`."""
+        return np.asarray(np.any(conditions[0] > 0, axis=1))
 
     def sample(
         self, conditions: Conditions, chunk: slice, members: range, report: Report, stop: Stop | None
@@ -70,16 +83,14 @@ class HostRunner:
         owner: NDArray[np.intp] = np.tile(np.arange(len(slices)), len(members))
         rows: list[Maps] = []
         steps = 0
-        source = noise_source(
-            self._sampling.seed,
-            slices=[index for index, _ in pairs],
-            samples=[member for _, member in pairs],
-            shape=prior.shape[1:],
-        )
+        sources = [
+            noise_source(self._sampling.seed, slices=[index], samples=[member], shape=prior.shape[1:])
+            for index, member in pairs
+        ]
 
         def noise(step: int) -> Maps:
             with clock.stage("noise"):
-                return source(step)
+                return np.concatenate(self.lanes.map(lambda source: source(step), sources))
 
         def denoise(x: Maps, timestep: int) -> Maps:
             with clock.stage("denoiser"):
@@ -104,7 +115,11 @@ class HostRunner:
         """See :meth:`verdiff.runtime.runner.Runner.fuse`."""
         stack: Maps = parts[0].kept if len(parts) == 1 else np.concatenate([part.kept for part in parts], axis=1)
         if self._sampling.fusion == "steps" and len(stack) > 1:
-            return fuse_steps(stack.swapaxes(0, 1))
-        if self._sampling.fusion == "staple":
-            return fuse_staple(stack[-1])
-        return fuse_mean(stack[-1])
+            return self._by_slice(fuse_steps, stack.swapaxes(0, 1), axis=2)
+        return self._by_slice(fuse_staple if self._sampling.fusion == "staple" else fuse_mean, stack[-1])
+
+    def _by_slice(self, fuse: Callable[[Maps], Fused], stack: Maps, axis: int = 1) -> Fused:
+        """``fuse`` of each slice of ``stack``, which lie along ``axis``: no slice's answer depends on another."""
+        slices = np.split(stack, stack.shape[axis], axis=axis)
+        fused = self.lanes.map(fuse, slices)
+        return Fused(*(np.concatenate([getattr(part, each.name) for part in fused]) for each in fields(Fused)))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from verdiff.runtime.answer import Answer
     from verdiff.runtime.backends import Backend
     from verdiff.runtime.device.backend import DeviceBackend
+    from verdiff.runtime.engine import Engine
     from verdiff.runtime.sampling import Sampling
 
 
@@ -87,4 +88,21 @@ def describe_run(
         "outcome": outcome,
         "forced": list(forced),
         "versions": {"verdiff": __version__, "python": platform.python_version(), "numpy": np.__version__},
+    }
+
+
+def describe_work(engine: Engine) -> dict[str, Any]:
+    """What policies left out, and what a deadline expected.
+
+    ``window`` is [top, left, rows, columns] in the model's pixels, or None for whole slices; ``window_outgrown``
+    whether a structure reached its border; ``slices_settled`` counts the slices a policy ended early.
+    """
+    plan = engine.plan
+    windowed = plan is not engine.scan.plan
+    predicted = engine.work.predicted
+    return {
+        "window": [plan.top, plan.left, plan.padded_rows, plan.padded_cols] if windowed else None,
+        "window_outgrown": engine.outgrown,
+        "slices_settled": int(np.count_nonzero(engine.settled)),
+        "predicted_ms": None if predicted is None else round(1000 * predicted, 1),
     }

@@ -72,6 +72,10 @@ class Runner(Protocol):
         """The prior's own answer."""
         ...
 
+    def structures(self, conditions: Conditions) -> NDArray[np.bool_]:
+        """Where the prior finds any structure, [n, H, W]."""
+        ...
+
     def sample(
         self, conditions: Conditions, chunk: slice, members: range, report: Report, stop: Stop | None
     ) -> Sampled:

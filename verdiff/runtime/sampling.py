@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from verdiff.diffusion import Process, SamplerTable, make_table
 from verdiff.errors import InputError
+from verdiff.runtime.frontier import named_setting
+from verdiff.runtime.policy import EVERYTHING, WHOLE, Policy
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
 
 FUSIONS = ("mean", "steps", "staple")
 SAMPLERS = ("ddim", "ddpm", "dpmpp-2m")
+# Names that a model's frontier may give a setting, usable as a policy.
+SETTINGS = ("fast",)
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Choices:
         sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
         fusion: ``"mean"`` of the samples, ``"steps"`` for the step-uncertainty fusion, ``"staple"`` for STAPLE's
             consensus of their masks (on the host alone).
+        policy: What to leave out (:class:`verdiff.runtime.policy.Policy`), or ``"fast"`` for the fast setting on the
+            model's record, which brings steps and samples with it.
     """
 
     steps: int | None = None
@@ -33,6 +39,12 @@ class Choices:
     seed: int | None = None
     sampler: str | None = None
     fusion: str | None = None
+    policy: str | None = None
+
+    @property
+    def effort_is_open(self) -> bool:
+        """Whether the caller left it to the model how much to compute."""
+        return self.steps is None and self.samples is None and self.policy is None and self.sampler is None
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Sampling:
         seed: Key of the noise.
         fusion: ``"mean"``, ``"steps"`` or ``"staple"``.
         description: The same in plain words and numbers, for the provenance.
+        policy: What is left out.
     """
 
     table: SamplerTable | None
@@ -52,6 +65,7 @@ class Sampling:
     seed: int
     fusion: str
     description: dict[str, Any]
+    policy: Policy = EVERYTHING
 
 
 def resolve_sampling(manifest: Manifest, choices: Choices, *, denoiser: bool) -> Sampling:
@@ -64,6 +78,15 @@ def resolve_sampling(manifest: Manifest, choices: Choices, *, denoiser: bool) ->
         InputError: A choice out of range, or a sampler or fusion that does not exist.
     """
     defaults = manifest.defaults
+    if choices.policy in SETTINGS:
+        setting = named_setting(manifest, str(choices.policy))
+        choices = replace(
+            choices,
+            policy=setting.policy,
+            steps=choices.steps or setting.steps,
+            samples=choices.samples or setting.samples,
+        )
+    policy = Policy.parse(WHOLE if choices.policy is None else choices.policy)
     for name, value, least, most in (
         ("steps", choices.steps, 1, 100_000),
         ("samples", choices.samples, 1, 1000),
@@ -75,7 +98,8 @@ def resolve_sampling(manifest: Manifest, choices: Choices, *, denoiser: bool) ->
     sampler = _choice("sampler", choices.sampler, defaults.sampler, SAMPLERS)
     seed = defaults.seed if choices.seed is None else choices.seed
     if not denoiser:
-        return Sampling(None, 0, seed, fusion, {"steps": 0, "samples": 0, "seed": seed, "sampler": None})
+        described = {"steps": 0, "samples": 0, "seed": seed, "sampler": None, "policy": str(policy)}
+        return Sampling(None, 0, seed, fusion, described, policy)
     steps = choices.steps or defaults.steps
     samples = choices.samples or defaults.samples
     if (steps, sampler) == (defaults.steps, defaults.sampler):
@@ -102,9 +126,10 @@ def resolve_sampling(manifest: Manifest, choices: Choices, *, denoiser: bool) ->
         "start": defaults.start,
         "start_step": defaults.start_step,
         "fusion": fusion,
+        "policy": str(policy),
         "timesteps": [int(t) for t in table.timesteps],
     }
-    return Sampling(table, samples, seed, fusion, description)
+    return Sampling(table, samples, seed, fusion, description, policy)
 
 
 def _choice(name: str, chosen: str | None, default: str, known: tuple[str, ...]) -> str:

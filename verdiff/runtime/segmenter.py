@@ -15,10 +15,12 @@ from verdiff.runtime.clock import Clock
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.session import DeviceSession
 from verdiff.runtime.device.streams import stream_handle
+from verdiff.runtime.frontier import Pace
 from verdiff.runtime.provenance import describe_model
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.sampling import Choices, resolve_sampling
 from verdiff.runtime.selftest import self_test as run_self_test
+from verdiff.runtime.selftest import time_networks
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Segmenter:
         memory_mb: The most a call may take in MiB, or None for what the machine has free.
         chunk: Slices worked on at once, or None for the backend's batch. It never changes the mask.
         differences: Mean difference from the bundle's golden outputs of each stage; empty without self-test.
+        pace: What the networks were seen to need at load, on the host; None without self-test.
     """
 
     manifest: Manifest
@@ -42,6 +45,7 @@ class Segmenter:
     memory_mb: int | None = None
     chunk: int | None = None
     differences: dict[str, float] = field(default_factory=dict)
+    pace: Pace | None = None
 
     @classmethod
     def load(
@@ -105,7 +109,9 @@ class Segmenter:
             if isinstance(loaded, DeviceBackend):
                 loaded.close()
             raise
-        return cls(bundle.manifest, loaded, bundle.has("denoiser"), describe_model(bundle), memory_mb, chunk, tested)
+        pace = time_networks(loaded, bundle) if self_test and not isinstance(loaded, DeviceBackend) else None
+        described = describe_model(bundle)
+        return cls(bundle.manifest, loaded, bundle.has("denoiser"), described, memory_mb, chunk, tested, pace)
 
     def segment(
         self,
@@ -116,6 +122,7 @@ class Segmenter:
         seed: int | None = None,
         sampler: str | None = None,
         fusion: str | None = None,
+        policy: str | None = None,
         force: bool = False,
         budget_ms: float | None = None,
         cancel: Callable[[], bool] | None = None,
@@ -131,9 +138,13 @@ class Segmenter:
             seed: Of the noise.
             sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
             fusion: ``"mean"``, ``"steps"``, or on processors ``"staple"``.
+            policy: What not to compute: ``"locate"``, ``"skip"``, ``"agree"`` joined by ``+``
+                (:class:`verdiff.runtime.policy.Policy`), ``"whole"`` for nothing, or ``"fast"`` for the fast setting
+                on the model's record, which brings steps and samples with it.
             force: Go on with a scan that does not look like the training data; the reasons are recorded.
-            budget_ms: Give the best answer by then: the prior's for every slice, then as much sampling as fits. The
-                outcome is ``"budget"`` when it was not all.
+            budget_ms: Give the best answer by then. With steps, samples, sampler and policy left open, the best
+                setting on the model's record that this machine has time for; else the prior's answer for every slice
+                and as much of what was asked for as fits. The outcome is ``"budget"`` when it was not all.
             cancel: Asked between chunks and steps; saying yes ends the call with the answer there is. Once only
                 the prior's or a part of the sampling is there the outcome is ``"cancelled"``.
             prior_only: The prior's answer without sampling.
@@ -146,9 +157,11 @@ class Segmenter:
             Cancelled: ``cancel`` said yes before every slice had an answer.
         """
         clock = Clock(budget_ms, cancel)
-        request = Request(scan, Choices(steps, samples, seed, sampler, fusion), clock, force, prior_only, progress)
+        request = Request(
+            scan, Choices(steps, samples, seed, sampler, fusion, policy), clock, force, prior_only, progress
+        )
         with open_call(self, request, anytime=clock.bounded) as call:
-            *_, outcome = call.engine.passes(anytime=clock.bounded)
+            *_, outcome = call.engine.passes()
             return call.result(outcome, call.engine.answer)
 
     def stream(
@@ -160,6 +173,7 @@ class Segmenter:
         seed: int | None = None,
         sampler: str | None = None,
         fusion: str | None = None,
+        policy: str | None = None,
         force: bool = False,
         budget_ms: float | None = None,
         cancel: Callable[[], bool] | None = None,
@@ -173,9 +187,11 @@ class Segmenter:
         first ``next``.
         """
         clock = Clock(budget_ms, cancel)
-        request = Request(scan, Choices(steps, samples, seed, sampler, fusion), clock, force, prior_only, progress)
+        request = Request(
+            scan, Choices(steps, samples, seed, sampler, fusion, policy), clock, force, prior_only, progress
+        )
         with open_call(self, request, anytime=True) as call:
-            for outcome in call.engine.passes(anytime=True):
+            for outcome in call.engine.passes():
                 yield call.result(outcome, call.engine.answer.copy())
 
     def on_device(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ from verdiff.errors import BackendError
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.golden import device_outputs
+from verdiff.runtime.frontier import Pace
+from verdiff.runtime.lanes import Lanes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +44,7 @@ def self_test(backend: Backend | DeviceBackend, bundle: Bundle) -> dict[str, flo
     if isinstance(backend, DeviceBackend):
         found = device_outputs(backend, golden, table)
     else:
-        found = _host_outputs(Batcher(backend), golden, table)
+        found = _host_outputs(Batcher(backend.lane), golden, table)
     expected = {"prior": "prior", "denoiser": "x0hat_0"}
     differences = {stage: _difference(found[stage], golden[expected[stage]]) for stage in expected if stage in found}
     if "probabilities" in found:
@@ -56,6 +59,22 @@ def self_test(backend: Backend | DeviceBackend, bundle: Bundle) -> dict[str, flo
                 "use another backend or precision, or update the library; this machine would give another mask",
             )
     return differences
+
+
+def time_networks(backend: Backend, bundle: Bundle) -> Pace:
+    """What a slice's pass takes here a pixel, from the golden image, every lane at work; after the self-test, warm."""
+    golden = bundle.golden()
+    with Lanes(backend.lanes) as lanes:
+        batcher = Batcher(backend.lane, lanes)
+        image = np.repeat(golden["image"][:1], backend.lanes * backend.batch, axis=0)
+        begun = perf_counter()
+        prior, features = batcher.prior(image)
+        after = perf_counter()
+        if bundle.has("denoiser"):
+            batcher.denoise(prior, 1, prior, features, np.arange(len(prior)))
+        done = perf_counter()
+    pixels = len(image) * image.shape[2] * image.shape[3]
+    return Pace((after - begun) / pixels, (done - after) / pixels if bundle.has("denoiser") else 0.0)
 
 
 def _host_outputs(batcher: Batcher, golden: Mapping[str, Maps], table: SamplerTable | None) -> dict[str, Maps]:

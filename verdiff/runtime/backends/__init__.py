@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from verdiff.bundle.engines import ENGINE_PRECISIONS, require_package
 from verdiff.errors import BackendError
+from verdiff.runtime.lanes import lane_count
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -45,6 +48,7 @@ class Backend(Protocol):
         threads: CPU threads of one network call.
         batch: How many images a network call is given. It is the same for every call, so that the bits of a mask
             cannot depend on how the work was split.
+        lanes: How many calls :attr:`lane` takes at once.
     """
 
     name: str
@@ -53,6 +57,15 @@ class Backend(Protocol):
     precision: str
     threads: int
     batch: int
+    lanes: int
+
+    @property
+    def lane(self) -> Backend:
+        """The same networks for calls from :attr:`lanes` threads at once, each on its share of :attr:`threads`.
+
+        It gives the same bits; with one lane it is this backend itself.
+        """
+        ...
 
     def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
         """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features of every stride."""
@@ -160,14 +173,19 @@ def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int |
         BackendError: See :func:`choose_backend`; also when the library cannot load the graphs, or the processor or
             the bundle does not have the precision.
     """
+    from verdiff.runtime.backends.laned import LanedBackend
+
     count = resolve_threads(threads)
+    opened: Callable[[int], Backend]
     if choose_backend(backend, "cpu", precision) == "openvino":
         from verdiff.runtime.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(bundle, precision=precision, threads=count)
-    from verdiff.runtime.backends.onnxruntime import OnnxRuntimeBackend
+        opened = partial(OpenVinoBackend, bundle, precision=precision, threads=count)
+    else:
+        from verdiff.runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(bundle, precision=precision, threads=count)
+        opened = partial(OnnxRuntimeBackend, bundle, precision=precision, threads=count)
+    return LanedBackend(opened, lane_count(count)) if count > 1 else opened(1)
 
 
 def graph_bytes(bundle: Bundle, role: str, precision: str) -> bytes:

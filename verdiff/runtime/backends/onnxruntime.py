@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,27 +27,44 @@ TYPES: dict[str, type[np.generic]] = {
 
 
 class OnnxRuntimeBackend:
-    """The prior and the denoiser as two sessions on the CPU; one image a call.
+    """The prior and the denoiser as sessions on the CPU; one image a call.
 
     A batch would buy no speed there (the convolutions already fill the cores) and cost memory.
+
+    Args:
+        bundle: The model.
+        lanes: Calls that may run at once.
+        precision: ``"fp32"``, or another that the bundle carries.
+        threads: Of all lanes together.
     """
 
     name = "onnxruntime"
     device = "cpu"
     batch = 1
 
-    def __init__(self, bundle: Bundle, *, precision: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, lanes: int = 1, *, precision: str, threads: int) -> None:
         onnxruntime: Any = import_module("onnxruntime")
         self.version: str = onnxruntime.__version__
-        self.precision, self.threads = precision, threads
+        self.precision, self.threads, self.lanes = precision, threads, lanes
         self._feature_names = tuple(feature.name for feature in bundle.manifest.features)
         self._prior = self._network(onnxruntime, graph_bytes(bundle, "prior", precision), "prior")
         self._denoiser = None
         if bundle.has("denoiser"):
             self._denoiser = self._network(onnxruntime, graph_bytes(bundle, "denoiser", precision), "denoiser")
 
+    @property
+    def lane(self) -> OnnxRuntimeBackend:
+        """This backend, which takes calls from :attr:`lanes` threads at once."""
+        return self
+
     def _network(self, onnxruntime: Any, graph: bytes, role: str) -> _Network:
-        return _Network(open_session(onnxruntime, graph, role, self.device, [CPU], threads=self.threads))
+        share = max(1, self.threads // self.lanes)
+
+        def session() -> Any:
+            return open_session(onnxruntime, graph, role, self.device, [CPU], threads=share)
+
+        # A session without threads of its own runs on its callers'; else they would share its few.
+        return _Network([session()] * self.lanes if share == 1 else [session() for _ in range(self.lanes)])
 
     def prior(self, image: Maps) -> tuple[Maps, tuple[NDArray[Any], ...]]:
         """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features, in the type the graph has them."""
@@ -64,15 +82,21 @@ class OnnxRuntimeBackend:
 
 
 class _Network:
-    """One session, given arrays in whatever type its inputs have."""
+    """Sessions of one network, one a lane, given arrays in whatever type its inputs have."""
 
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        self._types = tensor_types(session.get_inputs())
+    def __init__(self, sessions: list[Any]) -> None:
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for session in sessions:
+            self._free.put(session)
+        self._types = tensor_types(sessions[0].get_inputs())
 
     def run(self, feed: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         given = {name: array.astype(self._types[name], copy=False) for name, array in feed.items()}
-        results: list[NDArray[Any]] = self._session.run(outputs, given)
+        session = self._free.get()
+        try:
+            results: list[NDArray[Any]] = session.run(outputs, given)
+        finally:
+            self._free.put(session)
         return results
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from importlib import import_module
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,16 +18,23 @@ if TYPE_CHECKING:
 
 
 class OpenVinoBackend:
-    """The prior and the denoiser compiled for latency; reads the bundle's ONNX graphs as they are."""
+    """The prior and the denoiser, compiled from the bundle's ONNX graphs as they are.
+
+    Args:
+        bundle: The model.
+        lanes: Calls that may run at once.
+        precision: ``"fp32"``, ``"bf16"``, or another that the bundle carries.
+        threads: Of all lanes together.
+    """
 
     name = "openvino"
     device = "cpu"
     batch = 1
 
-    def __init__(self, bundle: Bundle, *, precision: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, lanes: int = 1, *, precision: str, threads: int) -> None:
         openvino: Any = import_module("openvino")
         self.version: str = openvino.__version__
-        self.precision, self.threads = precision, threads
+        self.precision, self.threads, self.lanes = precision, threads, lanes
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
@@ -36,7 +44,7 @@ class OpenVinoBackend:
             )
         # Without a hint the CPU plugin takes bf16 on its own where the processor has it: masks would differ by machine.
         self._settings = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": lanes,
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
@@ -46,9 +54,15 @@ class OpenVinoBackend:
         if bundle.has("denoiser"):
             self._denoiser = self._network(core, graph_bytes(bundle, "denoiser", precision), "denoiser")
 
+    @property
+    def lane(self) -> OpenVinoBackend:
+        """This backend, which takes calls from :attr:`lanes` threads at once."""
+        return self
+
     def _network(self, core: Any, graph: bytes, role: str) -> _Network:
         try:
-            return _Network(core.compile_model(core.read_model(io.BytesIO(graph)), "CPU", self._settings))
+            compiled = core.compile_model(core.read_model(io.BytesIO(graph)), "CPU", self._settings)
+            return _Network(compiled, self.lanes)
         except Exception as error:
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BackendError(
@@ -72,21 +86,26 @@ class OpenVinoBackend:
 
 
 class _Network:
-    """One compiled network, given arrays in whatever type its inputs have.
+    """One compiled network with a request a lane, given arrays in whatever type its inputs have.
 
     A request serves one input shape, because its input tensors cannot grow later.
     """
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, lanes: int) -> None:
         self._compiled = compiled
         self._types = {name: port.get_element_type().to_dtype() for port in compiled.inputs for name in port.names}
-        self._request: Any = None
-        self._shape: tuple[int, ...] = ()
+        self._free: SimpleQueue[tuple[Any, tuple[int, ...]]] = SimpleQueue()
+        for _ in range(lanes):
+            self._free.put((None, ()))
 
     def run(self, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         shape = next(iter(feed.values())).shape
-        if self._request is None or shape != self._shape:
-            self._request, self._shape = self._compiled.create_infer_request(), shape
         feed = {name: np.ascontiguousarray(array, self._types[name]) for name, array in feed.items()}
-        results = self._request.infer(feed, share_inputs=True)
-        return [np.array(results[name]) for name in outputs]
+        request, served = self._free.get()
+        try:
+            if request is None or shape != served:
+                request, served = self._compiled.create_infer_request(), shape
+            results = request.infer(feed, share_inputs=True)
+            return [np.array(results[name]) for name in outputs]
+        finally:
+            self._free.put((request, served))

@@ -133,6 +133,10 @@ class DeviceRunner:
             self.enqueue_prior_answer(conditions)
             return self.download(conditions.slices)
 
+    def structures(self, conditions: Slot) -> NDArray[np.bool_]:
+        """See :meth:`verdiff.runtime.runner.Runner.structures`."""
+        return np.asarray(np.any(self.fuse_prior(conditions).probabilities > 0.5, axis=1))
+
     def sample(self, conditions: Slot, chunk: slice, members: range, report: Report, stop: Stop | None) -> Sampled:
         """See :meth:`verdiff.runtime.runner.Runner.sample`."""
         kept = Slot(min(conditions.index, self.space.need.sample_chunks - 1), conditions.slices)

@@ -1,0 +1,39 @@
+"""A host backend in two forms: every thread for one call, or a share of them for each of several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verdiff.runtime.backends import Backend, Maps
+
+
+class LanedBackend:
+    """The networks of one bundle, as :attr:`lane` for a stack of slices and as themselves for a single one.
+
+    Args:
+        opened: Number of lanes -> the networks, with all threads divided among so many calls. The lanes are opened
+            at once, since they also test and serve most scans; the other form when a single slice first comes.
+        lanes: How many calls run at once, 2 or more.
+    """
+
+    def __init__(self, opened: Callable[[int], Backend], lanes: int) -> None:
+        self._opened = opened
+        self.lane = opened(lanes)
+        self.name, self.version, self.device = self.lane.name, self.lane.version, self.lane.device
+        self.precision, self.threads, self.batch = self.lane.precision, self.lane.threads, self.lane.batch
+        self.lanes = lanes
+
+    @cached_property
+    def _alone(self) -> Backend:
+        return self._opened(1)
+
+    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
+        """See :meth:`verdiff.runtime.backends.Backend.prior`; every thread works on this call."""
+        return self._alone.prior(image)
+
+    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+        """See :meth:`verdiff.runtime.backends.Backend.denoise`; every thread works on this call."""
+        return self._alone.denoise(x, timestep, prior, features)

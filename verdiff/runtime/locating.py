@@ -1,0 +1,105 @@
+"""The policy ``locate``: where in the field of view the spine is, from the prior's look at a few whole slices."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.imaging import normalise
+
+if TYPE_CHECKING:
+    from verdiff.imaging import SlicePlan
+    from verdiff.runtime.clock import Clock
+    from verdiff.runtime.preparing import Scan
+    from verdiff.runtime.runner import Runner
+
+Mask = NDArray[np.bool_]
+
+# One slice in so many is looked at whole, two at least: more cost what the window saves, and a slice whose structures
+# reach the border is noticed anyway.
+EVERY = 12
+LEAST = 2
+# What the networks see around the structures. Less changes the mask, more costs time (docs/results).
+MARGIN_MM = 15.0
+# A structure this near to the window's border may go on outside.
+BORDER_MM = 2.0
+# A window that saves less than this is not worth the look.
+WORTH = 0.9
+
+
+def slices_to_look_at(slices: int) -> list[int]:
+    """Evenly spaced indices, none at the ends of the stack: 2, or one in ``EVERY``; empty for fewer than 5 slices."""
+    if slices < 2 * LEAST + 1:
+        return []
+    count = max(LEAST, math.ceil(slices / EVERY))
+    return [slices * (2 * i + 1) // (2 * count) for i in range(count)]
+
+
+def locate(runner: Runner, scan: Scan, clock: Clock, chunk: int) -> tuple[SlicePlan, float]:
+    """The plan to work with, and the seconds a slice that the prior took.
+
+    Args:
+        runner: Begun with the scan's plan.
+        scan: The scan.
+        clock: Gets the time, as ``locate``.
+        chunk: Slices a call.
+
+    Returns:
+        The scan's plan with a window, or as it is where nothing was found, little would be saved, or there are too
+        few slices; and the quickest seconds a slice, 0 when no slice was looked at.
+    """
+    plan = scan.plan
+    chosen = slices_to_look_at(plan.slices)
+    if not chosen:
+        return plan, 0.0
+    found = np.zeros((plan.padded_rows, plan.padded_cols), bool)
+    seconds = []
+    with clock.stage("locate"):
+        for start in range(0, len(chosen), chunk):
+            begun = clock.elapsed
+            part = chosen[start : start + chunk]
+            image = np.concatenate([plan.to_model(normalise(scan.planes[i][None], *scan.bounds)) for i in part])
+            found |= runner.structures(runner.prior(image, slice(start, start + len(part)))).any(axis=0)
+            seconds.append((clock.elapsed - begun) / len(part))
+    return window_around(plan, found, scan.multiple), min(seconds)
+
+
+def window_around(plan: SlicePlan, found: Mask, multiple: int) -> SlicePlan:
+    """``plan`` with the window around ``found`` [padded_rows, padded_cols], or itself where that is empty or large."""
+    rows = _span(np.asarray(np.any(found, axis=1)), MARGIN_MM / plan.spacing_mm[0], multiple)
+    cols = _span(np.asarray(np.any(found, axis=0)), MARGIN_MM / plan.spacing_mm[1], multiple)
+    if rows is None or cols is None:
+        return plan
+    share = (rows.stop - rows.start) * (cols.stop - cols.start) / found.size
+    return plan.windowed(rows, cols) if share <= WORTH else plan
+
+
+def reaches_border(plan: SlicePlan, whole: SlicePlan, structures: Mask) -> bool:
+    """Whether a structure comes near a border of the window that is not one of the slice.
+
+    Args:
+        plan: With the window.
+        whole: Without it.
+        structures: [n, padded_rows, padded_cols] of ``plan``.
+    """
+    down, across = (math.ceil(BORDER_MM / pitch) for pitch in plan.spacing_mm)
+    bottom, right = plan.top + plan.padded_rows, plan.left + plan.padded_cols
+    return bool(
+        (plan.top > 0 and structures[:, :down].any())
+        or (bottom < whole.padded_rows and structures[:, -down:].any())
+        or (plan.left > 0 and structures[:, :, :across].any())
+        or (right < whole.padded_cols and structures[:, :, -across:].any())
+    )
+
+
+def _span(line: Mask, margin: float, multiple: int) -> slice | None:
+    """From the first to the last True, widened by ``margin`` and to multiples; None without any."""
+    at = np.flatnonzero(line)
+    if not at.size:
+        return None
+    first = max(0, math.floor((int(at[0]) - margin) / multiple)) * multiple
+    last = min(line.size, math.ceil((int(at[-1]) + 1 + margin) / multiple) * multiple)
+    return slice(first, last)
