@@ -12,6 +12,7 @@ from tests.runtime.tiny_bundle import NumpyBackend, write_tiny
 from verdiff.benchmarks import harness
 from verdiff.benchmarks.cases import CASES, Options, denoiser_step, run_case, startup, volume
 from verdiff.benchmarks.command import run
+from verdiff.benchmarks.record_page import record_page
 from verdiff.benchmarks.timing import Timing
 from verdiff.benchmarks.torch_rival import StepInputs, TorchRival
 from verdiff.errors import BackendError, DataError, InputError
@@ -151,8 +152,13 @@ def test_the_command_runs_a_case_says_its_page_and_writes_its_record(tmp_path, b
         say=lines.append,
     )
     assert record is not None
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"volume.json", "volume.md", "volume.png"}
-    assert record.to_markdown() in lines
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "volume.json",
+        "volume.csv",
+        "volume.md",
+        "volume.png",
+    }
+    assert record_page(record) in lines
     assert str(tmp_path) not in (tmp_path / "out" / "volume.json").read_text()
 
 

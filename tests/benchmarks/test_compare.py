@@ -42,6 +42,13 @@ def test_a_clear_slowdown_is_a_regression_and_a_speedup_is_none(tmp_path: Path) 
     assert only.startswith("ort takes 1.3")
 
 
+def test_a_record_of_the_first_schema_can_still_be_compared(tmp_path: Path) -> None:
+    before = record(tmp_path / "a.json", {"ort": 1.0})
+    assert compare_records(before, record(tmp_path / "b.json", {"ort": 1.0}, schema=2)).regressions() == []
+    with pytest.raises(InputError, match="schema 3"):
+        compare_records(before, record(tmp_path / "c.json", {"ort": 1.0}, schema=3))
+
+
 def test_noise_and_small_changes_are_no_regression(tmp_path: Path) -> None:
     before = record(tmp_path / "a.json", {"ort": 1.0}, spread=0.6)
     noisy = compare_records(before, record(tmp_path / "bb.json", {"ort": 1.08}, spread=0.6))

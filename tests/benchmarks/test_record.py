@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from dataclasses import replace
@@ -12,7 +14,9 @@ from tests.benchmarks.test_machine import QUIET
 from verdiff.benchmarks.cases import Figure, Options, Outcome
 from verdiff.benchmarks.command import portable, repeatable_command, write_record
 from verdiff.benchmarks.record import Record
+from verdiff.benchmarks.record_page import record_page
 from verdiff.benchmarks.timing import Timing
+from verdiff.benchmarks.work import Work
 from verdiff.errors import OutputError
 
 STEADY = (1.0, 1.0, 1.0, 1.0, 1.0)
@@ -23,7 +27,9 @@ def record() -> Record:
     outcome = Outcome(
         timings={"eager": Timing((2.0,) * 5), "runtime": Timing(STEADY), "odd": Timing((0.1, 9.0, 1.0, 4.0, 0.5))},
         baseline="eager",
-        stages={"runtime": {"read": Timing((0.25,) * 5)}},
+        stages={"runtime": {"read": Timing((0.25,) * 5), "loop": Timing((0.6,) * 5)}},
+        networks={"runtime": {"denoiser": Timing((0.5,) * 5)}},
+        work={"runtime": Work(10, {"prior": 10, "denoiser": 20}, {"denoiser": 40.0})},
         figures=(Figure("peak memory", 1.25, "GB", at_most=1.5), Figure("unknown", None, "GB", at_most=1.5)),
         aims={"runtime": 1.8, "odd": 3.0},
         subject={"model": "tiny 1.0.0"},
@@ -49,24 +55,40 @@ def test_warnings_name_the_rival_that_varies_and_no_other(record):
 def test_on_a_busy_machine_every_comparison_is_in_doubt(record):
     busy = replace(record, machine=replace(QUIET, load=4.0))
     assert busy.in_doubt("runtime")
-    assert "yes, in doubt" in busy.to_markdown()
+    assert "yes, in doubt" in record_page(busy)
 
 
 def test_the_page_shows_rivals_stages_figures_and_what_was_left_out(record):
-    text = record.to_markdown()
-    assert "| eager | 2.00 s | 2.00 s | 2.00 s | baseline |" in text
-    assert "| runtime | 1.00 s | 1.00 s | 1.00 s | 2.00 | 2.00 to 2.00 | at least 1.8 | yes |" in text
-    assert "| read | 250.0 ms | 250.0 ms |" in text
+    text = record_page(record)
+    assert "| eager | 2.00 s [–, –] | 2.00 s [2.00 s, –] | 2.00 s [2.00 s, –] | baseline |" in text
+    assert "| 2.00 | 2.00 to 2.00 | at least 1.8 | yes |" in text
     assert "| peak memory | 1.25 GB | at most 1.5 | yes, in doubt |" in text
     assert "| unknown | unknown | at most 1.5 |  |" in text
     assert "- Left out: bf16: no such instructions" in text
-    assert "With 5 repeats the p99" in text
+    assert "5 repeats each" in text
+
+
+def test_a_stage_is_told_for_the_volume_a_slice_and_a_step(record):
+    text = record_page(record)
+    assert "Stages, runtime (10 slices, 20 denoiser steps):" in text
+    assert "| read | 250.0 ms | 250.0 ms | 25.0% | 25.0 ms |  |" in text
+    assert "| loop | 600.0 ms | 600.0 ms | 60.0% | 60.0 ms | 30.0 ms |" in text
+    assert "| within: denoiser network | 500.0 ms | 500.0 ms | 50.0% | 50.0 ms | 25.0 ms |" in text
+
+
+def test_the_csv_has_a_row_for_every_rival_stage_and_repeat(record):
+    rows = list(csv.DictReader(io.StringIO(record.to_csv())))
+    assert len(rows) == 3 * 5 + 2 * 5 + 5
+    odd = [float(row["seconds"]) for row in rows if row["rival"] == "odd"]
+    assert odd == [0.1, 9.0, 1.0, 4.0, 0.5]
+    assert {row["stage"] for row in rows if row["rival"] == "runtime"} == {"total", "read", "loop", "denoiser network"}
+    assert [row["repeat"] for row in rows[:5]] == ["1", "2", "3", "4", "5"]
 
 
 def test_without_a_baseline_nothing_is_compared(record):
     alone = replace(record, outcome=replace(record.outcome, baseline=None))
     assert alone.speedups() == {}
-    assert "times faster" not in alone.to_markdown()
+    assert "times faster" not in record_page(alone)
 
 
 def test_json_is_strict_and_holds_every_duration(record):
@@ -91,9 +113,9 @@ def test_an_aim_is_met_missed_or_absent(figure, met):
     assert figure.met is met
 
 
-def test_json_page_and_plot_are_written_under_one_stem(record, tmp_path):
+def test_json_csv_page_and_plot_are_written_under_one_stem(record, tmp_path):
     paths = write_record(record, tmp_path / "run.v2", say=lambda line: None)
-    assert [path.name for path in paths] == ["run.v2.json", "run.v2.md", "run.v2.png"]
+    assert [path.name for path in paths] == ["run.v2.json", "run.v2.csv", "run.v2.md", "run.v2.png"]
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert (tmp_path / "run.v2.png").read_bytes().startswith(b"\x89PNG")
 
@@ -102,7 +124,8 @@ def test_without_matplotlib_the_record_is_written_without_a_plot(record, tmp_pat
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     lines: list[str] = []
     paths = write_record(record, tmp_path / "run", say=lines.append)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.md"] == [path.name for path in paths]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.csv", "run.json", "run.md"]
+    assert len(paths) == 3
     assert "matplotlib" in lines[0]
 
 

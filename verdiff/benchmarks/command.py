@@ -6,6 +6,7 @@ import datetime
 import os
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from verdiff.benchmarks.compare import compare_records
 from verdiff.benchmarks.machine import describe_machine, library_versions
 from verdiff.benchmarks.plots import plot
 from verdiff.benchmarks.record import Record
+from verdiff.benchmarks.record_page import record_page
+from verdiff.benchmarks.watch import Watch
 from verdiff.errors import REGRESSION, SUCCESS, InputError, OutputError
 from verdiff.imaging.atomic import atomic_path
 from verdiff.runtime.backends import default_threads
@@ -42,8 +45,8 @@ def run(
 
     Args:
         case: A key of :data:`verdiff.benchmarks.cases.CASES`; ``"list"`` only names them.
-        output: A folder for ``CASE.json``, ``CASE.md`` and ``CASE.png``, or the ``.json`` file, the others beside it.
-            None writes nothing.
+        output: A folder for ``CASE.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
+            it. None writes nothing.
         scan: The scan, for the case ``volume``.
         model: A shipped model's name or a bundle; None is the default model.
         data: An nnU-Net raw data set, for the case ``frontier``.
@@ -85,18 +88,18 @@ def run(
         device=device,
         on_round=lambda number: say(f"round {number} of {repeats}"),
     )
-    machine = describe_machine()
+    machine, watch = describe_machine(), Watch()
     outcome = run_case(case, options)
     record = Record(
         case=case,
         command=repeatable_command(case, options, None if stem is None else stem.with_name(stem.name + ".json")),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         settings={"repeats": repeats, "warmup": warmup, "seed": seed, "threads": options.threads},
-        machine=machine,
+        machine=replace(machine, others=watch.others_share()),
         versions=library_versions(),
         outcome=outcome,
     )
-    say(record.to_markdown())
+    say(record_page(record))
     if stem is not None:
         for path in write_record(record, stem, say):
             say(f"wrote {path}")
@@ -121,13 +124,13 @@ def compare(case: str, records: Sequence[Path], *, say: Callable[[str], object] 
 
 
 def write_record(record: Record, stem: Path, say: Callable[[str], object] = print) -> tuple[Path, ...]:
-    """Write ``stem.json``, ``stem.md`` and, where matplotlib is installed, ``stem.png``; each whole or not at all.
+    """Write ``stem`` as ``.json``, ``.csv``, ``.md`` and, with matplotlib, ``.png``; each whole or not at all.
 
     Raises:
         OutputError: A file cannot be written.
     """
     written = []
-    for suffix, text in ((".json", record.to_json()), (".md", record.to_markdown())):
+    for suffix, text in ((".json", record.to_json()), (".csv", record.to_csv()), (".md", record_page(record))):
         path = stem.with_name(stem.name + suffix)
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from verdiff.benchmarks.record import SCHEMA
+from verdiff.benchmarks.record import READABLE
 from verdiff.benchmarks.timing import Ratio, Timing
 from verdiff.errors import InputError
 
@@ -115,7 +115,9 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text("utf-8"))
-        if record["schema"] != SCHEMA or not all(record["timings"][name]["seconds"] for name in record["timings"]):
+        if record["schema"] not in READABLE or not all(
+            record["timings"][name]["seconds"] for name in record["timings"]
+        ):
             raise ValueError(f"schema {record['schema']}")
         _ = record["case"], record["figures"], record["machine"], record["settings"]
     except (OSError, ValueError, LookupError, TypeError) as error:

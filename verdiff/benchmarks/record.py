@@ -1,7 +1,9 @@
-"""A benchmark as a record that anyone can repeat: JSON with every duration, and a Markdown page to read."""
+"""A benchmark as a record that anyone can repeat: JSON and CSV with every duration."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ from verdiff.benchmarks.cases import Outcome
 from verdiff.benchmarks.machine import Machine
 from verdiff.benchmarks.timing import Ratio, speedup
 
-SCHEMA = 1
+SCHEMA = 2
+# What a comparison needs has been there from the first.
+READABLE = (1, SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Record:
                 name: asdict(ratio)
                 | {
                     "aim": outcome.aims.get(name),
-                    "met": _met(ratio, outcome.aims.get(name)),
+                    "met": met(ratio, outcome.aims.get(name)),
                     "in_doubt": self.in_doubt(name),
                 }
                 for name, ratio in speedups.items()
@@ -87,6 +91,11 @@ class Record:
                 name: {stage: timing.to_dict() for stage, timing in stages.items()}
                 for name, stages in outcome.stages.items()
             },
+            "networks": {
+                name: {network: timing.to_dict() for network, timing in networks.items()}
+                for name, networks in outcome.networks.items()
+            },
+            "work": {name: work.to_dict() for name, work in outcome.work.items()},
             "figures": [asdict(figure) | {"met": figure.met} for figure in outcome.figures],
             "results": dict(outcome.results),
             "left_out": dict(outcome.left_out),
@@ -98,79 +107,24 @@ class Record:
         """The record as strict JSON; a value that is not finite is null."""
         return json.dumps(_finite(self.to_dict()), indent=1, allow_nan=False) + "\n"
 
-    def to_markdown(self) -> str:
-        """The record as a page: rivals, stages, figures and aims, what was left out, doubts, machine."""
-        outcome = self.outcome
-        lines = [f"# Benchmark: {self.case}", "", f"    {self.command}", ""]
-        lines += [f"{key.replace('_', ' ')}: {value}  " for key, value in outcome.subject.items()]
-        lines += ["", outcome.page] if outcome.page else []
-        lines += ["", *self._rivals()]
-        for name, stages in outcome.stages.items():
-            lines += ["", f"Stages, {name}:", "", *_table(("stage", "median", "p90"))]
-            lines += [
-                f"| {stage} | {_duration(timing.median)} | {_duration(timing.percentile(90))} |"
-                for stage, timing in stages.items()
-            ]
-        if outcome.figures:
-            lines += ["", *_table(("figure", "value", "aim", "met"))]
-        for figure in outcome.figures:
-            value = "unknown" if figure.value is None else f"{figure.value:.3g} {figure.unit}".strip()
-            aim = _aim(figure.at_most, "at most") or _aim(figure.at_least, "at least")
-            lines.append(f"| {figure.name} | {value} | {aim} | {_yes(figure.met, bool(self.warnings()))} |")
-        remarks = [f"Left out: {name}: {reason}" for name, reason in outcome.left_out.items()]
-        remarks += [*outcome.notes, *(f"Warning: {warning}." for warning in self.warnings())]
-        lines += ["", *(f"- {remark}" for remark in remarks)] if remarks else []
-        machine = self.machine
-        memory = "" if machine.memory_gb is None else f", {machine.memory_gb} GB"
-        lines += [
-            "",
-            f"{self.date}; {machine.cpu}, {machine.cores} core(s){memory}, {machine.system}, "
-            f"{' '.join(machine.flags) or 'no telling flags'}; Python {machine.python}, verdiff {__version__}, "
-            + ", ".join(f"{name} {version}" for name, version in self.versions.items())
-            + ".",
-        ]
-        return "\n".join(lines) + "\n"
+    def to_csv(self) -> str:
+        """Every duration as a row ``rival,stage,repeat,seconds``; the stage of a whole repeat is ``total``.
 
-    def _rivals(self) -> list[str]:
-        outcome, speedups = self.outcome, self.speedups()
-        compared = ("times faster", "95 % interval", "aim", "met") if speedups else ()
-        lines = _table(("rival", "median", "p90", "p99", *compared))
+        The stages of one repeat do not overlap; a network's time (``prior network``) lies within them.
+        """
+        outcome, text = self.outcome, io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("rival", "stage", "repeat", "seconds"))
         for name, timing in outcome.timings.items():
-            cells = [_duration(timing.median), _duration(timing.percentile(90)), _duration(timing.percentile(99))]
-            if name in speedups:
-                ratio, aim = speedups[name], outcome.aims.get(name)
-                cells += [f"{ratio.value:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", _aim(aim, "at least")]
-                cells.append(_yes(_met(ratio, aim), self.in_doubt(name)))
-            elif speedups:
-                cells += ["baseline", "", "", ""]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        first = next(iter(outcome.timings.values()))
-        if first.upper_bound(99) is None:
-            repeats = len(first.seconds)
-            lines += ["", f"With {repeats} repeats the p99 lies close to the longest of them and is no bound."]
-        return lines
+            networks = {f"{each} network": busy for each, busy in outcome.networks.get(name, {}).items()}
+            for stage, durations in {"total": timing, **outcome.stages.get(name, {}), **networks}.items():
+                writer.writerows((name, stage, repeat, s) for repeat, s in enumerate(durations.seconds, 1))
+        return text.getvalue()
 
 
-def _table(titles: tuple[str, ...]) -> list[str]:
-    return ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} µs"
-
-
-def _aim(value: float | None, word: str) -> str:
-    return "" if value is None else f"{word} {value:g}"
-
-
-def _met(ratio: Ratio, aim: float | None) -> bool | None:
+def met(ratio: Ratio, aim: float | None) -> bool | None:
+    """Whether a rival is as many times faster as it should be; None without an aim."""
     return None if aim is None else ratio.value >= aim
-
-
-def _yes(met: bool | None, in_doubt: bool) -> str:
-    return "" if met is None else ("yes" if met else "no") + (", in doubt" if in_doubt else "")
 
 
 def _finite(value: Any) -> Any:

@@ -16,6 +16,7 @@ SPREAD_LIMIT = 0.2
 DRIFT_LIMIT = 0.1
 FEWEST_REPEATS = 5
 SHORTEST_S = 1e-4
+CONFIDENCE = 0.99
 
 
 @dataclass(frozen=True)
@@ -33,32 +34,33 @@ class Timing:
         """The given percentile in seconds, interpolated linearly between repeats."""
         return float(np.percentile(self.seconds, percent))
 
-    def upper_bound(self, percent: float, confidence: float = 0.95) -> float | None:
-        """A value the true percentile lies below with this confidence; None where the repeats are too few for one.
+    def bounds(self, percent: float, confidence: float = CONFIDENCE) -> tuple[float | None, float | None]:
+        """Seconds that the true percentile lies above and below; each by itself holds with this confidence.
 
-        The k-th smallest of n durations bounds quantile p from above with probability P(Binomial(n, p) < k),
-        whatever their distribution (David and Nagaraja 2003, section 7.1).
+        None where the repeats are too few for one: at 99 % the upper bound of the median takes 7 repeats, of p90 44 and
+        of p99 459. Of n durations, whatever their distribution, the k-th smallest lies below quantile p with
+        probability P(Binomial(n, p) >= k) and above it with P(Binomial(n, p) < k) (David and Nagaraja 2003, 7.1).
+        It is the bound behind the early stopping of MLPerf's LoadGen.
         """
-        count, quantile, below = len(self.seconds), percent / 100, 0.0
-        for rank in range(1, count + 1):
-            below += math.comb(count, rank - 1) * quantile ** (rank - 1) * (1 - quantile) ** (count - rank + 1)
-            if below >= confidence:
-                return sorted(self.seconds)[rank - 1]
-        return None
+        ordered = sorted(self.seconds)
+        below = _binomial_below(len(ordered), percent / 100)
+        low = [each for each, odds in zip(ordered, below, strict=True) if 1 - odds >= confidence]
+        high = [each for each, odds in zip(ordered, below, strict=True) if odds >= confidence]
+        return (low[-1] if low else None, high[0] if high else None)
 
     @property
     def spread(self) -> float:
-        """Width from the 10th to the 90th percentile, as a share of the median."""
+        """Width from the 10th to the 90th percentile, as a share of the median; 0 for what took no time."""
+        if self.median == 0:
+            return 0.0
         return (self.percentile(90) - self.percentile(10)) / self.median
 
     @property
     def drift(self) -> float:
         """Change of the median from the first half of the repeats to the second, as a share of the first."""
         half = len(self.seconds) // 2
-        if half == 0:
-            return 0.0
-        first, second = np.median(self.seconds[:half]), np.median(self.seconds[-half:])
-        return float(second / first - 1)
+        first = np.median(self.seconds[:half]) if half else 0.0
+        return float(np.median(self.seconds[-half:]) / first - 1) if first else 0.0
 
     def doubts(self) -> tuple[str, ...]:
         """Reasons not to trust the figure; empty when there is none."""
@@ -74,11 +76,11 @@ class Timing:
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: percentiles, their bounds, and every duration."""
+        """Plain values: percentiles, what each lies above and below with 99 % confidence, and every duration."""
         return {
             "median_s": self.median,
             **{f"p{percent}_s": self.percentile(percent) for percent in (50, 90, 99)},
-            **{f"p{percent}_upper_bound_s": self.upper_bound(percent) for percent in (50, 90, 99)},
+            **{f"p{percent}_bounds_s": list(self.bounds(percent)) for percent in (50, 90, 99)},
             "spread": self.spread,
             "drift": self.drift,
             "seconds": list(self.seconds),
@@ -116,3 +118,11 @@ def stage_timings(repeats: Sequence[dict[str, float]]) -> dict[str, Timing]:
     """Stage -> timing from the stages of each repeat, in the order of the first; a stage left out of one took 0 s."""
     names = dict.fromkeys(name for repeat in repeats for name in repeat)
     return {name: Timing(tuple(repeat.get(name, 0.0) for repeat in repeats)) for name in names}
+
+
+def _binomial_below(count: int, probability: float) -> list[float]:
+    """P(Binomial(count, probability) < k) for k = 1 .. count; in logarithms, whose terms no count overflows."""
+    odds = math.log(probability), math.log1p(-probability)
+    ways = [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(count)]
+    terms = [math.exp(way + k * odds[0] + (count - k) * odds[1]) for k, way in enumerate(ways)]
+    return np.cumsum(terms).tolist()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from verdiff.benchmarks.flops import graph_gflop
 from verdiff.errors import BackendError
-from verdiff.runtime import Segmenter
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
+    from verdiff.runtime import Segmenter
     from verdiff.runtime.backends import Backend, Maps
 
 NETWORKS = ("prior", "denoiser")

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from verdiff.benchmarks.timing import Timing
+from verdiff.benchmarks.work import Work
 from verdiff.errors import InputError
 
 CASES: Mapping[str, str] = MappingProxyType(
@@ -85,7 +86,9 @@ class Outcome:
     Attributes:
         timings: Rival -> its durations.
         baseline: The rival the others are compared with; None where there is nothing to compare.
-        stages: Rival -> stage -> its durations.
+        stages: Rival -> stage -> its durations; the stages of a repeat do not overlap.
+        networks: Rival -> network -> seconds of each repeat in which it was at work, within the stages.
+        work: Rival -> what it asked of the networks.
         figures: Numbers beside the timings.
         aims: Rival -> how many times faster than the baseline it should be.
         subject: What was run, in plain values: model, input size, threads.
@@ -104,6 +107,8 @@ class Outcome:
     subject: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    networks: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
+    work: Mapping[str, Work] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
     page: str = ""
     draw: Callable[[Path], object] | None = None
