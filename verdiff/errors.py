@@ -88,6 +88,7 @@ SUCCESS = 0
 USAGE = 2
 EMPTY_MASK = 11
 REGRESSION = 12
+NOT_KEPT = 13
 INTERRUPTED = 130
 
 EXIT_CODES: dict[int, str] = {
@@ -97,5 +98,6 @@ EXIT_CODES: dict[int, str] = {
     **{error.exit_code: error.meaning for error in VerdiffError.__subclasses__()},
     EMPTY_MASK: "the mask was written and is empty: no structure was found",
     REGRESSION: "bench compare: the second record is worse than the first",
+    NOT_KEPT: "distill: the student does not beat its teacher on validation; its run says so and has no best.pt",
     INTERRUPTED: "interrupted; files are either the old ones or the complete new ones",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from verdiff.bundle import open_bundle
+from verdiff.bundle import Defaults, open_bundle
 from verdiff.diffusion import make_table
 from verdiff.errors import DataError, VerificationError
 from verdiff.export import command, from_run, verify
@@ -22,6 +23,7 @@ from verdiff.export.torch_graphs import round_weights_to_half
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import RunConfig
+from verdiff.train.distill import digest, distillation_task
 
 
 def export(run: Path, output: Path, **options: object) -> None:
@@ -132,6 +134,19 @@ def test_a_card_supplies_what_no_run_can_know(toy_run: Path, tmp_path: Path) -> 
     card.write_text(json.dumps({"author": "me"}), "utf-8")
     with pytest.raises(DataError, match="key 'author'"):
         from_run.read_card(card)
+
+
+def test_a_distilled_bundle_says_what_it_was_taught_by(toy_run: Path) -> None:
+    teacher, checkpoint = load_network(toy_run)
+    facts = dataclasses.replace(checkpoint.facts, teacher=dict(distillation_task(teacher, checkpoint).teacher))
+    sampling = checkpoint.config.sampling
+    table, defaults = sampling.table(checkpoint.config.process.build()), Defaults(**dataclasses.asdict(sampling))
+    student, trained = (
+        from_run.make_manifest(dataclasses.replace(checkpoint, facts=known), table, defaults, {}, False).training
+        for known in (facts, checkpoint.facts)
+    )
+    assert student["distilled_from"] == {"iteration": 30, "weights_sha256": digest(checkpoint.ema)}
+    assert "distilled_from" not in trained
 
 
 def test_a_bundle_that_disagrees_with_the_network_is_not_written(

@@ -94,10 +94,10 @@ def test_a_run_leaves_checkpoints_metrics_curves_and_slices_to_verify_an_export_
 def test_the_best_weights_are_kept_when_later_ones_are_worse(tmp_path: Path) -> None:
     trainer = Trainer(toy_config(), toy_dataset(), 0, tmp_path / "run", device="cpu")
     trainer.step()
-    trainer._validate(np.ones(2))
+    trainer._validate({"prior": 1.0, "denoiser": 1.0})
     trainer.best = 2.0
     trainer.step()
-    trainer._validate(np.ones(2))
+    trainer._validate({"prior": 1.0, "denoiser": 1.0})
     assert read_checkpoint(tmp_path / "run" / "best.pt").iteration == 1
     assert read_checkpoint(tmp_path / "run" / "last.pt").iteration == 2 and trainer.stale == 1
 

@@ -105,6 +105,7 @@ def make_manifest(
         "seed": config.training.seed,
         "torch": torch.__version__,
         "verdiff": __version__,
+        **({"distilled_from": facts.teacher} if facts.teacher else {}),
     }
     return Manifest(
         model_id=config.model_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from verdiff.train.networks import VerdiffNet
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run knows of its data: names and ids of the structures, fold, source statistics, validation cases."""
+    """What a run knows of its data: names and ids of the structures, fold, source statistics, validation cases.
+
+    ``teacher`` says what a distilled run was taught by, and is empty for any other.
+    """
 
     dataset: str
     labels: tuple[str, ...]
@@ -25,6 +28,7 @@ class RunFacts:
     fold: int
     statistics: dict[str, Any]
     validation_cases: tuple[str, ...]
+    teacher: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,11 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint with ``weights_only``: a file from a stranger runs no code. Raises DataError if it is none."""
     if not path.is_file():
-        raise DataError(f"{path.parent.name} has no {path.name}", "the folder of a training run", "check the path")
+        raise DataError(
+            f"{path.parent.name} has no {path.name}",
+            "the folder of a training run",
+            "check the path; a distilled run that was not kept has last.pt only",
+        )
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
         values["config"] = RunConfig.from_dict(values["config"], path.name)

@@ -50,7 +50,7 @@ def run(
         f"{len(trainer.train_cases)} training cases ({slices_of(trainer.train_cases)} slices), "
         f"{len(trainer.val_cases)} for validation; {trainer.device}, {'bf16' if trainer.bf16 else 'fp32'}"
     )
-    _follow(trainer, say)
+    follow(trainer, say)
     return output
 
 
@@ -60,7 +60,8 @@ def override(config: RunConfig, **values: float | int | None) -> RunConfig:
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **given))  # type: ignore[arg-type]
 
 
-def _follow(trainer: Trainer, say: Callable[[str], None]) -> None:
+def follow(trainer: Trainer, say: Callable[[str], None]) -> None:
+    """Train to the end behind a progress bar; a line a validation."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())

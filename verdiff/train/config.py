@@ -129,6 +129,44 @@ class TrainingConfig:
     patience: int | None = None
 
 
+MOST_STUDENT_STEPS = 4
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """How ``verdiff distill`` makes a denoiser of ``steps`` steps (1 to 4) from a run of this configuration.
+
+    The teacher is the run itself, sampled with ``teacher_steps`` steps and the mean of ``teacher_samples`` samples.
+    ``truth_weight`` is the share of the loss that the true mask has, beside the teacher's. The other keys replace
+    those of ``[training]``; the optimiser is Adam with a cosine decay.
+    """
+
+    steps: int = 1
+    teacher_steps: int = 5
+    teacher_samples: int = 2
+    truth_weight: float = 0.5
+    iterations: int = 2000
+    minutes: float | None = None
+    learning_rate: float = 3e-4
+    warmup: int = 20
+    ema: float = 0.99
+    validate_every: int = 100
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= MOST_STUDENT_STEPS or self.teacher_steps < self.steps:
+            raise DataError(
+                f"a student of {self.steps} steps and a teacher of {self.teacher_steps}",
+                f"1 to {MOST_STUDENT_STEPS} steps, and a teacher of no fewer",
+                "correct --steps or --teacher-steps",
+            )
+        if self.teacher_samples < 1 or not 0 <= self.truth_weight <= 1:
+            raise DataError(
+                f"{self.teacher_samples} samples of the teacher, truth_weight = {self.truth_weight}",
+                "at least one sample, and a weight from 0 to 1",
+                "correct --teacher-samples or --truth-weight",
+            )
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that defines a training run, apart from the data set, the fold and the machine."""
@@ -140,6 +178,7 @@ class RunConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they would stand in the TOML file."""

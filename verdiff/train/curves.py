@@ -35,8 +35,8 @@ def plot_curves(metrics: Path, picture: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     x = [row["iteration"] for row in rows]
-    for key, name in (("loss_prior", "prior"), ("loss_denoiser", "denoiser")):
-        left.plot(x, [row[key] for row in rows], marker=".", label=name)
+    for key in (key for key in rows[0] if key.startswith("loss_")):
+        left.plot(x, [row[key] for row in rows], marker=".", label=key.removeprefix("loss_"))
     left.set(xlabel="iteration", ylabel="training loss", yscale="log")
     structures = sorted(key.removeprefix("dice_sampled_") for key in rows[0] if key.startswith("dice_sampled_"))
     for number, name in enumerate(structures):

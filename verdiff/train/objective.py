@@ -6,6 +6,7 @@ model's own prediction (recycling, after Fu et al. 2023), damaged priors, draws 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -22,11 +23,20 @@ from verdiff.train.prediction import MarginalTable, target, to_x0hat
 
 
 class Losses(NamedTuple):
-    """``total`` to minimise, and its two parts."""
+    """``total`` to minimise, and the parts of it that a run's metrics show, by name and without gradient."""
 
     total: Tensor
-    prior: Tensor
-    denoiser: Tensor
+    parts: Mapping[str, Tensor]
+
+
+Objective = Callable[[VerdiffNet, Tensor, Tensor, Generator], Losses]
+"""(net, image [N, 1, H, W], truth [N, K, H, W] in {0, 1}, the iteration's random numbers) -> losses."""
+
+
+def joint_objective(config: RunConfig, device: torch.device) -> Objective:
+    """What ``verdiff train`` minimises: :func:`batch_losses` of both networks."""
+    table = MarginalTable(config.process.build()).to(device)
+    return lambda net, image, truth, rng: batch_losses(net, table, config, image, truth, rng)
 
 
 def batch_losses(
@@ -80,4 +90,5 @@ def batch_losses(
         if training.loss_bce or training.loss_dice:
             x0hat = to_x0hat(process.prediction, raw, x, prior, at)
             loss = loss + probability_loss(x0hat, truth, training.loss_bce, training.loss_dice)
-    return Losses(loss + training.loss_prior * loss_prior, loss_prior.detach(), loss.detach())
+    total = loss + training.loss_prior * loss_prior
+    return Losses(total, {"prior": loss_prior.detach(), "denoiser": loss.detach()})

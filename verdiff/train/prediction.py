@@ -5,11 +5,13 @@ All arrays are [N, K, H, W]; masks are on [-1, 1]; x_t = k s x0 + k m f + sigma 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from verdiff.diffusion.loop import Array, Denoiser
 from verdiff.diffusion.process import Process
 from verdiff.errors import DataError
 
@@ -90,3 +92,14 @@ class X0Denoiser(nn.Module):
     def forward(self, x: Tensor, timestep: Tensor, prior: Tensor, *features: Tensor) -> Tensor:
         raw = self.denoiser(x, timestep, prior, features)
         return to_x0hat(self.prediction, raw, x, prior, self.table(timestep))
+
+    def on_host(self, prior: Tensor, features: Sequence[Tensor]) -> Denoiser:
+        """This denoiser as :func:`verdiff.diffusion.loop.run_loop` calls it, on one batch; without gradient."""
+
+        @torch.no_grad()
+        def denoise(x: Array, timestep: int) -> Array:
+            at = torch.full((len(x),), float(timestep), device=prior.device)
+            x0hat: Array = self(torch.from_numpy(x).to(prior.device), at, prior, *features).float().cpu().numpy()
+            return x0hat
+
+        return denoise

@@ -10,9 +10,10 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,7 @@ from verdiff.train.config import RunConfig
 from verdiff.train.curves import append_metrics, plot_curves
 from verdiff.train.data.cases import VERIFICATION_SLICES, Case, Dataset
 from verdiff.train.networks import VerdiffNet
-from verdiff.train.objective import batch_losses
-from verdiff.train.prediction import MarginalTable
+from verdiff.train.objective import Objective, joint_objective
 from verdiff.train.validate import Validation, validate
 
 MOST_SKIPPED_STEPS = 20
@@ -43,6 +43,29 @@ class Progress:
     fraction: float
     loss: float
     validation: Validation | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What sets one kind of run apart from another; the default is to train both networks from nothing.
+
+    Attributes:
+        objective: Makes the loss of a batch.
+        initial: First weights of the whole network; ``None``: random, from the seed.
+        fixed: Which of its parts (``"prior"``, ``"denoiser"``) keep those weights.
+        choose_best: Write ``best.pt`` whenever a validation is the best so far. Off where the run is judged afterwards
+            on the same patients, who must not have chosen the weights.
+        teacher: What the run was distilled from, for the checkpoint's facts.
+    """
+
+    objective: Callable[[RunConfig, torch.device], Objective] = joint_objective
+    initial: Mapping[str, Tensor] | None = None
+    fixed: tuple[str, ...] = ()
+    choose_best: bool = True
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+
+
+TRAINING = Task()
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -63,6 +86,7 @@ class Trainer:
         dataset: The prepared data set.
         fold: Which fold of its splits.
         run: The run's folder; made if absent.
+        task: What is learnt.
         resume: Go on from ``last.pt``.
         device: ``"auto"`` takes CUDA where there is one.
 
@@ -71,17 +95,29 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, fold: int, run: Path, *, resume: bool = False, device: str = "auto"
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        fold: int,
+        run: Path,
+        *,
+        task: Task = TRAINING,
+        resume: bool = False,
+        device: str = "auto",
     ) -> None:
-        self.config, self.dataset, self.run = config, dataset, run
+        self.config, self.dataset, self.run, self.task = config, dataset, run, task
         self.train_cases, self.val_cases = dataset.fold(fold)
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.bf16 = bf16_is_fast(self.device)
         torch.manual_seed(config.training.seed)
         self.net = VerdiffNet(len(dataset.labels), config.network).to(self.device)
+        if task.initial is not None:
+            self.net.load_state_dict(task.initial)
+        for part in task.fixed:
+            self.net.get_submodule(part).requires_grad_(False)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
-        self.table = MarginalTable(config.process.build()).to(self.device)
+        self.objective = task.objective(config, self.device)
         self.optimizer = self._make_optimizer()
         self.facts = RunFacts(
             dataset.name,
@@ -90,6 +126,7 @@ class Trainer:
             fold,
             dataset.statistics,
             tuple(c.name for c in self.val_cases),
+            dict(task.teacher),
         )
         self.iteration, self.minutes, self.best, self.stale, self.skipped = 0, 0.0, -math.inf, 0, 0
         last = run / "last.pt"
@@ -109,18 +146,18 @@ class Trainer:
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         if training.optimizer not in kinds:
             raise DataError(f"optimizer = {training.optimizer!r}", "'adam' or 'adamw'", "correct [training]")
-        return kinds[training.optimizer](
-            self.net.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
+        learning = [p for p in self.net.parameters() if p.requires_grad]
+        return kinds[training.optimizer](learning, lr=training.learning_rate, weight_decay=training.weight_decay)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         if (
             checkpoint.config != self.config
             or checkpoint.facts.dataset != self.facts.dataset
-            or (checkpoint.facts.fold != self.facts.fold)
+            or checkpoint.facts.fold != self.facts.fold
+            or checkpoint.facts.teacher != self.facts.teacher
         ):
             raise DataError(
-                "the run to resume has another configuration, data set or fold",
+                "the run to resume has another configuration, data set, fold or teacher",
                 "the one it was started with",
                 "resume without a changed configuration, or start a new run",
             )
@@ -154,8 +191,8 @@ class Trainer:
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
-    def step(self) -> tuple[float, float]:
-        """One iteration; returns the prior's and the denoiser's loss. A step with non-finite gradients is skipped."""
+    def step(self) -> dict[str, float]:
+        """One iteration; returns the parts of its loss. A step with non-finite gradients is skipped."""
         training = self.config.training
         rng = generator_for(training.seed, self.iteration)
         image, truth = make_batch(self.train_cases, self.net.classes, self.config, rng)
@@ -165,7 +202,7 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            losses = batch_losses(self.net, self.table, self.config, image, truth, rng)
+            losses = self.objective(self.net, image, truth, rng)
         losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), training.clip)
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(losses.total)):
@@ -181,7 +218,7 @@ class Trainer:
                     "lower learning_rate; the last good weights are in best.pt and last.pt",
                 )
         self.iteration += 1
-        return float(losses.prior), float(losses.denoiser)
+        return {name: float(loss) for name, loss in losses.parts.items()}
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -192,14 +229,15 @@ class Trainer:
 
     def train(self) -> Iterator[Progress]:
         """Run until the budget is spent or patience runs out, saving as it goes; yields after every iteration."""
-        training, window = self.config.training, []
+        training = self.config.training
+        window: list[dict[str, float]] = []
         started, saved = time.monotonic() - 60 * self.minutes, self.minutes
         while self.fraction < 1.0:
             window.append(self.step())
             self.minutes = (time.monotonic() - started) / 60
             validation = None
             if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
-                validation = self._validate(np.mean(window, axis=0))
+                validation = self._validate({name: float(np.mean([row[name] for row in window])) for name in window[0]})
                 window.clear()
                 self.minutes = (time.monotonic() - started) / 60
                 saved = self.minutes
@@ -210,13 +248,13 @@ class Trainer:
                 self.iteration,
                 self.minutes,
                 self.fraction,
-                float(np.sum(window[-1])) if window else math.nan,
+                sum(window[-1].values()) if window else math.nan,
                 validation,
             )
             if training.patience and self.stale >= training.patience:
                 return
 
-    def _validate(self, losses: Tensor | np.ndarray) -> Validation:
+    def _validate(self, losses: Mapping[str, float]) -> Validation:
         """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
         training = self.config.training
         validation = validate(self.ema, self.config, self.val_cases, every=training.validate_slices)
@@ -228,8 +266,7 @@ class Trainer:
             "iteration": self.iteration,
             "minutes": round(self.minutes, 3),
             "learning_rate": self._learning_rate(),
-            "loss_prior": float(losses[0]),
-            "loss_denoiser": float(losses[1]),
+            **{f"loss_{name}": loss for name, loss in losses.items()},
             "validation_loss": validation.loss,
             "dice_prior": float(validation.prior.mean()),
             "dice_sampled": float(validation.sampled.mean()),
@@ -240,7 +277,7 @@ class Trainer:
         append_metrics(self.run / "metrics.csv", row)
         plot_curves(self.run / "metrics.csv", self.run / "curves.png")
         self._save("last.pt")
-        if improved:
+        if improved and self.task.choose_best:
             self._save("best.pt")
         return validation
 

@@ -58,13 +58,7 @@ def sample_case(
         padded = pad_to_multiple(case.images[index].astype(np.float32), config.network.multiple)
         output = net.prior(torch.from_numpy(padded[:, None]).to(device))
         prior = 2 * torch.sigmoid(output.logits) - 1
-        features = output.features
-
-        def denoise(x: np.ndarray, timestep: int) -> np.ndarray:
-            at = torch.full((len(x),), float(timestep), device=device)
-            x0hat: np.ndarray = denoiser(torch.from_numpy(x).to(device), at, prior, *features).cpu().numpy()  # noqa: B023
-            return x0hat
-
+        denoise = denoiser.on_host(prior, output.features)
         f = prior.cpu().numpy()
         drawn = [
             run_loop(

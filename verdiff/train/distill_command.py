@@ -1,0 +1,129 @@
+"""What ``verdiff distill`` does: train a student of a run, judge it, and keep it only if it wins."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verdiff.errors import DataError
+from verdiff.train.checkpoint import Checkpoint, load_network
+from verdiff.train.command import follow
+from verdiff.train.data.cases import Dataset
+from verdiff.train.data.nnunet import load_dataset
+from verdiff.train.distill import distillation_task, student_config
+from verdiff.train.distill_verdict import Verdict, judge, record
+from verdiff.train.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """The options of ``verdiff distill``; ``None`` leaves the value of the run's ``[distillation]`` table.
+
+    Attributes:
+        weights: Which checkpoint of the run is the teacher.
+        steps: Steps of the student, 1 to 4.
+        teacher_steps: Steps of the teacher.
+        teacher_samples: Samples of the teacher, whose mean it is.
+        truth_weight: Share of the true mask in the loss, 0 to 1.
+        minutes: Wall-clock budget of the training, without the verdict.
+        iterations: Most iterations.
+        learning_rate: Adam's, at its highest.
+        every: Judge on every ``every``-th slice.
+        threads: PyTorch's; ``None`` leaves them.
+        resume: Go on with the run in the output folder.
+        device: ``"auto"`` takes CUDA where there is one.
+    """
+
+    weights: str = "best.pt"
+    steps: int | None = None
+    teacher_steps: int | None = None
+    teacher_samples: int | None = None
+    truth_weight: float | None = None
+    minutes: float | None = None
+    iterations: int | None = None
+    learning_rate: float | None = None
+    every: int = 1
+    threads: int | None = None
+    resume: bool = False
+    device: str = "auto"
+
+    def recipe(self) -> dict[str, Any]:
+        """The keys of ``[distillation]`` that were given."""
+        names = ("steps", "teacher_steps", "teacher_samples", "truth_weight", "minutes", "iterations", "learning_rate")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def run(
+    source: Path, data: Path, output: Path, options: DistillOptions, *, say: Callable[[str], None] = print
+) -> Verdict:
+    """Distil the run in folder ``source`` into a new run in ``output`` and judge it on the fold's validation patients.
+
+    Args:
+        source: The folder of a training run.
+        data: The data set it was trained on: nnU-Net raw, or a prepared cache.
+        output: The student's run: what ``verdiff train`` writes, and ``distillation.json``, the verdict. ``best.pt`` is
+            there only if the student was kept, so ``verdiff export`` takes another only when it is named.
+        options: What to change of the run's ``[distillation]`` table.
+        say: Told what happens, line by line.
+
+    Raises:
+        DataError: ``source`` is no run, ``data`` is not what it was trained on, or ``output`` is not usable.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    teacher, checkpoint = load_network(source, options.weights)
+    asked = dataclasses.replace(checkpoint.config.distillation, **options.recipe())
+    config = student_config(dataclasses.replace(checkpoint.config, distillation=asked))
+    dataset = load_dataset(data, config.data)
+    check_same_data(checkpoint, dataset)
+    task = distillation_task(teacher, checkpoint)
+    trainer = Trainer(
+        config, dataset, checkpoint.facts.fold, output, task=task, resume=options.resume, device=options.device
+    )
+    (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
+    say(
+        f"{config.model_id}: a student of {asked.steps} step(s) from iteration {checkpoint.iteration}, taught by "
+        f"{asked.teacher_steps} x {asked.teacher_samples}; {trainer.net.parameters_by_part()['denoiser'] / 1e6:.2f} M "
+        f"parameters learn; {trainer.device}, {'bf16' if trainer.bf16 else 'fp32'}"
+    )
+    follow(trainer, say)
+    teacher.to(trainer.device)
+    verdict = judge(
+        trainer.ema,
+        teacher,
+        config,
+        checkpoint.config.sampling,
+        trainer.val_cases,
+        dataset.labels,
+        every=options.every,
+        say=say,
+    )
+    record(output, verdict)
+    for line in verdict.lines():
+        say(line)
+    if not verdict.kept:
+        say(f"{output.name} is not exported unless its checkpoint is named: verdiff export RUN --weights last.pt")
+    return verdict
+
+
+def check_same_data(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Refuse a data set in which other patients validate than in the run: the teacher may have trained on them.
+
+    Raises:
+        DataError: Naming what differs.
+    """
+    facts = checkpoint.facts
+    _, validating = dataset.fold(facts.fold)
+    ours, theirs = tuple(case.name for case in validating), facts.validation_cases
+    if dataset.labels != facts.labels or set(ours) != set(theirs):
+        raise DataError(
+            f"{dataset.name}, fold {facts.fold}: structures {', '.join(dataset.labels)}, validation {', '.join(ours)}",
+            f"the run's structures {', '.join(facts.labels)} and validation patients {', '.join(theirs)}",
+            "pass the data set that the run was trained on",
+        )
