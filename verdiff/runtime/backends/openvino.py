@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import Maps, graph_bytes
+from verdiff.runtime.backends.openvino_graphs import SizedNetwork, computes_bf16
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -35,8 +35,7 @@ class OpenVinoBackend:
         openvino: Any = import_module("openvino")
         self.version: str = openvino.__version__
         self.precision, self.threads, self.lanes = precision, threads, lanes
-        core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and not computes_bf16():
             raise BackendError(
                 "precision bf16 on a processor without bf16 instructions",
                 "a processor with avx512_bf16 or amx_bf16",
@@ -49,27 +48,18 @@ class OpenVinoBackend:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
         self._feature_names = tuple(feature.name for feature in bundle.manifest.features)
-        self._prior = self._network(core, graph_bytes(bundle, "prior", precision), "prior")
+        self._prior = self._network(graph_bytes(bundle, "prior", precision), "prior")
         self._denoiser = None
         if bundle.has("denoiser"):
-            self._denoiser = self._network(core, graph_bytes(bundle, "denoiser", precision), "denoiser")
+            self._denoiser = self._network(graph_bytes(bundle, "denoiser", precision), "denoiser")
 
     @property
     def lane(self) -> OpenVinoBackend:
         """This backend, which takes calls from :attr:`lanes` threads at once."""
         return self
 
-    def _network(self, core: Any, graph: bytes, role: str) -> _Network:
-        try:
-            compiled = core.compile_model(core.read_model(io.BytesIO(graph)), "CPU", self._settings)
-            return _Network(compiled, self.lanes)
-        except Exception as error:
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BackendError(
-                f"openvino {self.version} cannot load the {role} graph: {first_line}",
-                "a graph this version can run",
-                "run 'verdiff doctor', update openvino, or pass --backend onnxruntime",
-            ) from error
+    def _network(self, graph: bytes, role: str) -> _Network:
+        return _Network(SizedNetwork(graph, role, self._settings), self.lanes)
 
     def prior(self, image: Maps) -> tuple[Maps, tuple[NDArray[Any], ...]]:
         """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features, in the type the graph has them."""
@@ -86,25 +76,25 @@ class OpenVinoBackend:
 
 
 class _Network:
-    """One compiled network with a request a lane, given arrays in whatever type its inputs have.
+    """One network with a request a lane, given arrays in whatever type its inputs have.
 
     A request serves one input shape, because its input tensors cannot grow later.
     """
 
-    def __init__(self, compiled: Any, lanes: int) -> None:
-        self._compiled = compiled
-        self._types = {name: port.get_element_type().to_dtype() for port in compiled.inputs for name in port.names}
+    def __init__(self, sized: SizedNetwork, lanes: int) -> None:
+        self._sized = sized
         self._free: SimpleQueue[tuple[Any, tuple[int, ...]]] = SimpleQueue()
         for _ in range(lanes):
             self._free.put((None, ()))
 
     def run(self, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         shape = next(iter(feed.values())).shape
-        feed = {name: np.ascontiguousarray(array, self._types[name]) for name, array in feed.items()}
+        feed = {name: np.ascontiguousarray(array, self._sized.types[name]) for name, array in feed.items()}
         request, served = self._free.get()
         try:
             if request is None or shape != served:
-                request, served = self._compiled.create_infer_request(), shape
+                compiled = self._sized.compiled({name: array.shape for name, array in feed.items()})
+                request, served = compiled.create_infer_request(), shape
             results = request.infer(feed, share_inputs=True)
             return [np.array(results[name]) for name in outputs]
         finally:
