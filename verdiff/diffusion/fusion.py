@@ -7,6 +7,7 @@ the argmax over background and the K, a threshold at 0.5 when K = 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,14 +26,18 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 class Fused:
     """An ensemble made into one answer.
 
-    ``probabilities`` float32 [N, K, H, W] in [0, 1]; ``uncertainty`` float32 [N, H, W] in [0, 1], see
-    :func:`entropy_uncertainty`; ``spread`` float32 [N, H, W] in [0, 0.5], how far the samples disagree: the standard
-    deviation of p over the samples, in the foreground channel where it is largest (0 for a single sample).
+    ``probabilities`` float32 [N, K, H, W] in [0, 1]; ``spread`` float32 [N, H, W] in [0, 0.5], how far the samples
+    disagree: the standard deviation of p over the samples, in the foreground channel where it is largest (0 for a
+    single sample).
     """
 
     probabilities: Array
-    uncertainty: Array
     spread: Array
+
+    @cached_property
+    def uncertainty(self) -> Array:
+        """float32 [N, H, W] in [0, 1], see :func:`entropy_uncertainty`; computed when it is first asked for."""
+        return entropy_uncertainty(self.probabilities)
 
 
 def fuse_mean(x0hat: NDArray[Any]) -> Fused:
@@ -104,12 +109,14 @@ def background_and_labels(probabilities: NDArray[Any]) -> NDArray[np.uint8]:
     The argmax over (1 - max_k p_k, p_1, ..., p_K), where the first of equals wins, without making that array.
     """
     channels = np.moveaxis(probabilities, -3, 0)
-    best = channels[0].copy()
+    best = channels[0]
     label = np.ones(best.shape, dtype=np.uint8)
     for index in range(1, len(channels)):
-        better = channels[index] > best
-        np.copyto(label, np.uint8(index + 1), where=better)
-        np.maximum(best, channels[index], out=best)
+        # A later channel has the higher number, so the one that is better last is the largest there is.
+        better = (channels[index] > best).view(np.uint8)
+        better *= np.uint8(index + 1)
+        np.maximum(label, better, out=label)
+        best = np.maximum(best, channels[index])
     # p > 1 - p in floating point exactly when p > 1/2.
     label *= best > 0.5
     return label
@@ -145,17 +152,21 @@ def _samples(x0hat: NDArray[Any], axes: int, layout: str) -> Array:
 
 def _mean(samples: Array) -> Array:
     """p = (mean over the first axis + 1) / 2, clipped to [0, 1]; summed in order, so it does not depend on shapes."""
-    p: Array = samples[0].copy()
-    for sample in samples[1:]:
-        p += sample
-    p *= np.float32(0.5 / len(samples))
+    scale = np.float32(0.5 / len(samples))
+    if len(samples) == 1:
+        p: Array = samples[0] * scale
+    else:
+        p = samples[0] + samples[1]
+        for sample in samples[2:]:
+            p += sample
+        p *= scale
     p += np.float32(0.5)
     np.clip(p, 0.0, 1.0, out=p)
     return p
 
 
 def _fused(probabilities: Array, samples: Array) -> Fused:
-    return Fused(probabilities, entropy_uncertainty(probabilities), _spread(samples))
+    return Fused(probabilities, _spread(samples))
 
 
 def _spread(samples: Array) -> Array:
@@ -167,8 +178,11 @@ def _spread(samples: Array) -> Array:
         mean += sample
     mean /= np.float32(len(samples))
     squares = np.zeros_like(mean)
+    difference = np.empty_like(mean)
     for sample in samples:
-        squares += (sample - mean) ** 2
+        np.subtract(sample, mean, out=difference)
+        difference *= difference
+        squares += difference
     spread: Array = squares.max(axis=1)
     spread /= np.float32(len(samples))
     np.sqrt(spread, out=spread)

@@ -4,46 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.diffusion import Fused, background_and_labels
+from verdiff.diffusion import Fused, background_and_labels, entropy_uncertainty
+from verdiff.runtime.half import from_half, store_half
 
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
 
-Mapper = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+Plane = NDArray[Any]
+Mapper = Callable[[Callable[[int], Plane], Iterable[int]], Iterable[Plane]]
 Half = NDArray[np.float16]
 Bytes = NDArray[np.uint8]
+
+# Slices are put into the scan's array this much at a time: where they lie across its lines, each line that is fetched
+# then takes many of them.
+_BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Fused probabilities and what they rest on, slice by slice.
+    """Fused probabilities and what they rest on, slice by slice. The uncertainty follows from the probabilities.
 
     Attributes:
         probabilities: float16 [slices, K, H, W] in [0, 1].
-        uncertainty: float16 [slices, H, W]: entropy of the normalised K + 1 classes, in [0, 1].
-        spread: float16 [slices, H, W]: standard deviation between the samples.
+        spread: float16 [slices, H, W]: standard deviation between the samples; None where there is but one of each
+            slice.
         steps: int32 [slices]: denoiser steps behind the answer; 0 is the prior's.
         samples: int32 [slices]: samples behind the answer; 0 is the prior's.
     """
 
     probabilities: Half
-    uncertainty: Half
-    spread: Half
+    spread: Half | None
     steps: NDArray[np.int32]
     samples: NDArray[np.int32]
 
     @classmethod
-    def empty(cls, slices: int, classes: int, rows: int, cols: int) -> Answer:
-        """An answer for ``slices`` slices of the model's grid, nothing known yet."""
+    def empty(cls, slices: int, classes: int, rows: int, cols: int, *, samples: int = 1) -> Answer:
+        """An answer for ``slices`` slices of the model's grid, nothing known yet; of at most ``samples`` samples."""
         return cls(
             np.zeros((slices, classes, rows, cols), np.float16),
-            np.zeros((slices, rows, cols), np.float16),
-            np.zeros((slices, rows, cols), np.float16),
+            np.zeros((slices, rows, cols), np.float16) if samples > 1 else None,
             np.zeros(slices, np.int32),
             np.zeros(slices, np.int32),
         )
@@ -57,14 +61,15 @@ class Answer:
                 one = Fused(*(getattr(fused, each.name)[at : at + 1] for each in fields(Fused)))
                 self.put(slice(chunk.start + at, chunk.start + at + 1), one, steps=steps, samples=samples)
             return
-        self.probabilities[chunk] = fused.probabilities
-        self.uncertainty[chunk] = fused.uncertainty
-        self.spread[chunk] = fused.spread
+        store_half(fused.probabilities, self.probabilities[chunk])
+        if self.spread is not None:
+            store_half(fused.spread, self.spread[chunk])
         self.steps[chunk], self.samples[chunk] = steps, samples
 
     def copy(self) -> Answer:
         """An independent copy, for a result that must not change while the sampling goes on."""
-        return Answer(*(getattr(self, name).copy() for name in self.__dataclass_fields__))
+        spread = None if self.spread is None else self.spread.copy()
+        return Answer(self.probabilities.copy(), spread, self.steps.copy(), self.samples.copy())
 
 
 def chunks_of(slices: int, size: int) -> Iterator[slice]:
@@ -73,8 +78,8 @@ def chunks_of(slices: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, slices))
 
 
-def restore_slice(answer: Answer, plan: SlicePlan, ids: Bytes, index: int) -> tuple[Bytes, Bytes]:
-    """Labels and uncertainty of one slice in the scan's pixels, both uint8 [rows, cols].
+def restore_slice(answer: Answer, plan: SlicePlan, ids: Bytes, index: int) -> Bytes:
+    """Labels of one slice in the scan's pixels, uint8 [rows, cols].
 
     Probabilities are resampled, not labels: a label map resampled by nearest neighbour has the model's staircase. One
     slice at a time, because a matrix product over more planes may round differently.
@@ -85,16 +90,12 @@ def restore_slice(answer: Answer, plan: SlicePlan, ids: Bytes, index: int) -> tu
         ids: Label id of each class index, 0 first: uint8 [K + 1].
         index: Which slice.
     """
-    half = np.concatenate([answer.probabilities[index], answer.uncertainty[index, None]])
-    maps = plan.from_model(half.astype(np.float32)[None])[0]
-    labels = ids[background_and_labels(maps[:-1])]
-    uncertainty = np.clip(maps[-1], 0, 1)
-    uncertainty *= 255
-    return labels, np.rint(uncertainty, out=uncertainty).astype(np.uint8)
+    labels = background_and_labels(plan.from_model(from_half(answer.probabilities[index])[None])[0])
+    return labels if np.array_equal(ids, np.arange(ids.size)) else ids[labels]
 
 
-def restore(answer: Answer, plan: SlicePlan, ids: Bytes, over: Mapper = map) -> tuple[Bytes, Bytes]:
-    """Labels and uncertainty of the whole scan, both uint8 [z, y, x]; a slice at a time bounds the memory.
+def restore(answer: Answer, plan: SlicePlan, ids: Bytes, over: Mapper = map) -> Bytes:
+    """Labels of the whole scan, uint8 [z, y, x].
 
     Args:
         answer: What is known.
@@ -102,12 +103,28 @@ def restore(answer: Answer, plan: SlicePlan, ids: Bytes, over: Mapper = map) -> 
         ids: Label id of each class index, 0 first: uint8 [K + 1].
         over: Maps the work over the slices, for example over several workers.
     """
-    planes = (plan.slices, plan.scan_rows, plan.scan_cols)
-    labels, uncertainty = np.empty(planes, np.uint8), np.empty(planes, np.uint8)
+    return in_scan(plan, np.dtype(np.uint8), lambda index: restore_slice(answer, plan, ids, index), over)
 
-    def one(index: int) -> None:
-        labels[index], uncertainty[index] = restore_slice(answer, plan, ids, index)
 
-    for _ in over(one, range(plan.slices)):
-        pass
-    return plan.insert(labels), plan.insert(uncertainty)
+def restore_uncertainty(answer: Answer, plan: SlicePlan, over: Mapper = map) -> Bytes:
+    """Entropy of the classes in the whole scan, 0 sure to 255 all alike: uint8 [z, y, x]."""
+
+    def one(index: int) -> Bytes:
+        entropy = entropy_uncertainty(from_half(answer.probabilities[index]))
+        plane: NDArray[np.float32] = plan.from_model(entropy[None, None])[0, 0]
+        np.clip(plane, 0, 1, out=plane)
+        plane *= 255
+        np.rint(plane, out=plane)
+        return plane.astype(np.uint8)
+
+    return in_scan(plan, np.dtype(np.uint8), one, over)
+
+
+def in_scan(plan: SlicePlan, dtype: np.dtype[Any], one: Callable[[int], Plane], over: Mapper = map) -> NDArray[Any]:
+    """The scan's array [z, y, x] of the planes ``one(index)`` [rows, cols]; never held twice."""
+    whole = np.empty(plan.source_shape, dtype)
+    planes = plan.extract(whole)
+    size = max(1, _BLOCK_BYTES // (plan.scan_rows * plan.scan_cols * dtype.itemsize))
+    for block in chunks_of(plan.slices, size):
+        planes[block] = np.stack(list(over(one, range(block.start, block.stop))))
+    return whole

@@ -67,7 +67,7 @@ class Call:
         if self.prior_only:
             outcome = "prior"
         with engine.clock.stage("restore"):
-            labels, uncertainty = restore(answer, engine.plan, engine.scan.ids, engine.lanes.map)
+            labels = restore(answer, engine.plan, engine.scan.ids, engine.lanes.map)
         provenance = describe_run(
             self.segmenter.model,
             describe_backend(self.segmenter.backend),
@@ -80,7 +80,6 @@ class Call:
         provenance["computed"] = describe_work(engine)
         return Segmentation(
             labels=labels,
-            uncertainty=uncertainty,
             label_table=self.segmenter.manifest.labels,
             geometry=self.volume.geometry,
             outcome=outcome,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.diffusion import Fused, background_and_labels, entropy_uncertainty, fuse_mean
+from verdiff.diffusion import Fused, background_and_labels, fuse_mean
 
 
 def fuse_staple(x0hat: NDArray[np.float32]) -> Fused:
@@ -27,4 +27,4 @@ def fuse_staple(x0hat: NDArray[np.float32]) -> Fused:
     slices = [staple(labels[:, index : index + 1], list(structures)) for index in range(x0hat.shape[1])]
     probabilities = np.stack([consensus.probabilities[:, 0] for consensus in slices])
     np.clip(probabilities, 0.0, 1.0, out=probabilities)
-    return Fused(probabilities, entropy_uncertainty(probabilities), mean.spread)
+    return Fused(probabilities, mean.spread)

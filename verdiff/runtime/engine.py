@@ -79,7 +79,8 @@ class Engine:
     def _begin(self, work: Work) -> None:
         plan = work.plan
         self.work = work
-        self.answer = Answer.empty(plan.slices, len(self.scan.ids) - 1, plan.padded_rows, plan.padded_cols)
+        classes, samples = len(self.scan.ids) - 1, work.sampling.samples
+        self.answer = Answer.empty(plan.slices, classes, plan.padded_rows, plan.padded_cols, samples=samples)
         self.settled = np.zeros(plan.slices, bool)
         self._conditions, self._samples = {}, {}
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import InputError
-from verdiff.runtime.answer import Answer
+from verdiff.runtime.answer import Answer, in_scan, restore_uncertainty
+from verdiff.runtime.half import from_half
 
 if TYPE_CHECKING:
     from verdiff.bundle import Label
@@ -23,7 +24,6 @@ class Segmentation:
 
     Attributes:
         labels: Label ids of the model's table, 0 is background: uint8 [z, y, x].
-        uncertainty: Entropy of the classes, 0 (sure) to 255 (all alike): uint8 [z, y, x].
         label_table: The foreground structures, in the order of the model's channels.
         geometry: The scan's grid, which is the mask's.
         outcome: ``"complete"``; ``"prior"`` and ``"sampling"`` have more to come (a stream) or were asked for
@@ -33,7 +33,6 @@ class Segmentation:
     """
 
     labels: NDArray[np.uint8]
-    uncertainty: NDArray[np.uint8]
     label_table: tuple[Label, ...]
     geometry: Geometry
     outcome: str
@@ -41,6 +40,11 @@ class Segmentation:
     provenance: dict[str, Any]
     _answer: Answer = field(repr=False)
     _plan: SlicePlan = field(repr=False)
+
+    @cached_property
+    def uncertainty(self) -> NDArray[np.uint8]:
+        """Entropy of the classes, 0 (sure) to 255 (all alike): uint8 [z, y, x]; made when it is first asked for."""
+        return restore_uncertainty(self._answer, self._plan)
 
     @cached_property
     def empty(self) -> bool:
@@ -59,6 +63,8 @@ class Segmentation:
 
     def spread(self) -> NDArray[np.float32]:
         """Standard deviation between the samples, float32 [z, y, x]; zero with fewer than two samples."""
+        if self._answer.spread is None:
+            return np.zeros(self.labels.shape, np.float32)
         return self._resampled(self._answer.spread)
 
     def volumes_ml(self) -> dict[str, float]:
@@ -76,8 +82,9 @@ class Segmentation:
 
     def _resampled(self, maps: NDArray[np.float16]) -> NDArray[np.float32]:
         plan = self._plan
-        planes = np.empty((plan.slices, plan.scan_rows, plan.scan_cols), np.float32)
-        for plane, half in zip(planes, maps, strict=True):
-            plane[:] = plan.from_model(half.astype(np.float32)[None, None])[0, 0]
-        restored: NDArray[np.float32] = plan.insert(planes)
-        return restored
+
+        def one(index: int) -> NDArray[np.float32]:
+            plane: NDArray[np.float32] = plan.from_model(from_half(maps[index])[None, None])[0, 0]
+            return plane
+
+        return in_scan(plan, np.dtype(np.float32), one)

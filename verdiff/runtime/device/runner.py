@@ -264,13 +264,14 @@ class DeviceRunner:
         return self.space.address("samples", slot.index) + place * row
 
     def download(self, slices: int) -> Fused:
-        """The answer, in page-locked memory that the next download overwrites."""
+        """The answer, in page-locked memory that the next download overwrites; the host derives the uncertainty."""
         need = self.space.need
         values, flags = self.space.download_answer(slices, self.stream)
         check_finite(flags, self._sampling, self.backend)
         plane = slices, need.rows, need.cols
         probabilities, rest = np.split(values, [slices * need.classes * need.pixels])
-        return Fused(probabilities.reshape(slices, need.classes, *plane[1:]), *rest.reshape(2, *plane))
+        _, spread = rest.reshape(2, *plane)
+        return Fused(probabilities.reshape(slices, need.classes, *plane[1:]), spread)
 
 
 def check_finite(flags: NDArray[np.int32], sampling: Sampling, backend: DeviceBackend) -> None:

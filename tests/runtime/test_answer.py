@@ -1,0 +1,89 @@
+"""An answer on the model's grid and its way back into the scan's own array, however the work is spread."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.imaging.make import ORIENTATIONS
+from tests.runtime.scans import mr_scan, numpy_segmenter
+from verdiff.diffusion import background_and_labels, fuse_mean
+from verdiff.imaging import Geometry, SlicePlan, plan_slices
+from verdiff.runtime import answer as module
+from verdiff.runtime.answer import Answer, restore, restore_uncertainty
+
+IDS = np.array([0, 1, 2, 7], np.uint8)
+
+
+def known(plan: SlicePlan, samples: int = 1) -> Answer:
+    shape = samples, plan.slices, 3, plan.padded_rows, plan.padded_cols
+    x0hat = np.tanh(3 * np.random.default_rng(0).normal(size=shape)).astype(np.float32)
+    answer = Answer.empty(plan.slices, *shape[2:], samples=samples)
+    answer.put(slice(0, plan.slices), fuse_mean(x0hat), steps=2, samples=samples)
+    return answer
+
+
+def plan_of(direction: tuple[float, ...]) -> SlicePlan:
+    return plan_slices(
+        Geometry((7, 9, 8), (1.0, 1.5, 2.0), (0.0, 0.0, 0.0), direction), view="sagittal", spacing_mm=1.2
+    )
+
+
+@pytest.mark.parametrize("direction", ORIENTATIONS[::5])
+def test_labels_and_uncertainty_lie_where_the_slices_were_taken_from(
+    direction: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(direction)
+    answer = known(plan)
+    whole = [plan.from_model(maps.astype(np.float32)[None])[0] for maps in answer.probabilities]
+    expected = np.stack([IDS[background_and_labels(maps)] for maps in whole])
+    for block in (1, 1 << 20):
+        monkeypatch.setattr(module, "_BLOCK_BYTES", block)
+        labels = restore(answer, plan, IDS)
+        assert labels.shape == plan.source_shape
+        assert np.array_equal(plan.extract(labels), expected)
+        assert restore_uncertainty(answer, plan).shape == plan.source_shape
+
+
+def test_workers_do_not_change_a_bit() -> None:
+    plan = plan_of(ORIENTATIONS[7])
+    answer = known(plan)
+    with ThreadPoolExecutor(3) as workers:
+        assert np.array_equal(restore(answer, plan, IDS, workers.map), restore(answer, plan, IDS))
+        assert np.array_equal(restore_uncertainty(answer, plan, workers.map), restore_uncertainty(answer, plan))
+
+
+def test_uncertainty_is_the_entropy_of_the_probabilities_kept() -> None:
+    from verdiff.diffusion import entropy_uncertainty
+
+    plan = plan_of(ORIENTATIONS[0])
+    answer = known(plan)
+    planes = [plan.from_model(entropy_uncertainty(maps)[None, None])[0, 0] for maps in answer.probabilities]
+    found = plan.extract(restore_uncertainty(answer, plan))
+    np.testing.assert_allclose(found, 255 * np.stack(planes), atol=0.5001)
+
+
+def test_the_spread_is_kept_where_there_are_samples_to_differ() -> None:
+    plan = plan_of(ORIENTATIONS[0])
+    assert known(plan).spread is None
+    several = known(plan, samples=3).spread
+    assert several is not None and several.max() > 0.1
+    segmenter = numpy_segmenter()
+    assert not segmenter.segment(mr_scan(), samples=1).spread().any()
+    assert segmenter.segment(mr_scan(), samples=2).spread().any()
+
+
+def test_a_copy_does_not_change_with_the_answer() -> None:
+    plan = plan_of(ORIENTATIONS[0])
+    answer = known(plan, samples=2)
+    copy = answer.copy()
+    before = [each.copy() for each in (copy.probabilities, copy.spread, copy.steps) if each is not None]
+    rows = plan.padded_rows, plan.padded_cols
+    certain: NDArray[np.float32] = np.ones((1, 1, 3, *rows), np.float32)
+    answer.put(slice(2, 3), fuse_mean(certain), steps=9, samples=1)
+    for kept, was in zip((copy.probabilities, copy.spread, copy.steps), before, strict=True):
+        assert kept is not None and np.array_equal(kept, was)
+    assert answer.steps[2] == 9
