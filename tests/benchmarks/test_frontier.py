@@ -11,9 +11,11 @@ import pytest
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.benchmarks import command
 from verdiff.benchmarks.cases import Options
-from verdiff.benchmarks.cases.frontier import Frontier, load_patients, run_copy_checks, run_frontier
+from verdiff.benchmarks.cases.frontier import Frontier, load_patients, rows_of, run_copy_checks
 from verdiff.benchmarks.frontier_page import markdown_page
 from verdiff.errors import DataError, InputError
+from verdiff.evaluate.fold import labelled_scans
+from verdiff.export.frontier import Effort, measure_efforts
 from verdiff.imaging import Volume, volume_from, write_array
 from verdiff.runtime import Segmenter
 
@@ -45,15 +47,19 @@ def segmenter(tmp_path: Path) -> Segmenter:
     return Segmenter.load(write_tiny(tmp_path / "tiny.verdiff"))
 
 
-def test_every_setting_is_scored_on_every_patient_and_samples_are_nested(data: Path, segmenter: Segmenter) -> None:
-    patients = load_patients(segmenter, data, 0, say=lambda line: None)
-    both = run_frontier(segmenter, patients, steps=(1, 3), samples=(1, 4), say=lambda line: None)
-    assert [(r["steps"], r["samples"]) for r in both["settings"]] == [(0, 0), (1, 1), (1, 4), (3, 1), (3, 4)]
-    assert all(set(r["patients"]) == {"p0", "p1"} for r in both["settings"])
-    one = run_frontier(segmenter, patients, steps=(3,), samples=(1,), say=lambda line: None)
-    assert one["settings"][1]["patients"] == both["settings"][3]["patients"]
-    page = markdown_page({**both, "copy_checks": []})
-    assert "| prior alone |" in page and "| p1 | 3 steps x 4 |" in page
+def test_every_effort_is_scored_on_every_patient_as_the_runtime_answers(data: Path, segmenter: Segmenter) -> None:
+    scans = list(labelled_scans(data, 0, modality="MR"))
+    efforts = (Effort(0, 0, "whole"), Effort(1, 1, "whole"), Effort(3, 4, "skip"))
+    measured = measure_efforts(segmenter, scans, efforts, say=lambda line: None)
+    assert [m.effort for m in measured] == list(efforts)
+    assert all(set(m.dice) == set(m.seconds) == {"p0", "p1"} for m in measured)
+    result = segmenter.segment(scans[0].volume, steps=1, samples=1, force=True)
+    ours, theirs = result.labels == 1, scans[0].truth == 1
+    expected = 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum())
+    assert measured[1].dice["p0"]["vertebra"] == pytest.approx(expected)
+    page = markdown_page({"structures": ["vertebra"], "settings": rows_of(measured), "copy_checks": []})
+    assert "| prior alone |" in page
+    assert "| p1 | 3 steps x 4, skip |" in page
 
 
 def test_dice_is_that_of_the_runtime_on_the_same_patient(data: Path, segmenter: Segmenter) -> None:
@@ -80,7 +86,9 @@ def test_the_command_writes_a_record_a_page_and_a_picture(data: Path, tmp_path: 
     bundle = write_tiny(tmp_path / "tiny.verdiff")
     record = command.run("frontier", output=tmp_path / "out", model=bundle, data=data, every=2, say=lambda line: None)
     assert record is not None and "--fold 0 --every 2" in record.command
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"frontier.json", "frontier.md", "frontier.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"frontier.{suffix}" for suffix in ("csv", "json", "md", "png")
+    }
     stored = json.loads((tmp_path / "out" / "frontier.json").read_text("utf-8"))
     assert stored["results"]["settings"][0]["steps"] == 0 and stored["results"]["copy_checks"]
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from verdiff.bundle import MANIFEST, open_bundle, resolve_model
 from verdiff.bundle.names import SUFFIX
 from verdiff.errors import BackendError, DataError
+from verdiff.evaluate.fold import labelled_scans
 from verdiff.export.draft import Draft
 from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.precision.networks import Patient
 from verdiff.export.reduced import PRECISIONS, Reference, add_judged, add_on_record
 from verdiff.export.slices import slices_of_run, slices_of_scans
+from verdiff.runtime import Segmenter
 
 CHECKPOINTS = ("best.pt", "last.pt")
 
@@ -29,6 +31,9 @@ class ExportOptions:
         card: For a run: JSON with what no run knows.
         weights: For a run: which checkpoint.
         half_weights: For a run: store weights as float16.
+        data: An nnU-Net raw data set, to measure the frontier on.
+        fold: Whose validation cases are scored.
+        every: Every how-manieth slice of them.
     """
 
     output: Path | None = None
@@ -37,6 +42,9 @@ class ExportOptions:
     card: Path | None = None
     weights: str = CHECKPOINTS[0]
     half_weights: bool = True
+    data: Path | None = None
+    fold: int = 0
+    every: int = 1
 
 
 def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str], None]) -> Path:
@@ -77,10 +85,36 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         draft = add_judged(draft, "fp16", Reference(draft, patients), (), say, store=False)
     for precision in () if patients else options.precisions:
         draft = add_on_record(draft, precision, say)
+    if options.data is not None:
+        draft = _with_frontier(draft, options.data, options, say)
     output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
     size = draft.write(output)
     say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {', '.join(('fp32', *options.precisions))}")
     return output
+
+
+def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callable[[str], None]) -> Draft:
+    from verdiff.export.frontier import frontier_record, measure_efforts
+
+    scans = list(labelled_scans(data, options.fold, modality=draft.manifest.modality))
+    with draft.opened() as bundle:
+        segmenter = Segmenter.load(bundle.path)
+        measured = measure_efforts(segmenter, scans, every=options.every, say=say)
+    slices = "all slices" if options.every == 1 else f"every {options.every} slices"
+    record = frontier_record(
+        measured,
+        {
+            "data": f"{data.name}, {len(scans)} validation cases of fold {options.fold}, {slices}",
+            "backend": f"{segmenter.backend.name}, {segmenter.backend.precision}, {segmenter.backend.threads} threads",
+        },
+    )
+    for setting in record["settings"]:
+        named = f" ({setting['name']})" if setting["name"] else ""
+        say(
+            f"frontier: {setting['steps']} steps x {setting['samples']}, {setting['policy']}{named}: "
+            f"Dice {setting['dice']:.4f}, {setting['ms_per_slice']:.0f} ms a slice"
+        )
+    return draft.with_frontier(record)
 
 
 def require_training() -> None:
@@ -110,11 +144,11 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
             )
         raise DataError(f"{path} is neither a training run nor a bundle", "one of the two", "check the path")
     bundle = open_bundle(resolve_model(source))
-    if not options.precisions:
+    if not options.precisions and options.data is None:
         raise DataError(
-            f"the bundle {bundle.manifest.model_id} and no precision to convert it to",
-            "a precision, or the folder of a training run",
-            "pass --" + ", --".join(PRECISIONS) + ", or name a run",
+            f"the bundle {bundle.manifest.model_id} and nothing to add to it",
+            "a precision to convert it to, labelled scans to measure it on, or the folder of a training run",
+            "pass --" + ", --".join(PRECISIONS) + ", or --data, or name a run",
         )
     if options.card is not None:
         raise DataError("--card with a bundle", "a card with a training run", "export the run with its card again")

@@ -40,6 +40,10 @@ class Draft:
         """With the record of a gate in the manifest."""
         return replace(self, manifest=replace(self.manifest, gates={**self.manifest.gates, precision: dict(gate)}))
 
+    def with_frontier(self, frontier: Mapping[str, Any]) -> Draft:
+        """With settings to choose from in the manifest."""
+        return replace(self, manifest=replace(self.manifest, frontier=dict(frontier)))
+
     @contextmanager
     def opened(self) -> Iterator[Bundle]:
         """The draft as a verified bundle in a temporary folder."""

@@ -1,4 +1,4 @@
-"""Dice against sampling effort: the prior alone, then steps x samples, per patient, in the scan's own grid.
+"""Dice against time: the prior alone, then steps x samples x policy, per patient, in the scan's own grid.
 
 It also asks whether the diffusion works or copies its prior: with the prior damaged the result has to beat that
 prior, and with another patient's image it has to fall apart.
@@ -6,9 +6,8 @@ prior, and with another patient's image it has to fall apart.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,28 +17,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from verdiff.benchmarks.cases import Options, Outcome
-from verdiff.benchmarks.frontier_page import draw_frontier, markdown_page, setting_name
+from verdiff.benchmarks.frontier_page import draw_frontier, markdown_page
 from verdiff.benchmarks.timing import Timing
 from verdiff.diffusion import (
-    Process,
     SamplerTable,
     background_and_labels,
     fuse_mean,
-    make_table,
     noise_source,
     run_loop,
 )
-from verdiff.errors import DataError, InputError
-from verdiff.evaluate.cases import validation_cases
+from verdiff.errors import InputError
+from verdiff.evaluate.fold import labelled_scans
 from verdiff.evaluate.metrics import score_case
-from verdiff.imaging import IntensityRule, SlicePlan, intensity_bounds, normalise, plan_slices, read_labels, read_volume
+from verdiff.export.frontier import Measured, fast_of, measure_efforts, worth_choosing
+from verdiff.imaging import IntensityRule, SlicePlan, intensity_bounds, normalise, plan_slices
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
 
 Array = NDArray[np.float32]
 
-STEPS_TRIED = (1, 2, 5, 10, 20)
-SAMPLES_TRIED = (1, 4)
 SHIFT_PIXELS = 8
 ERODE_PIXELS = 3
 
@@ -55,7 +51,7 @@ class Patient:
 
 
 def run(options: Options) -> Outcome:
-    """Score the prior alone, then steps x samples, on a fold's validation cases, and check that nothing is copied.
+    """Score the prior alone, then steps x samples x policy, on a fold's validation cases; check that nothing is copied.
 
     Raises:
         InputError: No data set was given, or a case cannot be read.
@@ -66,12 +62,17 @@ def run(options: Options) -> Outcome:
     if options.data is None:
         raise InputError("no data set", "an nnU-Net raw data set to score on", "name one with --data")
     segmenter = Segmenter.load(options.bundle, threads=options.threads)
-    patients = load_patients(segmenter, options.data, options.fold, every=options.every)
-    result = run_frontier(segmenter, patients)
-    result["copy_checks"] = run_copy_checks(segmenter, patients)
     manifest = segmenter.manifest
+    scans = list(labelled_scans(options.data, options.fold, modality=manifest.modality))
+    measured = measure_efforts(segmenter, scans, every=options.every, say=print)
+    patients = load_patients(segmenter, options.data, options.fold, every=options.every)
+    result = {
+        "structures": [label.name for label in manifest.labels],
+        "settings": rows_of(measured),
+        "copy_checks": run_copy_checks(segmenter, patients),
+    }
     return Outcome(
-        timings={setting_name(row): Timing(tuple(row["seconds_per_slice"].values())) for row in result["settings"]},
+        timings={m.effort.title: Timing(tuple(m.seconds.values())) for m in measured},
         baseline=None,
         subject={
             "model": f"{manifest.model_id} {manifest.version}",
@@ -80,7 +81,7 @@ def run(options: Options) -> Outcome:
             "backend": f"{segmenter.backend.name}, {segmenter.backend.precision}, {options.threads} threads",
             "sampler": f"{manifest.defaults.sampler}, eta {manifest.defaults.eta:g}, start {manifest.defaults.start}",
         },
-        notes=("Durations are seconds a slice of the networks, the loop and the noise, one value a patient.",),
+        notes=("Durations are seconds a slice of the whole call, model loaded and scan read, one value a patient.",),
         results=result,
         page=markdown_page(result),
         draw=lambda path: draw_frontier(result, path),
@@ -92,36 +93,26 @@ def load_patients(
 ) -> list[Patient]:
     """The validation cases of ``fold`` of an nnU-Net raw data set; every ``every``-th slice of each."""
     manifest = segmenter.manifest
-    try:
-        ending = json.loads((data / "dataset.json").read_text("utf-8"))["file_ending"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(
-            f"{data.name} has no usable dataset.json ({error})", "an nnU-Net raw data set", "check --data"
-        ) from error
-    names = validation_cases(data / "splits_final.json", fold)
     patients = []
-    for name in names:
-        volume = read_volume(data / "imagesTr" / f"{name}_0000{ending}", modality=manifest.modality)
-        mask = read_labels(data / "labelsTr" / f"{name}{ending}")
+    for scan in labelled_scans(data, fold, modality=manifest.modality):
         plan = plan_slices(
-            volume.geometry,
+            scan.volume.geometry,
             view=manifest.view,  # type: ignore[arg-type]
             spacing_mm=manifest.spacing_mm,
             multiple=manifest.multiple,
         )
-        bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
+        bounds = intensity_bounds(scan.volume.array, IntensityRule.from_dict(manifest.intensity))
         chosen = np.arange(plan.slices)[every // 2 :: every]
-        image = plan.to_model(normalise(plan.extract(volume.array)[chosen], *bounds))
-        patients.append(Patient(name, plan, image, plan.extract(mask.array)[chosen].astype(np.uint8)))
-        say(f"{name}: {len(image)} slices")
+        image = plan.to_model(normalise(plan.extract(scan.volume.array)[chosen], *bounds))
+        patients.append(Patient(scan.name, plan, image, plan.extract(scan.truth)[chosen].astype(np.uint8)))
+        say(f"{scan.name}: {len(image)} slices")
     return patients
 
 
 class Frontier:
-    """Runs settings on patients and keeps Dice per patient and structure, and seconds per patient.
+    """Runs tables of one's own on patients, slice by slice through the segmenter's own backend, and scores them.
 
-    The networks run slice by slice through the segmenter's own backend; times are of the networks, the loop and the
-    noise, without resampling to the scan, which every setting shares.
+    Times are of the networks, the loop and the noise, without resampling to the scan, which all of them share.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -172,44 +163,6 @@ class Frontier:
         return {name: score.dice for name, score in scores.items()}
 
 
-def run_frontier(
-    segmenter: Segmenter,
-    patients: list[Patient],
-    *,
-    steps: tuple[int, ...] = STEPS_TRIED,
-    samples: tuple[int, ...] = SAMPLES_TRIED,
-    say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Prior alone, then each number of steps with nested samples: the first n of the most drawn.
-
-    Returns:
-        ``settings``: a list of rows with name, steps, samples, mean Dice, Dice per patient and structure, and seconds
-        a slice.
-    """
-    frontier = Frontier(segmenter)
-    tables = {n: table_for(segmenter, n) for n in steps}
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
-
-    def note(key: tuple[int, int], patient: Patient, dice: Mapping[str, float], seconds: float) -> None:
-        row = rows.setdefault(key, {"steps": key[0], "samples": key[1], "patients": {}, "seconds_per_slice": {}})
-        row["patients"][patient.name] = dict(dice)
-        row["seconds_per_slice"][patient.name] = seconds / len(patient.image)
-
-    for patient in patients:
-        conditions, prior_seconds = frontier.prior(patient)
-        prior = np.concatenate([f for f, _ in conditions])
-        note((0, 0), patient, frontier.dice(patient, as_probability(prior)), prior_seconds)
-        for count, table in tables.items():
-            drawn, seconds = frontier.sample(conditions, table, max(samples))
-            for n in samples:
-                fused = fuse_mean(drawn[:n]).probabilities
-                note((count, n), patient, frontier.dice(patient, fused), prior_seconds + sum(seconds[:n]))
-        say(f"{patient.name}: prior {_mean(rows[0, 0]['patients'][patient.name]):.4f}, " + ", ".join(
-            f"{s}x{n} {_mean(rows[s, n]['patients'][patient.name]):.4f}" for s in steps for n in samples
-        ))  # fmt: skip
-    return {"structures": frontier.names, "settings": [_summary(row) for row in rows.values()]}
-
-
 def run_copy_checks(
     segmenter: Segmenter, patients: list[Patient], *, say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
@@ -249,30 +202,28 @@ def run_copy_checks(
     return rows
 
 
-def table_for(segmenter: Segmenter, steps: int) -> SamplerTable:
-    """The model's own sampler and start with another number of steps."""
-    defaults = segmenter.manifest.defaults
-    return make_table(
-        Process.from_dict(segmenter.manifest.process),
-        sampler=defaults.sampler,  # type: ignore[arg-type]
-        steps=steps,
-        eta=defaults.eta,
-        start=defaults.start,  # type: ignore[arg-type]
-        start_step=defaults.start_step,
-    )
-
-
-def _summary(row: dict[str, Any]) -> dict[str, Any]:
-    patients = row["patients"]
-    structures = next(iter(patients.values()))
-    means = [_mean(scores) for scores in patients.values()]
-    return {
-        **row,
-        "dice": {name: float(np.mean([scores[name] for scores in patients.values()])) for name in structures},
-        "mean": float(np.mean(means)),
-        "worst": float(np.min(means)),
-        "milliseconds": 1000 * float(np.median(list(row["seconds_per_slice"].values()))),
-    }
+def rows_of(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """What was measured as plain values, a row an effort."""
+    chosen = worth_choosing(measured)
+    fast = fast_of(chosen)
+    return [
+        {
+            "setting": each.effort.title,
+            "steps": each.effort.steps,
+            "samples": each.effort.samples,
+            "policy": each.effort.policy,
+            "patients": each.dice,
+            "seconds_per_slice": each.seconds,
+            "window_share": each.window,
+            "dice": each.by_structure(),
+            "mean": each.mean,
+            "worst": min(each.patient_means),
+            "milliseconds": each.milliseconds,
+            "worth_choosing": each in chosen,
+            "fast": each is fast,
+        }
+        for each in measured
+    ]
 
 
 def as_probability(mask: Array) -> Array:

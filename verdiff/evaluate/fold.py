@@ -1,0 +1,80 @@
+"""The labelled scans of one fold of an nnU-Net raw data set, for whoever scores a model on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.errors import DataError
+from verdiff.evaluate.cases import validation_cases
+from verdiff.imaging import Geometry, Volume, read_labels, read_volume
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """A scan and its true mask on the same grid, label ids [z, y, x]."""
+
+    name: str
+    volume: Volume
+    truth: NDArray[np.integer]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Spacing (z, y, x)."""
+        x, y, z = self.volume.geometry.spacing_mm
+        return z, y, x
+
+    def thinned(self, axis: int, every: int) -> LabelledScan:
+        """Every ``every``-th plane along an axis of the array, from the middle of the first few on."""
+        if every == 1:
+            return self
+        chosen = np.arange(self.truth.shape[axis])[every // 2 :: every]
+        geometry = self.volume.geometry
+        along = 2 - axis
+        first = [float(chosen[0]) if i == along else 0.0 for i in range(3)]
+        size, spacing = list(geometry.size), list(geometry.spacing_mm)
+        size[along], spacing[along] = len(chosen), spacing[along] * every
+        thin = Geometry(
+            (size[0], size[1], size[2]),
+            (spacing[0], spacing[1], spacing[2]),
+            tuple(float(v) for v in geometry.index_to_mm(first)),  # type: ignore[arg-type]
+            geometry.direction,
+        )
+        array = np.ascontiguousarray(np.take(self.volume.array, chosen, axis=axis))
+        volume = replace(self.volume, array=array, geometry=thin, nifti_header=None)
+        return LabelledScan(self.name, volume, np.take(self.truth, chosen, axis=axis))
+
+
+def labelled_scans(data: Path, fold: int, *, modality: str | None = None) -> Iterator[LabelledScan]:
+    """The validation cases of ``fold``, one at a time.
+
+    Args:
+        data: The data set's folder.
+        fold: Of its ``splits_final.json``.
+        modality: What the scans are, which NIfTI does not say.
+
+    Raises:
+        DataError: There is no usable ``dataset.json``, no such fold, or a mask is not on its scan's grid.
+        InputError: A file cannot be read.
+    """
+    try:
+        ending = json.loads((data / "dataset.json").read_text("utf-8"))["file_ending"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{data.name} has no usable dataset.json ({error})", "an nnU-Net raw data set", "check --data"
+        ) from error
+    for name in validation_cases(data / "splits_final.json", fold):
+        volume = read_volume(data / "imagesTr" / f"{name}_0000{ending}", modality=modality)
+        mask = read_labels(data / "labelsTr" / f"{name}{ending}")
+        if mask.geometry.size != volume.geometry.size:
+            raise DataError(
+                f"case {name}: a mask of {mask.geometry.size} voxels for a scan of {volume.geometry.size}",
+                "the same grid",
+                "check that the files belong together",
+            )
+        yield LabelledScan(name, volume, mask.array)
