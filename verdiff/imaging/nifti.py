@@ -5,17 +5,18 @@ Offsets and codes are those of nifti1.h (https://nifti.nimh.nih.gov/pub/dist/src
 
 from __future__ import annotations
 
-import gzip
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 
 from verdiff.errors import InputError, OutputError
 from verdiff.imaging import checks
+from verdiff.imaging.gzipped import GzipReader, gzipped
 from verdiff.imaging.volume import Array
 
 HEADER_BYTES = 348
@@ -161,43 +162,34 @@ def write_with_header(path: Path, array: Array, raw: bytes, *, compress: bool) -
     put(328, "16s", b"")
     put(344, "4s", b"n+1\0")
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(header.order))
+    parts = [memoryview(bytes(fresh) + bytes(_DATA_OFFSET - HEADER_BYTES)), data.data.cast("B")]
     with path.open("wb") as target:
-        stream = gzip.GzipFile("", "wb", 4, target, mtime=0) if compress else target
-        try:
-            stream.write(fresh)
-            stream.write(bytes(_DATA_OFFSET - HEADER_BYTES))
-            stream.write(data.data.cast("B"))
-        finally:
-            if compress:
-                stream.close()
+        target.writelines(gzipped(*parts) if compress else parts)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BufferedReader | GzipReader:
     """The file's bytes, unpacked if it is gzip, whatever its suffix says."""
     stream = path.open("rb")
     packed = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    if not packed:
-        return stream
-    stream.close()
-    return gzip.open(path, "rb")  # type: ignore[return-value]
+    return GzipReader(stream) if packed else stream
 
 
-def _read(stream: BinaryIO, count: int, path: Path) -> bytes:
+def _read(stream: BufferedReader | GzipReader, count: int, path: Path) -> bytes:
     buffer = bytearray(count)
     _fill(stream, memoryview(buffer), path)
     return bytes(buffer)
 
 
-def _fill(stream: BinaryIO, view: memoryview, path: Path, *, needed: bool = True) -> None:
+def _fill(stream: BufferedReader | GzipReader, view: memoryview, path: Path, *, needed: bool = True) -> None:
     done = 0
     try:
         while done < len(view):
-            count = stream.readinto(view[done:])  # type: ignore[attr-defined]
+            count = stream.readinto(view[done:])
             if not count:
                 break
             done += count
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error) as error:
         raise _truncated(path, f"its compression does not check out ({error})") from error
     if needed and done < len(view):
         raise _truncated(path, f"it ends {len(view) - done} bytes early")
