@@ -29,6 +29,7 @@ class InferOptions:
     seed: int | None = None
     sampler: str | None = None
     fusion: str | None = None
+    policy: str | None = None
     prior_only: bool = False
     backend: str = "auto"
     device: str = "cpu"
@@ -94,6 +95,7 @@ def run(
         seed=options.seed,
         sampler=options.sampler,
         fusion=options.fusion,
+        policy=options.policy,
         prior_only=options.prior_only,
         force=options.force,
         budget_ms=options.budget_ms,
@@ -114,6 +116,10 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     model, backend = result.provenance["model"], result.provenance["backend"]
     reached, timings = result.provenance["reached"], result.timings
     effort = f"{reached['steps'][1]} steps x {reached['samples'][1]} samples" if reached["samples"][1] else "prior only"
+    computed = result.provenance["computed"]
+    if result.provenance["sampling"]["policy"] != "whole":
+        effort += f", policy {result.provenance['sampling']['policy']}"
+        effort += f" ({computed['share']:.0%} of the pixels)" if computed["window"] else ""
     lines = [
         f"{model['id']} {model['version']} on {backend['name']} ({backend['device']}, {backend['precision']}): {effort}"
     ]
@@ -122,12 +128,15 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
             f"stopped by {result.outcome}: {reached['slices_refined']} of {reached['slices']} slices refined, "
             "the others have the prior's answer"
         )
+    if computed["window_outgrown"]:
+        kept = "the window was kept for want of time" if computed["window"] else "whole slices were computed after all"
+        lines.append(f"a structure reached the border of the window: {kept}")
     lines += [f"forced past: {reason}" for reason in result.provenance["forced"]]
     if result.empty:
         lines.append("empty mask: no structure was found")
     else:
         lines += [f"  {name:<12} {volume:9.2f} ml" for name, volume in result.volumes_ml().items()]
-    stages = ("read", "load", "normalise", "resample", "prior", "noise", "loop", "fuse", "restore", "write")
+    stages = ("read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore", "write")
     lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
     lines += [f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview) if path]
     return lines

@@ -1,0 +1,140 @@
+"""Parsing of the commands that make models: train, export, build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verdiff.commands.options import Threads, say
+
+
+def train(
+    config: Annotated[str, typer.Argument(help="A shipped configuration's name ('verdiff models') or a TOML file.")],
+    data: Annotated[Path, typer.Option(help="An nnU-Net raw data set, or a cache written by --prepare.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The run's folder; with --prepare the cache's folder.")
+    ],
+    fold: Annotated[int, typer.Option(min=0, help="Fold of splits_final.json that validates.")] = 0,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,
+    prepare: Annotated[bool, typer.Option("--prepare", help="Only write the data set as an .npz cache.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights, batches and augmentation.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Train a model, or prepare its data."""
+    from verdiff.commands.requirements import require
+
+    require("train", ("torch", "onnx"), "train")
+    from verdiff.train import command
+
+    if prepare:
+        command.prepare(config, data, output, say=say)
+    else:
+        command.run(
+            config, data, output, fold=fold, minutes=minutes, seed=seed, threads=threads, resume=resume, say=say
+        )
+
+
+def export(
+    source: Annotated[
+        str | None, typer.Argument(help="The folder of a training run, a bundle, or a shipped model's name.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The bundle: NAME.verdiff is one file, else a folder; MODEL-fp16.verdiff."),
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Add FP16 graphs that passed the gate.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Add BF16 graphs, for TensorRT.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Add INT8 graphs, calibrated on --scans.")] = False,
+    scans: Annotated[
+        Path | None, typer.Option(help="Folder of scans of six patients or more, to judge the precision on.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="An nnU-Net raw data set: measure Dice against time on it, into the manifest.")
+    ] = None,
+    fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are scored.")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Score every n-th slice of them.")] = 1,
+    card: Annotated[
+        Path | None, typer.Option(help="With a run: JSON with what no run knows: licence, metrics, intended use.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="With a run: which checkpoint.")] = "best.pt",
+    full_weights: Annotated[
+        bool, typer.Option("--float32-weights", help="With a run: do not store weights as float16.")
+    ] = False,
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Build TensorRT engines of it too, as 'verdiff build' does.")
+    ] = False,
+) -> None:
+    """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
+    from verdiff.commands.requirements import require
+
+    require("export", ("onnx", "onnxruntime"), "cpu,export")
+    from verdiff.export import command
+
+    asked = {"fp16": fp16, "bf16": bf16, "int8": int8}
+    options = command.ExportOptions(
+        output,
+        tuple(name for name in asked if asked[name]),
+        scans,
+        card,
+        weights,
+        half_weights=not full_weights,
+        data=data,
+        fold=fold,
+        every=every,
+    )
+    written = command.run(source, options, say=say)
+    if engine:
+        from verdiff.commands import build
+
+        build.engines_of(written, options.precisions, say=say)
+
+
+def build(
+    model: Annotated[str | None, typer.Argument(help="A shipped model's name or a bundle.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8-trt; the bundle must carry it.")] = "fp32",
+    flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt-rtx.")] = "auto",
+    role: Annotated[
+        list[str] | None, typer.Option(help="prior, step or pipeline; what the runtime drives by default.")
+    ] = None,
+    size: Annotated[list[str] | None, typer.Option(help="ROWSxCOLUMNS to build for; the usual fields of view.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images of the largest call.")] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="For later TensorRT versions too, and the lean runtime.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="For every GPU from Ampere on.")
+    ] = False,
+    sm: Annotated[list[str] | None, typer.Option(help="TensorRT-RTX: compute capability to build for, 89.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda or cuda:N to build on.")] = None,
+    workspace_mb: Annotated[int | None, typer.Option(min=1, help="The most device memory a layer may take.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the engines; the user's cache.")] = None,
+    show: Annotated[bool, typer.Option("--list", help="List the engines there are, and build nothing.")] = False,
+) -> None:
+    """Build TensorRT engines of a model for this machine, and prove their precision."""
+    from verdiff.commands import build as command
+
+    if show:
+        for line in command.listing(cache):
+            typer.echo(line)
+        return
+    from verdiff.commands.requirements import require
+
+    require("build", ("onnx",), "export")
+    options = command.BuildOptions(
+        model,
+        precision,
+        flavour,
+        tuple(role or ()),
+        tuple(size or ()),
+        batch,
+        version_compatible,
+        hardware_compatible,
+        tuple(sm or ()),
+        device,
+        workspace_mb,
+        cache,
+    )
+    command.run(options, say=say)
