@@ -78,6 +78,8 @@ class Call:
             forced=self.forced,
         )
         provenance["computed"] = describe_work(engine)
+        if self.segmenter.chosen:
+            provenance["chosen"] = self.segmenter.chosen
         return Segmentation(
             labels=labels,
             label_table=self.segmenter.manifest.labels,

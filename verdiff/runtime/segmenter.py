@@ -16,6 +16,7 @@ from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.session import DeviceSession
 from verdiff.runtime.device.streams import stream_handle
 from verdiff.runtime.frontier import Pace
+from verdiff.runtime.precision import AUTO, open_fastest
 from verdiff.runtime.provenance import describe_model
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.sampling import Choices, resolve_sampling
@@ -36,6 +37,7 @@ class Segmenter:
         chunk: Slices worked on at once, or None for the backend's batch. It never changes the mask.
         differences: Mean difference from the bundle's golden outputs of each stage; empty without self-test.
         pace: What the networks were seen to need at load, on the host; None without self-test.
+        chosen: For ``precision="auto"``, what was chosen from and why; empty else.
     """
 
     manifest: Manifest
@@ -46,6 +48,7 @@ class Segmenter:
     chunk: int | None = None
     differences: dict[str, float] = field(default_factory=dict)
     pace: Pace | None = None
+    chosen: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -69,7 +72,9 @@ class Segmenter:
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. A device that is not there is an error.
             backend: ``"auto"``, ``"onnxruntime"``, ``"openvino"``, ``"tensorrt"`` or ``"tensorrt-rtx"``; for ONNX
                 Runtime's own TensorRT providers ``"onnxruntime-tensorrt"`` or ``"onnxruntime-tensorrt-rtx"``.
-            precision: ``"fp32"``, ``"fp16"`` (a bundle that carries it) or ``"bf16"`` (OpenVINO).
+            precision: ``"fp32"``, ``"fp16"`` or ``"int8"`` (a bundle that carries it), ``"bf16"`` (OpenVINO), or on
+                processors ``"auto"``: the fastest on this one of what passed its gate for it, tested and timed now
+                (:mod:`verdiff.runtime.precision`).
             threads: CPU threads of a network call; None is every core this process may use.
             self_test: Compare with the bundle's goldens, which is also the warm-up.
             memory_mb: The most a call may take, in MiB; None is what the machine has free at the call. On a GPU it
@@ -87,8 +92,11 @@ class Segmenter:
             raise InputError(f"chunk = {chunk}", "1 slice or more", "leave it out for the backend's choice")
         bundle = open_bundle(resolve_model(model))
         loaded: Backend | DeviceBackend
-        chosen = choose_backend(backend, device, precision)
-        if on_device(chosen, device):
+        tested, why = {}, {}
+        if precision == AUTO:
+            fastest = open_fastest(bundle, backend=backend, device=device, threads=threads)
+            loaded, tested, why = fastest.backend, fastest.differences, fastest.chosen
+        elif on_device(chosen := choose_backend(backend, device, precision), device):
             from verdiff.runtime.device.opening import open_device
 
             loaded = open_device(
@@ -104,14 +112,15 @@ class Segmenter:
         else:
             loaded = open_backend(bundle, backend=chosen, precision=precision, threads=threads)
         try:
-            tested = run_self_test(loaded, bundle) if self_test else {}
+            if self_test and precision != AUTO:
+                tested = run_self_test(loaded, bundle)
         except BaseException:
             if isinstance(loaded, DeviceBackend):
                 loaded.close()
             raise
         pace = time_networks(loaded, bundle) if self_test and not isinstance(loaded, DeviceBackend) else None
         described = describe_model(bundle)
-        return cls(bundle.manifest, loaded, bundle.has("denoiser"), described, memory_mb, chunk, tested, pace)
+        return cls(bundle.manifest, loaded, bundle.has("denoiser"), described, memory_mb, chunk, tested, pace, why)
 
     def segment(
         self,

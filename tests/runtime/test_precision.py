@@ -1,0 +1,148 @@
+"""``precision="auto"``: only what passed its gate for this processor, the fastest of it, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tests.runtime.scans import mr_scan
+from tests.runtime.tiny_bundle import denoiser_graph, golden_arrays, prior_graph, tiny_manifest
+from verdiff.bundle import GOLDEN, Bundle, graph_name, open_bundle, pack_golden, write_bundle
+from verdiff.errors import BackendError
+from verdiff.export.draft import sha256
+from verdiff.runtime import Segmenter, precision
+from verdiff.runtime.backends import Backend
+from verdiff.runtime.frontier import Pace
+from verdiff.runtime.precision import open_fastest, permitted
+from verdiff.runtime.processor import instruction_set
+
+HERE, ELSEWHERE = instruction_set(), "avx1024"
+GRAPHS = {"prior": prior_graph(), "denoiser": denoiser_graph()}
+
+
+def gate(
+    backends: tuple[str, ...], graphs: dict[str, bytes] = GRAPHS, *, instructions: str = HERE, **more: Any
+) -> dict[str, Any]:
+    """The record of a gate that was passed on these backends."""
+    judged = {"instructions": instructions, "graphs": {role: sha256(graph) for role, graph in graphs.items()}}
+    return {"backends": {name: judged for name in backends}, **more}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Bundle]:
+    """The tiny bundle, its INT8 graphs by default those of FP32, with a record of gates."""
+
+    def written(gates: dict[str, Any], int8: dict[str, bytes] = GRAPHS) -> Bundle:
+        manifest = replace(tiny_manifest(), gates=gates)
+        files = {graph_name(role): graph for role, graph in GRAPHS.items()}
+        files |= {graph_name(role, "int8-ov"): graph for role, graph in int8.items()}
+        write_bundle(tmp_path / "tiny", manifest, {**files, GOLDEN: pack_golden(golden_arrays(manifest))})
+        return open_bundle(tmp_path / "tiny")
+
+    return written
+
+
+@pytest.fixture
+def pace(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Seconds that the candidates are seen to need: precision and backend -> of a prior and of a step, a pixel."""
+    taken: dict[str, float] = {}
+
+    def seen(backend: Backend, bundle: Bundle) -> Pace:
+        return Pace(taken[f"{backend.precision} {backend.name}"], 0.0)
+
+    monkeypatch.setattr(precision, "time_networks", seen)
+    return taken
+
+
+BOTH = ("onnxruntime", "openvino")
+
+
+def test_without_a_gate_on_record_only_fp32_may_run(write: Callable[..., Bundle]) -> None:
+    assert permitted(write({}), BOTH, HERE) == ([("onnxruntime", "fp32"), ("openvino", "fp32")], [])
+
+
+def test_what_passed_here_may_run_on_the_backend_that_it_passed_on(write: Callable[..., Bundle]) -> None:
+    allowed, (refused,) = permitted(write({"int8-ov": gate(("openvino",))}), BOTH, HERE)
+    assert allowed == [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "int8")]
+    assert refused["backend"] == "onnxruntime" and "no gate" in refused["refused"]
+
+
+def test_a_gate_passed_with_other_instructions_does_not_count(write: Callable[..., Bundle]) -> None:
+    bundle = write({"int8-ov": gate(("openvino",), instructions=ELSEWHERE)})
+    allowed, (refused,) = permitted(bundle, ("openvino",), HERE)
+    assert allowed == [("openvino", "fp32")]
+    assert ELSEWHERE in refused["refused"] and HERE in refused["refused"]
+
+
+def test_sums_that_cannot_saturate_are_the_same_with_all_instructions(write: Callable[..., Bundle]) -> None:
+    bundle = write({"int8-ov": gate(("openvino",), instructions=ELSEWHERE, saturation_free=True)})
+    assert ("openvino", "int8") in permitted(bundle, ("openvino",), HERE)[0]
+
+
+def test_a_gate_of_other_graphs_does_not_count(write: Callable[..., Bundle]) -> None:
+    bundle = write({"int8-ov": gate(("openvino",), {**GRAPHS, "denoiser": b"another"})})
+    allowed, (refused,) = permitted(bundle, ("openvino",), HERE)
+    assert allowed == [("openvino", "fp32")] and "other graphs" in refused["refused"]
+
+
+def test_bf16_is_a_way_to_run_the_fp32_graphs(write: Callable[..., Bundle]) -> None:
+    assert ("openvino", "bf16") in permitted(write({"bf16": gate(("openvino",))}), ("openvino",), HERE)[0]
+
+
+@pytest.mark.parametrize("fastest", ["fp32 onnxruntime", "fp32 openvino", "int8 openvino"])
+def test_the_fastest_is_taken_and_says_why(write: Callable[..., Bundle], pace: dict[str, float], fastest: str) -> None:
+    pace |= {"fp32 onnxruntime": 3e-6, "fp32 openvino": 4e-6, "int8 openvino": 5e-6, fastest: 1e-6}
+    found = open_fastest(write({"int8-ov": gate(("openvino",))}), backend="auto", device="cpu", threads=1)
+    assert f"{found.backend.precision} {found.backend.name}" == fastest
+    assert found.differences["prior"] < 1e-3
+    assert found.chosen["asked"] == "auto" and found.chosen["because"].startswith(fastest.replace(" ", " on "))
+    timed = [each for each in found.chosen["candidates"] if "slice_ms" in each]
+    assert [each["slice_ms"] for each in timed] == sorted(each["slice_ms"] for each in timed) and len(timed) == 3
+
+
+def test_a_backend_that_is_named_is_kept_to(write: Callable[..., Bundle], pace: dict[str, float]) -> None:
+    pace |= {"fp32 onnxruntime": 9e-6, "fp32 openvino": 1e-6, "int8 openvino": 1e-6}
+    bundle = write({"int8-ov": gate(("openvino",))})
+    assert open_fastest(bundle, backend="onnxruntime", device="cpu", threads=1).backend.name == "onnxruntime"
+
+
+def test_what_fails_its_self_test_is_out_of_the_question(write: Callable[..., Bundle]) -> None:
+    wrong = onnx.load_from_string(GRAPHS["prior"])
+    thresholds = next(tensor for tensor in wrong.graph.initializer if tensor.name == "thresholds")
+    thresholds.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(thresholds) + 0.5, "thresholds"))
+    graphs = {**GRAPHS, "prior": wrong.SerializeToString()}
+    bundle = write({"int8-ov": gate(("openvino",), graphs)}, graphs)
+    found = open_fastest(bundle, backend="openvino", device="cpu", threads=1)
+    assert found.backend.precision == "fp32" and "all that may run" in found.chosen["because"]
+    assert any("the prior differs" in each.get("refused", "") for each in found.chosen["candidates"])
+
+
+def test_when_nothing_passes_its_self_test_nothing_is_loaded(tmp_path: Path) -> None:
+    manifest = tiny_manifest()
+    golden = golden_arrays(manifest)
+    golden["prior"] = -golden["prior"]
+    files = {graph_name(role): graph for role, graph in GRAPHS.items()}
+    write_bundle(tmp_path / "tiny", manifest, {**files, GOLDEN: pack_golden(golden)})
+    with pytest.raises(BackendError, match="the prior differs"):
+        open_fastest(open_bundle(tmp_path / "tiny"), backend="auto", device="cpu", threads=1)
+
+
+@pytest.mark.parametrize(("backend", "device"), [("auto", "cuda:0"), ("tensorrt", "cuda:0"), ("onnx", "cpu")])
+def test_only_processors_are_chosen_for(write: Callable[..., Bundle], backend: str, device: str) -> None:
+    with pytest.raises(BackendError, match="'auto'"):
+        open_fastest(write({}), backend=backend, device=device, threads=1)
+
+
+def test_a_mask_says_what_was_chosen_and_from_what(write: Callable[..., Bundle]) -> None:
+    bundle = write({"int8-ov": gate(("openvino",))})
+    segmenter = Segmenter.load(bundle.path, precision="auto", threads=1)
+    result = segmenter.segment(mr_scan())
+    assert result.provenance["chosen"] == segmenter.chosen
+    assert result.provenance["backend"]["precision"] == segmenter.backend.precision
+    assert "chosen" not in Segmenter.load(bundle.path, threads=1).segment(mr_scan()).provenance

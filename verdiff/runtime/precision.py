@@ -1,0 +1,176 @@
+"""``precision="auto"``: of what passed its gate for this processor, what is fastest on it, by trying.
+
+What passed is on record in the manifest, for each backend and the instructions it ran with; a record from other
+instructions counts only where the arithmetic cannot depend on them. What is fastest is timed, because no rule knows:
+bytes are slower than floats on one processor and three times faster on the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from verdiff.bundle import graph_name
+from verdiff.errors import BackendError
+from verdiff.runtime.backends import BACKENDS, STORED_AS, choose_backend, installed_backends, open_backend
+from verdiff.runtime.processor import instruction_set
+from verdiff.runtime.selftest import self_test, time_networks
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Bundle
+    from verdiff.runtime.backends import Backend
+
+AUTO = "auto"
+# What the manifest calls the gate of a precision.
+GATES = {"fp16": "fp16", "bf16": "bf16", "int8": "int8-ov"}
+# Timings of each candidate, taken in turns so that a slow moment meets all of them.
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Fastest:
+    """What ``"auto"`` came to.
+
+    Attributes:
+        backend: The networks, tested and warm.
+        differences: Of its self-test.
+        chosen: For the provenance, plain values: what was asked for, why this, what each candidate took or why it
+            was out of the question, and the seconds that choosing took.
+    """
+
+    backend: Backend
+    differences: dict[str, float]
+    chosen: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    precision: str
+    backend: Backend
+    differences: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        return f"{self.precision} on {self.backend.name}"
+
+
+def open_fastest(bundle: Bundle, *, backend: str, device: str, threads: int | None) -> Fastest:
+    """Load, test and time what may run here, and keep the fastest.
+
+    A candidate is loaded and runs the bundle's generated image a few times: with ``spine-mr`` three candidates take
+    about three seconds on two cores.
+
+    Args:
+        bundle: The model.
+        backend: ``"auto"`` for every installed one, or the one to choose a precision for.
+        device: ``"cpu"``.
+        threads: As for :func:`~verdiff.runtime.backends.open_backend`.
+
+    Raises:
+        BackendError: Another device than the processor, a backend that is not installed, or no candidate passed its
+            self-test.
+    """
+    begun = perf_counter()
+    if device != "cpu" or backend not in (AUTO, *BACKENDS):
+        raise BackendError(
+            f"precision {AUTO!r} on {device} with the {backend} backend",
+            "a named precision beside the processor's own backends",
+            "pass --precision fp32 or fp16",
+        )
+    # It raises where the backend is not installed.
+    names = installed_backends() if backend == AUTO else ()
+    names = names or (choose_backend(backend, device, "fp32"),)
+    allowed, said = permitted(bundle, names, instruction_set())
+    candidates = []
+    for name, precision in allowed:
+        try:
+            opened = open_backend(bundle, backend=name, precision=precision, threads=threads)
+            candidates.append(_Candidate(precision, opened, self_test(opened, bundle)))
+        except BackendError as error:
+            said.append({"precision": precision, "backend": name, "refused": error.found})
+    if not candidates:
+        raise BackendError(
+            "; ".join(str(each["refused"]) for each in said),
+            "a precision that passes the self-test here",
+            "run 'verdiff doctor'",
+        )
+    seconds = _timed(candidates, bundle)
+    order = sorted(zip(seconds, range(len(candidates)), strict=True))
+    for took, index in order:
+        each = candidates[index]
+        said.append({"precision": each.precision, "backend": each.backend.name, "slice_ms": round(1000 * took, 2)})
+    best = candidates[order[0][1]]
+    chosen = {
+        "asked": AUTO,
+        "because": _because(best, seconds, candidates, order),
+        "candidates": said,
+        "instructions": instruction_set(),
+        "seconds": round(perf_counter() - begun, 2),
+    }
+    return Fastest(best.backend, best.differences, chosen)
+
+
+def permitted(
+    bundle: Bundle, backends: tuple[str, ...], instructions: str
+) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
+    """Backend and precision of everything whose gate holds for these instructions, and why the rest is out.
+
+    FP32 always may run: it is what the gates compare with.
+    """
+    found = [(name, "fp32") for name in backends]
+    out: list[dict[str, Any]] = []
+    for precision, gate in GATES.items():
+        if not bundle.has("prior", STORED_AS.get(precision, precision)):
+            continue
+        record = bundle.manifest.gates.get(gate, {})
+        for name in backends:
+            reason = _objection(bundle, precision, record, name, instructions)
+            if reason is None:
+                found.append((name, precision))
+            elif record:
+                out.append({"precision": precision, "backend": name, "refused": reason})
+    return found, out
+
+
+def _objection(
+    bundle: Bundle, precision: str, record: Mapping[str, Any], backend: str, instructions: str
+) -> str | None:
+    """Why the gate's record does not let this run here; None where it does."""
+    judged = record.get("backends", {}).get(backend)
+    if judged is None:
+        return f"no gate of {precision} on {backend} is on record"
+    stored = STORED_AS.get(precision, precision)
+    files = {role: bundle.manifest.files.get(graph_name(role, stored)) for role in judged.get("graphs", {})}
+    if not files or files != judged["graphs"]:
+        return "the gate on record is of other graphs"
+    if judged.get("instructions") != instructions and not record.get("saturation_free", False):
+        return f"the gate was passed with {judged.get('instructions')} instructions, and this is {instructions}"
+    return None
+
+
+def _timed(candidates: list[_Candidate], bundle: Bundle) -> list[float]:
+    """Seconds that each candidate's networks need for one slice of the generated image at the default setting."""
+    if len(candidates) == 1:
+        return [0.0]
+    defaults, pixels = bundle.manifest.defaults, bundle.golden()["image"][0, 0].size
+    taken: list[list[float]] = [[] for _ in candidates]
+    for _ in range(ROUNDS):
+        for each, times in zip(candidates, taken, strict=True):
+            pace = time_networks(each.backend, bundle)
+            times.append(pixels * (pace.prior + defaults.steps * defaults.samples * pace.denoiser))
+    return [float(np.median(times)) for times in taken]
+
+
+def _because(
+    best: _Candidate, seconds: list[float], candidates: list[_Candidate], order: list[tuple[float, int]]
+) -> str:
+    if len(candidates) == 1:
+        return f"{best.name} is all that may run here"
+    (took, _), (next_took, runner_up) = order[:2]
+    return (
+        f"{best.name} takes {1000 * took:.1f} ms a test slice, {candidates[runner_up].name} {1000 * next_took:.1f} ms"
+    )
