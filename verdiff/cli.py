@@ -82,7 +82,9 @@ def infer(
         str, typer.Option(help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx; see docs/runtime.md.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8; TensorRT: int8-trt.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16 or int8; TensorRT: int8-trt; auto: the fastest that passed.")
+    ] = "fp32",
     threads: Threads = None,
     budget_ms: Annotated[float | None, typer.Option(help="Best mask in so many milliseconds (loading apart).")] = None,
     force: Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")] = False,
@@ -116,6 +118,9 @@ def infer(
 app.command(epilog="Example: verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o runs/spine-mr")(
     making.train
 )
+app.command(
+    epilog="Example: verdiff distill runs/spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --steps 1 -o runs/one-step"
+)(making.distill)
 app.command(epilog="Example: verdiff export --fp16")(making.export)
 app.command(epilog="Example: verdiff build spine-mr --precision fp16")(making.build)
 
