@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.runtime.tiny_bundle import NumpyBackend, write_tiny
+from tests.runtime.scans import mr_scan
+from tests.runtime.tiny_bundle import NumpyBackend, denoiser_graph, write_tiny
 from verdiff.benchmarks import harness
 from verdiff.benchmarks.cases import CASES, Options, denoiser_step, run_case, startup, volume
 from verdiff.benchmarks.command import run
+from verdiff.benchmarks.flops import graph_gflop
 from verdiff.benchmarks.record_page import record_page
-from verdiff.benchmarks.timing import Timing
 from verdiff.benchmarks.torch_rival import StepInputs, TorchRival
 from verdiff.errors import BackendError, DataError, InputError
+from verdiff.imaging import write_array
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(harness, "SETTLE_S", 0)
+    for case in (denoiser_step, volume):
+        monkeypatch.setattr(case, "matmul_gflops", lambda threads: 100.0 * threads)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,18 @@ def test_a_step_is_timed_in_every_backend_against_eager(options):
     }
     assert {"ONNX Runtime fp32", "OpenVINO fp32"} <= set(outcome.timings)
     assert outcome.notes == ()
+    speeds = {figure.name: figure.value for figure in outcome.figures}
+    step = speeds["GFLOP of the step"]
+    assert step == pytest.approx(graph_gflop(denoiser_graph(), 32, 24))
+    assert speeds["GFLOP/s, OpenVINO fp32"] == pytest.approx(step / outcome.timings["OpenVINO fp32"].median)
+
+
+def test_with_several_threads_a_step_is_also_timed_for_slices_at_once(options):
+    outcome = denoiser_step.run(replace(options, threads=2), numpy_as_torch())
+    assert "OpenVINO fp32, 2 slices at once" in outcome.timings
+    assert denoiser_step.LANES_NOTE in outcome.notes
+    compared = [figure.name for figure in outcome.figures if "difference" in figure.name]
+    assert any("2 slices at once" in name for name in compared)
     assert outcome.subject["input"].startswith("1 slice of 32 x 24 pixels")
 
 
@@ -91,42 +108,51 @@ def test_a_model_without_a_denoiser_has_no_step_to_time(tmp_path):
         denoiser_step.run(Options(bundle=write_tiny(tmp_path / "prior.verdiff", denoiser=False)), no_torch)
 
 
-def test_outputs_are_compared_with_the_first_and_bf16_with_more_patience():
+def test_outputs_are_compared_with_the_first_and_fewer_bits_by_their_mean():
     base = np.zeros((1, 1, 2, 2), np.float32)
-    figures, notes = denoiser_step.agreement({"a": base, "b": base + 0.5, "c bf16": base + 0.5, "d": base * np.nan})
-    assert [figure.value for figure in figures[:2]] == [0.5, 0.5]
-    assert [note.partition(" ")[0] for note in notes] == ["b", "d"]
-
-
-def test_a_scan_is_timed_from_file_to_file_by_stage_with_its_peak_memory(options, bundle, mr_sample):
-    outcome = volume.run(Options(bundle=bundle, scan=mr_sample, repeats=2, warmup=1))
-    for name, timing in outcome.timings.items():
-        stages = outcome.stages[name]
-        assert {"read", "prior", "denoiser", "restore", "write"} <= set(stages)
-        assert all(len(stage.seconds) == len(timing.seconds) == 2 for stage in stages.values())
-        apart = [stage.seconds for label, stage in stages.items() if label != "denoiser"]
-        assert all(sum(parts) <= whole for parts, whole in zip(zip(*apart, strict=True), timing.seconds, strict=True))
-    peaks = [figure for figure in outcome.figures if figure.name.startswith("peak memory")]
-    assert len(peaks) == len(outcome.timings)
-    assert all(figure.value is not None and figure.value > 0.01 for figure in peaks)
-    assert outcome.subject["scan"] == mr_sample.name
-
-
-def test_the_share_outside_the_networks_is_the_median_over_repeats():
-    stages = {"prior": Timing((1.0, 1.0, 1.0)), "loop": Timing((9.0, 9.0, 9.0)), "denoiser": Timing((2.0, 6.0, 1.0))}
-    assert volume.outside_share(stages, Timing((4.0, 8.0, 4.0))) == pytest.approx(0.25)
-
-
-def test_a_volume_case_without_a_scan_asks_for_one(options):
-    with pytest.raises(InputError, match="no scan"):
-        volume.run(options)
+    odd = base.copy()
+    odd[..., 0, 0] = 0.1
+    outputs = {"a": base, "b": odd, "c bf16": odd, "d int8": base + 0.5, "e": base * np.nan}
+    figures, notes = denoiser_step.agreement(outputs)
+    assert [figure.value for figure in figures[:3]] == pytest.approx([0.1, 0.025, 0.5])
+    assert [note.partition(" ")[0] for note in notes] == ["b", "d", "e"]
 
 
 def test_startup_launches_each_command_once_a_round(options):
     launched: list[tuple[str, ...]] = []
-    outcome = startup.run(options, launched.append)
+    outcome = startup.run(options, lambda arguments: launched.append(tuple(arguments)))
     assert [launched.count(arguments) for arguments in startup.COMMANDS.values()] == [3, 3, 3]
     assert {figure.name: figure.at_most for figure in outcome.figures} == startup.AIMS_S
+
+
+def test_with_a_scan_startup_times_the_first_mask_from_the_start_of_the_process(options, bundle, tmp_path):
+    scan = mr_scan()
+    write_array(scan.array, scan, tmp_path / "scan.nii.gz")
+    launched: list[tuple[str, ...]] = []
+    outcome = startup.run(
+        replace(options, scan=tmp_path / "scan.nii.gz", repeats=1, warmup=0),
+        lambda arguments: launched.append(tuple(arguments)),
+    )
+    assert set(outcome.timings) == {*startup.COMMANDS, startup.INFER, *outcome.stages}
+    infer = next(arguments for arguments in launched if "infer" in arguments)
+    assert str(bundle) in infer and infer[-2] == "--model"
+    for name, stages in outcome.stages.items():
+        assert list(stages) == ["start", "import", "load", "read", "segment", "write"]
+        assert all(seconds > 0 for stage in stages.values() for seconds in stage.seconds)
+        assert outcome.timings[name].seconds == pytest.approx(
+            [sum(r) for r in zip(*(s.seconds for s in stages.values()), strict=True)]
+        )
+        second = next(f for f in outcome.figures if f.name == f"second call in the same process, {name}")
+        assert second.value is not None and second.value > 0
+    assert "OpenVINO int8" in outcome.left_out
+
+
+def test_the_infer_that_startup_launches_writes_a_mask(bundle, tmp_path):
+    scan = mr_scan()
+    write_array(scan.array, scan, tmp_path / "scan.nii.gz")
+    arguments = ("infer", str(tmp_path / "scan.nii.gz"), "-o", str(tmp_path / "mask.nii.gz"), "--model", str(bundle))
+    startup.launch(("-c", startup.CLI, *arguments))
+    assert (tmp_path / "mask.nii.gz").is_file()
 
 
 def test_a_command_that_fails_is_an_error_with_its_last_line():

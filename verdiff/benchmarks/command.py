@@ -29,6 +29,7 @@ def run(
     *,
     output: str | Path | None = None,
     scan: str | Path | None = None,
+    reference: str | Path | None = None,
     model: str | Path | None = None,
     training_run: str | Path | None = None,
     data: str | Path | None = None,
@@ -47,7 +48,8 @@ def run(
         case: A key of :data:`verdiff.benchmarks.cases.CASES`; ``"list"`` only names them.
         output: A folder for ``CASE.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
             it. None writes nothing.
-        scan: The scan, for the case ``volume``.
+        scan: The scan, for the cases ``volume``, ``throughput`` and ``startup``; a folder of them for ``throughput``.
+        reference: The expert's mask of it, for the case ``volume``.
         model: A shipped model's name or a bundle; None is the default model.
         data: An nnU-Net raw data set, for the case ``frontier``.
         fold: Which fold's validation cases of it.
@@ -77,6 +79,7 @@ def run(
     options = Options(
         bundle=model,
         scan=None if scan is None else Path(scan),
+        reference=None if reference is None else Path(reference),
         training_run=None if training_run is None else Path(training_run),
         data=None if data is None else Path(data),
         fold=fold,
@@ -151,6 +154,7 @@ def repeatable_command(case: str, options: Options, output: Path | None) -> str:
     for option, path in (
         ("--model", options.bundle),
         ("--scan", options.scan),
+        ("--reference", options.reference),
         ("--run", options.training_run),
         ("--data", options.data),
     ):

@@ -60,19 +60,15 @@ def _stages(record: Record) -> Iterator[str]:
         networks = record.outcome.networks.get(name, {})
         slices, steps = (work.slices, work.images["denoiser"]) if work else (0, 0)
         yield from ("", f"Stages, {name}" + (f" ({slices} slices, {steps} denoiser steps):" if work else ":"), "")
-        yield from _table(("stage", "median", "p90", "share", "a slice", "a step"))
+        yield from _table(("stage", "median", "p90", "share", *(("a slice", "a step") if work else ())))
         rows = [(stage, timing, stage in LOOP_STAGES) for stage, timing in stages.items()]
         rows += [(f"within: {network} network", timing, network == "denoiser") for network, timing in networks.items()]
         for stage, timing, every_step in rows:
             median = timing.median
-            yield _row(
-                stage,
-                duration(median),
-                duration(timing.percentile(90)),
-                f"{median / whole:.1%}",
-                duration(median / slices) if slices else "",
-                duration(median / steps) if steps and every_step else "",
-            )
+            cells = [duration(median), duration(timing.percentile(90)), f"{median / whole:.1%}"]
+            if work:
+                cells += [duration(median / slices), duration(median / steps) if steps and every_step else ""]
+            yield _row(stage, *cells)
 
 
 def _figures(record: Record) -> Iterator[str]:

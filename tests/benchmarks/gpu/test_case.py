@@ -100,9 +100,7 @@ def test_each_rival_is_checked_once_timed_in_rounds_and_given_back(workload: Wor
     rival = StandIn(reference)
     outcome = run_with(workload, reference, good=rival)
     assert (rival.volumes, rival.loops, rival.closed) == (1 + 1 + 3, 1 + 3, 1)
-    whole, step = outcome.stages["good"]["loop"], outcome.stages["good"]["step"]
-    assert step.seconds == pytest.approx([seconds / workload.steps for seconds in whole.seconds])
-    assert len(outcome.timings["good"].seconds) == 3
+    assert len(outcome.stages["good"]["loop"].seconds) == len(outcome.timings["good"].seconds) == 3
 
 
 def test_without_a_listener_busy_and_idle_are_unknown_and_a_note_says_so(

@@ -16,10 +16,11 @@ from verdiff.errors import InputError
 CASES: Mapping[str, str] = MappingProxyType(
     {
         "denoiser-step": "one denoiser step: the runtime's backends against PyTorch eager",
-        "volume": "a whole scan from file to file: stages, share outside the networks, peak memory",
+        "volume": "a whole scan from file to file: latency, first answer, stages, GFLOP/s, peak memory",
+        "throughput": "many scans known in advance: scans and slices a second, one Segmenter against several",
         "frontier": "Dice of the prior alone and of steps x samples on a data set's fold; does the diffusion work?",
         "gpu": "the whole loop on a GPU: PyTorch, ONNX Runtime and TensorRT on one generated scan",
-        "startup": "wall time of importing the runtime and of the command line's help",
+        "startup": "from nothing: importing the runtime, the command line's help, and the first mask of a scan",
     }
 )
 
@@ -30,7 +31,8 @@ class Options:
 
     Attributes:
         bundle: A shipped model's name or a bundle's path; None is the default model.
-        scan: The scan to segment, for the cases that take one.
+        scan: The scan to segment, for the cases that take one; a folder of scans for ``throughput``.
+        reference: The expert's mask of ``scan``, to put its Dice beside the times.
         data: An nnU-Net raw data set, for the cases that score.
         fold: Which fold's validation cases of ``data``.
         every: Every how-manieth slice of them.
@@ -46,6 +48,7 @@ class Options:
 
     bundle: str | Path | None = None
     scan: Path | None = None
+    reference: Path | None = None
     data: Path | None = None
     fold: int = 0
     every: int = 1
@@ -102,13 +105,13 @@ class Outcome:
     timings: Mapping[str, Timing]
     baseline: str | None
     stages: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
+    networks: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
+    work: Mapping[str, Work] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     aims: Mapping[str, float] = field(default_factory=dict)
     subject: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    networks: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
-    work: Mapping[str, Work] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
     page: str = ""
     draw: Callable[[Path], object] | None = None

@@ -146,7 +146,7 @@ def compare(
     return Outcome(
         timings=volumes,
         baseline=EAGER_FP16 if EAGER_FP16 in rivals else next(iter(rivals)),
-        stages={name: {"step": steps[name], "loop": whole[name]} for name in rivals},
+        stages={name: {"loop": whole[name]} for name in rivals},
         figures=figures(rows),
         subject={
             "model": f"{workload.bundle.manifest.model_id} {workload.bundle.manifest.version}",

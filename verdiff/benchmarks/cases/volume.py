@@ -1,142 +1,262 @@
-"""A whole scan from file to file: where the time goes, and how much memory it takes."""
+"""A whole scan from file to file: where the time goes, how soon the first answer is there, and how much memory."""
 
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from verdiff.benchmarks.cases import Figure, Options, Outcome
+from verdiff.benchmarks.file_to_file import (
+    FAST,
+    SEGMENT_ONCE,
+    file_to_file,
+    load_backends,
+    once_in_a_fresh_process,
+    policies_of,
+)
+from verdiff.benchmarks.flops import matmul_gflops
 from verdiff.benchmarks.fresh import run_fresh
-from verdiff.benchmarks.harness import Clock, interleave
+from verdiff.benchmarks.harness import interleave
+from verdiff.benchmarks.profile import Profile, profile_of, profile_table
 from verdiff.benchmarks.timing import Timing, stage_timings
-from verdiff.bundle import open_bundle, resolve_model
-from verdiff.errors import BackendError, InputError
-from verdiff.imaging import read_volume, write_array
+from verdiff.benchmarks.work import NETWORKS, Meter, NetworkCall, WorkCounter, busy_seconds, metered
+from verdiff.bundle import Manifest, open_bundle, resolve_model
+from verdiff.errors import InputError
+from verdiff.evaluate import score_case
+from verdiff.imaging import SlicePlan, Volume, plan_slices, read_labels, read_volume
 from verdiff.runtime import Segmenter
 
-RIVALS = {
-    "ONNX Runtime fp32": ("onnxruntime", "fp32"),
-    "OpenVINO fp32": ("openvino", "fp32"),
-    "OpenVINO bf16": ("openvino", "bf16"),
-}
-NETWORK_STAGES = ("prior", "denoiser")
-OUTSIDE_AT_MOST = 0.20
+OUTSIDE_AT_MOST = {None: 0.20, FAST: 0.15}
+OVERHEAD_AT_MOST = 0.02
 PEAK_AT_MOST_GB = 1.5
-STARTED_BY = "verdiff.benchmarks.cases.volume:segment_once"
+FAST_AT_MOST_S = 3.0
+FIRST_AT_MOST_S = 1.0
+# What "a full-resolution lumbar MR volume" means where an aim is stated for one.
+LUMBAR_PIXEL_MM = 0.6
+LUMBAR_SLICES = 30
+
+
+@dataclass
+class Rival:
+    """A backend with a setting, and what its runs were seen to do.
+
+    Attributes:
+        name: Backend and setting.
+        backend: The backend's name in :data:`verdiff.benchmarks.file_to_file.BACKENDS`.
+        policy: None for the model's default, or the fast setting.
+        segmenter: The model, whose networks ``meter`` counts.
+        meter: Their calls.
+        mask: Where the mask is written.
+        stages: Of every run, warm-up included.
+        busy: Likewise, the seconds of each network.
+        calls: Of the last run.
+    """
+
+    name: str
+    backend: str
+    policy: str | None
+    segmenter: Segmenter
+    meter: Meter
+    mask: Path
+    stages: list[dict[str, float]] = field(default_factory=list)
+    busy: list[dict[str, float]] = field(default_factory=list)
+    calls: list[NetworkCall] = field(default_factory=list)
+
+    def run(self, scan: Path) -> None:
+        """From file to file, once."""
+        self.meter.take()
+        self.stages.append(file_to_file(self.segmenter, scan, self.mask, policy=self.policy))
+        self.calls = self.meter.take()
+        self.busy.append({name: busy_seconds(call for call in self.calls if call.network == name) for name in NETWORKS})
+
+    def first_answer(self, volume: Volume) -> None:
+        """From the call to the first answer of a stream, which is the prior's; then the call is given up."""
+        next(self.segmenter.stream(volume, policy=self.policy))
 
 
 def run(options: Options) -> Outcome:
-    """Segment the scan with every backend that is there, round by round; peak memory in a fresh process for each.
+    """Segment the scan with every backend and setting that is there, round by round; peak memory in a fresh process.
 
     Raises:
-        InputError: No scan was given, or it cannot be read.
+        InputError: No scan was given, or it or the reference cannot be read.
         UnsuitableScanError: The scan is not what the model was trained on.
         BundleError: The bundle cannot be opened.
         BackendError: No backend can run it.
     """
     if options.scan is None:
         raise InputError("no scan", "a scan to segment", "name one, for example examples/mr_t2.nii.gz")
-    model = resolve_model(options.bundle)
-    bundle = open_bundle(model)
-    segmenters, load_s, left_out = _load(model, options.threads)
-    stages: dict[str, list[dict[str, float]]] = {name: [] for name in segmenters}
-    scan = options.scan
+    model, scan = resolve_model(options.bundle), options.scan
+    bundle, volume = open_bundle(model), read_volume(scan)
+    loaded = load_backends(model, options.threads)
     with tempfile.TemporaryDirectory() as folder:
-
-        def rival(name: str) -> Callable[[], object]:
-            return lambda: stages[name].append(file_to_file(segmenters[name], scan, Path(folder) / "mask.nii.gz"))
-
+        rivals = [
+            Rival(
+                _name(backend, policy),
+                backend,
+                policy,
+                *metered(segmenter),
+                Path(folder) / f"{backend}-{policy}.nii.gz",
+            )
+            for backend, segmenter in loaded.segmenters.items()
+            for policy in policies_of(bundle.manifest)
+        ]
         timings = interleave(
-            {name: rival(name) for name in segmenters},
+            {rival.name: _whole(rival, scan) for rival in rivals}
+            | {first_name(rival.name): _first(rival, volume) for rival in rivals if bundle.has("denoiser")},
             repeats=options.repeats,
             warmup=options.warmup,
             on_round=options.on_round,
         )
-    timed = {name: stage_timings(found[options.warmup :]) for name, found in stages.items()}
-    figures: list[Figure] = []
-    for name in segmenters:
-        fresh = run_fresh(STARTED_BY, _task(model, options.scan, name, options.threads))
+        dice = {rival.name: _dice(rival, options.reference, bundle.manifest) for rival in rivals}
+    stages = {
+        rival.name: {
+            stage: timing
+            for stage, timing in stage_timings(rival.stages[options.warmup :]).items()
+            if timing.median > 0
+        }
+        for rival in rivals
+    }
+    networks = {rival.name: stage_timings(rival.busy[options.warmup :]) for rival in rivals}
+    counter, plan = WorkCounter(bundle), _plan(volume, bundle.manifest)
+    work = {rival.name: counter.count(rival.calls, plan.slices) for rival in rivals}
+    limit = matmul_gflops(options.threads)
+    profiles = {
+        name: profile_of(name, timings[name], stages[name], networks[name], work[name], limit, dice[name])
+        for name in stages
+    }
+    figures = [Figure(f"loading the model, once, {name}", s, "s") for name, s in loaded.seconds.items()]
+    lumbar = full_resolution_lumbar(volume, bundle.manifest)
+    for rival in rivals:
+        figures += figures_of(rival, timings, stages[rival.name], networks[rival.name], lumbar=lumbar)
+        fresh = run_fresh(
+            SEGMENT_ONCE, once_in_a_fresh_process(model, scan, rival.backend, options.threads, rival.policy)
+        )
         peak = None if fresh.peak_bytes is None else fresh.peak_bytes / 1e9
-        figures += [
-            Figure(
-                f"share outside the networks, {name}", outside_share(timed[name], timings[name]), "", OUTSIDE_AT_MOST
-            ),
-            Figure(f"peak memory of the process, {name}", peak, "GB", PEAK_AT_MOST_GB),
-            Figure(f"loading the model, once, {name}", load_s[name], "s"),
-        ]
-    volume = read_volume(options.scan)
+        figures.append(Figure(f"peak memory of the process, {rival.name}", peak, "GB", PEAK_AT_MOST_GB))
+        if dice[rival.name] is not None:
+            figures.append(Figure(f"mean Dice, {rival.name}", dice[rival.name], ""))
     return Outcome(
         timings=timings,
-        baseline=next(iter(segmenters)),
-        stages=timed,
+        baseline=rivals[0].name,
+        stages=stages,
+        networks=networks,
+        work=work,
         figures=tuple(figures),
         subject={
             "model": f"{bundle.manifest.model_id} {bundle.manifest.version}",
             "bundle_sha256": bundle.manifest_sha256,
-            "scan": options.scan.name,
+            "scan": scan.name,
             "size": list(volume.geometry.size),
             "spacing_mm": [round(spacing, 4) for spacing in volume.geometry.spacing_mm],
             "steps": bundle.manifest.defaults.steps,
             "samples": bundle.manifest.defaults.samples,
             "threads": options.threads,
         },
-        left_out=left_out,
+        left_out=loaded.left_out,
         notes=(
-            "From file to file: read, segment, write the mask. 'denoiser' is the part of 'loop' inside the network.",
+            "From file to file: read, segment, write the mask; the model is loaded. A first answer is the prior's, "
+            "from the call of a stream on a scan that was read before. 'Within' is the time in which at least one call "
+            "of that network was under way; what the loop takes beside it is its own overhead.",
+            *short_of_aim(figures, profiles),
         ),
+        results={name: profile.to_dict() for name, profile in profiles.items()},
+        page=profile_table(list(profiles.values())),
     )
 
 
-def file_to_file(segmenter: Segmenter, scan: Path, mask: Path, clock: Clock = time.perf_counter) -> dict[str, float]:
-    """Read a scan, segment it, write the mask; the seconds of each stage, those of the runtime under its own names."""
-    begun = clock()
-    volume = read_volume(scan)
-    read = clock()
-    result = segmenter.segment(volume)
-    segmented = clock()
-    write_array(result.labels, volume, mask)
-    inner = {name: seconds for name, seconds in result.timings.items() if name != "total"}
-    return {"read": read - begun, **inner, "write": clock() - segmented}
-
-
-def outside_share(stages: dict[str, Timing], whole: Timing) -> float:
-    """Share of the whole that is spent outside the two networks: the median over repeats."""
-    inside = [
-        sum(stages[name].seconds[repeat] for name in NETWORK_STAGES if name in stages)
-        for repeat in range(len(whole.seconds))
-    ]
-    shares = (1 - network / total for network, total in zip(inside, whole.seconds, strict=True))
-    return Timing(tuple(shares)).median
-
-
-def segment_once(model: str, scan: str, backend: str, precision: str, threads: int) -> dict[str, float]:
-    """What the fresh process runs to have its memory measured: load, read, segment, write, once."""
-    segmenter = Segmenter.load(model, backend=backend, precision=precision, threads=threads)
-    with tempfile.TemporaryDirectory() as folder:
-        return file_to_file(segmenter, Path(scan), Path(folder) / "mask.nii.gz")
-
-
-def _task(model: Path, scan: Path, name: str, threads: int) -> dict[str, Any]:
-    backend, precision = RIVALS[name]
-    return {"model": str(model), "scan": str(scan), "backend": backend, "precision": precision, "threads": threads}
-
-
-def _load(model: Path, threads: int) -> tuple[dict[str, Segmenter], dict[str, float], dict[str, str]]:
-    there: dict[str, Segmenter] = {}
-    load_s: dict[str, float] = {}
-    left_out: dict[str, str] = {}
-    for name, (backend, precision) in RIVALS.items():
-        begun = time.perf_counter()
-        try:
-            there[name] = Segmenter.load(model, backend=backend, precision=precision, threads=threads)
-        except BackendError as error:
-            left_out[name] = error.found
-        load_s[name] = time.perf_counter() - begun
-    if not there:
-        raise BackendError(
-            "; ".join(left_out.values()), "at least one backend", "pip install 'verdiff[cpu]' or 'verdiff[openvino]'"
+def figures_of(
+    rival: Rival,
+    timings: Mapping[str, Timing],
+    stages: Mapping[str, Timing],
+    networks: Mapping[str, Timing],
+    *,
+    lumbar: bool,
+) -> list[Figure]:
+    """What a rival's times are held against; those stated for a full-resolution lumbar volume only on one."""
+    name, whole = rival.name, timings[rival.name]
+    share, overhead = outside_share(networks, whole), loop_overhead(stages, networks)
+    found = [Figure(f"share outside the networks, {name}", share, "", OUTSIDE_AT_MOST[rival.policy])]
+    if overhead is not None:
+        found.append(Figure(f"the loop's own overhead over the networks' time, {name}", overhead, "", OVERHEAD_AT_MOST))
+    if rival.policy == FAST:
+        found.append(Figure(f"file to file, {name}", whole.median, "s", FAST_AT_MOST_S if lumbar else None))
+    if first_name(name) in timings:
+        first = timings[first_name(name)].median
+        found.append(
+            Figure(f"first prior mask after the call, {name}", first, "s", FIRST_AT_MOST_S if lumbar else None)
         )
-    return there, load_s, left_out
+    return found
+
+
+def outside_share(networks: Mapping[str, Timing], whole: Timing) -> float:
+    """Share of the whole in which neither network is at work: the median over repeats."""
+    inside = np.sum([timing.seconds for timing in networks.values()], axis=0)
+    return float(np.median(1 - inside / np.asarray(whole.seconds)))
+
+
+def loop_overhead(stages: Mapping[str, Timing], networks: Mapping[str, Timing]) -> float | None:
+    """What the loop takes beside its network and its noise, as a share of both networks' time.
+
+    That is the table's update, checks and copies; the median over repeats, None without a loop.
+    """
+    denoiser = np.asarray(networks["denoiser"].seconds)
+    if not denoiser.any():
+        return None
+    inside = np.sum([timing.seconds for timing in networks.values()], axis=0)
+    return float(np.median((np.asarray(stages["loop"].seconds) - denoiser) / inside))
+
+
+def full_resolution_lumbar(volume: Volume, manifest: Manifest) -> bool:
+    """Whether the scan is what the aims of 3 s and 1 s were stated for."""
+    plan = _plan(volume, manifest)
+    sagittal_mr = (manifest.modality, manifest.view) == ("MR", "sagittal")
+    return sagittal_mr and plan.slices <= LUMBAR_SLICES and max(plan.pixel_spacing_mm) <= LUMBAR_PIXEL_MM
+
+
+def short_of_aim(figures: list[Figure], profiles: Mapping[str, Profile]) -> list[str]:
+    """For every figure that misses its aim, which; and once a rival, where its time goes."""
+    notes = []
+    for name, profile in profiles.items():
+        missed = [figure.name.removesuffix(f", {name}") for figure in figures if _misses(figure, name)]
+        if missed:
+            notes.append(f"Short of its aim ({', '.join(missed)}): {profile.said()}.")
+    return notes
+
+
+def _plan(volume: Volume, manifest: Manifest) -> SlicePlan:
+    return plan_slices(volume.geometry, view=manifest.view, spacing_mm=manifest.spacing_mm)  # type: ignore[arg-type]
+
+
+def first_name(name: str) -> str:
+    """What the first answer of a rival is called."""
+    return f"{name}, first answer"
+
+
+def _misses(figure: Figure, name: str) -> bool:
+    return figure.met is False and figure.name.endswith(f", {name}")
+
+
+def _name(backend: str, policy: str | None) -> str:
+    return backend if policy is None else f"{backend}, {policy}"
+
+
+def _whole(rival: Rival, scan: Path) -> Callable[[], object]:
+    return lambda: rival.run(scan)
+
+
+def _first(rival: Rival, volume: Volume) -> Callable[[], object]:
+    return lambda: rival.first_answer(volume)
+
+
+def _dice(rival: Rival, reference: Path | None, manifest: Manifest) -> float | None:
+    """Mean over the structures of the mask that was written, in the scan's own grid; None without a reference."""
+    if reference is None:
+        return None
+    truth, mask = read_labels(reference), read_labels(rival.mask)
+    x, y, z = truth.geometry.spacing_mm
+    scores = score_case(mask.array, truth.array, spacing_mm=(z, y, x), label_ids=manifest.label_ids, distances=False)
+    return float(np.mean([each.dice for each in scores.values()]))
