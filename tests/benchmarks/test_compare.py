@@ -63,6 +63,34 @@ def test_a_rival_that_vanished_and_an_aim_no_longer_met_are_regressions(tmp_path
     assert found.regressions() == ["openvino is no longer there", "peak memory no longer meets its aim"]
 
 
+def stages(**medians: float) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    return {
+        "ort": {name: {"seconds": (m * (1 + 0.01 * rng.uniform(-1, 1, 15))).tolist()} for name, m in medians.items()}
+    }
+
+
+def test_the_stages_that_changed_are_listed_with_the_most_time_first(tmp_path: Path) -> None:
+    before = record(tmp_path / "a.json", {"ort": 1.0}, stages=stages(read=0.1, fuse=0.2, loop=0.5, locate=0.0, old=1.0))
+    after = record(
+        tmp_path / "bb.json", {"ort": 0.9}, stages=stages(read=0.12, fuse=0.1, loop=0.5, locate=0.1, new=1.0)
+    )
+    found = compare_records(before, after)
+    assert [change.name for change in found.stages] == ["ort: read", "ort: fuse", "ort: loop"]
+    assert found.regressions() == []
+    table = found.to_markdown().partition("Stages that changed")[2]
+    assert table.index("ort: fuse") < table.index("ort: read")
+    assert "ort: loop" not in table
+
+
+def test_records_with_warnings_are_a_caution(tmp_path: Path) -> None:
+    before = record(tmp_path / "a.json", {"ort": 1.0})
+    doubtful = record(tmp_path / "bb.json", {"ort": 1.0}, warnings=["other processes took 64%", "ort: drift"])
+    assert compare_records(before, doubtful).cautions == (
+        "the second record has 2 warning(s), such as: other processes took 64%",
+    )
+
+
 def test_another_machine_is_a_caution(tmp_path: Path) -> None:
     before = record(tmp_path / "a.json", {"ort": 1.0})
     other = record(tmp_path / "bb.json", {"ort": 1.0}, machine={**MACHINE, "cores": 8}, settings={"threads": 8})

@@ -76,6 +76,12 @@ def test_a_stage_is_told_for_the_volume_a_slice_and_a_step(record):
     assert "| within: denoiser network | 500.0 ms | 500.0 ms | 50.0% | 50.0 ms | 25.0 ms |" in text
 
 
+def test_stages_of_unknown_work_are_told_for_the_whole_alone(record):
+    text = record_page(replace(record, outcome=replace(record.outcome, work={})))
+    assert "Stages, runtime:" in text
+    assert "| loop | 600.0 ms | 600.0 ms | 60.0% |\n" in text
+
+
 def test_the_csv_has_a_row_for_every_rival_stage_and_repeat(record):
     rows = list(csv.DictReader(io.StringIO(record.to_csv())))
     assert len(rows) == 3 * 5 + 2 * 5 + 5

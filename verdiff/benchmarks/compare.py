@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,15 @@ class Change:
         """Slower by more than ``tolerance``, with an interval that lies above 1."""
         return self.ratio.value > 1 + tolerance and self.ratio.low > 1
 
+    def improved(self, tolerance: float = TOLERANCE) -> bool:
+        """Faster by more than ``tolerance``, with an interval that lies below 1."""
+        return self.ratio.value < 1 - tolerance and self.ratio.high < 1
+
+    @property
+    def saved_s(self) -> float:
+        """Seconds by which the median fell."""
+        return self.before.median - self.after.median
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -48,6 +57,7 @@ class Comparison:
     Attributes:
         case: The case.
         changes: The rivals that both have.
+        stages: Those of the same rivals, a name being ``"rival: stage"``, that both have and that took time.
         missing: Rivals of the first that the second has not.
         missed: Figures that met their aim in the first record and do not in the second.
         cautions: Why the two may not be comparable.
@@ -55,6 +65,7 @@ class Comparison:
 
     case: str
     changes: tuple[Change, ...]
+    stages: tuple[Change, ...]
     missing: tuple[str, ...]
     missed: tuple[str, ...]
     cautions: tuple[str, ...]
@@ -71,15 +82,12 @@ class Comparison:
         return found + [f"{name} no longer meets its aim" for name in self.missed]
 
     def to_markdown(self) -> str:
-        """A table of the rivals, then what to be careful about."""
-        lines = [f"# {self.case}: before and after", "", "| rival | before | after | after / before | 95 % interval |"]
-        lines.append("| --- | ---: | ---: | ---: | ---: |")
-        for change in self.changes:
-            ratio = change.ratio
-            lines.append(
-                f"| {change.name} | {1e3 * change.before.median:.4g} ms | {1e3 * change.after.median:.4g} ms | "
-                f"{ratio.value:.3f} | {ratio.low:.3f} to {ratio.high:.3f} |"
-            )
+        """A table of the rivals, one of the stages that changed beyond doubt, then what to be careful about."""
+        lines = [f"# {self.case}: before and after", "", *_table("rival", self.changes)]
+        moved = [change for change in self.stages if change.regressed() or change.improved()]
+        if moved:
+            moved.sort(key=lambda change: -abs(change.saved_s))
+            lines += ["", "Stages that changed, the most time first:", "", *_table("stage", moved)]
         remarks = [*(f"Caution: {each}." for each in self.cautions), *(f"Worse: {r}." for r in self.regressions())]
         return "\n".join([*lines, *(["", *(f"- {remark}" for remark in remarks)] if remarks else [])]) + "\n"
 
@@ -101,6 +109,7 @@ def compare_records(before: Path, after: Path, *, seed: int = 35) -> Comparison:
     return Comparison(
         case=first["case"],
         changes=tuple(_change(name, timings[0][name], timings[1][name], seed) for name in common),
+        stages=_stage_changes(first, second, common, seed),
         missing=tuple(name for name in timings[0] if name not in timings[1]),
         missed=tuple(name for name, was in met[0].items() if was is True and met[1].get(name) is False),
         cautions=_cautions(first, second),
@@ -127,6 +136,32 @@ def read_record(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
+def _table(what: str, changes: Iterable[Change]) -> Iterator[str]:
+    yield f"| {what} | before | after | after / before | 95 % interval |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for change in changes:
+        ratio = change.ratio
+        yield (
+            f"| {change.name} | {1e3 * change.before.median:.4g} ms | {1e3 * change.after.median:.4g} ms | "
+            f"{ratio.value:.3f} | {ratio.low:.3f} to {ratio.high:.3f} |"
+        )
+
+
+def _stage_changes(
+    first: Mapping[str, Any], second: Mapping[str, Any], rivals: Iterable[str], seed: int
+) -> tuple[Change, ...]:
+    found = []
+    for rival in rivals:
+        before, after = (record.get("stages", {}).get(rival, {}) for record in (first, second))
+        for stage in before:
+            if stage in after:
+                was, now = (Timing(tuple(each[stage]["seconds"])) for each in (before, after))
+                # A repeat in which a stage took no time at all has no ratio.
+                if min(was.seconds) > 0 and min(now.seconds) > 0:
+                    found.append(_change(f"{rival}: {stage}", was, now, seed))
+    return tuple(found)
+
+
 def _change(name: str, before: Timing, after: Timing, seed: int) -> Change:
     """The two runs were not interleaved, so each is resampled by itself."""
     rng = np.random.default_rng(seed)
@@ -147,4 +182,8 @@ def _cautions(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str,
     threads = [record["settings"].get("threads") for record in (first, second)]
     if threads[0] != threads[1]:
         found.append(f"threads: {threads[0]} before, {threads[1]} after")
+    for which, record in (("first", first), ("second", second)):
+        warnings = record.get("warnings", [])
+        if warnings:
+            found.append(f"the {which} record has {len(warnings)} warning(s), such as: {warnings[0]}")
     return tuple(found)
