@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ import SimpleITK as sitk
 
 from verdiff.bundle import open_bundle, write_bundle
 from verdiff.errors import DataError, VerificationError
-from verdiff.export import command, slices
+from verdiff.export import command, reduced, slices
 from verdiff.export.command import ExportOptions
 from verdiff.export.draft import Draft
+from verdiff.export.precision.execution import ENGINES, GraphRunner
 from verdiff.export.precision.gate import LIMITS, Limits
 from verdiff.runtime import Segmenter
+from verdiff.runtime.precision import permitted
+from verdiff.runtime.processor import instruction_set
 
 PATIENTS, SPARE = 6, 2
 
@@ -172,6 +176,65 @@ def test_int8_is_calibrated_judged_and_run_on_processors(in_int8: Path, scans: P
     )
     assert steps.provenance["backend"]["precision"] == "int8"
     assert (whole.labels == steps.labels).mean() > 0.95
+
+
+def test_the_gate_s_record_says_what_judged_which_graphs(in_int8: Path) -> None:
+    bundle = open_bundle(in_int8)
+    for name, backends in (("int8-ov", {"onnxruntime", "openvino"}), ("int8-trt", {"onnxruntime"})):
+        record = bundle.manifest.gates[name]
+        files = {role: bundle.manifest.files[f"graphs/{role}.{name}.onnx"] for role in ("prior", "denoiser")}
+        assert record["saturation_free"] is (name == "int8-ov")
+        assert set(record["backends"]) == backends
+        for backend, judged in record["backends"].items():
+            assert judged["graphs"] == record["graphs"] == files
+            assert judged["instructions"] == instruction_set() and judged["version"] == version(backend)
+
+
+def test_auto_may_take_what_was_exported_and_judged_here(in_int8: Path) -> None:
+    allowed, refused = permitted(open_bundle(in_int8), ("onnxruntime", "openvino"), instruction_set())
+    assert {("onnxruntime", "int8"), ("openvino", "int8")} < set(allowed) and refused == []
+
+
+def test_the_form_for_processors_comes_alone_too(toy_bundle: Path, scans: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
+        options = ExportOptions(tmp_path / "toy.verdiff", ("int8-ov",), scans)
+        command.run(toy_bundle, options, say=lambda line: None)
+    assert open_bundle(tmp_path / "toy.verdiff").precisions("prior") == ("fp32", "int8-ov")
+
+
+def test_what_a_processor_s_own_kernels_change_is_refused(
+    toy_bundle: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
+    monkeypatch.setitem(ENGINES, "openvino", Deaf)
+    with pytest.raises(VerificationError, match="int8-ov on openvino changes the mask"):
+        command.run(toy_bundle, ExportOptions(tmp_path / "toy.verdiff", ("int8-ov",), scans), say=lambda line: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Deaf(GraphRunner):
+    """A backend that finds nothing, whatever it is shown."""
+
+    def run(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        first, *rest = super().run(feed)
+        return [np.full_like(first, -1), *rest]
+
+
+def test_bf16_is_judged_where_the_processor_computes_it(
+    toy_bundle: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMITS, "bf16", Limits(0.8, 0.6, 5.0))
+    monkeypatch.setattr(reduced, "computes_bf16", lambda: True)
+    path = tmp_path / "toy.verdiff"
+    command.run(toy_bundle, ExportOptions(path, ("bf16",), scans), say=lambda line: None)
+    bundle = open_bundle(path)
+    judged = bundle.manifest.gates["bf16"]["backends"]["openvino"]
+    assert judged["graphs"] == {role: bundle.manifest.files[f"graphs/{role}.fp32.onnx"] for role in judged["graphs"]}
+    assert ("openvino", "bf16") in permitted(bundle, ("openvino",), instruction_set())[0]
+    monkeypatch.setattr(reduced, "computes_bf16", lambda: False)
+    command.run(toy_bundle, ExportOptions(path, ("bf16",), scans), say=lambda line: None)
+    assert open_bundle(path).manifest.gates["bf16"]["backends"] == {}
 
 
 def test_int8_needs_scans_beside_the_gate_s_to_calibrate_on(toy_bundle: Path, scans: Path, tmp_path: Path) -> None:

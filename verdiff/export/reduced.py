@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,21 @@ from verdiff.export.precision.gate import LEAST_PATIENTS, Gate, limits_of
 from verdiff.export.precision.half import to_half
 from verdiff.export.precision.judge import pass_gate
 from verdiff.export.precision.networks import Networks, Patient
-from verdiff.export.precision.quantise import STYLES, quantise
+from verdiff.export.precision.quantise import STYLES, quantise, saturation_free
 from verdiff.export.precision.search import Candidate, Convert, find_islands, islands_by_range
 from verdiff.runtime.backends import installed_backends
+from verdiff.runtime.backends.openvino_graphs import computes_bf16
+from verdiff.runtime.processor import instruction_set
 
 Say = Callable[[str], None]
 PRECISIONS = ("fp16", "bf16", "int8")
-# What the manifest and the graphs' names call them; INT8 comes in two forms.
-GRAPHS = {"fp16": ("fp16",), "bf16": ("bf16",), "int8": STYLES}
+# What the manifest and the graphs' names call them; INT8 comes in two forms, together or one alone.
+GRAPHS = {"fp16": ("fp16",), "bf16": ("bf16",), "int8": STYLES, **{style: (style,) for style in STYLES}}
 # Processor backends that run the graphs themselves, beside the execution that the gate judges. OpenVINO gives wrong
-# results for signed activations, and neither runs BF16 graphs on every processor.
+# results for signed activations, and computes the FP32 graphs in BF16 where the processor can.
 TRIED_ON = {
     "fp16": ("onnxruntime", "openvino"),
-    "bf16": (),
+    "bf16": ("openvino",),
     "int8-trt": ("onnxruntime",),
     "int8-ov": ("onnxruntime", "openvino"),
 }
@@ -64,6 +67,7 @@ class Reference:
                 "name a folder of scans with --scans",
             )
         self.source = networks_of(draft)
+        self.stored = {role: sha256(draft.files[graph_name(role)]) for role in self.source.roles()}
         self.ranges = {role: Ranges(model) for role, model in self.source.roles().items()}
         self.gate = Gate(self.source, draft.manifest, patients, feeds=lambda role, feed: self.ranges[role].look(feed))
 
@@ -74,7 +78,7 @@ def add_judged(
     """``draft`` with the graphs of ``precision`` that passed the gate, and what it measured.
 
     Args:
-        precision: One of ``PRECISIONS``.
+        precision: A key of ``GRAPHS``.
         calibration: For INT8: slices of other patients, whose activations set the steps.
         store: Off records the gate alone, from which FP16 and BF16 graphs can be made again bit for bit.
 
@@ -99,7 +103,7 @@ def add_on_record(draft: Draft, precision: str, say: Say) -> Draft:
     manifest, source = draft.manifest, networks_of(draft)
     record: Mapping[str, Any] | None = manifest.gates.get(precision)
     give_scans = f"name a folder with scans of at least {LEAST_PATIENTS} patients with --scans"
-    if record is None or precision == "int8":
+    if record is None or precision.startswith("int8"):
         raise VerificationError(
             f"no slices to judge {precision} on, and {manifest.model_id} {manifest.version} carries no record to "
             "make it from",
@@ -151,23 +155,40 @@ def _judged(name: str, reference: Reference, convert: Convert, say: Say) -> tupl
     say(f"{name}, {report.lines()[0]}")
     for line in report.lines()[1:]:
         say(line)
-    backends = {}
-    for backend in TRIED_ON[name]:
-        if backend in installed_backends():
-            there = gate.compare(graphs, engine=ENGINES[backend])
-            pass_gate(source, graphs, gate, reference.ranges, limits, f"{name} on {backend}", report=there)
-            worst = min(min(of.values()) for of in there.dice.values())
-            say(f"the graphs themselves on {backend}'s CPU backend: worst Dice {worst:.5f}")
-            backends[backend] = there.as_dict()
     record = {
-        "graphs": {role: sha256(_bytes(network.model)) for role, network in candidate.networks.items()},
+        "graphs": graphs_of(graphs),
         "islands": candidate.extra,
         "limits": asdict(limits),
         "executed_as": EXECUTED_AS[name.partition("-")[0]],
         **report.as_dict(),
-        "backends": backends,
+        "saturation_free": name in STYLES and saturation_free(name),
+        "backends": _on_processors(name, graphs, reference, say),
     }
     return candidate, record
+
+
+def _on_processors(name: str, graphs: Networks, reference: Reference, say: Say) -> dict[str, Any]:
+    """What the backends' own kernels give on this processor: backend -> version, instructions and measurements.
+
+    ``Segmenter.load(precision="auto")`` takes nothing that is not on this record.
+    """
+    found = {}
+    limits, gate = limits_of(name), reference.gate
+    for backend in TRIED_ON[name]:
+        if backend not in installed_backends() or (name == "bf16" and not computes_bf16()):
+            continue
+        engine = ENGINES["openvino-bf16" if name == "bf16" else backend]
+        there = gate.compare(reference.source if name == "bf16" else graphs, engine=engine)
+        pass_gate(reference.source, graphs, gate, reference.ranges, limits, f"{name} on {backend}", report=there)
+        worst, here = min(min(of.values()) for of in there.dice.values()), instruction_set()
+        say(f"the graphs themselves on {backend}'s CPU backend ({here}): worst Dice {worst:.5f}")
+        found[backend] = {
+            "version": version(backend),
+            "instructions": here,
+            "graphs": reference.stored if name == "bf16" else graphs_of(graphs),
+            **there.as_dict(),
+        }
+    return found
 
 
 def _stored(draft: Draft, name: str, candidate: Candidate, say: Say) -> Draft:
@@ -206,6 +227,11 @@ def networks_of(draft: Draft) -> Networks:
     if prior is None:
         raise VerificationError("a bundle without FP32 graphs", "graphs to convert", "start from the FP32 bundle")
     return Networks(onnx.load_from_string(prior), onnx.load_from_string(denoiser) if denoiser is not None else None)
+
+
+def graphs_of(networks: Networks) -> dict[str, str]:
+    """SHA-256 of each graph as it is written."""
+    return {role: sha256(_bytes(model)) for role, model in networks.roles().items()}
 
 
 def _bytes(model: onnx.ModelProto) -> bytes:

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from tests.export.precision.networks import manifest, networks, node_of, patients, prior_graph, scale_weight
 from verdiff.errors import VerificationError
+from verdiff.export.builder import make_model, tensor_info
 from verdiff.export.precision.diagnosis import Ranges, check_weights
-from verdiff.export.precision.execution import GraphRunner
+from verdiff.export.precision.execution import ENGINES, GraphRunner
 from verdiff.export.precision.gate import Gate, Limits
 from verdiff.export.precision.judge import pass_gate
-from verdiff.export.precision.quantise import STYLES, QuantisedNetwork, quantise
+from verdiff.export.precision.quantise import STYLES, WEIGHT_STEPS, QuantisedNetwork, quantise, saturation_free
 from verdiff.export.precision.search import Candidate, find_islands
 
 LOOSE = Limits(0.9, 0.85, 2.0)
@@ -57,6 +58,52 @@ def test_weights_have_a_step_a_channel_and_no_bias_is_quantised(ranges: dict, st
     assert len(stored) == 2 and all(numpy_helper.to_array(tensor).dtype == np.int8 for tensor in stored)
     assert not any(tensor.data_type == onnx.TensorProto.INT32 for tensor in model.graph.initializer)
     assert check_weights(prior_graph(), model) == []
+
+
+@pytest.mark.parametrize(("style", "most"), [("int8-trt", 127), ("int8-ov", 64)])
+def test_a_channel_s_largest_weight_takes_the_last_step(ranges: dict, style: str, most: int) -> None:
+    model = quantise(prior_graph(), ranges["prior"], style).model
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("_int8"):
+            values = np.abs(numpy_helper.to_array(tensor).astype(int)).reshape(tensor.dims[0], -1)
+            assert set(values.max(axis=1)) == {most}
+
+
+def loud_graph() -> onnx.ModelProto:
+    """image -> prior: 16 channels of the brightest value through the largest weights, half of them negative.
+
+    Every pair of products is at its end, which is where kernels that add pairs in sixteen bits saturate.
+    """
+    weights = np.ones((8, 16, 3, 3), np.float32)
+    weights[4:] = -1
+    nodes = [
+        helper.make_node("Conv", ["image", "weights"], ["sums"], name="loud"),
+        helper.make_node("Conv", ["sums", "head"], ["prior"], name="head"),
+    ]
+    head = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
+    graph = helper.make_graph(
+        nodes,
+        "loud",
+        [tensor_info("image", ["N", 16, "H", "W"])],
+        [tensor_info("prior", ["N", 8, "H", "W"])],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(head, "head")],
+    )
+    return make_model(graph)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_the_largest_sums_are_exact_with_the_backends_own_kernels(backend: str) -> None:
+    reach = {"image": (0.0, 1.0), "sums": (-144.0, 144.0)}
+    network = quantise(loud_graph(), reach, "int8-ov")
+    assert network.half == ("loud",) and saturation_free("int8-ov")
+    found = ENGINES[backend](network.model).run({"image": np.ones((1, 16, 12, 12), np.float32)})[0]
+    np.testing.assert_allclose(found[0, :4], 144, rtol=1e-5)
+    np.testing.assert_allclose(found[0, 4:], -144, rtol=1e-5)
+
+
+def test_a_whole_byte_of_weight_is_not_called_saturation_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WEIGHT_STEPS, "int8-ov", 65)
+    assert not saturation_free("int8-ov")
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -9,8 +9,8 @@ before anything reads it. An FP16 overflow becomes an infinity and is seen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
-from io import BytesIO
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.export.precision.graphs import element_types, plain_weights
+from verdiff.runtime.backends.openvino_graphs import SizedNetwork
 
 Maps = NDArray[np.float32]
 ERRORS_ONLY = 3
@@ -94,14 +95,29 @@ class Graph(Protocol):
 
 
 class GraphRunner:
-    """A graph on ONNX Runtime's CPU provider; ``watch`` makes inner values into outputs."""
+    """A graph on ONNX Runtime's CPU provider.
 
-    def __init__(self, model: onnx.ModelProto, *, watch: tuple[str, ...] = (), threads: int | None = None) -> None:
+    Args:
+        model: The graph.
+        watch: Inner values that become outputs.
+        threads: None is one a core.
+        integers: Quantised convolutions by the integer kernels that the runtime would use, which saturate on some
+            processors; off computes the quantised values as the graph writes them.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        watch: tuple[str, ...] = (),
+        threads: int | None = None,
+        integers: bool = False,
+    ) -> None:
         onnxruntime: Any = import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
-        # Quantised values as the graph says, not as integer kernels that saturate on some processors.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if not integers:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         self.outputs = [value.name for value in model.graph.output]
@@ -129,19 +145,22 @@ class GraphRunner:
 
 
 class OpenVinoGraph:
-    """A graph on OpenVINO's CPU plugin in FP32 arithmetic, which is what it does with FP16 graphs by default."""
+    """A graph on OpenVINO's CPU plugin, compiled as the runtime compiles it; ``hint`` is what it computes in."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        openvino: Any = import_module("openvino")
-        core = openvino.Core()
-        read = core.read_model(BytesIO(model.SerializeToString()))
-        self._compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    def __init__(self, model: onnx.ModelProto, *, hint: str = "f32") -> None:
+        self._network = SizedNetwork(model.SerializeToString(), model.graph.name, {"INFERENCE_PRECISION_HINT": hint})
+        self._outputs = [value.name for value in model.graph.output]
 
     def run(self, feed: dict[str, NDArray[Any]]) -> list[Maps]:
         """The graph's outputs, in its order."""
-        results = self._compiled(feed)
-        return [np.array(results[output]) for output in self._compiled.outputs]
+        results = self._network.compiled({name: array.shape for name, array in feed.items()})(feed)
+        return [np.array(results[name]) for name in self._outputs]
 
 
 Engine = Callable[[onnx.ModelProto], Graph]
-ENGINES: dict[str, Engine] = {"onnxruntime": GraphRunner, "openvino": OpenVinoGraph}
+ENGINES: dict[str, Engine] = {
+    "onnxruntime": partial(GraphRunner, integers=True),
+    "openvino": OpenVinoGraph,
+    "openvino-bf16": partial(OpenVinoGraph, hint="bf16"),
+}
+"""How a backend of the runtime computes a graph on this processor."""

@@ -3,6 +3,10 @@
 TensorRT takes symmetric signed activations and biases left in float. OpenVINO gives wrong results for signed
 activations into a convolution that is fed by a Concat, which is every skip connection here, and right ones for
 unsigned. So there are two graphs.
+
+Processors without VNNI multiply bytes in pairs (``vpmaddubsw``) and add the two products in sixteen bits, where
+2 x 255 x 127 does not fit and saturates. The weights of the graph for processors stop at 64, so no pair can: 2 x 255 x
+64 = 32640. Then every sum of a convolution is exact, and the same on every instruction set.
 """
 
 from __future__ import annotations
@@ -18,8 +22,12 @@ from onnx import helper, numpy_helper
 from verdiff.export.precision.graphs import plain_weights, weight_arrays
 
 STYLES = ("int8-trt", "int8-ov")
-WEIGHT_STEPS = 127
+# Steps from zero to a channel's largest weight.
+WEIGHT_STEPS = {"int8-trt": 127, "int8-ov": 64}
 HEAD = "the last convolution, whose rounding would be the mask's edge"
+
+LARGEST_ACTIVATION = 255
+PAIR_LIMIT = 2**15 - 1
 
 Range = tuple[float, float]
 
@@ -51,9 +59,14 @@ def quantise(
         extra: Name and reason of convolutions to leave in FP32.
     """
     source = plain_weights(model)
-    writer = _Writer(source, ranges, signed=style == "int8-trt")
+    writer = _Writer(source, ranges, style)
     islands = {**{name: HEAD for name in _heads(source)}, **(extra or {})}
     return writer.write(islands)
+
+
+def saturation_free(style: str) -> bool:
+    """Whether two products of an unsigned activation and a weight fit into sixteen bits, whatever the values."""
+    return style == "int8-ov" and 2 * LARGEST_ACTIVATION * WEIGHT_STEPS[style] <= PAIR_LIMIT
 
 
 def _heads(model: onnx.ModelProto) -> list[str]:
@@ -73,8 +86,9 @@ def _heads(model: onnx.ModelProto) -> list[str]:
 class _Writer:
     """Copies a graph, with a pair of nodes on every activation that a quantised convolution reads."""
 
-    def __init__(self, source: onnx.ModelProto, ranges: Mapping[str, Range], *, signed: bool) -> None:
-        self.source, self.ranges, self.signed = source, ranges, signed
+    def __init__(self, source: onnx.ModelProto, ranges: Mapping[str, Range], style: str) -> None:
+        self.source, self.ranges = source, ranges
+        self.signed, self.weight_steps = style == "int8-trt", WEIGHT_STEPS[style]
         self.weights = weight_arrays(source)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -118,7 +132,7 @@ class _Writer:
         if f"{name}_dq" not in self.activations:
             values = self.weights[name].astype(np.float32)
             reach = np.abs(values).reshape(len(values), -1).max(axis=1)
-            scale = np.where(reach > 0, reach / WEIGHT_STEPS, 1.0).astype(np.float32)
+            scale = np.where(reach > 0, reach / self.weight_steps, 1.0).astype(np.float32)
             steps = np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.int8)
             zeros = self._const(f"{name}_zero", np.zeros(len(scale), np.int8))
             given = [self._const(f"{name}_int8", steps), self._const(f"{name}_scale", scale), zeros]
@@ -139,5 +153,5 @@ def _steps(reach: Range, signed: bool) -> tuple[np.float32, np.generic]:
     low, high = min(reach[0], 0.0), max(reach[1], 0.0)
     if signed:
         return np.float32(max(-low, high, 1e-8) / 127), np.int8(0)
-    scale = max(high - low, 1e-8) / 255
+    scale = max(high - low, 1e-8) / LARGEST_ACTIVATION
     return np.float32(scale), np.uint8(round(-low / scale))
