@@ -184,8 +184,9 @@ def test_only_the_loop_and_the_exported_graph_apply_a_sampler_table() -> None:
     assert {name for name in readers if name not in ("diffusion/tables.py", "export/pipeline.py")} == {
         "diffusion/loop.py",
         "runtime/device/workspace.py",
-        # A rival is a host of its own: the loop in PyTorch.
-        "benchmarks/gpu/torch_rivals.py",
+        # Rivals are hosts of their own: the loop in PyTorch, and a naive one.
+        "benchmarks/torch_loop.py",
+        "benchmarks/naive_loop.py",
     }
 
 

@@ -35,6 +35,7 @@ def run(
     data: str | Path | None = None,
     fold: int = 0,
     every: int = 1,
+    recipe_slices: int = 1,
     repeats: int = 5,
     warmup: int = 2,
     threads: int | None = None,
@@ -54,6 +55,7 @@ def run(
         data: An nnU-Net raw data set, for the case ``frontier``.
         fold: Which fold's validation cases of it.
         every: Every how-manieth slice of them.
+        recipe_slices: Slices, in all, on which the case ``rivals`` really runs the thousand-step recipe.
         training_run: The run behind the bundle: PyTorch then computes with its weights.
         repeats: Timed rounds.
         warmup: Rounds before them.
@@ -73,7 +75,7 @@ def run(
     """
     if case == "list":
         for name, what in CASES.items():
-            say(f"{name:<14} {what}")
+            say(f"{name:<20} {what}")
         return None
     stem = _stem(case, output)
     options = Options(
@@ -84,6 +86,7 @@ def run(
         data=None if data is None else Path(data),
         fold=fold,
         every=every,
+        recipe_slices=recipe_slices,
         repeats=repeats,
         warmup=warmup,
         threads=default_threads() if threads is None else threads,
@@ -162,6 +165,8 @@ def repeatable_command(case: str, options: Options, output: Path | None) -> str:
             words += [option, portable(path)]
     if options.data is not None:
         words += ["--fold", str(options.fold), "--every", str(options.every)]
+    if case == "rivals":
+        words += ["--recipe-slices", str(options.recipe_slices)]
     if case == "gpu":
         words += ["--device", options.device]
     words += ["--repeats", str(options.repeats), "--threads", str(options.threads)]

@@ -19,6 +19,9 @@ CASES: Mapping[str, str] = MappingProxyType(
         "volume": "a whole scan from file to file: latency, first answer, stages, GFLOP/s, peak memory",
         "throughput": "many scans known in advance: scans and slices a second, one Segmenter against several",
         "frontier": "Dice of the prior alone and of steps x samples on a data set's fold; does the diffusion work?",
+        "rivals": "the default against PyTorch, a naive loop and MedSegDiff's recipe: time beside Dice, same slices",
+        "prior-at-equal-time": "the default against its own prior, which averages over views until the time is up",
+        "samplers": "DDIM, DDPM and DPM-Solver++ from noise and from the prior, at equal denoiser passes",
         "gpu": "the whole loop on a GPU: PyTorch, ONNX Runtime and TensorRT on one generated scan",
         "startup": "from nothing: importing the runtime, the command line's help, and the first mask of a scan",
     }
@@ -36,6 +39,7 @@ class Options:
         data: An nnU-Net raw data set, for the cases that score.
         fold: Which fold's validation cases of ``data``.
         every: Every how-manieth slice of them.
+        recipe_slices: Slices, in all, on which the case ``rivals`` really runs the thousand-step recipe.
         training_run: Folder of the training run behind the bundle, whose weights PyTorch then computes with.
         repeats: Timed rounds.
         warmup: Rounds before them.
@@ -52,6 +56,7 @@ class Options:
     data: Path | None = None
     fold: int = 0
     every: int = 1
+    recipe_slices: int = 1
     training_run: Path | None = None
     repeats: int = 30
     warmup: int = 3

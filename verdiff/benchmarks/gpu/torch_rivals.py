@@ -12,6 +12,7 @@ import numpy as np
 from verdiff.benchmarks.gpu.rivals import GpuRival, Mask
 from verdiff.benchmarks.gpu.trace import cuda_torch
 from verdiff.benchmarks.gpu.workload import Workload
+from verdiff.benchmarks.torch_loop import torch_loop
 from verdiff.benchmarks.torch_rival import torch_network
 
 
@@ -55,7 +56,6 @@ def torch_rival_on(
         prior, step = (torch.compile(module, mode="reduce-overhead") for module in (prior, step))
     table, device_type = workload.table, device.partition(":")[0]
     finish: Callable[[], object] = torch.cuda.synchronize if device_type == "cuda" else (lambda: None)
-    start, rows = table.start.tolist(), table.coefficients.tolist()
     ids = torch.tensor([0, *workload.bundle.manifest.label_ids.values()], dtype=torch.uint8, device=device)
 
     def on_device(maps: Any) -> Any:
@@ -72,17 +72,7 @@ def torch_rival_on(
         return tuple(each.clone() for each in found) if compiled else found
 
     def sample(given: tuple[Any, ...], noise: dict[int, Any]) -> Any:
-        f = given[0]
-        x, previous, x0hat = start[0] * f + start[1] * noise[0], f, f
-        for row, (a, b, c, d, e) in enumerate(rows):
-            x0hat = step(x, timesteps[row], *given).float()
-            if row + 1 < len(rows):
-                x = a * x + b * x0hat
-                x = x + c * f if c else x
-                x = x + d * noise[row + 1] if d else x
-                x = x + e * previous if e else x
-                previous = x0hat.clone() if compiled else x0hat
-        return x0hat
+        return torch_loop(step, table, given, timesteps, noise.__getitem__, reuses_outputs=compiled)
 
     @contextmanager
     def settings() -> Iterator[None]:
