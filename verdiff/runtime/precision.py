@@ -61,8 +61,8 @@ class _Candidate:
 def open_fastest(bundle: Bundle, *, backend: str, device: str, threads: int | None) -> Fastest:
     """Load, test and time what may run here, and keep the fastest.
 
-    A candidate is loaded and runs the bundle's generated image a few times: with ``spine-mr`` three candidates take
-    about three seconds on two cores.
+    A candidate is loaded and runs the bundle's generated image a few times: with ``spine-mr`` four candidates take
+    about six processor seconds, most of them OpenVINO's compiling.
 
     Args:
         bundle: The model.
