@@ -26,6 +26,10 @@ def known(plan: SlicePlan, samples: int = 1) -> Answer:
     return answer
 
 
+def kept(answer: Answer) -> list[NDArray[np.float32]]:
+    return [answer.probabilities.get(index) for index in range(answer.probabilities.slices)]
+
+
 def plan_of(direction: tuple[float, ...]) -> SlicePlan:
     return plan_slices(
         Geometry((7, 9, 8), (1.0, 1.5, 2.0), (0.0, 0.0, 0.0), direction), view="sagittal", spacing_mm=1.2
@@ -38,7 +42,7 @@ def test_labels_and_uncertainty_lie_where_the_slices_were_taken_from(
 ) -> None:
     plan = plan_of(direction)
     answer = known(plan)
-    whole = [plan.from_model(maps.astype(np.float32)[None])[0] for maps in answer.probabilities]
+    whole = [plan.from_model(maps[None])[0] for maps in kept(answer)]
     expected = np.stack([IDS[background_and_labels(maps)] for maps in whole])
     for block in (1, 1 << 20):
         monkeypatch.setattr(module, "_BLOCK_BYTES", block)
@@ -61,7 +65,7 @@ def test_uncertainty_is_the_entropy_of_the_probabilities_kept() -> None:
 
     plan = plan_of(ORIENTATIONS[0])
     answer = known(plan)
-    planes = [plan.from_model(entropy_uncertainty(maps)[None, None])[0, 0] for maps in answer.probabilities]
+    planes = [plan.from_model(entropy_uncertainty(maps)[None, None])[0, 0] for maps in kept(answer)]
     found = plan.extract(restore_uncertainty(answer, plan))
     np.testing.assert_allclose(found, 255 * np.stack(planes), atol=0.5001)
 
@@ -70,7 +74,7 @@ def test_the_spread_is_kept_where_there_are_samples_to_differ() -> None:
     plan = plan_of(ORIENTATIONS[0])
     assert known(plan).spread is None
     several = known(plan, samples=3).spread
-    assert several is not None and several.max() > 0.1
+    assert several is not None and several.get(0).max() > 0.1
     segmenter = numpy_segmenter()
     assert not segmenter.segment(mr_scan(), samples=1).spread().any()
     assert segmenter.segment(mr_scan(), samples=2).spread().any()
@@ -80,10 +84,19 @@ def test_a_copy_does_not_change_with_the_answer() -> None:
     plan = plan_of(ORIENTATIONS[0])
     answer = known(plan, samples=2)
     copy = answer.copy()
-    before = [each.copy() for each in (copy.probabilities, copy.spread, copy.steps) if each is not None]
-    rows = plan.padded_rows, plan.padded_cols
-    certain: NDArray[np.float32] = np.ones((1, 1, 3, *rows), np.float32)
+    before = kept(copy)
+    certain: NDArray[np.float32] = np.ones((1, 1, 3, plan.padded_rows, plan.padded_cols), np.float32)
     answer.put(slice(2, 3), fuse_mean(certain), steps=9, samples=1)
-    for kept, was in zip((copy.probabilities, copy.spread, copy.steps), before, strict=True):
-        assert kept is not None and np.array_equal(kept, was)
-    assert answer.steps[2] == 9
+    assert all(np.array_equal(now, was) for now, was in zip(kept(copy), before, strict=True))
+    assert answer.probabilities.get(2).all()
+    assert (copy.steps[2], answer.steps[2]) == (2, 9)
+
+
+def test_only_the_slices_that_are_marked_are_replaced() -> None:
+    plan = plan_of(ORIENTATIONS[0])
+    answer = known(plan)
+    before = kept(answer)
+    certain: NDArray[np.float32] = np.ones((1, 3, 3, plan.padded_rows, plan.padded_cols), np.float32)
+    answer.put(slice(1, 4), fuse_mean(certain), steps=5, samples=1, only=np.array([False, True, False]))
+    changed = [not np.array_equal(now, was) for now, was in zip(kept(answer), before, strict=True)]
+    assert np.flatnonzero(changed).tolist() == [2] == np.flatnonzero(answer.steps == 5).tolist()

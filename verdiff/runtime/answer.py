@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.diffusion import Fused, background_and_labels, entropy_uncertainty
-from verdiff.runtime.half import from_half, store_half
+from verdiff.runtime.half import HalfStack
 
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
 
 Plane = NDArray[Any]
 Mapper = Callable[[Callable[[int], Plane], Iterable[int]], Iterable[Plane]]
-Half = NDArray[np.float16]
 Bytes = NDArray[np.uint8]
 
 # Slices are put into the scan's array this much at a time: where they lie across its lines, each line that is fetched
@@ -30,15 +29,15 @@ class Answer:
     """Fused probabilities and what they rest on, slice by slice. The uncertainty follows from the probabilities.
 
     Attributes:
-        probabilities: float16 [slices, K, H, W] in [0, 1].
-        spread: float16 [slices, H, W]: standard deviation between the samples; None where there is but one of each
+        probabilities: [K, H, W] of each slice, in [0, 1].
+        spread: [H, W] of each slice: standard deviation between the samples; None where there is but one of each
             slice.
         steps: int32 [slices]: denoiser steps behind the answer; 0 is the prior's.
         samples: int32 [slices]: samples behind the answer; 0 is the prior's.
     """
 
-    probabilities: Half
-    spread: Half | None
+    probabilities: HalfStack
+    spread: HalfStack | None
     steps: NDArray[np.int32]
     samples: NDArray[np.int32]
 
@@ -46,8 +45,8 @@ class Answer:
     def empty(cls, slices: int, classes: int, rows: int, cols: int, *, samples: int = 1) -> Answer:
         """An answer for ``slices`` slices of the model's grid, nothing known yet; of at most ``samples`` samples."""
         return cls(
-            np.zeros((slices, classes, rows, cols), np.float16),
-            np.zeros((slices, rows, cols), np.float16) if samples > 1 else None,
+            HalfStack(slices, (classes, rows, cols)),
+            HalfStack(slices, (rows, cols)) if samples > 1 else None,
             np.zeros(slices, np.int32),
             np.zeros(slices, np.int32),
         )
@@ -56,15 +55,13 @@ class Answer:
         self, chunk: slice, fused: Fused, *, steps: int, samples: int, only: NDArray[np.bool_] | None = None
     ) -> None:
         """Replace the answer of the slices ``chunk``, or of those among them that ``only`` [n] marks."""
-        if only is not None and not only.all():
-            for at in np.flatnonzero(only).tolist():
-                one = Fused(*(getattr(fused, each.name)[at : at + 1] for each in fields(Fused)))
-                self.put(slice(chunk.start + at, chunk.start + at + 1), one, steps=steps, samples=samples)
-            return
-        store_half(fused.probabilities, self.probabilities[chunk])
-        if self.spread is not None:
-            store_half(fused.spread, self.spread[chunk])
-        self.steps[chunk], self.samples[chunk] = steps, samples
+        for at, index in enumerate(range(chunk.start, chunk.stop)):
+            if only is not None and not only[at]:
+                continue
+            self.probabilities.put(index, fused.probabilities[at])
+            if self.spread is not None:
+                self.spread.put(index, fused.spread[at])
+            self.steps[index], self.samples[index] = steps, samples
 
     def copy(self) -> Answer:
         """An independent copy, for a result that must not change while the sampling goes on."""
@@ -90,7 +87,7 @@ def restore_slice(answer: Answer, plan: SlicePlan, ids: Bytes, index: int) -> By
         ids: Label id of each class index, 0 first: uint8 [K + 1].
         index: Which slice.
     """
-    labels = background_and_labels(plan.from_model(from_half(answer.probabilities[index])[None])[0])
+    labels = background_and_labels(plan.from_model(answer.probabilities.get(index)[None])[0])
     return labels if np.array_equal(ids, np.arange(ids.size)) else ids[labels]
 
 
@@ -110,7 +107,7 @@ def restore_uncertainty(answer: Answer, plan: SlicePlan, over: Mapper = map) -> 
     """Entropy of the classes in the whole scan, 0 sure to 255 all alike: uint8 [z, y, x]."""
 
     def one(index: int) -> Bytes:
-        entropy = entropy_uncertainty(from_half(answer.probabilities[index]))
+        entropy = entropy_uncertainty(answer.probabilities.get(index))
         plane: NDArray[np.float32] = plan.from_model(entropy[None, None])[0, 0]
         np.clip(plane, 0, 1, out=plane)
         plane *= 255

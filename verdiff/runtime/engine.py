@@ -268,10 +268,13 @@ class Engine:
             self._samples.pop(chunk.start, None)
         samples = sum(part.members for part in parts)
         fused = self.runner.fuse(parts)
-        before = self.answer.probabilities[chunk].copy() if earlier and self.sampling.policy.agree else None
+        before = self._kept(chunk) if earlier and self.sampling.policy.agree else None
         self.answer.put(chunk, fused, steps=sampled.steps, samples=samples, only=~self.settled[chunk])
         if before is not None:
-            self.settled[chunk] |= masks_agree(before, self.answer.probabilities[chunk])
+            self.settled[chunk] |= masks_agree(before, self._kept(chunk))
+
+    def _kept(self, chunk: slice) -> NDArray[np.float32]:
+        return np.stack([self.answer.probabilities.get(index) for index in _indices(chunk)])
 
     @property
     def _table(self) -> SamplerTable:

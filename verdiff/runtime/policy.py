@@ -6,6 +6,7 @@ Every policy costs something in Dice or nothing; what each costs with the defaul
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Policy:
 EVERYTHING = Policy()
 
 
-def masks_agree(before: NDArray[np.float16], after: NDArray[np.float16]) -> NDArray[np.bool_]:
+def masks_agree(before: NDArray[np.floating[Any]], after: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Whether the masks of [n, K, H, W] probabilities are alike, [n]: Dice of every structure ``AGREED`` at least.
 
     Structures are taken one by one, so that a canal of a few pixels counts as much as a vertebra.

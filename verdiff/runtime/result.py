@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from verdiff.errors import InputError
 from verdiff.runtime.answer import Answer, in_scan, restore_uncertainty
-from verdiff.runtime.half import from_half
 
 if TYPE_CHECKING:
     from verdiff.bundle import Label
@@ -59,13 +59,14 @@ class Segmentation:
         Raises:
             InputError: The model has no structure of that name.
         """
-        return self._resampled(self._answer.probabilities[:, self._channel(name)])
+        channel, kept = self._channel(name), self._answer.probabilities
+        return self._resampled(lambda index: kept.get(index)[channel])
 
     def spread(self) -> NDArray[np.float32]:
         """Standard deviation between the samples, float32 [z, y, x]; zero with fewer than two samples."""
         if self._answer.spread is None:
             return np.zeros(self.labels.shape, np.float32)
-        return self._resampled(self._answer.spread)
+        return self._resampled(self._answer.spread.get)
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each structure in millilitres; empty for a film, which has no depth."""
@@ -80,11 +81,9 @@ class Segmentation:
             raise InputError(f"structure {name!r}", f"one of {', '.join(names)}", "use a name of the model's table")
         return names.index(name)
 
-    def _resampled(self, maps: NDArray[np.float16]) -> NDArray[np.float32]:
-        plan = self._plan
-
+    def _resampled(self, of: Callable[[int], NDArray[np.float32]]) -> NDArray[np.float32]:
         def one(index: int) -> NDArray[np.float32]:
-            plane: NDArray[np.float32] = plan.from_model(from_half(maps[index])[None, None])[0, 0]
+            plane: NDArray[np.float32] = self._plan.from_model(of(index)[None, None])[0, 0]
             return plane
 
-        return in_scan(plan, np.dtype(np.float32), one)
+        return in_scan(self._plan, np.dtype(np.float32), one)
