@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runtime.scans import AXIAL, mr_scan
+from tests.runtime.scans import AXIAL, mr_scan, numpy_segmenter
 from tests.runtime.tiny_bundle import tiny_manifest, write_tiny
 from verdiff.benchmarks import harness
 from verdiff.benchmarks.cases import Figure, Options, Outcome, volume
 from verdiff.benchmarks.profile import Profile
 from verdiff.benchmarks.timing import Timing
-from verdiff.benchmarks.work import Work
+from verdiff.benchmarks.work import Meter, Work
 from verdiff.errors import InputError
 from verdiff.imaging import Geometry, write_array
 from verdiff.runtime import Segmenter
@@ -102,6 +102,23 @@ def test_a_full_resolution_lumbar_volume_is_told_from_other_scans():
     assert not volume.full_resolution_lumbar(lumbar, replace(manifest, modality="CT"))
     sideways = replace(lumbar, geometry=Geometry((60, 60, 18), (0.47, 0.47, 4.0), (0.0, 0.0, 0.0), AXIAL))
     assert not volume.full_resolution_lumbar(sideways, manifest)
+
+
+def test_the_aims_of_a_lumbar_volume_are_the_fast_setting_s():
+    backend = "ONNX Runtime fp32"
+    meter_and_model = numpy_segmenter(frontier=FAST), Meter(None)
+    times = timings(loop=(1.0,), prior=(1.0,), denoiser=(0.9,))
+    aims = {}
+    for policy in (None, "fast"):
+        rival = volume.Rival(f"{backend} {policy}", backend, policy, *meter_and_model, Path("mask.nii.gz"))
+        whole = {rival.name: Timing((2.0,)), volume.first_name(rival.name): Timing((0.5,))}
+        networks = {name: times[name] for name in ("prior", "denoiser")}
+        for figure in volume.figures_of(rival, whole, times, networks, lumbar=True):
+            aims[figure.name.rpartition(",")[0], policy] = figure.at_most
+    assert aims["file to file", "fast"] == 3.0
+    assert aims["first prior mask after the call", "fast"] == 1.0
+    assert aims["first prior mask after the call", None] is None
+    assert ("file to file", None) not in aims
 
 
 def timings(**seconds: tuple[float, ...]) -> dict[str, Timing]:

@@ -10,6 +10,9 @@ from verdiff.benchmarks.record_page import duration
 from verdiff.benchmarks.timing import Timing
 from verdiff.benchmarks.work import Work
 
+# Stages that are mostly a network's.
+NETWORK_STAGES = ("locate", "prior", "loop")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -50,7 +53,7 @@ class Profile:
 
     def said(self) -> str:
         """The same in a sentence."""
-        beside = {name: s for name, s in self.stages_s.items() if name not in ("prior", "loop")}
+        beside = {name: s for name, s in self.stages_s.items() if name not in NETWORK_STAGES}
         largest = max(beside, key=lambda name: beside[name])
         networks = ", ".join(self._network(name) for name, seconds in self.networks_s.items() if seconds > 0)
         least = "" if self.least_s is None else f"; at the machine's limit they would take {duration(self.least_s)}"

@@ -77,7 +77,7 @@ def _figures(record: Record) -> Iterator[str]:
     yield ""
     yield from _table(("figure", "value", "aim", "met"))
     for figure in record.outcome.figures:
-        value = "unknown" if figure.value is None else f"{figure.value:.3g} {figure.unit}".strip()
+        value = "unknown" if figure.value is None else f"{figure.value:.4g} {figure.unit}".strip()
         aim = _aim(figure.at_most, "at most") or _aim(figure.at_least, "at least")
         yield _row(figure.name, value, aim, _yes(figure.met, bool(record.warnings())))
 
