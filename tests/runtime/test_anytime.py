@@ -98,7 +98,7 @@ def test_the_look_for_the_spine_corrects_the_pace_and_its_window_the_cost(time: 
     """Priced at the load's pace nothing would fit; the look shows a machine ten times faster, and half the pixels."""
     settings = [{"steps": 1, "samples": 1, "policy": p, "dice": d} for p, d in (("whole", 0.91), ("locate", 0.92))]
     segmenter = numpy_segmenter(SlowBackend(time), frontier={"settings": settings}, **WINDOW)
-    pixels = 60 * 100
+    pixels = 80 * 120
     pessimist = replace(segmenter, pace=Pace(10 * PRIOR_MS / 1000 / pixels, 10 * STEP_MS / 1000 / pixels))
     look_ms = 2 * PRIOR_MS
     result = pessimist.segment(spine_scan(), budget_ms=look_ms + cost_ms(1, 9))

@@ -42,15 +42,15 @@ def spine_scan(slices: int = 9, *, empty: tuple[int, ...] = (), wide: tuple[int,
 
     Canonical slice ``i`` of ``empty`` has no column, and in one of ``wide`` it goes on far to the side.
     """
-    array = np.full((slices, 60, 100), GREY, np.int16)
+    array = np.full((slices, 80, 120), GREY, np.int16)
     for i in range(slices):
         plane = array[slices - 1 - i]
         if i not in empty:
-            plane[20:40, 45:55] = BRIGHT
+            plane[30:50, 55:65] = BRIGHT
         if i in wide:
-            plane[20:40, 55:95] = BRIGHT
+            plane[30:50, 65:115] = BRIGHT
     array[:, 0, 0] = GREY - 10
-    return Volume(array, Geometry((100, 60, slices), (1.0, 1.0, 4.0), (0.0, 0.0, 0.0), SAGITTAL))
+    return Volume(array, Geometry((120, 80, slices), (1.0, 1.0, 4.0), (0.0, 0.0, 0.0), SAGITTAL))
 
 
 def segmenter_of(backend: NumpyBackend, chunk: int | None = None) -> Segmenter:
@@ -87,8 +87,8 @@ class TestLocate:
         backend = PixelBackend()
         result = segmenter_of(backend).segment(spine_scan(), policy="locate")
         top, left, rows, cols = result.provenance["computed"]["window"]
-        assert (top, left, rows, cols) == (4, 28, 52, 44)
-        assert backend.sizes == [(60, 100)] * 2 + [(52, 44)] * 9
+        assert (top, left, rows, cols) == (12, 36, 64, 64)
+        assert backend.sizes == [(80, 120)] * 2 + [(64, 64)] * 9
 
     def test_the_mask_is_that_of_whole_slices(self) -> None:
         """The tiny networks see 3 x 3 pixels, so within the window nothing can differ but the noise they are given."""
@@ -116,18 +116,18 @@ class TestLocate:
             result.provenance["computed"] | {"window": None, "window_outgrown": True} == result.provenance["computed"]
         )
         assert np.array_equal(result.labels, segmenter_of(NumpyBackend()).segment(scan).labels)
-        assert result.labels[:, :, 75:95].any()
+        assert result.labels[:, :, 105:112].any()
 
     def test_nothing_found_means_whole_slices(self) -> None:
         backend = PixelBackend()
         result = segmenter_of(backend).segment(spine_scan(empty=tuple(range(9))), policy="locate")
         assert result.empty
-        assert set(backend.sizes) == {(60, 100)}
+        assert set(backend.sizes) == {(80, 120)}
 
     def test_a_few_slices_are_taken_whole(self) -> None:
         backend = PixelBackend()
         segmenter_of(backend).segment(spine_scan(4), policy="locate")
-        assert backend.sizes == [(60, 100)] * 4
+        assert backend.sizes == [(80, 120)] * 4
 
     @pytest.mark.parametrize("slices", range(1, 200))
     def test_the_slices_looked_at_are_spread_and_few(self, slices: int) -> None:
@@ -138,14 +138,14 @@ class TestLocate:
 
     def test_a_window_that_saves_little_is_not_taken(self) -> None:
         plan = plan_slices(spine_scan().geometry, view="sagittal", spacing_mm=1.0, multiple=4)
-        found = np.zeros((60, 100), bool)
-        found[10:50, 10:90] = True
+        found = np.zeros((80, 120), bool)
+        found[10:70, 10:110] = True
         assert window_around(plan, found, 4) is plan
 
     @pytest.mark.parametrize(("row", "col", "reaches"), [(0, 5, True), (19, 5, True), (10, 0, True), (10, 5, False)])
     def test_only_the_windows_own_borders_count(self, row: int, col: int, reaches: bool) -> None:
         whole = plan_slices(spine_scan().geometry, view="sagittal", spacing_mm=1.0, multiple=4)
-        window = whole.windowed(slice(8, 28), slice(60, 100))
+        window = whole.windowed(slice(8, 28), slice(80, 120))
         structures = np.zeros((1, 20, 40), bool)
         structures[0, row, col] = True
         assert reaches_border(window, whole, structures) is reaches
@@ -162,7 +162,7 @@ class TestLocate:
         monkeypatch.setattr(Clock, "left", 1e-9)
         monkeypatch.setattr(Clock, "why_stop", lambda self, reserve=0.0: None)
         tight = segmenter.segment(scan, policy="locate", budget_ms=1e6).provenance["computed"]
-        assert (tight["window"], tight["window_outgrown"]) == ([4, 28, 52, 44], True)
+        assert (tight["window"], tight["window_outgrown"]) == ([12, 36, 64, 64], True)
 
 
 class TestSkip:

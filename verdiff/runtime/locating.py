@@ -26,6 +26,9 @@ LEAST = 2
 MARGIN_MM = 15.0
 # A structure this near to the window's border may go on outside.
 BORDER_MM = 2.0
+# A window's sides are multiples of this many pixels, so that scans of one protocol share a few sizes: OpenVINO compiles
+# its networks for each.
+SIDE = 32
 # A window that saves less than this is not worth the look.
 WORTH = 0.9
 
@@ -96,10 +99,14 @@ def reaches_border(plan: SlicePlan, whole: SlicePlan, structures: Mask) -> bool:
 
 
 def _span(line: Mask, margin: float, multiple: int) -> slice | None:
-    """From the first to the last True, widened by ``margin`` and to multiples; None without any."""
+    """From the first to the last True, widened by ``margin``, from a multiple on, multiples of ``SIDE`` long.
+
+    None without any True.
+    """
     at = np.flatnonzero(line)
     if not at.size:
         return None
     first = max(0, math.floor((int(at[0]) - margin) / multiple)) * multiple
-    last = min(line.size, math.ceil((int(at[-1]) + 1 + margin) / multiple) * multiple)
-    return slice(first, last)
+    side = math.lcm(multiple, SIDE)
+    length = min(line.size, math.ceil((int(at[-1]) + 1 + margin - first) / side) * side)
+    return slice(min(first, line.size - length), min(first, line.size - length) + length)
