@@ -50,3 +50,4 @@ def test_stages_lie_end_to_end_and_a_stage_of_one_rival_alone_shifts_no_other(ax
     fast = sorted(span for (_, row), span in spans.items() if row == 1 and span[1] > span[0])
     assert [start for start, _ in fast] == [0.0, *(end for _, end in fast[:-1])]
     assert fast[-1][1] == pytest.approx(2.75)
+    assert spans["locate", 1] == (1.0, 1.25)

@@ -77,7 +77,8 @@ def draw_distributions(axes: Any, timings: Mapping[str, Timing], baseline: str |
 
 def draw_stages(axes: Any, stages: Mapping[str, Mapping[str, Timing]]) -> None:
     """The medians of each rival's stages end to end, in the order they are run."""
-    names = list(dict.fromkeys(name for each in stages.values() for name in each))
+    # The rival with most stages first, so that one which others leave out stands where it is run.
+    names = list(dict.fromkeys(name for each in sorted(stages.values(), key=len, reverse=True) for name in each))
     totals = {rival: sum(timing.median for timing in each.values()) for rival, each in stages.items()}
     scale, unit = _unit(max(totals.values()))
     for number, name in enumerate(names):
