@@ -252,3 +252,11 @@ def test_int8_needs_scans_beside_the_gate_s_to_calibrate_on(toy_bundle: Path, sc
 def test_converting_a_bundle_loads_no_torch() -> None:
     code = "import sys, verdiff.export.command; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_new_release_has_its_own_version(tmp_path: Path) -> None:
+    from verdiff.bundle import open_bundle
+    from verdiff.export.command import ExportOptions, run
+
+    written = run(None, ExportOptions(tmp_path / "new.verdiff", ("fp16",), release="9.8.7"), say=lambda _: None)
+    assert open_bundle(written).manifest.version == "9.8.7"

@@ -65,8 +65,11 @@ def run(options: BuildOptions, *, say: Callable[[str], None]) -> None:
 
 
 def engines_of(bundle: Path, precisions: tuple[str, ...], *, say: Callable[[str], None]) -> None:
-    """The engines of a bundle that was just exported, in the precisions it was exported with (FP32 without any)."""
-    for precision in precisions or ("fp32",):
+    """The engines of a bundle that was just exported, in the precisions it was exported with (FP32 without any).
+
+    ``"int8-ov"`` has none: it is for processors.
+    """
+    for precision in [each for each in precisions or ("fp32",) if each != "int8-ov"]:
         run(BuildOptions(str(bundle), "int8-trt" if precision == "int8" else precision), say=say)
 
 

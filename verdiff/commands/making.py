@@ -48,6 +48,7 @@ def export(
     fp16: Annotated[bool, typer.Option("--fp16", help="Add FP16 graphs that passed the gate.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Add BF16 graphs, for TensorRT.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Add INT8 graphs, calibrated on --scans.")] = False,
+    int8_ov: Annotated[bool, typer.Option("--int8-ov", help="Of these, only those for processors.")] = False,
     scans: Annotated[
         Path | None, typer.Option(help="Folder of scans of six patients or more, to judge the precision on.")
     ] = None,
@@ -56,6 +57,7 @@ def export(
     ] = None,
     fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are scored.")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Score every n-th slice of them.")] = 1,
+    release: Annotated[str | None, typer.Option(help="Semantic version of the new bundle; the source's.")] = None,
     card: Annotated[
         Path | None, typer.Option(help="With a run: JSON with what no run knows: licence, metrics, intended use.")
     ] = None,
@@ -73,7 +75,7 @@ def export(
     require("export", ("onnx", "onnxruntime"), "cpu,export")
     from verdiff.export import command
 
-    asked = {"fp16": fp16, "bf16": bf16, "int8": int8}
+    asked = {"fp16": fp16, "bf16": bf16, "int8": int8, "int8-ov": int8_ov and not int8}
     options = command.ExportOptions(
         output,
         tuple(name for name in asked if asked[name]),
@@ -84,6 +86,7 @@ def export(
         data=data,
         fold=fold,
         every=every,
+        release=release,
     )
     written = command.run(source, options, say=say)
     if engine:

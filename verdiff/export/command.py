@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verdiff.bundle import MANIFEST, open_bundle, resolve_model
@@ -26,7 +26,8 @@ class ExportOptions:
 
     Attributes:
         output: The bundle; by default named after the model and its precisions, in the working folder.
-        precisions: Of ``"fp16"``, ``"bf16"`` and ``"int8"``, beside FP32.
+        precisions: Of ``"fp16"``, ``"bf16"`` and ``"int8"`` (or of the latter one form alone: ``"int8-ov"``), beside
+            FP32.
         scans: A folder of scans for the gate, one a patient.
         card: For a run: JSON with what no run knows.
         weights: For a run: which checkpoint.
@@ -34,6 +35,7 @@ class ExportOptions:
         data: An nnU-Net raw data set, to measure the frontier on.
         fold: Whose validation cases are scored.
         every: Every how-manieth slice of them.
+        release: Version of the new bundle; None is that of the source.
     """
 
     output: Path | None = None
@@ -45,6 +47,7 @@ class ExportOptions:
     data: Path | None = None
     fold: int = 0
     every: int = 1
+    release: str | None = None
 
 
 def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str], None]) -> Path:
@@ -87,6 +90,8 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         draft = add_on_record(draft, precision, say)
     if options.data is not None:
         draft = _with_frontier(draft, options.data, options, say)
+    if options.release is not None:
+        draft = replace(draft, manifest=replace(draft.manifest, version=options.release))
     output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
     size = draft.write(output)
     say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {', '.join(('fp32', *options.precisions))}")
