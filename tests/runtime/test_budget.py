@@ -157,7 +157,9 @@ def test_little_memory_gives_up_the_caches_first() -> None:
     sampling = resolve_sampling(manifest, Choices(samples=8), denoiser=True)
 
     def planned(limit: int | None) -> memory.MemoryPlan:
-        return memory.plan_memory(plan, manifest, sampling, batch=1, chunk=8, anytime=True, limit=limit)
+        return memory.plan_memory(
+            plan, manifest, sampling, backend="numpy", batch=1, chunk=8, anytime=True, limit=limit
+        )
 
     free = planned(None)
     assert free.keep_samples

@@ -51,6 +51,11 @@ class Answer:
             np.zeros(slices, np.int32),
         )
 
+    @property
+    def kept_bytes(self) -> int:
+        """What it takes once every slice is answered."""
+        return self.probabilities.kept_bytes + (0 if self.spread is None else self.spread.kept_bytes)
+
     def put(
         self, chunk: slice, fused: Fused, *, steps: int, samples: int, only: NDArray[np.bool_] | None = None
     ) -> None:

@@ -79,7 +79,7 @@ class HalfStack:
         return 2 * self.slices * math.prod(self.shape)
 
     @property
-    def bytes(self) -> int:
+    def kept_bytes(self) -> int:
         """What all slices are expected to take as they are kept; the share that deflates depends on the model."""
         return math.ceil(self.plain_bytes * (DEFLATED if self.deflated else 1))
 

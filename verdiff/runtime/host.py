@@ -56,7 +56,14 @@ class HostRunner:
         batch = self.backend.batch * (self.lanes.count if many else 1)
         limit = available_bytes() if self.limit is None else self.limit
         return plan_memory(
-            plan, self.manifest, sampling, batch=batch, chunk=chunk or batch, anytime=anytime, limit=limit
+            plan,
+            self.manifest,
+            sampling,
+            backend=self.backend.name,
+            batch=batch,
+            chunk=chunk or batch,
+            anytime=anytime,
+            limit=limit,
         )
 
     def prior(self, image: Maps, chunk: slice) -> Conditions:
