@@ -70,7 +70,7 @@ def markdown_page(rows: Sequence[Row], really_s: Mapping[str, float]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        cells = [row.name + (" (extrapolated)" if row.extrapolated else ""), f"{1000 * row.timing.median:.0f}"]
+        cells = [row.name, f"{1000 * row.timing.median:.0f}"]
         cells += [f"{row.faster.value:.2f}", f"{row.faster.low:.2f} to {row.faster.high:.2f}"]
         scored = row.scored
         cells += (
@@ -92,32 +92,31 @@ def markdown_page(rows: Sequence[Row], really_s: Mapping[str, float]) -> str:
 
 
 def draw_rivals(rows: Sequence[Row], path: Path) -> None:
-    """Milliseconds a slice as bars on a logarithmic scale, Dice behind each; extrapolated ones are hatched."""
+    """Seconds a slice as bars on a logarithmic scale, Dice beside each; extrapolated ones are hatched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.9 + 0.5 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    longest = max(row.timing.median for row in rows)
+    shortest, longest = (pick(row.timing.median for row in rows) for pick in (min, max))
     for place, row in enumerate(rows):
-        milliseconds = 1000 * row.timing.median
+        seconds = row.timing.median
         axes.barh(
             place,
-            milliseconds,
+            seconds,
             height=0.6,
             color="#2563a8" if place == 0 else "#9aa4af",
             hatch="///" if row.extrapolated else None,
             edgecolor="white",
         )
+        took = f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
         dice = "" if row.scored is None else f", Dice {mean_dice(row.scored.dice):.4f} ({row.scored.slices} slices)"
-        axes.annotate(
-            f"{milliseconds:.3g} ms{dice}", (milliseconds, place), (6, 0), textcoords="offset points", va="center"
-        )
+        axes.annotate(took + dice, (seconds, place), (6, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(right=1000 * longest * 60)
-    axes.set_xlabel("median ms a slice, logarithmic; hatched: extrapolated")
+    axes.set_xlim(shortest / 10, longest * 100)
+    axes.set_xlabel("median seconds a slice, logarithmic; hatched: extrapolated")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120, format="png")

@@ -151,6 +151,11 @@ def load_rivals(
     return Loaded(loaded.answers, torch, loaded.first_call_s, loaded.left_out)
 
 
+def whole_name(recipe: Recipe, engine: str) -> str:
+    """A recipe's name in the record."""
+    return f"{recipe.name}, {engine}, extrapolated"
+
+
 def recipe_pieces(
     slices: RuntimeSlices, known: Sequence[Recipe], torch: TorchSlices | None
 ) -> dict[str, tuple[Recipe, dict[str, Entrant]]]:
@@ -163,7 +168,7 @@ def recipe_pieces(
     pieces = {}
     for engine, stopped in engines.items():
         for recipe in known:
-            name = f"{recipe.name}, {engine}"
+            name = whole_name(recipe, engine)
             first, more = recipe.entrants(stopped, slices.lanes.count)
             pieces[name] = recipe, {f"{name}: the first step": first, f"{name}: more steps": more}
     return pieces
@@ -203,12 +208,13 @@ def figures(
     found = []
     for recipe, aim in zip(known, RECIPE_AIMS, strict=True):
         for engine in (RUNTIME, EAGER):
-            row = by_name.get(f"{recipe.name}, {engine}")
+            row = by_name.get(whole_name(recipe, engine))
             if row is not None:
                 found.append(Figure(f"default, times faster than {row.name}", row.faster.value, "", at_least=aim))
     behind: dict[str, float] = {}
     for row in rows:
-        if row.scored is not None and row.name != DEFAULT and not row.name.endswith(f", {EAGER}"):
+        # A recipe's Dice is that of its run in the runtime, whichever engine is timed.
+        if row.scored is not None and row.name not in (DEFAULT, *(whole_name(recipe, EAGER) for recipe in known)):
             behind[row.name] = mean_dice(row.scored.dice) - mean_dice(row.scored.default)
     found += [
         Figure(f"mean Dice of the default behind {name}, same slices", value, "", at_most=DICE_BEHIND)
