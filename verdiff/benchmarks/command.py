@@ -165,6 +165,8 @@ def repeatable_command(case: str, options: Options, output: Path | None) -> str:
             words += [option, portable(path)]
     if options.data is not None:
         words += ["--fold", str(options.fold), "--every", str(options.every)]
+    if case == "scaling":
+        words += ["--every", str(options.every)]
     if case == "rivals":
         words += ["--recipe-slices", str(options.recipe_slices)]
     if case == "gpu":

@@ -18,10 +18,12 @@ CASES: Mapping[str, str] = MappingProxyType(
         "denoiser-step": "one denoiser step: the runtime's backends against PyTorch eager",
         "volume": "a whole scan from file to file: latency, first answer, stages, GFLOP/s, peak memory",
         "throughput": "many scans known in advance: scans and slices a second, one Segmenter against several",
+        "scaling": "time and peak memory of generated scans that grow up to 512 x 512 x 800 voxels",
         "frontier": "Dice of the prior alone and of steps x samples on a data set's fold; does the diffusion work?",
         "rivals": "the default against PyTorch, a naive loop and MedSegDiff's recipe: time beside Dice, same slices",
         "prior-at-equal-time": "the default against its own prior, which averages over views until the time is up",
         "samplers": "DDIM, DDPM and DPM-Solver++ from noise and from the prior, at equal denoiser passes",
+        "deadline": "budgets on a fold's patients: kept or late, the setting they buy and its Dice",
         "gpu": "the whole loop on a GPU: PyTorch, ONNX Runtime and TensorRT on one generated scan",
         "startup": "from nothing: importing the runtime, the command line's help, and the first mask of a scan",
     }
@@ -38,7 +40,7 @@ class Options:
         reference: The expert's mask of ``scan``, to put its Dice beside the times.
         data: An nnU-Net raw data set, for the cases that score.
         fold: Which fold's validation cases of ``data``.
-        every: Every how-manieth slice of them.
+        every: Every how-manieth slice of them; in the case ``scaling`` what the scans' lengths are divided by.
         recipe_slices: Slices, in all, on which the case ``rivals`` really runs the thousand-step recipe.
         training_run: Folder of the training run behind the bundle, whose weights PyTorch then computes with.
         repeats: Timed rounds.
