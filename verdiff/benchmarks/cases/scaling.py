@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from verdiff.benchmarks.cases import Figure, Options, Outcome
 from verdiff.benchmarks.file_to_file import file_to_file
 from verdiff.benchmarks.flops import matmul_gflops
-from verdiff.benchmarks.fresh import run_fresh
+from verdiff.benchmarks.fresh import FreshRun, run_fresh
 from verdiff.benchmarks.phantom import write_phantom
 from verdiff.benchmarks.scaling_page import draw_scaling, markdown_page
 from verdiff.benchmarks.timing import Timing, stage_timings
@@ -94,24 +94,23 @@ def run(options: Options) -> Outcome:
     bundle = open_bundle(model)
     sizes = list(dict.fromkeys(_divided(size, options.every) for size in (*MORE_SLICES, *MORE_PIXELS, LARGEST)))
     counter = WorkCounter(bundle)
-    measured: dict[Size, Measured] = {}
+    runs: dict[Size, list[FreshRun]] = {size: [] for size in sizes}
     with tempfile.TemporaryDirectory() as folder:
-        for number, size in enumerate(sizes, 1):
-            scan = Path(folder) / "scan.nii"
-            write_phantom(scan, bundle.manifest, size, seed=options.seed)
-            task = {"model": str(model), "scan": str(scan), "threads": options.threads}
-            measured[size] = measure_size(size, task, counter, options.repeats)
+        for size in sizes:
+            write_phantom(_scan(folder, size), bundle.manifest, size, seed=options.seed)
+        for number in range(options.repeats):
+            for size in sizes:
+                task = {"model": str(model), "scan": str(_scan(folder, size)), "threads": options.threads}
+                runs[size].append(run_fresh(SEGMENT_ONCE, task))
             if options.on_round is not None:
-                options.on_round(number)
+                options.on_round(number + 1)
+    measured = {size: measured_size(size, found, counter) for size, found in runs.items()}
     limit = matmul_gflops(options.threads)
     largest = measured[sizes[-1]]
     rows = {each.name: each.row() for each in measured.values()}
     slices, pixels = ([measured[_divided(size, options.every)] for size in of] for of in (MORE_SLICES, MORE_PIXELS))
-    results: dict[str, Any] = {
-        "sizes": rows,
-        "limit_gflops": limit,
-        "slopes": _slopes(slices, pixels, list(measured.values())),
-    }
+    slopes = _slopes(slices, pixels, list(measured.values()))
+    results: dict[str, Any] = {"sizes": rows, "limit_gflops": limit, "slopes": slopes}
     return Outcome(
         timings={each.name: each.timing for each in measured.values()},
         baseline=None,
@@ -144,9 +143,8 @@ def run(options: Options) -> Outcome:
     )
 
 
-def measure_size(size: Size, task: Mapping[str, Any], counter: WorkCounter, repeats: int) -> Measured:
-    """Segment the scan of ``task`` in ``repeats`` fresh processes, one after another."""
-    runs = [run_fresh(SEGMENT_ONCE, task) for _ in range(repeats)]
+def measured_size(size: Size, runs: Sequence[FreshRun], counter: WorkCounter) -> Measured:
+    """What the runs of :func:`segment_once` on a scan of this size say."""
     found = [each.result for each in runs]
     peaks = [each.peak_bytes for each in runs if each.peak_bytes is not None]
     calls = [NetworkCall(name, images, rows, cols, 0.0, 0.0) for name, images, rows, cols in found[0]["calls"]]
@@ -159,6 +157,10 @@ def measure_size(size: Size, task: Mapping[str, Any], counter: WorkCounter, repe
         max(call.rows * call.cols for call in calls),
         max(peaks, default=None),
     )
+
+
+def _scan(folder: str, size: Size) -> Path:
+    return Path(folder) / f"{'x'.join(map(str, size))}.nii"
 
 
 def segment_once(model: str, scan: str, threads: int) -> dict[str, Any]:
