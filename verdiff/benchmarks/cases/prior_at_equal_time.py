@@ -146,8 +146,7 @@ def at_equal_time(
     }
 
     most = max(filling.values())
-    held = votes_of(slices, tuning)
-    fair = choose("other patients", slices, frontier, tuning, held, most)
+    fair = choose("other patients", slices, frontier, tuning, votes_of(slices, tuning), most)
     held = votes_of(slices, patients)
     hindsight = choose("the scored patients themselves", slices, frontier, patients, held, most)
     for count in sorted(set(filling.values())):
