@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 from tests.runtime.scans import SAGITTAL
+from tests.runtime.tiny_bundle import NumpyBackend, tiny_manifest
 from verdiff.benchmarks.fresh import STATUS, peak_bytes, run_fresh
-from verdiff.imaging import Geometry, Volume
+from verdiff.imaging import Geometry, Volume, plan_slices
 from verdiff.runtime import Segmenter, host
+from verdiff.runtime.backends.laned import LanedBackend
+from verdiff.runtime.clock import Clock
+from verdiff.runtime.lanes import Lanes
 from verdiff.runtime.memory import MemoryPlan, plan_memory
+from verdiff.runtime.sampling import Choices, resolve_sampling
 
 pytestmark = pytest.mark.skipif(not STATUS.is_file(), reason="the system does not tell a process's memory")
 
@@ -38,6 +43,27 @@ def planned_and_taken(model: str | None, slices: int, rows: int, cols: int, thre
     peak = peak_bytes()
     assert peak is not None
     return {"planned": plans[0].bytes, "taken": peak - before}
+
+
+@pytest.mark.parametrize(
+    ("slices", "side", "limit", "in_lanes"),
+    [(8, 300, None, True), (1, 300, None, False), (8, 900, None, False), (8, 300, 220 << 20, False)],
+    ids=["many", "fewer than lanes", "large", "little memory"],
+)
+def test_slices_share_the_processor_where_that_gains_time_and_fits(
+    slices: int, side: int, limit: int | None, in_lanes: bool
+) -> None:
+    backend = LanedBackend(lambda lanes: NumpyBackend(), 2)
+    manifest = tiny_manifest()
+    geometry = Geometry((side, side, slices), (1.0, 1.0, 4.0), (0.0, 0.0, 0.0), SAGITTAL)
+    plan = plan_slices(geometry, view="sagittal", spacing_mm=1.0, multiple=4)
+    sampling = resolve_sampling(manifest, Choices(samples=1), denoiser=True)
+    with Lanes(2) as lanes:
+        runner = host.HostRunner(backend, manifest, Clock(), lanes, limit)
+        memory = runner.begin(plan, sampling, chunk=None, anytime=False)
+    assert (runner.batcher.backend is backend.lane) == in_lanes
+    assert memory.chunk == (2 if in_lanes else 1)
+    assert limit is None or memory.bytes <= limit
 
 
 def fresh(model: Path | None, slices: int, rows: int, cols: int, threads: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.diffusion import Fused, StepState, fuse_mean, fuse_steps, noise_source, run_loop
+from verdiff.errors import BudgetError
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.consensus import fuse_staple
-from verdiff.runtime.memory import available_bytes, plan_memory
+from verdiff.runtime.memory import available_bytes, network_bytes, plan_memory
 from verdiff.runtime.runner import Maps, Report, Sampled, Stop
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from verdiff.runtime.lanes import Lanes
     from verdiff.runtime.memory import MemoryPlan
     from verdiff.runtime.sampling import Sampling
+
+# 512 x 512 pixels of the shipped model: one layer of a slice keeps several threads busy by then.
+LANE_BYTES = 256 << 20
 
 Conditions = tuple[Maps, tuple[Maps, ...]]
 
@@ -50,21 +55,31 @@ class HostRunner:
     def begin(self, plan: SlicePlan, sampling: Sampling, *, chunk: int | None, anytime: bool) -> MemoryPlan:
         """See :meth:`verdiff.runtime.runner.Runner.begin`."""
         self._sampling = sampling
-        # With fewer slices than lanes, every thread works on one network call.
-        many = plan.slices >= self.lanes.count
-        self.batcher = Batcher(self.backend.lane, self.lanes) if many else Batcher(self.backend)
-        batch = self.backend.batch * (self.lanes.count if many else 1)
         limit = available_bytes() if self.limit is None else self.limit
-        return plan_memory(
-            plan,
-            self.manifest,
-            sampling,
-            backend=self.backend.name,
-            batch=batch,
-            chunk=chunk or batch,
-            anytime=anytime,
-            limit=limit,
-        )
+
+        def planned(lanes: int) -> MemoryPlan:
+            batch = self.backend.batch * lanes
+            return plan_memory(
+                plan,
+                self.manifest,
+                sampling,
+                backend=self.backend.name,
+                batch=batch,
+                chunk=chunk or batch,
+                anytime=anytime,
+                limit=limit,
+            )
+
+        # With fewer slices than lanes, every thread works on one network call; so it does on slices so large that a
+        # lane each would take the memory and hardly gain time.
+        large = network_bytes(plan, self.manifest, self.backend.name) > LANE_BYTES
+        if plan.slices >= self.lanes.count > 1 and not large:
+            with suppress(BudgetError):
+                memory = planned(self.lanes.count)
+                self.batcher = Batcher(self.backend.lane, self.lanes)
+                return memory
+        self.batcher = Batcher(self.backend)
+        return planned(1)
 
     def prior(self, image: Maps, chunk: slice) -> Conditions:
         """See :meth:`verdiff.runtime.runner.Runner.prior`."""

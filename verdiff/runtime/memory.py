@@ -70,7 +70,6 @@ def plan_memory(
     classes = len(manifest.labels)
     pixels = plan.padded_rows * plan.padded_cols
     scan_pixels = plan.scan_rows * plan.scan_cols
-    channels = max([LEAST_CHANNELS, *(f.channels for f in manifest.features if f.stride == 1)])
     rows = 1 if sampling.table is None or sampling.fusion != "steps" else len(sampling.table)
     sample_maps = 4 * pixels * classes * rows * max(1, sampling.samples)
     features = 4 * math.ceil(sum(pixels * f.channels / f.stride**2 for f in manifest.features) + pixels * classes)
@@ -78,7 +77,7 @@ def plan_memory(
     answer = Answer.empty(plan.slices, classes, plan.padded_rows, plan.padded_cols, samples=sampling.samples)
     # Beside the answer the labels, and in a stream's next result the ones before.
     standing = answer.kept_bytes + plan.slices * scan_pixels * (2 if anytime else 1)
-    network = 4 * pixels * channels * MAPS_PER_CHANNEL.get(backend, max(MAPS_PER_CHANNEL.values())) * batch
+    network = network_bytes(plan, manifest, backend) * batch
     # Beside a slice's samples: x, its update, noise in float64, and the probabilities in the scan's pixels.
     per_slice = features + 2 * sample_maps + 24 * pixels * classes * max(1, sampling.samples)
     per_slice += 4 * scan_pixels * (2 * classes + 6)
@@ -101,6 +100,13 @@ def plan_memory(
             kept = 0
         chunk = max(1, min(chunk, (limit - standing - network - kept) // per_slice))
     return MemoryPlan(chunk, keep_features, keep_samples, standing + network + kept + chunk * per_slice)
+
+
+def network_bytes(plan: SlicePlan, manifest: Manifest, backend: str) -> int:
+    """What the networks hold while they run one slice, and keep for the next."""
+    channels = max([LEAST_CHANNELS, *(f.channels for f in manifest.features if f.stride == 1)])
+    maps = MAPS_PER_CHANNEL.get(backend, max(MAPS_PER_CHANNEL.values()))
+    return 4 * plan.padded_rows * plan.padded_cols * channels * maps
 
 
 def available_bytes() -> int | None:
