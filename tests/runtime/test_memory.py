@@ -50,7 +50,7 @@ def planned_and_taken(model: str | None, slices: int, rows: int, cols: int, thre
     [(8, 300, None, True), (1, 300, None, False), (8, 900, None, False), (8, 300, 220 << 20, False)],
     ids=["many", "fewer than lanes", "large", "little memory"],
 )
-def test_slices_share_the_processor_where_that_gains_time_and_fits(
+def test_slices_share_the_processor_where_the_memory_for_it_is_small_and_there(
     slices: int, side: int, limit: int | None, in_lanes: bool
 ) -> None:
     backend = LanedBackend(lambda lanes: NumpyBackend(), 2)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from verdiff.runtime.memory import MemoryPlan
     from verdiff.runtime.sampling import Sampling
 
-# 512 x 512 pixels of the shipped model: one layer of a slice keeps several threads busy by then.
+# What one slice may take of the networks' memory to have a lane: 512 x 512 model pixels with the shipped model.
 LANE_BYTES = 256 << 20
 
 Conditions = tuple[Maps, tuple[Maps, ...]]
@@ -70,8 +70,8 @@ class HostRunner:
                 limit=limit,
             )
 
-        # With fewer slices than lanes, every thread works on one network call; so it does on slices so large that a
-        # lane each would take the memory and hardly gain time.
+        # With fewer slices than lanes, every thread works on one network call; so it does where a slice is so large that
+        # lanes would take more memory than the whole scan.
         large = network_bytes(plan, self.manifest, self.backend.name) > LANE_BYTES
         if plan.slices >= self.lanes.count > 1 and not large:
             with suppress(BudgetError):
