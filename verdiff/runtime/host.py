@@ -70,8 +70,8 @@ class HostRunner:
                 limit=limit,
             )
 
-        # With fewer slices than lanes, every thread works on one network call; so it does where a slice is so large that
-        # lanes would take more memory than the whole scan.
+        # With fewer slices than lanes, every thread works on one network call; so it does where slices are so large
+        # that lanes would take more memory than all else.
         large = network_bytes(plan, self.manifest, self.backend.name) > LANE_BYTES
         if plan.slices >= self.lanes.count > 1 and not large:
             with suppress(BudgetError):
