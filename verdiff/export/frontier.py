@@ -44,13 +44,11 @@ class Effort:
 TRIED = (
     Effort(0, 0, "whole"),
     Effort(0, 0, "locate"),
-    *(Effort(steps, 1, policy) for steps in (1, 2, 5) for policy in ("whole", "locate", "locate+skip")),
-    Effort(10, 1, "locate+skip"),
+    *(Effort(steps, 1, policy) for steps in (1, 2, 5) for policy in ("whole", "locate+skip")),
     Effort(2, 4, "locate+skip"),
+    Effort(2, 4, "locate+skip+agree"),
     Effort(5, 4, "whole"),
-    Effort(5, 4, "agree"),
     Effort(5, 4, "locate+skip"),
-    Effort(5, 4, "locate+skip+agree"),
 )
 
 
