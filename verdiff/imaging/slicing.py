@@ -102,8 +102,8 @@ class SlicePlan:
         Padding goes right and below, with the darkest value.
         """
         padded = np.full((planes.shape[0], 1, self.padded_rows, self.padded_cols), PADDING, dtype=np.float32)
-        resized = resize_planes(planes, self.model_rows, self.model_cols)
-        part = resized[:, self.top : self.top + self.padded_rows, self.left : self.left + self.padded_cols]
+        rows, cols = self._part
+        part = resize_planes(planes, self.model_rows, self.model_cols, target=(rows, cols))[:, rows, cols]
         padded[:, 0, : part.shape[1], : part.shape[2]] = part
         return padded
 
@@ -113,12 +113,19 @@ class SlicePlan:
         The result has the scan's own pixels, K of them a voxel: hand over a few slices at a time, and reduce those to
         labels before the next, or a whole CT takes gigabytes.
         """
-        part = maps[..., : self.model_rows - self.top, : self.model_cols - self.left]
-        if part.shape[-2:] != (self.model_rows, self.model_cols):
-            whole = np.zeros((*maps.shape[:-2], self.model_rows, self.model_cols), dtype=np.float32)
-            whole[..., self.top : self.top + part.shape[-2], self.left : self.left + part.shape[-1]] = part
-            part = whole
-        return resize_planes(part, self.scan_rows, self.scan_cols)
+        rows, cols = self._part
+        part = maps[..., : rows.stop - rows.start, : cols.stop - cols.start]
+        if part.shape[-2:] == (self.model_rows, self.model_cols):
+            return resize_planes(part, self.scan_rows, self.scan_cols)
+        whole = np.zeros((*maps.shape[:-2], self.model_rows, self.model_cols), dtype=np.float32)
+        whole[..., rows, cols] = part
+        return resize_planes(whole, self.scan_rows, self.scan_cols, source=(rows, cols))
+
+    @property
+    def _part(self) -> tuple[slice, slice]:
+        """Rows and columns of the field of view, in the model's pixels, that the network's input shows."""
+        bottom, right = self.top + self.padded_rows, self.left + self.padded_cols
+        return slice(self.top, min(bottom, self.model_rows)), slice(self.left, min(right, self.model_cols))
 
     @property
     def _flipped(self) -> tuple[int, ...]:

@@ -137,7 +137,8 @@ class Engine:
             return
         for chunk in self.chunks:
             conditions = self._prior(chunk)
-            if self.sampling.policy.skip:
+            self._settle_empty(chunk, conditions)
+            if self.settled[chunk].any():
                 self._answer_prior(chunk, conditions)
             self._conditions[chunk.start] = conditions
             self._refine(chunk, range(samples))
@@ -171,7 +172,11 @@ class Engine:
     def _answer_prior(self, chunk: slice, conditions: Conditions) -> None:
         with self.clock.stage("fuse"):
             self.answer.put(chunk, self.runner.fuse_prior(conditions), steps=0, samples=0)
-            if self.sampling.policy.skip:
+
+    def _settle_empty(self, chunk: slice, conditions: Conditions) -> None:
+        """With the policy ``skip``: a slice without structure needs no sampling."""
+        if self.sampling.policy.skip:
+            with self.clock.stage("fuse"):
                 self.settled[chunk] = ~self.runner.structures(conditions).any(axis=(1, 2))
 
     def _prior_pass(self) -> None:
@@ -180,6 +185,7 @@ class Engine:
             begun = self.clock.elapsed
             conditions = self._prior(chunk)
             self._answer_prior(chunk, conditions)
+            self._settle_empty(chunk, conditions)
             if self.sampling.table is not None and self.work.memory.keep_features:
                 self._conditions[chunk.start] = conditions
             seconds.append((self.clock.elapsed - begun) / (chunk.stop - chunk.start))
