@@ -178,7 +178,7 @@ def test_what_is_neither_run_nor_bundle_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bundle_alone_says_nothing_about_what_to_write(toy_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no precision"):
+    with pytest.raises(DataError, match="nothing to add to it"):
         export(toy_bundle, tmp_path / "m.verdiff")
     with pytest.raises(DataError, match="--card"):
         export(toy_bundle, tmp_path / "m.verdiff", precisions=("fp16",), card=tmp_path / "card.json")
