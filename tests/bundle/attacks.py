@@ -234,7 +234,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a file nobody listed": (_name("extra.txt"), "not in its manifest"),
     "a file that is missing": (lambda path: _without(path, PRIOR), f"lacks {PRIOR}"),
     "a wrong hash": (lambda path: _manifest(path, files={n: "0" * 64 for n in FILES}), "has SHA-256"),
-    "a newer schema": (lambda path: _manifest(path, schema_version=2), "upgrade verdiff"),
+    "a newer schema": (lambda path: _manifest(path, schema_version=3), "upgrade verdiff"),
     "a manifest that names a file outside": (lambda path: _manifest(path, files={"../x": "0" * 64}), "leaves the"),
     "a folder with a changed graph": (lambda path: _folder(path, lambda r: (r / PRIOR).write_bytes(b"?")), "SHA-256"),
     "a folder without a graph": (lambda path: _folder(path, lambda r: (r / PRIOR).unlink()), f"lacks {PRIOR}"),

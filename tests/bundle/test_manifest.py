@@ -121,8 +121,8 @@ def test_labels_must_differ_and_fit_a_mask() -> None:
 
 
 def test_a_newer_schema_says_upgrade_even_if_nothing_else_is_known() -> None:
-    with pytest.raises(BundleError, match="schema 2") as caught:
-        Manifest.from_json('{"schema_version": 2}')
+    with pytest.raises(BundleError, match="schema 3") as caught:
+        Manifest.from_json('{"schema_version": 3}')
     assert "upgrade verdiff" in caught.value.remedy
 
 

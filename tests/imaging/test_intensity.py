@@ -26,6 +26,27 @@ def test_percentiles_are_numpys_for_every_pixel_type(dtype: str, seed: int, low:
     np.testing.assert_allclose(intensity_bounds(array, IntensityRule("percentile", low, high)), expected, atol=1e-4)
 
 
+@settings(deadline=None)
+@given(st.sampled_from(["uint8", "int16", "uint16", "float32"]), st.integers(0, 10_000))
+def test_standard_deviations_are_counted_from_the_mean_of_the_volume(dtype: str, seed: int) -> None:
+    array = np.random.default_rng(seed).integers(0, 200, (3, 5, 7)).astype(dtype)
+    mean, deviation = array.astype(np.float64).mean(), array.astype(np.float64).std()
+    bounds = intensity_bounds(array, IntensityRule("zscore", -2, 5))
+    np.testing.assert_allclose(bounds, (mean - 2 * deviation, mean + 5 * deviation))
+    score = (array - mean) / deviation
+    unit = normalise(array, *intensity_bounds(array, IntensityRule("zscore", -5, 5)))
+    np.testing.assert_allclose(unit, np.clip(score / 5, -1, 1), atol=1e-6)
+
+
+def test_deviations_pass_over_voxels_that_are_not_finite_and_need_contrast() -> None:
+    rule = IntensityRule("zscore", -1, 1)
+    assert intensity_bounds(np.array([[[0.0, np.nan, np.inf, 2.0]]]), rule) == (0, 2)
+    with pytest.raises(InputError, match="finite"):
+        intensity_bounds(np.full((1, 2, 2), np.nan), rule)
+    with pytest.raises(InputError, match="constant"):
+        intensity_bounds(np.full((2, 3, 4), 7, np.int16), rule)
+
+
 def test_a_window_is_taken_as_it_is() -> None:
     assert intensity_bounds(np.zeros((1, 2, 2)), IntensityRule("window", -200, 1000)) == (-200, 1000)
 

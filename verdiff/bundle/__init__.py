@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
-from verdiff.bundle.manifest import SCHEMA_VERSION, Defaults, Feature, Label, Manifest
+from verdiff.bundle.manifest import SCHEMA_VERSION, VOLUME_SCHEMA, Defaults, Feature, Label, Manifest
 from verdiff.bundle.names import DEFAULT_MODEL, resolve_model, shipped_models
 from verdiff.bundle.reading import Bundle, open_bundle
 from verdiff.bundle.writing import write_bundle
@@ -18,6 +18,7 @@ __all__ = [
     "MANIFEST",
     "ROLES",
     "SCHEMA_VERSION",
+    "VOLUME_SCHEMA",
     "Bundle",
     "Defaults",
     "Feature",

@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 
 from verdiff.bundle import checks
 from verdiff.bundle.layout import MANIFEST, check_names
+from verdiff.bundle.objects import check_frontier, check_intensity, check_table, check_volume
 from verdiff.errors import BundleError
 
 SCHEMA_VERSION = 1
+# Of a bundle whose prior takes windows of a volume: a reader that knows slices alone would give a wrong mask.
+VOLUME_SCHEMA = 2
 
 MODALITIES = ("MR", "CT", "XR")
 VIEWS = ("sagittal", "coronal", "axial", "film")
@@ -22,7 +25,10 @@ PREDICTIONS = ("x0", "epsilon", "v")
 WEIGHTS = ("float32", "float16")
 
 _CHECKSUM = "checksum"
-_OBJECTS = ("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates", "frontier")
+_OBJECTS = (
+    *("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates", "frontier"),
+    "volume",
+)
 _ID = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 
@@ -58,7 +64,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What `segment` uses where the caller names nothing."""
+    """What `segment` uses where the caller names nothing; of a single-pass model, steps and samples are 0."""
 
     steps: int
     samples: int
@@ -70,8 +76,8 @@ class Defaults:
     fusion: str
 
     def __post_init__(self) -> None:
-        checks.integer("defaults.steps", self.steps, 1, 100_000)
-        checks.integer("defaults.samples", self.samples, 1, 1000)
+        checks.integer("defaults.steps", self.steps, 0, 100_000)
+        checks.integer("defaults.samples", self.samples, 0, 1000)
         checks.integer("defaults.seed", self.seed, 0, (1 << 64) - 1)
         checks.choice("defaults.sampler", self.sampler, SAMPLERS)
         eta = checks.number("defaults.eta", self.eta, 0, "a number of at least 0")
@@ -92,6 +98,8 @@ class Manifest:
     `files` maps every other file of the bundle to its SHA-256. `gates` holds, for each reduced precision that was
     judged, the SHA-256 of the graphs that passed and what was measured (docs/precision.md). `frontier` holds settings
     with their Dice and time, from which a call with a deadline chooses (docs/runtime.md); empty where not measured.
+    A single-pass model has no denoiser: `process`, `table` and `features` are empty. `volume` is empty for a model that
+    takes slices; for one that takes windows of a volume see `verdiff.bundle.objects.check_volume`.
 
     Raises:
         BundleError: a value of the wrong type or out of range, with its key, what was found and what was expected.
@@ -120,10 +128,11 @@ class Manifest:
     suitability: dict[str, Any]
     gates: dict[str, Any] = field(default_factory=dict)
     frontier: dict[str, Any] = field(default_factory=dict)
+    volume: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        checks.integer("schema_version", self.schema_version, SCHEMA_VERSION, SCHEMA_VERSION)
+        checks.integer("schema_version", self.schema_version, SCHEMA_VERSION, VOLUME_SCHEMA)
         checks.text("model_id", self.model_id, _ID, "lower-case letters, digits, '.', '_' and '-'")
         checks.text("version", self.version, _SEMVER, "a semantic version such as '1.0.0'")
         checks.choice("modality", self.modality, MODALITIES)
@@ -146,9 +155,15 @@ class Manifest:
                 raise checks.wrong(f"labels.{key}", [getattr(label, key) for label in self.labels], "different values")
         if not isinstance(self.defaults, Defaults):
             raise checks.wrong("defaults", self.defaults, "an object of default settings")
-        _check_intensity(self.intensity)
-        _check_table(self.table, self.defaults.steps)
-        _check_frontier(self.frontier)
+        check_intensity(self.intensity)
+        if self.table:
+            check_table(self.table, checks.integer("defaults.steps", self.defaults.steps, 1, 100_000))
+            checks.integer("defaults.samples", self.defaults.samples, 1, 1000)
+        else:
+            self._check_single_pass()
+        if self.volume or self.schema_version == VOLUME_SCHEMA:
+            self._check_volume()
+        check_frontier(self.frontier)
         for name, digest in self.files.items():
             checks.text(f"files.{name}", digest, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
         check_names([MANIFEST, *self.files])
@@ -156,6 +171,25 @@ class Manifest:
     def _set(self, **values: object) -> None:
         for key, value in values.items():
             object.__setattr__(self, key, value)
+
+    def _check_single_pass(self) -> None:
+        """Without a sampler's table there is nothing to sample."""
+        checks.integer("defaults.steps", self.defaults.steps, 0, 0)
+        checks.integer("defaults.samples", self.defaults.samples, 0, 0)
+        for key in ("process", "features"):
+            if getattr(self, key):
+                raise checks.wrong(key, getattr(self, key), "empty, as 'table' is: a single-pass model")
+        denoisers = [name for name in self.files if name.startswith("graphs/denoiser.")]
+        if denoisers:
+            raise checks.wrong("files", denoisers[0], "graphs without a denoiser, as 'table' is empty")
+
+    def _check_volume(self) -> None:
+        if self.schema_version != VOLUME_SCHEMA:
+            raise checks.wrong("schema_version", self.schema_version, f"{VOLUME_SCHEMA}, as 'volume' is not empty")
+        if self.table:
+            raise checks.wrong("table", self.table, "empty: a model that takes volumes has no denoiser")
+        checks.choice("view", self.view, VIEWS[:3])
+        self._set(volume=check_volume(self.volume))
 
     def _items(self, key: str, kind: type) -> tuple[Any, ...]:
         items = checks.sequence(key, getattr(self, key))
@@ -248,54 +282,10 @@ def _digest(values: dict[str, Any]) -> str:
 
 
 def _check_schema(found: object) -> None:
-    if isinstance(found, int) and not isinstance(found, bool) and found > SCHEMA_VERSION:
+    if isinstance(found, int) and not isinstance(found, bool) and found > VOLUME_SCHEMA:
         raise BundleError(
             f"a bundle of schema {found}",
-            f"schema {SCHEMA_VERSION}, the newest this version of verdiff reads",
+            f"schema {VOLUME_SCHEMA}, the newest this version of verdiff reads",
             "upgrade verdiff: pip install --upgrade verdiff",
         )
-    checks.integer("schema_version", found, SCHEMA_VERSION, SCHEMA_VERSION)
-
-
-def _check_intensity(rule: dict[str, Any]) -> None:
-    checks.choice("intensity.kind", rule.get("kind"), ("percentile", "window"))
-    low = checks.number("intensity.low", rule.get("low"))
-    high = checks.number("intensity.high", rule.get("high"))
-    if not low < high:
-        raise checks.wrong("intensity.high", high, f"more than 'intensity.low', {low}")
-    if rule["kind"] == "percentile" and not (low >= 0 and high <= 100):
-        raise checks.wrong("intensity", f"{low} to {high}", "percentiles from 0 to 100")
-
-
-def _check_table(table: dict[str, Any], steps: int) -> None:
-    """A sampler table: falling timesteps, a row of five coefficients for each, and two coefficients for the start."""
-    timesteps = checks.sequence("table.timesteps", table.get("timesteps"))
-    rows = checks.sequence("table.coefficients", table.get("coefficients"))
-    start = checks.sequence("table.start", table.get("start"))
-    limit = 100_000
-    for index, step in enumerate(timesteps):
-        limit = checks.integer(f"table.timesteps[{index}]", step, 1, limit) - 1
-    for index, row in enumerate([*rows, start]):
-        key, width = (f"table.coefficients[{index}]", 5) if index < len(rows) else ("table.start", 2)
-        if len(checks.sequence(key, row)) != width:
-            raise checks.wrong(key, row, f"a list of {width} numbers, not {len(row)}")
-        for column, value in enumerate(row):
-            checks.number(f"{key}[{column}]", value)
-    if not len(timesteps) == len(rows) == steps:
-        counts = f"not {len(timesteps)} timesteps and {len(rows)} rows of coefficients"
-        raise checks.wrong("table.timesteps", timesteps, f"{steps} steps as in 'defaults.steps', {counts}")
-    if list(rows[-1]) != [0, 1, 0, 0, 0]:
-        raise checks.wrong("table.coefficients", rows, "rows that end in (0, 1, 0, 0, 0): the result is the last x0hat")
-
-
-def _check_frontier(frontier: dict[str, Any]) -> None:
-    for index, row in enumerate(checks.sequence("frontier.settings", frontier.get("settings", []))):
-        key = f"frontier.settings[{index}]"
-        setting = checks.mapping(key, row)
-        prior_alone = checks.integer(f"{key}.steps", setting.get("steps"), 0, 100_000) == 0
-        least, most = (0, 0) if prior_alone else (1, 1000)
-        checks.integer(f"{key}.samples", setting.get("samples"), least, most)
-        checks.text(f"{key}.policy", setting.get("policy"), r"[a-z]+(\+[a-z]+)*", "names of policies joined by '+'")
-        checks.number(f"{key}.dice", setting.get("dice"), 0, "a mean Dice of at least 0")
-        if setting.get("name") is not None:
-            checks.text(f"{key}.name", setting["name"], r"[a-z]+", "a word of lower-case letters")
+    checks.integer("schema_version", found, SCHEMA_VERSION, VOLUME_SCHEMA)

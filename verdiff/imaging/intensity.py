@@ -19,22 +19,24 @@ class IntensityRule:
 
     Args:
         kind: "percentile" for MR and films, whose numbers have no unit: `low` and `high` are percentiles of the
-            whole volume. "window" for CT: `low` and `high` are Hounsfield units.
+            whole volume. "zscore" for MR too: `low` and `high` are standard deviations from the mean of the whole
+            volume, so that -5 and 5 give a fifth of the z-score, cut at 5. "window" for CT: `low` and `high` are
+            Hounsfield units.
         low: Becomes -1, as everything below it.
         high: Becomes 1, as everything above it.
     """
 
-    kind: Literal["percentile", "window"]
+    kind: Literal["percentile", "zscore", "window"]
     low: float
     high: float
 
     def __post_init__(self) -> None:
         numbers = isinstance(self.low, (int, float)) and isinstance(self.high, (int, float))
         inside = numbers and (self.kind != "percentile" or (self.low >= 0 and self.high <= 100))
-        if self.kind not in ("percentile", "window") or not inside or not self.low < self.high:
+        if self.kind not in ("percentile", "zscore", "window") or not inside or not self.low < self.high:
             raise VerdiffError(
                 f"the intensity rule {self.kind!r} from {self.low!r} to {self.high!r}",
-                '"percentile" with 0 <= low < high <= 100, or "window" with low < high',
+                '"percentile" with 0 <= low < high <= 100, or "zscore" or "window" with low < high',
                 "correct the rule in the model's manifest or the training configuration",
             )
 
@@ -59,20 +61,23 @@ class IntensityRule:
 def intensity_bounds(array: Array, rule: IntensityRule) -> tuple[float, float]:
     """The intensities that become -1 and 1.
 
-    Percentiles are those of `numpy.percentile` (linear) over all finite voxels. Where they coincide, as in a film
-    that is mostly black, the whole range is taken instead.
+    Percentiles are those of `numpy.percentile` (linear). Where they coincide, as in a film that is mostly black, the
+    whole range is taken instead. They, mean and deviation are over all finite voxels.
 
     Raises:
         InputError: If the image is constant or has no finite voxel.
     """
     if rule.kind == "window":
         return float(rule.low), float(rule.high)
+    if rule.kind == "zscore":
+        mean, deviation = _mean_and_deviation(array)
+        if not deviation > 0:
+            raise _constant(mean)
+        return mean + rule.low * deviation, mean + rule.high * deviation
     values = _percentiles(array, (0.0, rule.low, rule.high, 100.0))
     low, high = (values[1], values[2]) if values[1] < values[2] else (values[0], values[3])
     if not low < high:
-        raise InputError(
-            f"a constant image: every voxel is {low:g}", "an image with contrast", "check that it is the right file"
-        )
+        raise _constant(low)
     return low, high
 
 
@@ -84,12 +89,32 @@ def normalise(array: Array, low: float, high: float) -> NDArray[np.float32]:
     return np.clip(scaled, -1.0, 1.0, out=scaled)
 
 
+def _constant(value: float) -> InputError:
+    return InputError(
+        f"a constant image: every voxel is {value:g}", "an image with contrast", "check that it is the right file"
+    )
+
+
+def _mean_and_deviation(array: Array) -> tuple[float, float]:
+    """Of all finite voxels, in float64 and plane by plane: a whole scan in float64 would take gigabytes."""
+    voxels = sum(int(np.count_nonzero(np.isfinite(plane))) for plane in array)
+    if voxels == 0:
+        raise _nothing_finite()
+    mean = sum(float(plane.sum(dtype=np.float64, where=np.isfinite(plane))) for plane in array) / voxels
+    squares = sum(float(np.square(plane[np.isfinite(plane)] - mean).sum()) for plane in array)
+    return mean, float(np.sqrt(squares / voxels))
+
+
+def _nothing_finite() -> InputError:
+    return InputError("an image without a finite voxel", "finite intensities", "export the image again")
+
+
 def _percentiles(array: Array, percents: tuple[float, ...]) -> list[float]:
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
         return _counted_percentiles(array, percents)
     finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array.ravel()
     if finite.size == 0:
-        raise InputError("an image without a finite voxel", "finite intensities", "export the image again")
+        raise _nothing_finite()
     return [float(value) for value in np.percentile(finite, percents)]
 
 

@@ -89,13 +89,13 @@ def fuse_windows(
 ) -> Iterator[tuple[slice, Maps]]:
     """Maps of a whole volume from those of its windows, a few finished slices at a time.
 
-    Held at any time: the maps of the slices under the windows of one slab, a patch deep, and ``batch`` windows with
-    theirs. The result does not depend on ``batch`` where ``predict`` does not.
+    Held at any time: the slices under the windows of one slab, a patch deep, with their maps, and ``batch`` windows
+    with theirs. The result does not depend on ``batch`` where ``predict`` does not.
 
     Args:
         shape: Slices, rows and columns of the volume, [D, H, W].
         patch: Slices, rows and columns of a window, likewise.
-        read: Gives slices of the volume, float32 [n, H, W]; asked once for each slab of windows, from first to last.
+        read: Gives slices of the volume, float32 [n, H, W]; asked for each slice once, from first to last.
         predict: The network.
         overlap: Share of a patch that neighbouring windows have in common.
         batch: Windows handed to ``predict`` at once; the last of a slab may be fewer.
@@ -108,10 +108,12 @@ def fuse_windows(
     """
     slabs = _slabs(sliding(shape, patch, overlap))
     depth = patch[0]
+    image = np.empty((depth, *shape[1:]), np.float32)
     held: Maps | None = None
+    fresh = depth
     for index, windows in enumerate(slabs):
         start = windows[0].place[0].start
-        image = read(slice(start, start + depth))
+        image[depth - fresh :] = read(slice(start + depth - fresh, start + depth))
         for first in range(0, len(windows), batch):
             chosen = windows[first : first + batch]
             maps = predict(np.stack([image[:, *window.place[1:]] for window in chosen])[:, None])
@@ -120,12 +122,12 @@ def fuse_windows(
             for window, map_ in zip(chosen, maps, strict=True):
                 held[:, :, *window.place[1:]] += map_ * window.shares
         assert held is not None
-        stop = slabs[index + 1][0].place[0].start if index + 1 < len(slabs) else start + depth
-        done = stop - start
-        yield slice(start, stop), held[:, :done].copy()
-        for kept in range(depth - done):
-            held[:, kept] = held[:, kept + done]
-        held[:, depth - done :] = 0
+        fresh = slabs[index + 1][0].place[0].start - start if index + 1 < len(slabs) else depth
+        yield slice(start, start + fresh), held[:, :fresh].copy()
+        for kept in range(depth - fresh):
+            image[kept] = image[kept + fresh]
+            held[:, kept] = held[:, kept + fresh]
+        held[:, depth - fresh :] = 0
 
 
 def count_windows(shape: Shape, patch: Shape, overlap: float = OVERLAP) -> int:
