@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "verdiff"
 
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
-EVERYWHERE = frozenset({"errors"})
+EVERYWHERE = frozenset({"errors", "systems"})
 ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "errors": frozenset(),
+    "systems": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
     "bundle": frozenset(),
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 DOORS = ("cli", "doctor", "commands")
 ON_DEMAND = ROOMS - frozenset(DOORS)
 
-TORCH_FREE = ("errors", "diffusion", "imaging", "anatomy", "bundle", "evaluate", "runtime", "cli", "doctor", "commands")
+TORCH_FREE = ("errors", "systems", "diffusion", "imaging", "anatomy", "bundle", "evaluate", "runtime", "cli", "doctor", "commands")
 TRAINING_PACKAGES = {"torch", "onnx", "onnxscript"}
 HEAVY = {*TRAINING_PACKAGES, "onnxruntime", "openvino", "scipy", "matplotlib", "surface_distance", "pandas"}
 

@@ -43,7 +43,7 @@ class TorchRival:
 
 
 def torch_network(bundle: Bundle, training_run: Path | None) -> tuple[Any, Any]:
-    """The bundle's :class:`VerdiffNet` in PyTorch, float32, on the CPU, and its run's configuration.
+    """The bundle's network in PyTorch, float32, on the CPU, and its run's configuration.
 
     Weights come from the training run. Without one the network is built from the configuration that ships under the
     bundle's model id and keeps its random weights: a step takes as long, but its output cannot be compared.
@@ -58,15 +58,15 @@ def torch_network(bundle: Bundle, training_run: Path | None) -> tuple[Any, Any]:
         raise BackendError(
             "torch is not installed", "PyTorch for this rival", "pip install torch==2.13.0, then 'verdiff[train]'"
         ) from error
+    from verdiff.train.building import build_network
     from verdiff.train.checkpoint import load_network
     from verdiff.train.config import load_config
-    from verdiff.train.networks import VerdiffNet
 
     manifest = bundle.manifest
     if training_run is None:
         config = load_config(manifest.model_id)
         torch.manual_seed(0)
-        net = VerdiffNet(len(manifest.labels), config.network).eval().requires_grad_(False)
+        net = build_network(config, len(manifest.labels)).eval().requires_grad_(False)
     else:
         net, checkpoint = load_network(training_run)
         config = checkpoint.config
@@ -92,7 +92,7 @@ def torch_step_factory(bundle: Bundle, training_run: Path | None, threads: int) 
 
     from verdiff.train.prediction import X0Denoiser
 
-    denoiser = X0Denoiser(net.denoiser, config.process.build(), config.process.prediction).eval()
+    denoiser = X0Denoiser.of(net, config.process).eval()
     torch.set_num_threads(threads)
 
     def step(inputs: StepInputs, channels_last: bool) -> Callable[[], Maps]:

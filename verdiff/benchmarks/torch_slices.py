@@ -44,7 +44,7 @@ class TorchSlices:
         torch.set_num_threads(threads)
         self.same_weights = training_run is not None
         self._prior = net.prior
-        self._denoiser = X0Denoiser(net.denoiser, config.process.build(), config.process.prediction).eval()
+        self._denoiser = X0Denoiser.of(net, config.process).eval()
         self._seed = bundle.manifest.defaults.seed
 
     def priors(self, images: Maps) -> Maps:

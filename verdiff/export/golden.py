@@ -15,7 +15,7 @@ from verdiff.diffusion.noise import noise_source
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.export.torch_graphs import PriorGraph
 from verdiff.train.config import RunConfig
-from verdiff.train.networks import VerdiffNet
+from verdiff.train.networks import SegmentationModel
 from verdiff.train.prediction import X0Denoiser
 
 GOLDEN_SEED = 35
@@ -37,14 +37,14 @@ def phantom(rows: int, cols: int) -> NDArray[np.float32]:
 
 @torch.no_grad()
 def torch_reference(
-    net: VerdiffNet, config: RunConfig, table: SamplerTable, image: NDArray[np.float32], seed: int = GOLDEN_SEED
+    net: SegmentationModel, config: RunConfig, table: SamplerTable, image: NDArray[np.float32], seed: int = GOLDEN_SEED
 ) -> dict[str, NDArray[np.float32]]:
     """Every stage on ``image`` [N, 1, H, W] in PyTorch: prior, features, start noise, x at the start, x0hat a row.
 
     Keys: ``prior``, ``feature_i``, ``noise`` [1, N, K, H, W], ``x_start``, ``x0hat_i``.
     """
     prior, *features = PriorGraph(net).eval()(torch.from_numpy(image))
-    denoiser = X0Denoiser(net.denoiser, config.process.build(), config.process.prediction).eval()
+    denoiser = X0Denoiser.of(net, config.process).eval()
     f = prior.numpy()
     noise = noise_source(seed, slices=range(len(image)), samples=[0] * len(image), shape=f.shape[1:])
     kept: dict[str, NDArray[np.float32]] = {"prior": f, "noise": noise(0)[None]}
@@ -66,7 +66,7 @@ def torch_reference(
 
 
 def make_golden(
-    net: VerdiffNet, config: RunConfig, table: SamplerTable, label_ids: tuple[int, ...]
+    net: SegmentationModel, config: RunConfig, table: SamplerTable, label_ids: tuple[int, ...]
 ) -> dict[str, NDArray[np.generic]]:
     """The arrays of ``golden/golden.npz``: the image, every stage, and the mask and uncertainty on the model's grid."""
     multiple = config.network.multiple

@@ -16,7 +16,7 @@ from torch.export import Dim
 
 from verdiff.export.builder import IR_VERSION, OPSET
 from verdiff.train.config import RunConfig
-from verdiff.train.networks import VerdiffNet
+from verdiff.train.networks import SegmentationModel
 from verdiff.train.prediction import X0Denoiser
 
 SMALLEST_STORED_AS_HALF = 64
@@ -25,7 +25,7 @@ SMALLEST_STORED_AS_HALF = 64
 class PriorGraph(nn.Module):
     """image [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1], then the condition features."""
 
-    def __init__(self, net: VerdiffNet) -> None:
+    def __init__(self, net: SegmentationModel) -> None:
         super().__init__()
         self.net = net.prior
 
@@ -41,12 +41,12 @@ def round_weights_to_half(net: nn.Module) -> None:
             parameter.data = parameter.data.half().float()
 
 
-def export_networks(net: VerdiffNet, config: RunConfig) -> dict[str, onnx.ModelProto]:
+def export_networks(net: SegmentationModel, config: RunConfig) -> dict[str, onnx.ModelProto]:
     """``prior`` and ``denoiser`` of an evaluation-mode network as ONNX models with float32 weights."""
     multiple, strides = config.network.multiple, sorted(config.network.features)
     high, wide = 4 * multiple, 3 * multiple
     prior = PriorGraph(net).eval()
-    denoiser = X0Denoiser(net.denoiser, config.process.build(), config.process.prediction).eval()
+    denoiser = X0Denoiser.of(net, config.process).eval()
     image = torch.zeros(2, 1, high, wide)
     with torch.no_grad():
         f, *features = prior(image)

@@ -25,13 +25,18 @@ from verdiff.export.checks import (
 from verdiff.export.golden import torch_reference
 from verdiff.runtime.backends import Backend, installed_backends, open_backend
 from verdiff.train.config import RunConfig
-from verdiff.train.networks import VerdiffNet
+from verdiff.train.networks import SegmentationModel
 
 Array = NDArray[np.float32]
 
 
 def verify_bundle(
-    bundle: Bundle, net: VerdiffNet, config: RunConfig, table: SamplerTable, image: Array, say: Callable[[str], None]
+    bundle: Bundle,
+    net: SegmentationModel,
+    config: RunConfig,
+    table: SamplerTable,
+    image: Array,
+    say: Callable[[str], None],
 ) -> tuple[Check, ...]:
     """Compare ``bundle`` with ``net`` on real slices ``image`` [N, 1, H, W] with every backend installed.
 

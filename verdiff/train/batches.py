@@ -50,6 +50,10 @@ def make_batch(cases: list[Case], classes: int, config: RunConfig, rng: Generato
         )
         if on_foreground:
             warped = rescale(warped)
-        images.append(change_intensity(warped, config.augment, rng))
+        warped = change_intensity(warped, config.augment, rng)
+        if config.augment.mirror:
+            axes = [axis for axis in (1, 2) if rng.random() < 0.5]
+            warped, truth = warped.flip(axes), truth.flip(axes)
+        images.append(warped)
         truths.append(truth)
     return torch.stack(images), torch.stack(truths)

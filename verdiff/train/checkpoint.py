@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from verdiff.errors import DataError
+from verdiff.train.building import build_network
 from verdiff.train.config import RunConfig
-from verdiff.train.networks import VerdiffNet
+from verdiff.train.networks import SegmentationModel
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Checkpoint:
     minutes: float
     best: float
     stale: int
+    rate_factor: float = 1.0
+    since_drop: int = 0
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -79,9 +82,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
 
 
-def load_network(run: Path, weights: str = "best.pt") -> tuple[VerdiffNet, Checkpoint]:
+def load_network(run: Path, weights: str = "best.pt") -> tuple[SegmentationModel, Checkpoint]:
     """The averaged weights of a run as an evaluation-mode network, with the checkpoint they came from."""
     checkpoint = read_checkpoint(run if run.is_file() else run / weights)
-    net = VerdiffNet(len(checkpoint.facts.labels), checkpoint.config.network)
+    net = build_network(checkpoint.config, len(checkpoint.facts.labels))
     net.load_state_dict(checkpoint.ema)
     return net.eval().requires_grad_(False), checkpoint

@@ -13,7 +13,8 @@ from verdiff.diffusion.process import Process
 from verdiff.diffusion.schedules import Schedule
 from verdiff.diffusion.tables import SamplerTable, make_table
 from verdiff.errors import DataError
-from verdiff.train.networks.verdiff_net import NetworkConfig
+from verdiff.systems import system_named
+from verdiff.train.building import settings_class
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class AugmentConfig:
     (amplitude of a smooth multiplicative field), ``blur_px``, ``noise`` (standard deviation on the [-1, 1] scale),
     ``low_resolution`` (largest factor of in-plane undersampling), ``field_of_view`` (chance that a band at an edge is
     outside the image), ``small_field`` (chance that a batch is cut to a few centimetres around the spine, its
-    intensities scaled anew, as those of a scan of such a small field would be).
+    intensities scaled anew, as those of a scan of such a small field would be), ``mirror`` (each in-plane axis flipped
+    with even odds, nnU-Net's).
     """
 
     rotation_deg: float = 30.0
@@ -93,11 +95,16 @@ class AugmentConfig:
     low_resolution: float = 1.0
     field_of_view: float = 0.0
     small_field: float = 0.0
+    mirror: bool = False
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """The optimisation. ``crop`` (rows, columns) of ``None`` trains on whole slices, padded, never squared.
+
+    ``optimizer`` is ``adam``, ``adamw`` or ``sgd`` (Nesterov, with ``momentum``); ``decay`` is ``none``, ``cosine``,
+    ``poly`` ((1 - progress)^0.9, nnU-Net's) or ``plateau``: times ``plateau_factor`` after ``plateau_patience``
+    validations without a better one.
 
     ``recycle`` is the share of samples whose x_t is made from the model's own prediction instead of the true mask;
     ``corrupt`` the share whose prior is damaged before the denoiser sees it; ``timestep_power`` p draws
@@ -111,9 +118,12 @@ class TrainingConfig:
     crop: tuple[int, int] | None = None
     optimizer: str = "adam"
     learning_rate: float = 1e-4
+    momentum: float = 0.99
     weight_decay: float = 0.0
     warmup: int = 0
     decay: str = "none"
+    plateau_factor: float = 0.5
+    plateau_patience: int = 10
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 35
@@ -127,6 +137,14 @@ class TrainingConfig:
     validate_every: int = 250
     validate_slices: int = 3
     patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for key, value, known in (
+            ("optimizer", self.optimizer, ("adam", "adamw", "sgd")),
+            ("decay", self.decay, ("none", "cosine", "poly", "plateau")),
+        ):
+            if value not in known:
+                raise DataError(f"{key} = {value!r}", f"one of {', '.join(known)}", "correct [training]")
 
 
 MOST_STUDENT_STEPS = 4
@@ -169,16 +187,35 @@ class DistillationConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that defines a training run, apart from the data set, the fold and the machine."""
+    """Everything that defines a training run, apart from the data set, the fold and the machine.
+
+    ``system`` is one of :data:`verdiff.systems.SYSTEMS` and decides what ``network`` is: the settings that system has,
+    a :class:`~verdiff.train.networks.NetworkSettings`; by default its own defaults.
+    """
 
     model_id: str = "verdiff-net"
+    system: str = "verdiff-net"
     data: DataConfig = field(default_factory=DataConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: Any = None
     process: ProcessConfig = field(default_factory=ProcessConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+
+    def __post_init__(self) -> None:
+        if self.network is None:
+            object.__setattr__(self, "network", settings_class(self.system)())
+
+    @property
+    def diffusion(self) -> bool:
+        """Whether the system has a denoiser."""
+        return system_named(self.system).diffusion
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return system_named(self.system).dimensions
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they would stand in the TOML file."""
@@ -187,19 +224,23 @@ class RunConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any], origin: str = "the configuration") -> RunConfig:
         """The inverse of :meth:`to_dict`. Raises DataError on an unknown key or a value of the wrong type."""
-        sections = {f.name: f.default_factory for f in dataclasses.fields(cls) if f.name != "model_id"}
-        unknown = sorted(set(values) - set(sections) - {"model_id"})
+        names = {key: str(values.get(key, getattr(cls, key))) for key in ("model_id", "system")}
+        sections: dict[str, Any] = {
+            f.name: settings_class(names["system"]) if f.name == "network" else f.default_factory
+            for f in dataclasses.fields(cls)
+            if f.name not in names
+        }
+        unknown = sorted(set(values) - set(sections) - set(names))
         if unknown:
             raise DataError(
                 f"{origin} has the table or key {unknown[0]!r}",
-                f"model_id, {', '.join(sections)}",
+                f"{', '.join(names)}, {', '.join(sections)}",
                 "remove it or correct its spelling",
             )
-        built = {
-            name: section(factory, dict(values.get(name, {})), f"{origin} [{name}]")  # type: ignore[arg-type]
-            for name, factory in sections.items()
+        built: dict[str, Any] = {
+            name: section(kind, dict(values.get(name) or {}), f"{origin} [{name}]") for name, kind in sections.items()
         }
-        return cls(model_id=str(values.get("model_id", cls.model_id)), **built)
+        return cls(names["model_id"], names["system"], **built)
 
 
 def section(cls: type, values: dict[str, Any], origin: str) -> Any:

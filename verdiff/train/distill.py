@@ -24,7 +24,7 @@ from verdiff.train.checkpoint import Checkpoint
 from verdiff.train.config import RunConfig, SamplingConfig
 from verdiff.train.corrupt import corrupt_prior
 from verdiff.train.losses import logit_loss, probability_loss
-from verdiff.train.networks import VerdiffNet
+from verdiff.train.networks import SegmentationModel
 from verdiff.train.objective import Losses
 from verdiff.train.prediction import MarginalTable, X0Denoiser, to_x0hat
 from verdiff.train.trainer import Task
@@ -60,7 +60,7 @@ def teacher_sampling(config: RunConfig) -> SamplingConfig:
     return dataclasses.replace(config.sampling, steps=recipe.teacher_steps, samples=recipe.teacher_samples)
 
 
-def distillation_task(teacher: VerdiffNet, checkpoint: Checkpoint) -> Task:
+def distillation_task(teacher: SegmentationModel, checkpoint: Checkpoint) -> Task:
     """What a :class:`~verdiff.train.trainer.Trainer` learns from ``teacher``, the network of ``checkpoint``."""
     weights = teacher.state_dict()
     return Task(
@@ -91,17 +91,16 @@ class DistillationObjective:
         device: Where the student is.
     """
 
-    def __init__(self, teacher: VerdiffNet, config: RunConfig, device: torch.device) -> None:
+    def __init__(self, teacher: SegmentationModel, config: RunConfig, device: torch.device) -> None:
         process = config.process.build()
-        self.config, self.recipe = config, config.distillation
-        self.process, self.prediction = process, config.process.prediction
-        frozen = copy.deepcopy(teacher.denoiser).eval().requires_grad_(False)
-        self.teacher = X0Denoiser(frozen, process, self.prediction).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config, self.recipe, self.prediction = config, config.distillation, config.process.prediction
+        frozen = X0Denoiser.of(copy.deepcopy(teacher), config.process).eval().requires_grad_(False)
+        self.teacher = frozen.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.marginal = MarginalTable(process).to(device)
         self.table = config.sampling.table(process)
         self.teacher_table = teacher_sampling(config).table(process)
 
-    def __call__(self, net: VerdiffNet, image: Tensor, truth: Tensor, rng: Generator) -> Losses:
+    def __call__(self, net: SegmentationModel, image: Tensor, truth: Tensor, rng: Generator) -> Losses:
         """Losses for ``image`` [N, 1, H, W] in [-1, 1] and ``truth`` [N, K, H, W] in {0, 1}."""
         with torch.no_grad():
             output = net.prior(image)
@@ -132,14 +131,14 @@ class DistillationObjective:
         return torch.from_numpy(mean).clamp(0, 1).to(prior.device)
 
     def student_pass(
-        self, net: VerdiffNet, prior: Tensor, features: tuple[Tensor, ...], rng: Generator
+        self, net: SegmentationModel, prior: Tensor, features: tuple[Tensor, ...], rng: Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The student's raw output with gradient at a row drawn at random, the x_t it saw there and the timestep [N].
 
         The rows before it are run without gradient: x_t is where the student's own sampling arrives.
         """
         last = int(rng.integers(len(self.table)))
-        on_policy = X0Denoiser(net.denoiser, self.process, self.prediction).to(prior.device)
+        on_policy = X0Denoiser.of(net, self.config.process).to(prior.device)
         without_gradient = on_policy.on_host(prior, features)
         seen: list[tuple[Tensor, Tensor, Tensor]] = []
 

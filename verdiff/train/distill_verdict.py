@@ -17,7 +17,7 @@ from verdiff.evaluate.statistics import Comparison, compare
 from verdiff.train.config import RunConfig, SamplingConfig
 from verdiff.train.data.cases import Case
 from verdiff.train.distill import teacher_sampling
-from verdiff.train.networks import VerdiffNet
+from verdiff.train.networks import SegmentationModel
 from verdiff.train.validate import validate
 
 VERDICT = "distillation.json"
@@ -113,8 +113,8 @@ def setting(score: Score) -> str:
 
 
 def judge(
-    student: VerdiffNet,
-    teacher: VerdiffNet,
+    student: SegmentationModel,
+    teacher: SegmentationModel,
     config: RunConfig,
     own: SamplingConfig,
     cases: list[Case],
@@ -136,7 +136,7 @@ def judge(
         say: Told what is being scored, since it takes minutes.
     """
 
-    def score(name: str, net: VerdiffNet, sampling: SamplingConfig) -> tuple[Score, np.ndarray]:
+    def score(name: str, net: SegmentationModel, sampling: SamplingConfig) -> tuple[Score, np.ndarray]:
         say(f"scoring the {name}, {sampling.steps} x {sampling.samples}, on {len(cases)} patients")
         found = validate(net, dataclasses.replace(config, sampling=sampling), cases, every=every)
         return Score(name, sampling.steps, sampling.samples, found.sampled), found.prior

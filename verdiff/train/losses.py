@@ -8,8 +8,8 @@ from torch.nn import functional
 
 
 def soft_dice_loss(probability: Tensor, truth: Tensor, smooth: float = 1.0) -> Tensor:
-    """1 - soft Dice per channel over the batch, averaged; ``probability`` and ``truth`` [N, K, H, W] in [0, 1]."""
-    axes = (0, 2, 3)
+    """1 - soft Dice per channel over the batch, averaged; ``probability`` and ``truth`` [N, K, ...] in [0, 1]."""
+    axes = (0, *range(2, truth.ndim))
     overlap = (probability * truth).sum(axes)
     total = probability.sum(axes) + truth.sum(axes)
     return (1 - (2 * overlap + smooth) / (total + smooth)).mean()

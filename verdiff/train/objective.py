@@ -1,7 +1,8 @@
 """The training loss of one batch: the prior network and the denoiser, trained together.
 
-Algorithm 1 of the paper with Eq. 5's marginal, and the remedies for a denoiser that learns to copy: x_t made from the
-model's own prediction (recycling, after Fu et al. 2023), damaged priors, draws that lean towards high noise.
+Algorithm 1 of Verdiff-Net with Eq. 5's marginal, SpineSegDiff's truncated chain, and the remedies for a denoiser that
+learns to copy: x_t made from the model's own prediction (recycling, after Fu et al. 2023), damaged priors, draws that
+lean towards high noise.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional
 
+from verdiff.errors import DataError
 from verdiff.train.config import RunConfig
 from verdiff.train.corrupt import corrupt_prior
 from verdiff.train.losses import logit_loss, probability_loss
-from verdiff.train.networks import VerdiffNet
+from verdiff.train.networks import PriorOutput, SegmentationModel
 from verdiff.train.prediction import MarginalTable, target, to_x0hat
 
 
@@ -29,27 +31,64 @@ class Losses(NamedTuple):
     parts: Mapping[str, Tensor]
 
 
-Objective = Callable[[VerdiffNet, Tensor, Tensor, Generator], Losses]
+Objective = Callable[[SegmentationModel, Tensor, Tensor, Generator], Losses]
 """(net, image [N, 1, H, W], truth [N, K, H, W] in {0, 1}, the iteration's random numbers) -> losses."""
 
 
 def joint_objective(config: RunConfig, device: torch.device) -> Objective:
-    """What ``verdiff train`` minimises: :func:`batch_losses` of both networks."""
-    table = MarginalTable(config.process.build()).to(device)
+    """What ``verdiff train`` minimises: :func:`batch_losses` of both networks.
+
+    Raises:
+        DataError: Every term of the denoiser's loss is switched off.
+        VerdiffError: The chain of ``[sampling]`` does not exist, for example a start step beyond the last timestep.
+    """
+    training, process = config.training, config.process.build()
+    if not (training.loss_mse or training.loss_bce or training.loss_dice):
+        raise DataError(
+            "loss_mse, loss_bce and loss_dice are all 0", "at least one term of the loss", "correct [training]"
+        )
+    config.sampling.table(process)
+    table = MarginalTable(process).to(device)
     return lambda net, image, truth, rng: batch_losses(net, table, config, image, truth, rng)
 
 
+def first_timestep(config: RunConfig) -> int:
+    """The timestep t0 that a chain of this configuration starts at; no later one is ever sampled, so none is drawn."""
+    start_step = config.sampling.start_step
+    return config.process.timesteps if start_step is None else start_step
+
+
+def prior_loss(output: PriorOutput, truth: Tensor, bce: float, dice: float) -> Tensor:
+    """:func:`logit_loss` of a network's logits, with deep supervision where it has auxiliary ones.
+
+    As nnU-Net (Isensee et al. 2021, online methods): each lower resolution has half the weight of the one above it, the
+    weights sum to one, and the truth [N, K, ...] is brought to it by nearest neighbour.
+    """
+    levels = (output.logits, *output.auxiliary)
+    weights = [0.5**level for level in range(len(levels))]
+    total = torch.zeros((), device=truth.device)
+    for weight, logits in zip(weights, levels, strict=True):
+        size = logits.shape[2:]
+        here = truth if truth.shape[2:] == size else functional.interpolate(truth, size, mode="nearest")
+        total = total + weight * logit_loss(logits, here, bce, dice)
+    return total / sum(weights)
+
+
 def batch_losses(
-    net: VerdiffNet, table: MarginalTable, config: RunConfig, image: Tensor, truth: Tensor, rng: Generator
+    net: SegmentationModel, table: MarginalTable, config: RunConfig, image: Tensor, truth: Tensor, rng: Generator
 ) -> Losses:
     """Losses for ``image`` [N, 1, H, W] in [-1, 1] and ``truth`` [N, K, H, W] in {0, 1}.
 
     The prior that the denoiser sees carries no gradient, its features do: the prior network is shaped by both losses.
+
+    With ``[sampling] start_step`` = t0 the chain is truncated: timesteps are drawn from 1 to t0 alone. Where it starts
+    from the prior, recycled x_t come down from the prior too, since that and not the true mask is what sampling has at
+    t0.
     """
-    training, process = config.training, config.process
+    training, process, last = config.training, config.process, first_timestep(config)
     noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
     output = net.prior(image)
-    loss_prior = logit_loss(output.logits, truth, 1.0, 1.0)
+    loss_prior = prior_loss(output, truth, 1.0, 1.0)
     prior = (2 * torch.sigmoid(output.logits.detach().float()) - 1).contiguous()
     prior = corrupt_prior(prior, training.corrupt, rng)
     x0 = 2 * truth - 1
@@ -62,16 +101,16 @@ def batch_losses(
         return at.signal * start + at.prior * prior + at.noise * draw()
 
     uniform = rng.random(len(x0)) ** (1 / training.timestep_power)
-    drawn = np.clip(np.ceil(uniform * process.timesteps), 1, process.timesteps).astype(np.int64)
+    drawn = np.clip(np.ceil(uniform * last), 1, last).astype(np.int64)
     timestep = torch.from_numpy(drawn).to(x0.device)
     start = x0
     recycled = torch.from_numpy(rng.random(len(x0)) < training.recycle).to(x0.device)
     if bool(recycled.any()):
         with torch.no_grad():
-            # The errors to be recycled are those of a sampler on its way down: a prediction at the last timestep or
-            # anywhere between it and the one drawn.
-            earlier = timestep + ((process.timesteps - timestep) * float(rng.choice([1.0, rng.random()]))).long()
-            x = marginal(x0, earlier)
+            # The errors to be recycled are those of a sampler on its way down: a prediction at the first timestep of
+            # the chain or anywhere between it and the one drawn.
+            earlier = timestep + ((last - timestep) * float(rng.choice([1.0, rng.random()]))).long()
+            x = marginal(prior if config.sampling.start == "prior" else x0, earlier)
             raw = net(x, earlier, prior, tuple(feature.detach() for feature in output.features))
             guess = to_x0hat(process.prediction, raw.float(), x, prior, table(earlier))
         start = torch.where(recycled[:, None, None, None], guess, x0)

@@ -6,7 +6,7 @@ All arrays are [N, K, H, W]; masks are on [-1, 1]; x_t = k s x0 + k m f + sigma 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from verdiff.diffusion.loop import Array, Denoiser
 from verdiff.diffusion.process import Process
 from verdiff.errors import DataError
+
+if TYPE_CHECKING:
+    from verdiff.train.config import ProcessConfig
+    from verdiff.train.networks import SegmentationModel
 
 PREDICTIONS = ("x0", "epsilon", "v")
 
@@ -88,6 +92,15 @@ class X0Denoiser(nn.Module):
         if prediction not in PREDICTIONS:
             raise DataError(f"prediction = {prediction!r}", f"one of {', '.join(PREDICTIONS)}", "correct [process]")
         self.denoiser, self.table, self.prediction = denoiser, MarginalTable(process), prediction
+
+    @classmethod
+    def of(cls, net: SegmentationModel, process: ProcessConfig) -> X0Denoiser:
+        """The denoiser of a diffusion system. Raises DataError for a model that answers in one pass."""
+        if net.denoiser is None:
+            raise DataError(
+                "a model that answers in one pass", "a diffusion system, which has a denoiser", "see verdiff models"
+            )
+        return cls(net.denoiser, process.build(), process.prediction)
 
     def forward(self, x: Tensor, timestep: Tensor, prior: Tensor, *features: Tensor) -> Tensor:
         raw = self.denoiser(x, timestep, prior, features)

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from verdiff.errors import DataError, VerdiffError
 from verdiff.train.batches import generator_for, make_batch, verification_slices
+from verdiff.train.building import build_network
 from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import append_metrics, plot_curves
 from verdiff.train.data.cases import VERIFICATION_SLICES, Case, Dataset
-from verdiff.train.networks import VerdiffNet
 from verdiff.train.objective import Objective, joint_objective
+from verdiff.train.single_pass import single_pass_objective
 from verdiff.train.validate import Validation, validate
 
 MOST_SKIPPED_STEPS = 20
@@ -45,9 +46,14 @@ class Progress:
     validation: Validation | None
 
 
+def objective_of_system(config: RunConfig, device: torch.device) -> Objective:
+    """What ``verdiff train`` minimises: the loss of both networks, or of the one there is."""
+    return (joint_objective if config.diffusion else single_pass_objective)(config, device)
+
+
 @dataclass(frozen=True)
 class Task:
-    """What sets one kind of run apart from another; the default is to train both networks from nothing.
+    """What sets one kind of run apart from another; the default is to train every network of a system from nothing.
 
     Attributes:
         objective: Makes the loss of a batch.
@@ -58,7 +64,7 @@ class Task:
         teacher: What the run was distilled from, for the checkpoint's facts.
     """
 
-    objective: Callable[[RunConfig, torch.device], Objective] = joint_objective
+    objective: Callable[[RunConfig, torch.device], Objective] = objective_of_system
     initial: Mapping[str, Tensor] | None = None
     fixed: tuple[str, ...] = ()
     choose_best: bool = True
@@ -79,7 +85,7 @@ def bf16_is_fast(device: torch.device) -> bool:
 
 
 class Trainer:
-    """Trains one Verdiff-Net on one fold.
+    """Trains one system on one fold.
 
     Args:
         config: The run's configuration.
@@ -110,12 +116,13 @@ class Trainer:
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.bf16 = bf16_is_fast(self.device)
         torch.manual_seed(config.training.seed)
-        self.net = VerdiffNet(len(dataset.labels), config.network).to(self.device)
+        self.net = build_network(config, len(dataset.labels)).to(self.device)
         if task.initial is not None:
             self.net.load_state_dict(task.initial)
         for part in task.fixed:
             self.net.get_submodule(part).requires_grad_(False)
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layout = torch.channels_last if config.dimensions == 2 else torch.channels_last_3d
+        self.net.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.objective = task.objective(config, self.device)
         self.optimizer = self._make_optimizer()
@@ -128,7 +135,9 @@ class Trainer:
             tuple(c.name for c in self.val_cases),
             dict(task.teacher),
         )
+        self.make_batch, self.validate = make_batch, validate
         self.iteration, self.minutes, self.best, self.stale, self.skipped = 0, 0.0, -math.inf, 0, 0
+        self.rate_factor, self.since_drop = 1.0, 0
         last = run / "last.pt"
         if resume:
             self._restore(read_checkpoint(last))
@@ -143,11 +152,14 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         training = self.config.training
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        if training.optimizer not in kinds:
-            raise DataError(f"optimizer = {training.optimizer!r}", "'adam' or 'adamw'", "correct [training]")
         learning = [p for p in self.net.parameters() if p.requires_grad]
-        return kinds[training.optimizer](learning, lr=training.learning_rate, weight_decay=training.weight_decay)
+        rate, weight_decay = training.learning_rate, training.weight_decay
+        if training.optimizer == "sgd":
+            return torch.optim.SGD(
+                learning, lr=rate, momentum=training.momentum, nesterov=True, weight_decay=weight_decay
+            )
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        return kinds[training.optimizer](learning, lr=rate, weight_decay=weight_decay)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         if (
@@ -166,13 +178,14 @@ class Trainer:
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.iteration, self.minutes = checkpoint.iteration, checkpoint.minutes
         self.best, self.stale = checkpoint.best, checkpoint.stale
+        self.rate_factor, self.since_drop = checkpoint.rate_factor, checkpoint.since_drop
 
     def _save(self, name: str) -> None:
         write_checkpoint(
             self.run / name,
             Checkpoint(
                 self.config, self.facts, self.net.state_dict(), self.ema.state_dict(), self.optimizer.state_dict(),
-                self.iteration, self.minutes, self.best, self.stale,
+                self.iteration, self.minutes, self.best, self.stale, self.rate_factor, self.since_drop,
             ),
         )  # fmt: skip
 
@@ -186,39 +199,59 @@ class Trainer:
     def _learning_rate(self) -> float:
         training = self.config.training
         rate = training.learning_rate * min(1.0, (self.iteration + 1) / max(1, training.warmup))
-        return rate * (0.5 + 0.5 * math.cos(math.pi * self.fraction)) + 1e-6 if training.decay == "cosine" else rate
+        if training.decay == "cosine":
+            return rate * (0.5 + 0.5 * math.cos(math.pi * self.fraction)) + 1e-6
+        if training.decay == "poly":
+            return rate * (1 - self.fraction) ** 0.9 + 1e-6
+        return rate * self.rate_factor
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
     def step(self) -> dict[str, float]:
-        """One iteration; returns the parts of its loss. A step with non-finite gradients is skipped."""
+        """One iteration; returns the parts of its loss. A step with non-finite gradients is skipped.
+
+        Raises:
+            VerdiffError: The loss is not finite, or too many gradients in a row were not; the weights from before are
+                in ``last.pt``.
+        """
         training = self.config.training
         rng = generator_for(training.seed, self.iteration)
-        image, truth = make_batch(self.train_cases, self.net.classes, self.config, rng)
-        image = image.to(self.device, memory_format=torch.channels_last)
-        truth = truth.to(self.device, memory_format=torch.channels_last)
+        image, truth = self.make_batch(self.train_cases, self.net.classes, self.config, rng)
+        image = image.to(self.device, memory_format=self.layout)
+        truth = truth.to(self.device, memory_format=self.layout)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             losses = self.objective(self.net, image, truth, rng)
+        if not bool(torch.isfinite(losses.total)):
+            raise self._failed(f"the loss of batch {self.iteration + 1} is {float(losses.total.detach())}")
         losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), training.clip)
-        if bool(torch.isfinite(norm)) and bool(torch.isfinite(losses.total)):
+        if bool(torch.isfinite(norm)):
             self.optimizer.step()
             self.skipped = 0
             self._update_ema()
         else:
             self.skipped += 1
             if self.skipped > MOST_SKIPPED_STEPS:
-                raise VerdiffError(
-                    f"{self.skipped} batches in a row up to iteration {self.iteration} had non-finite gradients",
-                    "finite losses",
-                    "lower learning_rate; the last good weights are in best.pt and last.pt",
-                )
+                raise self._failed(f"{self.skipped} batches in a row up to {self.iteration + 1} had gradients of NaN")
         self.iteration += 1
         return {name: float(loss) for name, loss in losses.parts.items()}
+
+    def _failed(self, found: str) -> VerdiffError:
+        """Keep the weights there were before, and say what happened."""
+        # A forward pass on what is not finite has spoilt the statistics of batch norms; the averaged network has the
+        # ones from before.
+        for good, spoilt in zip(self.ema.buffers(), self.net.buffers(), strict=True):
+            spoilt.copy_(good)
+        self._save("last.pt")
+        return VerdiffError(
+            found,
+            "finite numbers",
+            "go on with --resume from last.pt, the weights before it; if it happens again, lower learning_rate",
+        )
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -226,6 +259,8 @@ class Trainer:
         decay = min(self.config.training.ema, (1 + self.iteration) / (10 + self.iteration))
         for mean, value in zip(self.ema.parameters(), self.net.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
+        for kept, current in zip(self.ema.buffers(), self.net.buffers(), strict=True):
+            kept.copy_(current)
 
     def train(self) -> Iterator[Progress]:
         """Run until the budget is spent or patience runs out, saving as it goes; yields after every iteration."""
@@ -257,11 +292,14 @@ class Trainer:
     def _validate(self, losses: Mapping[str, float]) -> Validation:
         """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
         training = self.config.training
-        validation = validate(self.ema, self.config, self.val_cases, every=training.validate_slices)
+        validation = self.validate(self.ema, self.config, self.val_cases, every=training.validate_slices)
         # The paper stops on the validation loss; the best weights are those with the best Dice of the sampled mask.
         score = -validation.loss if training.patience else float(validation.sampled.mean())
         improved = score > self.best
         self.best, self.stale = (score, 0) if improved else (self.best, self.stale + 1)
+        self.since_drop = 0 if improved else self.since_drop + 1
+        if training.decay == "plateau" and self.since_drop > training.plateau_patience:
+            self.rate_factor, self.since_drop = self.rate_factor * training.plateau_factor, 0
         row = {
             "iteration": self.iteration,
             "minutes": round(self.minutes, 3),

@@ -13,7 +13,7 @@ from verdiff.diffusion.noise import noise_source
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Case
-from verdiff.train.networks import VerdiffNet
+from verdiff.train.networks import SegmentationModel
 from verdiff.train.prediction import X0Denoiser
 
 
@@ -44,11 +44,16 @@ def dice_per_class(labels: np.ndarray, truth: np.ndarray, classes: int) -> np.nd
 
 @torch.no_grad()
 def sample_case(
-    net: VerdiffNet, config: RunConfig, case: Case, table: SamplerTable, *, every: int = 1, batch: int = 4
+    net: SegmentationModel, config: RunConfig, case: Case, table: SamplerTable, *, every: int = 1, batch: int = 4
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Prior and sampled probabilities float32 [slices, K, H, W] of every ``every``-th slice, and the true labels."""
+    """Prior and sampled probabilities float32 [slices, K, H, W] of every ``every``-th slice, and the true labels.
+
+    Of a single-pass model the two are the same.
+    """
     device = next(net.parameters()).device
-    denoiser = X0Denoiser(net.denoiser, config.process.build(), config.process.prediction).to(device)
+    denoiser = None
+    if net.denoiser is not None:
+        denoiser = X0Denoiser.of(net, config.process).to(device)
     chosen = np.arange(len(case.images))[every // 2 :: every]
     truth = case.labels[chosen]
     rows, cols = truth.shape[1:]
@@ -58,8 +63,11 @@ def sample_case(
         padded = pad_to_multiple(case.images[index].astype(np.float32), config.network.multiple)
         output = net.prior(torch.from_numpy(padded[:, None]).to(device))
         prior = 2 * torch.sigmoid(output.logits) - 1
-        denoise = denoiser.on_host(prior, output.features)
         f = prior.cpu().numpy()
+        priors.append((f[:, :, :rows, :cols] + 1) / 2)
+        if denoiser is None:
+            continue
+        denoise = denoiser.on_host(prior, output.features)
         drawn = [
             run_loop(
                 denoise,
@@ -72,12 +80,11 @@ def sample_case(
             for sample in range(config.sampling.samples)
         ]
         fused = fuse_mean(np.stack(drawn))
-        priors.append((f[:, :, :rows, :cols] + 1) / 2)
         sampled.append(fused.probabilities[:, :, :rows, :cols])
-    return np.concatenate(priors), np.concatenate(sampled), truth
+    return np.concatenate(priors), np.concatenate(sampled or priors), truth
 
 
-def validate(net: VerdiffNet, config: RunConfig, cases: list[Case], *, every: int = 1) -> Validation:
+def validate(net: SegmentationModel, config: RunConfig, cases: list[Case], *, every: int = 1) -> Validation:
     """Score ``net`` on ``cases``: Dice over each patient's slices together, on the prepared grid."""
     net.eval()
     table, classes = config.sampling.table(config.process.build()), net.classes

@@ -46,7 +46,7 @@ def torch_rival_on(
     net, config = torch_network(workload.bundle, training_run)
     layout: Any = torch.channels_last
     prior: Any = net.prior.to(device, memory_format=layout)
-    step: Any = X0Denoiser(net.denoiser, config.process.build(), config.process.prediction).eval()
+    step: Any = X0Denoiser.of(net, config.process).eval()
     step.to(device, memory_format=layout)
     half = precision == "fp16"
     if half:

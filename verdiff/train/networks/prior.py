@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from verdiff.train.networks.blocks import ResidualBlock, Upsample, group_norm
+from verdiff.train.networks.model import PriorOutput
 from verdiff.train.networks.msfm import MSFM
-
-
-class PriorOutput(NamedTuple):
-    """``logits`` [N, K, H, W] and ``features``: one map a stride, [N, C_i, H / stride_i, W / stride_i]."""
-
-    logits: Tensor
-    features: tuple[Tensor, ...]
 
 
 class PriorNet(nn.Module):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-
 from verdiff.errors import DataError
 from verdiff.train.networks.denoiser import Denoiser
+from verdiff.train.networks.model import SegmentationModel
 from verdiff.train.networks.prior import PriorNet
 
 
@@ -57,25 +56,13 @@ class NetworkConfig:
         return 2 ** (len(self.prior_widths) - 1)
 
 
-class VerdiffNet(nn.Module):
+class VerdiffNet(SegmentationModel):
     """The two networks of Verdiff-Net (section 2.1) for K foreground classes."""
 
     def __init__(self, classes: int, config: NetworkConfig) -> None:
         super().__init__()
         self.classes, self.config = classes, config
         self.prior = PriorNet(classes, config.prior_widths, config.features, config.condition)
-        self.denoiser = Denoiser(
+        self.denoiser: Denoiser = Denoiser(
             classes, config.denoiser_widths, config.denoiser_stride, tuple(sorted(config.features)), config.fusion_width
         )
-
-    def forward(self, x: Tensor, timestep: Tensor, prior: Tensor, features: tuple[Tensor, ...]) -> Tensor:
-        """One denoiser pass; the prior network is called on its own, once an image."""
-        raw: Tensor = self.denoiser(x, timestep, prior, features)
-        return raw
-
-    def parameters_by_part(self) -> dict[str, int]:
-        """Number of parameters of each network."""
-        return {
-            name: sum(p.numel() for p in part.parameters())
-            for name, part in (("prior", self.prior), ("denoiser", self.denoiser))
-        }
