@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from verdiff.errors import DataError
+from verdiff.train.data.findings import refuse_first
+from verdiff.train.data.splits import FOLDS, SEED, fold_findings, make_splits
 
 INDEX = "index.json"
 # Slices of validation patients that a run puts aside for the checks of its export.
@@ -49,6 +52,7 @@ class Dataset:
         cases: All cases.
         splits: Per fold, the names under ``train`` and ``val``.
         statistics: Measured ranges of the source scans, for the bundle's suitability check.
+        patients: The patient of each case; a case that is not in it is a patient of its own.
     """
 
     name: str
@@ -57,33 +61,41 @@ class Dataset:
     cases: tuple[Case, ...]
     splits: tuple[dict[str, list[str]], ...]
     statistics: dict[str, Any]
+    patients: Mapping[str, str] = field(default_factory=dict)
+
+    def refolded(self, folds: int = FOLDS, seed: int = SEED) -> Dataset:
+        """The same cases in folds made by patient, whatever splits the data set brought.
+
+        Raises:
+            DataError: Fewer than two folds, or fewer patients than folds.
+        """
+        patients = {case.name: self.patients.get(case.name, case.name) for case in self.cases}
+        return replace(self, splits=make_splits(patients, folds, seed))
 
     def fold(self, fold: int) -> tuple[list[Case], list[Case]]:
-        """Training and validation cases of a fold. Raises DataError on an unknown fold or a patient in both."""
+        """Training and validation cases of a fold.
+
+        Raises:
+            DataError: An unknown fold, a patient on both sides, an unknown case, an empty side, or a structure that is
+                in no training mask.
+        """
         if not 0 <= fold < len(self.splits):
             raise DataError(
                 f"fold {fold}", f"0 to {len(self.splits) - 1} ({self.name} has {len(self.splits)})", "pass --fold"
             )
         split, by_name = self.splits[fold], {case.name: case for case in self.cases}
-        both = sorted(set(split["train"]) & set(split["val"]))
-        if both:
-            raise DataError(
-                f"case {both[0]} is in train and val of fold {fold}",
-                "each patient on one side",
-                "mend splits_final.json",
-            )
-        missing = sorted((set(split["train"]) | set(split["val"])) - set(by_name))
-        if missing:
-            raise DataError(
-                f"fold {fold} names the case {missing[0]}", "a case of the data set", "mend splits_final.json"
-            )
-        if not split["train"] or not split["val"]:
-            raise DataError(
-                f"fold {fold} has {len(split['train'])} training and {len(split['val'])} validation cases",
-                "at least one of each",
-                "mend splits_final.json",
-            )
+        refuse_first(fold_findings(fold, split, by_name, self.patients))
+        self._refuse_unseen(fold, [by_name[name] for name in split["train"]])
         return [by_name[name] for name in split["train"]], [by_name[name] for name in split["val"]]
+
+    def _refuse_unseen(self, fold: int, training: list[Case]) -> None:
+        for index, structure in enumerate(self.labels, start=1):
+            if not any(bool((case.labels == index).any()) for case in training):
+                raise DataError(
+                    f"the structure {structure!r} is in none of the {len(training)} training masks of fold {fold}",
+                    "every structure in the training side of the fold",
+                    "choose another fold, or leave the structure out of the data set",
+                )
 
 
 def write_cache(dataset: Dataset, folder: Path) -> None:
@@ -121,6 +133,7 @@ def read_cache(folder: Path) -> Dataset:
             tuple(cases),
             tuple(index["splits"]),
             index["statistics"],
+            index.get("patients", {}),
         )
     except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise DataError(

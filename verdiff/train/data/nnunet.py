@@ -2,110 +2,99 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from verdiff.errors import DataError, VerdiffError
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds, normalise
 from verdiff.imaging.reading import read_labels, read_volume
-from verdiff.imaging.slicing import plan_slices
+from verdiff.imaging.slicing import SlicePlan, plan_slices
+from verdiff.imaging.volume import Array
 from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import INDEX, Case, Dataset, read_cache
+from verdiff.train.data.findings import refuse_first
+from verdiff.train.data.layout import (
+    Description,
+    Files,
+    case_findings,
+    class_findings,
+    find_files,
+    pair_findings,
+    patient_findings,
+    read_description,
+    splits_of,
+)
+from verdiff.train.data.middle import middle_slices
+from verdiff.train.data.splits import fold_findings
 
 
 def load_dataset(folder: Path, config: DataConfig, progress: Callable[[str], None] | None = None) -> Dataset:
     """A prepared cache if ``folder`` holds one, else an nnU-Net raw data set read and prepared in memory."""
-    return read_cache(folder) if (folder / INDEX).is_file() else read_raw(folder, config, progress)
+    dataset = read_cache(folder) if (folder / INDEX).is_file() else read_raw(folder, config, progress)
+    return middle_slices(dataset, config.middle_slices)
 
 
 def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] | None = None) -> Dataset:
     """Read an nnU-Net raw data set and bring it onto the model's slices, spacing and intensities.
 
-    Only the first channel (``_0000``) is used. Labels have to be ``background`` 0 and one id a structure.
+    Only the first channel (``_0000``) is used. Labels have to be ``background`` 0 and one id a structure. Without
+    ``splits_final.json`` folds are made by patient (:func:`verdiff.train.data.splits.make_splits`).
 
     Raises:
-        DataError: Naming the case: a missing pair, grids that differ, a label outside ``dataset.json``, no splits.
+        DataError: Naming the case: a missing pair, grids that differ, a label outside ``dataset.json``, an empty mask;
+            a wrong ``dataset.json``, a structure in no mask, a single patient, a patient on both sides of a fold.
     """
-    description = _read_json(folder / "dataset.json")
-    try:
-        ending, labels = str(description["file_ending"]), dict(description["labels"])
-        table = {str(name): int(value) for name, value in labels.items() if name != "background"}
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{folder.name}/dataset.json lacks a usable {error}",
-            "file_ending, and labels as {name: id} with background 0",
-            "correct dataset.json",
-        ) from error
-    splits = _read_json(folder / "splits_final.json")
-    masks = {path.name.removesuffix(ending): path for path in sorted((folder / "labelsTr").glob(f"*{ending}"))}
-    images = {path.name.removesuffix(f"_0000{ending}"): path for path in (folder / "imagesTr").glob(f"*_0000{ending}")}
-    alone = sorted(set(masks) ^ set(images))
-    if alone or not masks:
-        where = (
-            "nothing in imagesTr"
-            if not masks
-            else f"{alone[0]} with {'an image' if alone[0] in images else 'a mask'} only"
-        )
-        raise DataError(
-            f"{folder.name}: {where}", f"CASE_0000{ending} and CASE{ending} for every case", "complete the data set"
-        )
-    cases, facts = [], []
-    for number, name in enumerate(masks, start=1):
-        case, fact = _prepare(name, images[name], masks[name], table, config)
+    description = read_description(folder)
+    files = find_files(folder, description.ending)
+    refuse_first(pair_findings(files, description.ending))
+    refuse_first(patient_findings(description, files.masks))
+    patients = {name: description.patients.get(name, name) for name in files.masks}
+    splits = splits_of(folder, patients)
+    refuse_first(
+        finding
+        for number, split in enumerate(splits)
+        for finding in fold_findings(number, split, files.masks, patients)
+    )
+    cases, facts, seen = [], [], {}
+    for number, name in enumerate(files.masks, start=1):
+        case, fact, seen[name] = _prepare(name, files, description, config)
         cases.append(case)
         facts.append(fact)
         if progress:
-            progress(f"{name} ({number} of {len(masks)}): {len(case.images)} slices of {case.images.shape[1:]}")
+            progress(f"{name} ({number} of {len(files.masks)}): {len(case.images)} slices of {case.images.shape[1:]}")
+    refuse_first(class_findings(description.labels, seen))
     statistics = {
         key: [round(float(min(f[key][0] for f in facts)), 4), round(float(max(f[key][1] for f in facts)), 4)]
         for key in facts[0]
     }
     return Dataset(
         folder.name,
-        tuple(table),
-        tuple(table.values()),
+        tuple(description.labels),
+        tuple(description.labels.values()),
         tuple(cases),
-        tuple(dict(split) for split in splits),
+        splits,
         statistics,
+        patients,
     )
 
 
 def _prepare(
-    name: str, image: Path, mask: Path, table: dict[str, int], config: DataConfig
-) -> tuple[Case, dict[str, tuple[float, float]]]:
+    name: str, files: Files, description: Description, config: DataConfig
+) -> tuple[Case, dict[str, tuple[float, float]], set[int]]:
     try:
-        volume = read_volume(image, modality=config.modality)
-        truth = read_labels(mask)
+        volume = read_volume(files.images[name], modality=config.modality)
+        truth = read_labels(files.masks[name])
     except VerdiffError as error:
         raise DataError(f"case {name}: {error.found}", error.expected, error.remedy) from error
-    ours, theirs = volume.geometry, truth.geometry
-    same = ours.size == theirs.size and np.allclose(ours.corners_mm(), theirs.corners_mm(), atol=1e-2)
-    if not same:
-        raise DataError(
-            f"case {name}: image {ours.size} and mask {theirs.size} do not lie on one grid",
-            "equal size, spacing, origin and direction",
-            "resample the mask onto its image",
-        )
-    unknown = sorted(set(np.unique(truth.array).tolist()) - {0, *table.values()})
-    if unknown:
-        raise DataError(
-            f"case {name}: label {unknown[0]:g}",
-            f"0 or one of {sorted(table.values())}",
-            "correct the mask or dataset.json",
-        )
-    plan = plan_slices(ours, view=config.view, spacing_mm=config.spacing_mm, multiple=1)  # type: ignore[arg-type]
+    table = description.labels
+    refuse_first(case_findings(name, volume, truth, table, may_be_empty=name in description.empty))
+    plan = plan_slices(volume.geometry, view=config.view, spacing_mm=config.spacing_mm, multiple=1)  # type: ignore[arg-type]
     rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
     low, high = intensity_bounds(volume.array, rule)
     images = plan.to_model(normalise(plan.extract(volume.array), low, high))[:, 0].astype(np.float16)
-    planes = plan.extract(truth.array)
-    one_hot = np.stack([(planes == value) for value in table.values()], axis=1).astype(np.float32)
-    resized = np.concatenate([plan.to_model(2 * one_hot[:, k] - 1) for k in range(len(table))], axis=1)
-    best = resized.argmax(axis=1)
-    labels = np.where(resized.max(axis=1) > 0, best + 1, 0).astype(np.uint8)
+    labels = _labels_on(plan, plan.extract(truth.array), table)
     rows, cols = plan.pixel_spacing_mm
     fact = {
         "pixel_spacing_mm": (min(rows, cols), max(rows, cols)),
@@ -113,15 +102,18 @@ def _prepare(
         "intensity": (float(volume.array.min()), float(volume.array.max())),
     }
     scale = (plan.scan_rows / plan.model_rows, plan.scan_cols / plan.model_cols)
-    return Case(name, images, labels, (rows * scale[0], cols * scale[1], plan.slice_spacing_mm)), fact
+    case = Case(name, images, labels, (rows * scale[0], cols * scale[1], plan.slice_spacing_mm))
+    return case, fact, {int(value) for value in np.unique(truth.array)}
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path.parent.name}/{path.name} cannot be read ({error})",
-            "an nnU-Net raw data set with dataset.json and splits_final.json",
-            "check the folder given with --data",
-        ) from error
+def _labels_on(plan: SlicePlan, planes: Array, table: Mapping[str, int]) -> np.ndarray:
+    """The mask on the model's pixels, uint8: the structure that covers most of a pixel, where it covers half of it."""
+    labels = np.zeros((len(planes), plan.padded_rows, plan.padded_cols), np.uint8)
+    # One structure at a time: a CT with every vertebra its own label would take tens of gigabytes as one-hot floats.
+    most = np.zeros(labels.shape, np.float32)
+    for channel, value in enumerate(table.values(), start=1):
+        covered = plan.to_model(2 * (planes == value).astype(np.float32) - 1)[:, 0]
+        better = covered > most
+        labels[better] = channel
+        most[better] = covered[better]
+    return labels

@@ -10,9 +10,10 @@ import pytest
 
 from tests.train.toy import toy_case, toy_dataset, write_raw_dataset
 from verdiff.errors import DataError
+from verdiff.imaging import Geometry, SlicePlan, plan_slices
 from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import read_cache, write_cache
-from verdiff.train.data.nnunet import load_dataset, read_raw
+from verdiff.train.data.nnunet import _labels_on, load_dataset, read_raw
 
 VOLUMES = DataConfig(modality="MR", view="sagittal", spacing_mm=1.0, intensity_low=0, intensity_high=100)
 
@@ -58,6 +59,14 @@ def _edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**values, **changes}), "utf-8")
 
 
+def _paint(path: Path, value: int) -> None:
+    """Every voxel of a mask becomes ``value``."""
+    import SimpleITK as sitk
+
+    mask = sitk.ReadImage(str(path))
+    sitk.WriteImage(mask * 0 + value, str(path))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -66,7 +75,26 @@ def _edit(path: Path, **changes: object) -> None:
         (lambda d: (d / "dataset.json").unlink(), "dataset.json cannot be read"),
         (lambda d: (d / "dataset.json").write_text("{"), "dataset.json cannot be read"),
         (lambda d: _edit(d / "dataset.json", labels={"background": 0, "vertebra": 1}), "case toy0: label 2"),
-        (lambda d: (d / "splits_final.json").unlink(), "splits_final.json cannot be read"),
+        (lambda d: (d / "splits_final.json").write_text("{"), "splits_final.json cannot be read"),
+        (lambda d: (d / "splits_final.json").write_text('{"train": []}'), "splits_final.json holds no folds"),
+        (lambda d: _edit(d / "dataset.json", file_ending=".mha"), "nothing named CASE.mha"),
+        (lambda d: _edit(d / "dataset.json", file_ending="nii.gz"), "file_ending 'nii.gz'"),
+        (lambda d: _edit(d / "dataset.json", labels={"background": 0, "vertebra": 1, "disc": [1, 2]}), "region 'disc'"),
+        (lambda d: _edit(d / "dataset.json", labels={"background": 1, "vertebra": 2}), "'background' the id 1"),
+        (lambda d: _edit(d / "dataset.json", labels={"vertebra": 1, "disc": 1}), "'vertebra' and 'disc' the id 1"),
+        (lambda d: _edit(d / "dataset.json", labels={"vertebra": 0, "disc": 2}), "'vertebra' the id 0"),
+        (lambda d: _edit(d / "dataset.json", labels={"vertebra": 1, "disc": 2, "ignore": 3}), "label 'ignore'"),
+        (lambda d: _edit(d / "dataset.json", labels={"background": 0}), "names no structure"),
+        (lambda d: _edit(d / "dataset.json", labels=["vertebra"]), "labels that are no table"),
+        (
+            lambda d: _edit(d / "dataset.json", labels={"background": 0, "vertebra": 1, "disc": 2, "canal": 3}),
+            r"structure 'canal' \(label 3\) is in none of the 3 masks",
+        ),
+        (lambda d: _edit(d / "dataset.json", patients={f"toy{i}": "one" for i in range(3)}), "one patient only, one"),
+        (lambda d: _edit(d / "dataset.json", patients={"toy0": "p", "toy1": "p"}), "patient p is in val of fold 0"),
+        (lambda d: _edit(d / "dataset.json", patients={"toy7": "p"}), "case toy7"),
+        (lambda d: _paint(d / "labelsTr" / "toy1.nii.gz", 0), "case toy1: its mask is empty"),
+        (lambda d: _paint(d / "labelsTr" / "toy1.nii.gz", 9), r"case toy1: label 9 \(4320 voxels\)"),
         (lambda d: (d / "imagesTr" / "toy1_0000.nii.gz").write_bytes(b"no image"), "case toy1"),
     ],
 )
@@ -75,6 +103,32 @@ def test_a_damaged_data_set_names_the_case_or_file(tmp_path: Path, damage: objec
     damage(folder)  # type: ignore[operator]
     with pytest.raises(DataError, match=message):
         read_raw(folder, VOLUMES)
+
+
+def test_a_mask_may_be_empty_where_the_data_set_says_so(tmp_path: Path) -> None:
+    folder = write_raw_dataset(tmp_path / "d")
+    _paint(folder / "labelsTr" / "toy1.nii.gz", 0)
+    _edit(folder / "dataset.json", empty_masks=["toy1"])
+    assert not read_raw(folder, VOLUMES).cases[1].labels.any()
+
+
+def test_without_splits_each_patient_is_validated_on_once(tmp_path: Path) -> None:
+    folder = write_raw_dataset(tmp_path / "d", cases=4)
+    (folder / "splits_final.json").unlink()
+    _edit(folder / "dataset.json", patients={"toy0": "p", "toy3": "p"})
+    dataset = read_raw(folder, VOLUMES)
+    assert sorted(tuple(split["val"]) for split in dataset.splits) == [("toy0", "toy3"), ("toy1",), ("toy2",)]
+
+
+def test_folds_can_be_made_anew_with_the_patients_the_data_set_knows(tmp_path: Path) -> None:
+    folder = write_raw_dataset(tmp_path / "d", cases=4)
+    _edit(folder / "dataset.json", patients={"toy1": "p", "toy2": "p"})
+    write_cache(read_raw(folder, VOLUMES), tmp_path / "cache")
+    dataset = read_cache(tmp_path / "cache").refolded(2, seed=1)
+    assert len(dataset.splits) == 2
+    assert any({"toy1", "toy2"} <= set(split["val"]) for split in dataset.splits)
+    with pytest.raises(DataError, match="4 folds of 4 cases from 3 patients"):
+        dataset.refolded(4)
 
 
 def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
@@ -104,6 +158,27 @@ def test_a_wrong_split_is_refused_before_training(split: dict[str, list[str]], m
         broken.fold(0)
     with pytest.raises(DataError, match="fold 1"):
         broken.fold(1)
+
+
+def test_a_fold_that_never_trains_on_a_structure_is_refused() -> None:
+    dataset = toy_dataset()
+    dataset.cases[0].labels[dataset.cases[0].labels == 2] = 0
+    split = {"train": ["toy0"], "val": ["toy1"]}
+    broken = type(dataset)(dataset.name, dataset.labels, dataset.label_ids, dataset.cases, (split,), {})
+    with pytest.raises(DataError, match="'disc' is in none of the 1 training masks of fold 0"):
+        broken.fold(0)
+
+
+def test_the_structure_that_covers_half_of_a_coarse_pixel_gets_it() -> None:
+    """Two structures and the background meet in one pixel of the model: 2 x 2 pixels of the scan."""
+    plan = plan_slices(Geometry((4, 4, 1), (1.0, 1.0, 1.0)), view="film", spacing_mm=2.0)
+    planes = np.array([[[1, 1, 1, 2], [1, 1, 1, 2], [1, 0, 2, 2], [0, 0, 2, 0]]])
+    assert _labels_on(plan, planes, {"a": 1, "b": 2}).tolist() == _argmax_of_all(plan, planes, 2).tolist()
+
+
+def _argmax_of_all(plan: SlicePlan, planes: np.ndarray, count: int) -> np.ndarray:
+    covered = np.concatenate([plan.to_model(2.0 * (planes == k + 1) - 1) for k in range(count)], axis=1)
+    return np.where(covered.max(axis=1) > 0, covered.argmax(axis=1) + 1, 0)
 
 
 def test_an_unfinished_cache_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""``verdiff data check``: every kind of damage is found, in one pass, under its case's name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+from tests.train.toy import write_raw_dataset
+from verdiff.commands import data as command
+from verdiff.errors import DataError
+from verdiff.train.data.check import Report, check_dataset
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four patients, one fold of which validates on the first."""
+    folder = write_raw_dataset(tmp_path / "Dataset900_Toy", cases=4)
+    names = [f"toy{number}" for number in range(4)]
+    splits = [{"train": [n for n in names if n != name], "val": [name]} for name in names]
+    (folder / "splits_final.json").write_text(json.dumps(splits))
+    return folder
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def mask(folder: Path, name: str, change: Callable[[sitk.Image], sitk.Image]) -> None:
+    path = str(folder / "labelsTr" / f"{name}.nii.gz")
+    sitk.WriteImage(change(sitk.ReadImage(path)), path)
+
+
+def texts(report: Report, *, fatal: bool = True) -> list[str]:
+    return [finding.text for finding in report.findings if finding.fatal == fatal]
+
+
+def test_a_sound_data_set_is_described_and_nothing_is_found(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    report = check_dataset(folder)
+    assert report.findings == () and report.usable
+    assert (report.cases, report.patients, report.folds) == (4, 4, 4)
+    assert report.cases_with == {"vertebra": 4, "disc": 4}
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def shifted(image: sitk.Image) -> sitk.Image:
+    image.SetOrigin((9.0, 0.0, 0.0))
+    return image
+
+
+def test_several_things_are_found_in_one_pass(folder: Path) -> None:
+    mask(folder, "toy0", lambda image: image * 0)
+    mask(folder, "toy1", shifted)
+    mask(folder, "toy2", lambda image: image * 3)
+    (folder / "imagesTr" / "toy3_0000.nii.gz").unlink()
+    found = texts(check_dataset(folder))
+    assert any("case toy0: its mask is empty" in text for text in found)
+    assert any(
+        "case toy1: image (36, 40, 3) and mask (36, 40, 3)" in text and "apart in space" in text for text in found
+    )
+    assert any("case toy2: label 3 (" in text and "label 6 (" in text for text in found)
+    assert "toy3 with a mask only" in found
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "dataset.json").unlink(), "dataset.json cannot be read"),
+        (lambda d: (d / "imagesTr" / "toy2_0000.nii.gz").write_bytes(b"x" * 400), "case toy2: "),
+        (
+            lambda d: edit(d, labels={"background": 0, "vertebra": 1, "disc": 2, "canal": 3}),
+            "'canal' (label 3) is in none",
+        ),
+        (lambda d: edit(d, patients={"toy0": "p", "toy1": "p"}), "patient p is in val of fold 0"),
+        (lambda d: edit(d, patients={f"toy{i}": "p" for i in range(4)}), "one patient only, p"),
+        (lambda d: (d / "splits_final.json").write_text("[]"), "splits_final.json holds no folds"),
+        (
+            lambda d: [mask(d, f"toy{i}", lambda m: m * sitk.Cast(m != 2, m.GetPixelID())) for i in range(3)],
+            "fold 3 never trains on 'disc'",
+        ),
+        (
+            lambda d: (d / "imagesTr" / "toy1_0000.nii.gz").write_bytes((d / "imagesTr/toy0_0000.nii.gz").read_bytes()),
+            "case toy1: its image is that of case toy0, on both sides of fold 0",
+        ),
+    ],
+)
+def test_damage_that_forbids_training_is_found(folder: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(folder)
+    report = check_dataset(folder)
+    assert not report.usable
+    assert any(message in text for text in texts(report)), texts(report)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: edit(d, numTraining=5), "numTraining 5; there are 4 masks"),
+        (lambda d: (d / "imagesTr" / "notes.txt").write_text("a"), "imagesTr/notes.txt is no file of the layout"),
+        (
+            lambda d: (d / "imagesTr" / "toy1_0001.nii.gz").write_bytes((d / "imagesTr/toy1_0000.nii.gz").read_bytes()),
+            "case toy0: it and 2 more have no channel 0001",
+        ),
+        (
+            lambda d: (d / "splits_final.json").write_text('[{"train": ["toy0", "toy1", "toy2"], "val": ["toy3"]}]'),
+            "case toy0: it and 2 more are validated on in no fold",
+        ),
+    ],
+)
+def test_what_does_not_forbid_training_is_noted(folder: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(folder)
+    report = check_dataset(folder)
+    assert report.usable
+    assert any(message in text for text in texts(report, fatal=False)), report.findings
+
+
+def test_the_same_scan_of_one_patient_is_noted_and_not_refused(folder: Path) -> None:
+    edit(folder, patients={"toy0": "p", "toy1": "p"})
+    (folder / "splits_final.json").unlink()
+    twin = (folder / "imagesTr/toy0_0000.nii.gz").read_bytes()
+    (folder / "imagesTr" / "toy1_0000.nii.gz").write_bytes(twin)
+    report = check_dataset(folder)
+    assert report.usable and report.folds == 3
+    assert texts(report, fatal=False) == ["case toy1: its image is that of case toy0"]
+
+
+def test_the_command_prints_each_finding_and_its_exit_code_says_whether_to_train(folder: Path) -> None:
+    lines: list[str] = []
+    assert command.check(folder, say=lines.append) == 0
+    assert lines[-1] == "nothing wrong was found"
+    mask(folder, "toy0", lambda image: image * 0)
+    lines.clear()
+    assert command.check(folder, say=lines.append) == DataError.exit_code
+    assert lines[1] == "error: case toy0: its mask is empty" and lines[2].startswith("  expected: ")
+    lines.clear()
+    command.check(folder, as_json=True, say=lines.append)
+    report = json.loads(lines[0])
+    assert report["usable"] is False and report["findings"][0]["case"] == "toy0"
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder"):
+        check_dataset(tmp_path / "nowhere")

@@ -1,0 +1,219 @@
+"""``verdiff data check``: everything that is wrong with an nnU-Net raw data set, found in one pass over its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verdiff.errors import DataError, VerdiffError
+from verdiff.imaging.reading import read_labels, read_volume
+from verdiff.train.data.findings import Finding
+from verdiff.train.data.layout import (
+    DESCRIPTION,
+    Description,
+    Files,
+    case_findings,
+    class_findings,
+    find_files,
+    pair_findings,
+    patient_findings,
+    read_description,
+    splits_of,
+)
+from verdiff.train.data.splits import SPLITS, Split, fold_findings, never_validated
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at and what is wrong with it.
+
+    Attributes:
+        name: The data set's folder name.
+        cases: Number of masks.
+        patients: Number of patients among them.
+        labels: Id of each structure.
+        cases_with: For each structure, how many masks hold it.
+        folds: Number of folds, those made by patient included.
+        findings: Fatal ones first, otherwise in the order of the files.
+    """
+
+    name: str
+    cases: int
+    patients: int
+    labels: dict[str, int]
+    cases_with: dict[str, int]
+    folds: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing fatal was found."""
+        return not any(finding.fatal for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "usable": self.usable}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the pass over the files leaves behind of a case: the ids in its mask, and a digest of its image's voxels."""
+
+    ids: frozenset[int]
+    digest: str
+
+
+def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -> Report:
+    """Look at every file of a raw data set; nothing is changed.
+
+    Found are: a ``dataset.json`` that cannot be used, missing pairs and channels, strange files, files that cannot be
+    read, masks on another grid, labels outside the table, empty masks, structures that no mask holds or that a fold
+    never trains on, a single patient, patients or identical images on both sides of a fold, cases no fold validates.
+
+    Args:
+        folder: With ``dataset.json``, ``imagesTr`` and ``labelsTr``.
+        progress: Is told of each case.
+
+    Raises:
+        DataError: There is no such folder. Everything else is in the report.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}", f"an nnU-Net raw data set with {DESCRIPTION}", "check the path")
+    try:
+        description = read_description(folder)
+        files = find_files(folder, description.ending)
+    except DataError as error:
+        return Report(folder.name, 0, 0, {}, {}, 0, (Finding(None, error.found, error.expected, error.remedy),))
+    names = list(files.masks)
+    patients = {name: description.patients.get(name, name) for name in names}
+    findings = [
+        *_file_findings(description, files),
+        *pair_findings(files, description.ending),
+        *patient_findings(description, files.masks),
+    ]
+    seen: dict[str, _Seen] = {}
+    for number, name in enumerate(names, start=1):
+        if name in files.images:
+            about, seen[name] = _look_at(name, files, description)
+            findings += about
+        if progress:
+            progress(f"{name} ({number} of {len(names)})")
+    ids = {name: case.ids for name, case in seen.items()}
+    findings += class_findings(description.labels, ids)
+    splits: tuple[Split, ...] = ()
+    try:
+        splits = splits_of(folder, patients)
+    except DataError as error:
+        # A single patient has been found by then, under its own name.
+        if len(set(patients.values())) > 1:
+            findings.append(Finding(None, error.found, error.expected, error.remedy))
+    findings += _split_findings(splits, description, patients, ids)
+    findings += _twin_findings(splits, seen, patients)
+    return Report(
+        folder.name,
+        len(names),
+        len(set(patients.values())),
+        dict(description.labels),
+        {name: sum(value in held for held in ids.values()) for name, value in description.labels.items()},
+        len(splits),
+        tuple(sorted(findings, key=lambda finding: not finding.fatal)),
+    )
+
+
+def _file_findings(description: Description, files: Files) -> Iterator[Finding]:
+    if description.stated_cases not in (None, len(files.masks)):
+        yield Finding(
+            None,
+            f"{DESCRIPTION} has numTraining {description.stated_cases}; there are {len(files.masks)} masks",
+            "the number of cases",
+            f"correct {DESCRIPTION}, or complete the data set",
+            fatal=False,
+        )
+    for name in files.strange:
+        yield Finding(
+            None,
+            f"{name} is no file of the layout",
+            f"CASE_0000{description.ending} in imagesTr, CASE{description.ending} in labelsTr",
+            "rename or remove it; it is not read",
+            fatal=False,
+        )
+    for channel, having in files.further.items():
+        lacking = sorted(set(files.masks) - having)
+        if lacking:
+            yield Finding(
+                lacking[0],
+                f"it and {len(lacking) - 1} more have no channel {channel}" if lacking[1:] else f"no channel {channel}",
+                "the same channels for every case",
+                "complete the data set; verdiff trains on channel 0000 alone, nnU-Net on all",
+                fatal=False,
+            )
+
+
+def _look_at(name: str, files: Files, description: Description) -> tuple[list[Finding], _Seen]:
+    findings: list[Finding] = []
+    image = mask = None
+    try:
+        image = read_volume(files.images[name])
+    except VerdiffError as error:
+        findings.append(Finding(name, error.found, error.expected, error.remedy))
+    try:
+        mask = read_labels(files.masks[name])
+    except VerdiffError as error:
+        findings.append(Finding(name, error.found, error.expected, error.remedy))
+    if image is not None and mask is not None:
+        findings += case_findings(name, image, mask, description.labels, may_be_empty=name in description.empty)
+    digest = "" if image is None else hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
+    ids = frozenset() if mask is None else frozenset(int(value) for value in np.unique(mask.array))
+    return findings, _Seen(ids, digest)
+
+
+def _split_findings(
+    splits: Sequence[Split], description: Description, patients: Mapping[str, str], ids: Mapping[str, frozenset[int]]
+) -> Iterator[Finding]:
+    for number, split in enumerate(splits):
+        yield from fold_findings(number, split, patients, patients)
+        for structure, value in description.labels.items():
+            somewhere = any(value in held for held in ids.values())
+            if somewhere and not any(value in ids.get(name, ()) for name in split["train"]):
+                yield Finding(
+                    None,
+                    f"fold {number} never trains on {structure!r} (label {value})",
+                    "every structure in the training side of each fold",
+                    f"mend {SPLITS}, or leave the structure out",
+                )
+    if splits:
+        yield from never_validated(splits, patients)
+
+
+def _twin_findings(
+    splits: Sequence[Split], seen: Mapping[str, _Seen], patients: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Images with the same voxels under two names: one scan counted twice, or a patient who hides in two splits."""
+    by_digest: dict[str, list[str]] = {}
+    for name, case in seen.items():
+        if case.digest:
+            by_digest.setdefault(case.digest, []).append(name)
+    for twins in by_digest.values():
+        for one, other in combinations(twins, 2):
+            apart = [
+                number
+                for number, split in enumerate(splits)
+                if any(a in split["train"] and b in split["val"] for a, b in ((one, other), (other, one)))
+            ]
+            same = patients[one] == patients[other]
+            where = f", on both sides of fold {apart[0]}" if apart else ""
+            yield Finding(
+                other,
+                f"its image is that of case {one}{where}",
+                "each scan once, and all scans of a patient on one side of a fold",
+                "remove one of them"
+                if same
+                else f"remove one of them, or give both one patient under patients in {DESCRIPTION}",
+                fatal=bool(apart),
+            )
