@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from verdiff.evaluate.empty import (
+    INSTANCE_METRICS,
     LEAVE_ABSENT_OUT,
     METRICS,
     POLICIES,
@@ -28,7 +29,8 @@ DIAGONAL = 7.0  # sqrt(2 * 2 + 3 * 3 + 6 * 6)
 def test_every_policy_says_something_about_every_metric_and_every_empty_mask():
     wanted = {Presence.MISSED, Presence.INVENTED, Presence.NEITHER}
     assert all(
-        {metric: set(policy[metric]) for metric in METRICS} == dict.fromkeys(METRICS, wanted)
+        {metric: set(meanings) for metric, meanings in policy.items()}
+        == dict.fromkeys((*METRICS, *INSTANCE_METRICS), wanted)
         for policy in POLICIES.values()
     )
 
@@ -49,17 +51,19 @@ def test_the_diagonal_goes_from_outer_edge_to_outer_edge():
 def test_a_structure_in_one_mask_only_scores_the_worst_values(prediction, reference):
     score = score_case(prediction, reference, spacing_mm=SPACING, label_ids={"disc": 1})["disc"]
     assert (score.dice, score.iou, score.hd95_mm, score.assd_mm) == (0.0, 0.0, DIAGONAL, DIAGONAL)
+    assert (score.surface_dice_1mm, score.surface_dice_2mm, score.volume_error) == (0.0, 0.0, 2.0)
 
 
 def test_a_structure_rightly_absent_scores_the_best_values_under_the_strict_policy():
     score = score_case(EMPTY, EMPTY, spacing_mm=SPACING, label_ids={"disc": 1}, policy=STRICT)["disc"]
     assert (score.dice, score.iou, score.hd95_mm, score.assd_mm) == (1.0, 1.0, 0.0, 0.0)
+    assert (score.surface_dice_1mm, score.surface_dice_2mm, score.volume_error) == (1.0, 1.0, 0.0)
     assert score.presence is Presence.NEITHER
 
 
 def test_a_structure_rightly_absent_is_undefined_where_the_policy_leaves_it_out():
     score = score_case(EMPTY, EMPTY, spacing_mm=SPACING, label_ids={"disc": 1}, policy=LEAVE_ABSENT_OUT)["disc"]
-    assert np.isnan([score.dice, score.iou, score.hd95_mm, score.assd_mm]).all()
+    assert np.isnan([getattr(score, metric) for metric in METRICS]).all()
 
 
 def test_no_measured_distance_exceeds_the_worst_value():

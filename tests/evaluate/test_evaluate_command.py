@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from verdiff.errors import DataError, OutputError
-from verdiff.evaluate.command import evaluate_folders, run
+from verdiff.evaluate.command import run
+from verdiff.evaluate.stored import read_results
 
 LABELS = {"disc": 1, "canal": 2}
 
@@ -39,7 +40,7 @@ def folders(tmp_path) -> Path:
 
 
 def test_every_case_of_the_folders_is_scored_in_its_own_spacing(folders):
-    table = evaluate_folders(folders / "poor", folders / "references", LABELS)
+    table = run(folders / "poor", folders / "references", LABELS).table
     assert table.by_case("disc", "dice") == pytest.approx({"a": 0.75, "b": 0.5, "c": 0.25})
     assert table.by_case("disc", "hd95_mm") == pytest.approx({"a": 0.5, "b": 1.0, "c": 1.5})
     assert set(table.by_case("canal", "dice").values()) == {1.0}
@@ -64,21 +65,102 @@ def test_one_file_as_output_is_the_only_one_written(folders):
 
 def test_two_models_are_compared_on_the_same_cases(folders):
     evaluation = run(folders / "good", folders / "references", LABELS, compare_with=folders / "poor")
-    disc = evaluation.comparisons["disc"]
+    disc = {metric: one.comparison for metric, one in evaluation.comparisons["masks"]["disc"].items()}
     assert (disc["dice"].better, disc["dice"].worse) == (3, 0)
     assert disc["dice"].difference.mean == pytest.approx(0.5)
     assert disc["dice"].p_value == pytest.approx(2 / 2**3)
-    assert evaluation.comparisons["canal"]["dice"].p_value == 1.0
+    assert evaluation.comparisons["masks"]["canal"]["dice"].comparison.p_value == 1.0
     # A smaller distance is the better one, whatever the sign of the difference.
     assert disc["hd95_mm"].difference.mean < 0
-    assert "| disc | HD95 (mm) | -1.0000 | -1.5000 to -0.5000 | 3 / 0 | 0.25 |" in evaluation.markdown
+    assert "| disc | HD95 (mm) | 3 | -1.0000 | -1.5000 to -0.5000 | 3 / 0 | 0.25 | 1 |" in evaluation.markdown
+
+
+def test_the_other_model_may_be_an_earlier_evaluation(folders):
+    run(folders / "poor", folders / "references", LABELS, folders / "earlier")
+    now = run(folders / "good", folders / "references", LABELS, compare_with=folders / "poor")
+    for stored in (folders / "earlier", folders / "earlier" / "scores.json"):
+        again = run(folders / "good", folders / "references", LABELS, compare_with=stored)
+        assert again.comparisons == now.comparisons
+    assert "Difference to earlier " in again.markdown
+
+
+def test_what_the_other_model_was_not_scored_with_is_named(folders):
+    run(folders / "poor", folders / "references", LABELS, folders / "earlier", distances=False)
+    report = run(folders / "good", folders / "references", LABELS, compare_with=folders / "earlier", instances="ids")
+    assert set(report.comparisons["masks"]["disc"]) == {"dice", "iou", "volume_error"}
+    assert "- HD95 (mm) was scored in one of the two alone and is not compared." in report.markdown
+    assert "- Instances were scored in one of the two alone and are not compared." in report.markdown
+
+
+def test_the_page_begins_with_the_papers_table(folders):
+    page = run(folders / "poor", folders / "references", LABELS, compare_with=folders / "good").markdown.splitlines()
+    assert page[0].startswith("| model | disc Dice (%) | disc IoU (%) | canal Dice (%) |")
+    assert page[2].startswith("| poor | 50.00 ± 25.00 |")
+    assert page[3].startswith("| good | 100.00 ± 0.00 |")
+
+
+def test_every_table_asked_for_is_written(folders):
+    report = run(
+        folders / "poor", folders / "references", LABELS, folders / "out", instances="components", plots=True,
+    )  # fmt: skip
+    assert {path.name for path in report.written} == {
+        "scores.csv", "instances.csv", "scores.json", "scores.md", "boxes.png",
+    }  # fmt: skip
+    assert (folders / "out" / "boxes.png").read_bytes().startswith(b"\x89PNG")
+    assert (folders / "out" / "instances.csv").read_text().startswith("case,structure,panoptic_quality,")
+    stored = read_results(folders / "out")
+    assert stored.tables.keys() == {"masks", "instances"}
+    assert stored.instances.by_case("disc", "panoptic_quality") == pytest.approx({"a": 0.6, "b": 0.0, "c": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("output", "more"), [(None, {"plots": True}), ("one.json", {"plots": True}), ("one.csv", {"instances": "ids"})]
+)
+def test_an_output_without_room_for_what_is_asked_is_refused_before_scoring(folders, output, more):
+    done: list[str] = []
+    target = None if output is None else folders / output
+    with pytest.raises(DataError, match="folder"):
+        run(folders / "good", folders / "references", LABELS, target, on_case=lambda *_: done.append(""), **more)
+    assert not done
+
+
+def test_uncertainty_maps_beside_the_masks_are_set_against_the_errors(folders):
+    for name, shift in (("a", 1), ("b", 2), ("c", 3)):
+        wrong = (case(0) != case(shift)).astype(np.uint8)
+        write(folders / "poor" / f"{name}_uncertainty.nii.gz", 200 * wrong)
+    table = run(folders / "poor", folders / "references", LABELS, distances=False, uncertainty=True).results.uncertainty
+    assert table.metrics == ("error_auroc",)
+    assert set(table.by_case("all labels", "error_auroc").values()) == {1.0}
+    # The canal is right everywhere, so there is nothing to find.
+    assert table.summary("canal", "error_auroc").undefined == 3
+
+
+@pytest.mark.parametrize("fault", ["missing", "other grid", "too large"])
+def test_an_unusable_uncertainty_map_names_its_case(folders, fault):
+    for name in ("a", "b", "c"):
+        write(folders / "good" / f"{name}_uncertainty.nii.gz", case(0))
+    path = folders / "good" / "b_uncertainty.nii.gz"
+    path.unlink()
+    if fault == "other grid":
+        write(path, case(0)[:2])
+    elif fault == "too large":
+        write(path, case(0).astype(np.uint16) * 200)
+    with pytest.raises(DataError, match=r"\bb\b"):
+        run(folders / "good", folders / "references", LABELS, distances=False, uncertainty=True)
+
+
+def test_a_data_set_as_reference_is_its_folder_of_labels(folders):
+    (folders / "set").mkdir()
+    (folders / "references").rename(folders / "set" / "labelsTr")
+    (folders / "set" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **LABELS}}))
+    assert run(folders / "good", folders / "set").table.cases == ("a", "b", "c")
 
 
 def test_a_fold_scores_its_validation_cases_alone(folders):
     splits = folders / "splits_final.json"
     splits.write_text(json.dumps([{"train": ["a"], "val": ["b", "c"]}]))
     evaluation = run(folders / "good", folders / "references", LABELS, splits=splits, fold=0)
-    assert list(evaluation.table.scores) == ["b", "c"]
+    assert evaluation.table.cases == ("b", "c")
     with pytest.raises(DataError):
         run(folders / "good", folders / "references", LABELS, splits=splits, cases=["a"])
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verdiff.errors import BackendError, DataError
-from verdiff.evaluate.metrics import dice_and_iou, score_case, surface_distances_mm
+from verdiff.evaluate.metrics import dice_and_iou, score_case, surface_distances_mm, surface_scores, volume_error
 
 SPACING = (3.0, 1.0, 0.5)
 
@@ -53,8 +53,52 @@ def test_a_longer_strip_in_a_plane_has_the_mean_distance_of_its_contour():
     assert assd == pytest.approx(brute_assd)
 
 
-def brute_force(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
-    """HD95 and ASSD of two planar masks from all pairs of contour points, each weighted by its length of contour."""
+@pytest.mark.parametrize(
+    ("spacing", "shift", "within_1mm", "within_2mm"),
+    # A plate one voxel thick, moved along its normal; ten steps of 0.1 mm are a rounding error more than 1 mm.
+    [(1.0, 1, True, True), (0.1, 10, True, True), (1.0, 2, False, True), (1.0, 3, False, False)],
+)
+def test_surface_dice_counts_what_lies_within_the_tolerance_the_bound_itself_included(
+    spacing, shift, within_1mm, within_2mm
+):
+    plane, moved = box((60, 4, 4), (20, 0, 0), (21, 4, 4)), box((60, 4, 4), (20 + shift, 0, 0), (21 + shift, 4, 4))
+    scores = surface_scores(plane, moved, (spacing, 50.0, 50.0))
+    assert (scores.surface_dice_1mm == 1.0, scores.surface_dice_2mm == 1.0) == (within_1mm, within_2mm)
+
+
+def test_surface_dice_is_the_share_of_both_surfaces_by_area():
+    # Two films: a strip of contour 2 x (8 + 2) mm whose right end lies 3 mm beyond the other's.
+    reference, prediction = box((6, 20), (2, 2), (4, 10)), box((6, 20), (2, 2), (4, 13))
+    distances = []
+    scores = surface_scores(prediction, reference, (1.0, 1.0))
+    for a, b in ((reference, prediction), (prediction, reference)):
+        distances.append(contour_distances(a, b, (1.0, 1.0)))
+    (near, lengths), (there, theirs) = distances
+    for tolerance, found in ((1.0, scores.surface_dice_1mm), (2.0, scores.surface_dice_2mm)):
+        within = lengths[near <= tolerance].sum() + theirs[there <= tolerance].sum()
+        assert found == pytest.approx(within / (lengths.sum() + theirs.sum()))
+        assert found < 1
+    assert scores.surface_dice_1mm < scores.surface_dice_2mm
+
+
+@pytest.mark.parametrize(("predicted", "reference", "error"), [(10, 10, 0.0), (11, 9, 0.2), (9, 11, 0.2), (0, 5, 2.0)])
+def test_the_volume_error_is_relative_to_the_mean_of_both(predicted, reference, error):
+    assert volume_error(predicted, reference) == pytest.approx(error)
+
+
+def test_volumes_are_in_millilitres_and_a_plane_has_none():
+    labels = box((4, 4, 4), (1, 1, 1), (3, 3, 3)).astype(int)
+    scored = {"label_ids": {"disc": 1}, "distances": False}
+    score = score_case(labels, labels, spacing_mm=(5.0, 10.0, 2.0), **scored)["disc"]
+    assert score.facts["reference_ml"] == pytest.approx(0.8)
+    film = score_case(labels[1:2], labels[1:2], spacing_mm=(1.0, 1.0, 1.0), **scored)["disc"]
+    assert "reference_ml" not in film.facts
+
+
+def contour_distances(
+    mask: np.ndarray, other: np.ndarray, spacing: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """From every point of a planar mask's contour to the other's nearest one, and its length of contour."""
 
     def contour(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         padded = np.pad(mask, 1).astype(int)
@@ -76,16 +120,20 @@ def brute_force(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[fl
                 lengths.append(length)
         return np.array(points), np.array(lengths)
 
-    def directed(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(start[:, None] - end[None], axis=2).min(axis=1)
+    (start, lengths), (end, _) = contour(mask), contour(other)
+    return np.linalg.norm(start[:, None] - end[None], axis=2).min(axis=1), lengths
+
+
+def brute_force(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
+    """HD95 and ASSD of two planar masks from all pairs of contour points, each weighted by its length of contour."""
 
     def percentile(distances: np.ndarray, weights: np.ndarray) -> float:
         order = np.argsort(distances, kind="stable")
         reached = np.cumsum(weights[order]) / weights.sum()
         return float(distances[order][np.searchsorted(reached, 0.95)])
 
-    (a, weight_a), (b, weight_b) = contour(reference), contour(prediction)
-    there, back = directed(a, b), directed(b, a)
+    there, weight_a = contour_distances(reference, prediction, spacing)
+    back, weight_b = contour_distances(prediction, reference, spacing)
     mean = (np.sum(there * weight_a) + np.sum(back * weight_b)) / (weight_a.sum() + weight_b.sum())
     return max(percentile(there, weight_a), percentile(back, weight_b)), float(mean)
 
@@ -139,7 +187,8 @@ def test_without_distances_only_the_overlap_is_computed():
     labels = box((4, 4, 4), (1, 1, 1), (3, 3, 3)).astype(int)
     score = score_case(labels, labels, spacing_mm=(1, 1, 1), label_ids={"disc": 1, "none": 2}, distances=False)
     assert (score["disc"].dice, score["none"].dice) == (1.0, 1.0)
-    assert np.isnan([score["disc"].hd95_mm, score["disc"].assd_mm, score["none"].hd95_mm]).all()
+    assert np.isnan([score["disc"].hd95_mm, score["disc"].surface_dice_1mm, score["none"].hd95_mm]).all()
+    assert (score["disc"].volume_error, score["none"].volume_error) == (0.0, 0.0)
 
 
 def test_without_the_library_for_distances_overlap_is_scored_and_distances_name_the_extra(monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from verdiff.errors import DataError
-from verdiff.evaluate.statistics import bootstrap_mean, compare, paired_bootstrap, wilcoxon_p
+from verdiff.evaluate.statistics import bootstrap_mean, compare, holm, paired_bootstrap, wilcoxon_p
 
 
 def test_equal_values_have_an_interval_of_no_width():
@@ -68,3 +68,10 @@ def test_pairs_that_are_none_are_refused(first, second):
 def test_an_undefined_value_has_no_interval():
     with pytest.raises(DataError):
         bootstrap_mean([1.0, math.nan])
+
+
+def test_holm_s_adjustment_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.04, and none falls below the one before.
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.9, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -1,4 +1,4 @@
-"""Summaries, and the three ways a table is written."""
+"""Summaries, the three ways a table is written, and reading one back."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ import math
 
 import pytest
 
+from verdiff.errors import DataError
+from verdiff.evaluate.empty import METRICS
+from verdiff.evaluate.markdown import papers_table, to_markdown
 from verdiff.evaluate.metrics import CaseScores
-from verdiff.evaluate.tables import MEAN, Table, to_csv, to_json, to_markdown
+from verdiff.evaluate.stored import read_results, to_csv, to_json
+from verdiff.evaluate.tables import MEAN, Results, Table
 
 NAN = math.nan
 
 
+def scores(dice: float, iou: float, hd95: float, assd: float, reference: int, predicted: int) -> CaseScores:
+    return CaseScores(dice, iou, hd95, assd, iou, iou, 1 - dice, reference, predicted, 0.5)
+
+
 @pytest.fixture
 def table() -> Table:
-    return Table(
+    return Table.of(
         {
-            "a": {"disc": CaseScores(0.8, 0.7, 2.0, 0.5, 10, 12), "canal": CaseScores(0.6, 0.5, 4.0, 1.5, 5, 5)},
-            "b": {"disc": CaseScores(0.9, 0.8, 1.0, 0.25, 10, 9), "canal": CaseScores(NAN, NAN, NAN, NAN, 0, 0)},
+            "a": {"disc": scores(0.8, 0.7, 2.0, 0.5, 10, 12), "canal": scores(0.6, 0.5, 4.0, 1.5, 5, 5)},
+            "b": {"disc": scores(0.9, 0.8, 1.0, 0.25, 10, 9), "canal": scores(NAN, NAN, NAN, NAN, 0, 0)},
         },
-        notes=("b: the reference also holds label ids [9], which were not scored.",),
+        tuple(METRICS),
+        ("b: the reference also holds label ids [9], which were not scored.",),
     )
 
 
@@ -43,9 +52,9 @@ def test_the_mean_of_a_case_is_over_its_structures(table):
 
 
 def test_a_structure_undefined_in_every_case_has_no_mean():
-    table = Table({"b": {"canal": CaseScores(NAN, NAN, NAN, NAN, 0, 0)}})
+    table = Table({"b": {"canal": {"dice": NAN}}}, ("dice",))
     assert math.isnan(table.summary("canal", "dice").mean)
-    assert "undefined" in to_markdown(table)
+    assert "undefined" in to_markdown(Results(table))
 
 
 def test_csv_keeps_every_digit_and_leaves_undefined_fields_empty(table):
@@ -58,7 +67,7 @@ def test_csv_keeps_every_digit_and_leaves_undefined_fields_empty(table):
 
 
 def test_json_is_strict_json_with_null_for_undefined(table):
-    found = json.loads(to_json(table, policy="strict"), parse_constant=pytest.fail)
+    found = json.loads(to_json(Results(table), policy="strict"), parse_constant=pytest.fail)
     assert found["policy"] == "strict"
     assert found["cases"]["b"]["canal"]["dice"] is None
     assert found["cases"]["b"]["canal"]["presence"] == "in neither"
@@ -67,7 +76,7 @@ def test_json_is_strict_json_with_null_for_undefined(table):
 
 
 def test_markdown_shows_every_case_and_names_what_was_empty_or_not_scored(table):
-    text = to_markdown(table)
+    text = to_markdown(Results(table))
     assert "| disc | 0.8500 ± 0.0707 [0.8000] |" in text
     assert "| canal | 0.6000 ± 0.0000 [0.6000, 1 undefined] |" in text
     assert "| a | 2.00 | 4.00 | 3.00 |" in text
@@ -75,7 +84,65 @@ def test_markdown_shows_every_case_and_names_what_was_empty_or_not_scored(table)
     assert "label ids [9]" in text
 
 
+def test_markdown_gives_volumes_with_the_sign_that_absolute_errors_lose(table):
+    assert "| disc | 5.00 | 5.25 | +0.25 ± 1.06 |" in to_markdown(Results(table))
+
+
+def test_a_film_has_no_volumes(table):
+    values = {case: {"disc": row["disc"]} for case, row in table.values.items()}
+    assert "Volumes" not in to_markdown(Results(Table(values, table.metrics)))
+
+
 def test_a_table_of_overlaps_alone_has_no_columns_of_distances(table):
-    overlaps = Table(table.scores, ("dice", "iou"))
-    assert "HD95" not in to_markdown(overlaps)
-    assert to_csv(overlaps).startswith("case,structure,dice,iou,reference_voxels,predicted_voxels\n")
+    overlaps = Table(table.values, ("dice", "iou"), table.facts)
+    assert "HD95" not in to_markdown(Results(overlaps))
+    assert to_csv(overlaps).startswith("case,structure,dice,iou,reference_voxels,predicted_voxels,reference_ml,")
+
+
+def test_what_is_stored_is_read_back_whole(table, tmp_path):
+    groups = Table({"a": {"instances": {"panoptic_quality": 0.5}}}, ("panoptic_quality",), averaged=False)
+    (tmp_path / "scores.json").write_text(
+        to_json(Results(table, groups, about={"a": {"seconds": 2.5}}), policy="strict")
+    )
+    found = read_results(tmp_path)
+    assert found.tables.keys() == {"masks", "instances"}
+    assert to_json(found, policy="strict") == (tmp_path / "scores.json").read_text()
+    assert found.about == {"a": {"seconds": 2.5}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "{",
+        "[]",
+        "{}",
+        '{"metrics": {"beauty": {}}, "cases": {"a": {"disc": {"beauty": 1}}}, "notes": []}',
+        '{"metrics": {"dice": {}}, "cases": {}, "notes": []}',
+        '{"metrics": {"dice": {}}, "cases": {"a": {"disc": {}}}, "notes": []}',
+        '{"metrics": {"dice": {}}, "cases": {"a": {"disc": {"dice": 1}}, "b": {"canal": {"dice": 1}}}, "notes": []}',
+    ],
+)
+def test_a_file_that_is_no_evaluation_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(DataError, match=r"scores\.json"):
+        read_results(tmp_path)
+
+
+def test_the_papers_table_has_a_line_a_model_in_percent(table):
+    lines = papers_table({"ours": {"": table}, "theirs": {"": table}}, ("dice", "hd95_mm"))
+    assert lines[0] == (
+        "| model | disc Dice (%) | disc HD95 (mm) | canal Dice (%) | canal HD95 (mm) | mean Dice (%) | mean HD95 (mm) |"
+    )
+    assert lines[2].startswith("| ours | 85.00 ± 7.07 | 1.50 ± 0.71 | 60.00 ± 0.00 (1 undefined) |")
+    assert lines[3].split("|")[2:] == lines[2].split("|")[2:]
+
+
+def test_the_papers_table_over_folds_has_a_column_a_fold_and_one_of_all_cases_together(table):
+    folds = {
+        name: Table({name: {"disc": {"dice": value}}}, ("dice",)) for name, value in (("fold 0", 0.8), ("fold 1", 0.9))
+    }
+    lines = papers_table({"ours": folds}, ("dice",), pooled=True)
+    assert lines[0] == "| model | fold 0 Dice (%) | fold 1 Dice (%) | all Dice (%) |"
+    assert lines[2] == "| ours | 80.00 ± 0.00 | 90.00 ± 0.00 | 85.00 ± 7.07 |"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import DataError
 from verdiff.imaging.reading import read_labels
+from verdiff.imaging.volume import Geometry
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 CORNER_TOLERANCE_MM = 0.01
@@ -38,12 +39,18 @@ class LoadedPair:
     Attributes:
         prediction: Label ids [z, y, x].
         reference: Label ids [z, y, x].
-        spacing_mm: Spacing (z, y, x).
+        geometry: The grid of the reference.
     """
 
     prediction: NDArray[np.integer[Any]]
     reference: NDArray[np.integer[Any]]
-    spacing_mm: tuple[float, ...]
+    geometry: Geometry
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Spacing (z, y, x)."""
+        x, y, z = (float(spacing) for spacing in self.geometry.spacing_mm)
+        return z, y, x
 
 
 def case_name(path: Path) -> str:
@@ -130,17 +137,65 @@ def load_pair(pair: Pair) -> LoadedPair:
         InputError: A file cannot be read, or holds anything but whole numbers from 0 on.
     """
     prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
-    there, here = prediction.geometry, reference.geometry
+    check_same_grid(pair.case, (pair.prediction, prediction.geometry), (pair.reference, reference.geometry))
+    return LoadedPair(prediction.array, reference.array, reference.geometry)
+
+
+def load_uncertainty(pair: Pair, geometry: Geometry) -> NDArray[np.uint8]:
+    """The uncertainty map beside a prediction, as ``verdiff infer --uncertainty`` writes it.
+
+    Args:
+        pair: The case.
+        geometry: The grid of its reference.
+
+    Returns:
+        0 sure ... 255 unsure, uint8 [z, y, x].
+
+    Raises:
+        DataError: There is none, it is on another grid, or its values leave 0 ... 255.
+        InputError: The file cannot be read, or holds anything but whole numbers from 0 on.
+    """
+    name = pair.prediction.name
+    suffix = next((suffix for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)), "")
+    stem = name[: len(name) - len(suffix)].removesuffix("_seg") + "_uncertainty"
+    path = next((path for s in MASK_SUFFIXES if (path := pair.prediction.with_name(stem + s)).is_file()), None)
+    if path is None:
+        raise DataError(
+            f"no uncertainty for {pair.case}: no {stem + suffix} beside {name}",
+            "an uncertainty map beside every mask",
+            "write it with verdiff infer --uncertainty, or score without it",
+        )
+    found = read_labels(path)
+    check_same_grid(pair.case, (path, found.geometry), (pair.reference, geometry))
+    if found.array.max() > np.iinfo(np.uint8).max:
+        raise DataError(
+            f"case {pair.case}: values up to {found.array.max()} in {path.name}",
+            "uncertainty from 0 (sure) to 255 (unsure)",
+            "write it with verdiff infer --uncertainty",
+        )
+    return found.array.astype(np.uint8)
+
+
+def check_same_grid(case: str, first: tuple[Path, Geometry], second: tuple[Path, Geometry]) -> None:
+    """Refuse two files that do not share a grid.
+
+    Args:
+        case: Whose files they are.
+        first: A file and its grid.
+        second: The file that it belongs to, and its grid.
+
+    Raises:
+        DataError: The sizes differ, or a corner lies elsewhere.
+    """
+    (path, there), (other, here) = first, second
     if there.size != here.size:
-        found = f"a prediction of {there.size} voxels for a reference of {here.size}"
+        found = f"{there.size} voxels for {here.size}"
     else:
         gap = float(np.linalg.norm(there.corners_mm() - here.corners_mm(), axis=1).max())
         found = f"corners up to {gap:.3g} mm apart" if gap > CORNER_TOLERANCE_MM else ""
     if found:
         raise DataError(
-            f"case {pair.case}: {found} ({pair.prediction.name}, {pair.reference.name})",
+            f"case {case}: {found} ({path.name}, {other.name})",
             f"the same grid: size, and corners within {CORNER_TOLERANCE_MM} mm",
-            "resample the prediction to the reference's grid, or check that the files belong together",
+            f"resample {path.name} to the other's grid, or check that the files belong together",
         )
-    x, y, z = (float(spacing) for spacing in here.spacing_mm)
-    return LoadedPair(prediction.array, reference.array, (z, y, x))

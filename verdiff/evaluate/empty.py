@@ -43,11 +43,13 @@ class Metric:
     """One metric: its unit, its best value and its worst.
 
     Attributes:
-        name: The field of :class:`verdiff.evaluate.metrics.CaseScores`.
+        name: The field of the scores that hold it.
         title: The heading in a table.
         unit: ``""`` for a ratio, ``"mm"`` for a distance.
         best: The value of a perfect mask.
         worst: The value of a useless one; None stands for the diagonal of the image in mm.
+        higher_is_better: True for overlaps, False for distances and errors.
+        needs_surfaces: Whether it takes the search for surface distances, which is most of the time of an evaluation.
     """
 
     name: str
@@ -55,24 +57,46 @@ class Metric:
     unit: str
     best: float
     worst: float | None
+    higher_is_better: bool = True
+    needs_surfaces: bool = False
 
     @property
-    def higher_is_better(self) -> bool:
-        """True for overlaps, False for distances."""
-        return self.unit == ""
+    def digits(self) -> int:
+        """Digits behind the point in a table: four of a ratio, two of a length."""
+        return 2 if self.unit else 4
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric("dice", "Dice", "", best=1.0, worst=0.0),
-            Metric("iou", "IoU", "", best=1.0, worst=0.0),
-            Metric("hd95_mm", "HD95 (mm)", "mm", best=0.0, worst=None),
-            Metric("assd_mm", "ASSD (mm)", "mm", best=0.0, worst=None),
-        )
-    }
+def _table(*metrics: Metric) -> Mapping[str, Metric]:
+    return MappingProxyType({metric.name: metric for metric in metrics})
+
+
+METRICS = _table(
+    Metric("dice", "Dice", "", 1.0, 0.0),
+    Metric("iou", "IoU", "", 1.0, 0.0),
+    Metric("hd95_mm", "HD95 (mm)", "mm", 0.0, None, higher_is_better=False, needs_surfaces=True),
+    Metric("assd_mm", "ASSD (mm)", "mm", 0.0, None, higher_is_better=False, needs_surfaces=True),
+    Metric("surface_dice_1mm", "Surface Dice 1 mm", "", 1.0, 0.0, needs_surfaces=True),
+    Metric("surface_dice_2mm", "Surface Dice 2 mm", "", 1.0, 0.0, needs_surfaces=True),
+    Metric("volume_error", "Volume error", "", 0.0, 2.0, higher_is_better=False),
 )
+"""Of one structure's mask; see :class:`verdiff.evaluate.metrics.CaseScores`."""
+
+INSTANCE_METRICS = _table(
+    Metric("identification_rate", "Identification rate", "", 1.0, 0.0),
+    Metric("panoptic_quality", "Panoptic quality", "", 1.0, 0.0),
+    Metric("recognition_quality", "Recognition quality", "", 1.0, 0.0),
+    Metric("segmentation_quality", "Segmentation quality", "", 1.0, 0.0),
+    Metric("centroid_distance_mm", "Centroid distance (mm)", "mm", 0.0, None, higher_is_better=False),
+)
+"""Of a group of instances; see :class:`verdiff.evaluate.instances.InstanceScores`."""
+
+UNCERTAINTY_METRICS = _table(
+    Metric("ece", "Calibration error", "", 0.0, 1.0, higher_is_better=False),
+    Metric("error_auroc", "AUROC of errors", "", 1.0, 0.0),
+)
+"""Of probabilities and uncertainty; see :class:`verdiff.evaluate.uncertainty.UncertaintyScores`."""
+
+EVERY_METRIC: Mapping[str, Metric] = MappingProxyType({**METRICS, **INSTANCE_METRICS, **UNCERTAINTY_METRICS})
 
 EmptyPolicy = Mapping[str, Mapping[Presence, Meaning]]
 
@@ -80,11 +104,20 @@ _MISSED_IS_WORST = MappingProxyType(
     {Presence.MISSED: Meaning.WORST, Presence.INVENTED: Meaning.WORST, Presence.NEITHER: Meaning.BEST}
 )
 _ABSENT_IS_LEFT_OUT = MappingProxyType({**_MISSED_IS_WORST, Presence.NEITHER: Meaning.UNDEFINED})
+_NEEDS_A_PAIR = MappingProxyType(
+    dict.fromkeys((Presence.MISSED, Presence.INVENTED, Presence.NEITHER), Meaning.UNDEFINED)
+)
+# Averages over matched instances: where nothing is matched they say nothing, and the other metrics carry the loss.
+_OF_MATCHES = MappingProxyType({name: _NEEDS_A_PAIR for name in ("segmentation_quality", "centroid_distance_mm")})
 
-STRICT: EmptyPolicy = MappingProxyType(dict.fromkeys(METRICS, _MISSED_IS_WORST))
+STRICT: EmptyPolicy = MappingProxyType(
+    {**dict.fromkeys((*METRICS, *INSTANCE_METRICS), _MISSED_IS_WORST), **_OF_MATCHES}
+)
 """The default: missed and invented are the worst value, rightly absent is the best."""
 
-LEAVE_ABSENT_OUT: EmptyPolicy = MappingProxyType(dict.fromkeys(METRICS, _ABSENT_IS_LEFT_OUT))
+LEAVE_ABSENT_OUT: EmptyPolicy = MappingProxyType(
+    {**dict.fromkeys((*METRICS, *INSTANCE_METRICS), _ABSENT_IS_LEFT_OUT), **_OF_MATCHES}
+)
 """As STRICT, but a structure in neither mask enters no mean (what nnU-Net's summaries do)."""
 
 POLICIES: Mapping[str, EmptyPolicy] = MappingProxyType({"strict": STRICT, "leave-absent-out": LEAVE_ABSENT_OUT})
@@ -104,12 +137,12 @@ def value_without_overlap(name: str, presence: Presence, *, diagonal_mm: float, 
     """The value the policy gives to a metric when at least one mask is empty; NaN for :attr:`Meaning.UNDEFINED`.
 
     Args:
-        name: A key of :data:`METRICS`.
+        name: A key of :data:`METRICS` or :data:`INSTANCE_METRICS`.
         presence: Anything but :attr:`Presence.BOTH`, for which the metric is computed (KeyError).
         diagonal_mm: The worst value of a distance, from :func:`image_diagonal_mm`.
         policy: The table to look the meaning up in.
     """
-    metric, meaning = METRICS[name], policy[name][presence]
+    metric, meaning = EVERY_METRIC[name], policy[name][presence]
     if meaning is Meaning.BEST:
         return metric.best
     if meaning is Meaning.WORST:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import DataError
-from verdiff.evaluate.cases import validation_cases
+from verdiff.evaluate.cases import check_same_grid, validation_cases
 from verdiff.imaging import Geometry, Volume, read_labels, read_volume
 
 
@@ -62,19 +62,53 @@ def labelled_scans(data: Path, fold: int, *, modality: str | None = None) -> Ite
         DataError: There is no usable ``dataset.json``, no such fold, or a mask is not on its scan's grid.
         InputError: A file cannot be read.
     """
+    yield from scans_of(data, validation_cases(data / "splits_final.json", fold), modality=modality)
+
+
+def scans_of(data: Path, cases: Iterable[str], *, modality: str | None = None) -> Iterator[LabelledScan]:
+    """Cases of an nnU-Net raw data set with their masks, one at a time.
+
+    Args:
+        data: The data set's folder.
+        cases: Their names.
+        modality: What the scans are, which NIfTI does not say.
+
+    Raises:
+        DataError: There is no usable ``dataset.json``, or a mask is not on its scan's grid.
+        InputError: A file cannot be read.
+    """
+    ending = file_ending(data)
+    for name in cases:
+        scan, mask = data / "imagesTr" / f"{name}_0000{ending}", data / "labelsTr" / f"{name}{ending}"
+        volume, truth = read_volume(scan, modality=modality), read_labels(mask)
+        check_same_grid(name, (mask, truth.geometry), (scan, volume.geometry))
+        yield LabelledScan(name, volume, truth.array)
+
+
+def cases_of(data: Path) -> list[str]:
+    """The labelled cases of an nnU-Net raw data set, in alphabetical order.
+
+    Raises:
+        DataError: There is no usable ``dataset.json``, or no mask.
+    """
+    ending = file_ending(data)
+    names = sorted(path.name.removesuffix(ending) for path in (data / "labelsTr").glob(f"*{ending}"))
+    if not names:
+        raise DataError(f"no mask in {data.name}/labelsTr", f"masks ending in {ending}", "check the data set")
+    return names
+
+
+def file_ending(data: Path) -> str:
+    """The suffix of every image of an nnU-Net raw data set.
+
+    Raises:
+        DataError: There is no usable ``dataset.json``.
+    """
     try:
-        ending = json.loads((data / "dataset.json").read_text("utf-8"))["file_ending"]
+        return str(json.loads((data / "dataset.json").read_text("utf-8"))["file_ending"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f"{data.name} has no usable dataset.json ({error})", "an nnU-Net raw data set", "check --data"
+            f"{data.name} has no usable dataset.json ({error})",
+            "an nnU-Net raw data set",
+            "check the data set's folder",
         ) from error
-    for name in validation_cases(data / "splits_final.json", fold):
-        volume = read_volume(data / "imagesTr" / f"{name}_0000{ending}", modality=modality)
-        mask = read_labels(data / "labelsTr" / f"{name}{ending}")
-        if mask.geometry.size != volume.geometry.size:
-            raise DataError(
-                f"case {name}: a mask of {mask.geometry.size} voxels for a scan of {volume.geometry.size}",
-                "the same grid",
-                "check that the files belong together",
-            )
-        yield LabelledScan(name, volume, mask.array)

@@ -111,6 +111,23 @@ def compare(first: Sequence[float], second: Sequence[float], *, seed: int = DEFA
     )
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p of each of several tests, in their order, so that the chance of any false finding stays the level.
+
+    Holm (1979)'s step-down procedure, which needs no independence: the i-th smallest of n times n - i + 1, at most 1
+    and never below a smaller one's.
+
+    Args:
+        p_values: Of the tests that are reported together.
+    """
+    adjusted = [0.0] * len(p_values)
+    reached = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = reached
+    return adjusted
+
+
 def _differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
     left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if left.shape != right.shape or left.size == 0 or not np.isfinite(left - right).all():

@@ -1,21 +1,28 @@
-"""Tables of scores by case and structure, with summaries over cases and means over structures; CSV, JSON, Markdown."""
+"""Scores by case and structure, with summaries over cases and means over structures."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from verdiff.evaluate.empty import METRICS, Presence
-from verdiff.evaluate.metrics import CaseScores
+from verdiff.evaluate.empty import EVERY_METRIC, Presence
 
 MEAN = "mean"
 """The name of the row that averages the structures of a case."""
+
+Value = TypeVar("Value")
+ByCase = Mapping[str, Mapping[str, Value]]
+
+
+class Scores(Protocol):
+    """What scores one structure of one case: a field for every metric, and facts that are not averaged."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Counts and the like, as plain JSON values."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +51,60 @@ class Table:
     """The scores of several cases.
 
     Attributes:
-        scores: Case -> structure -> scores, every case with the same structures.
-        metrics: The metrics that were computed, names of :data:`verdiff.evaluate.empty.METRICS`.
+        values: Case -> structure -> metric -> value, NaN where undefined; every case has the same structures.
+        metrics: The metrics that were computed, names of :data:`verdiff.evaluate.empty.EVERY_METRIC`.
+        facts: Case -> structure -> what stands beside the metrics: counts, volumes, presence.
         notes: What a reader must know, such as label ids in the files that were not scored.
+        averaged: Whether a mean over the structures of a case says anything.
     """
 
-    scores: Mapping[str, Mapping[str, CaseScores]]
-    metrics: tuple[str, ...] = tuple(METRICS)
-    notes: tuple[str, ...] = field(default=())
+    values: ByCase[Mapping[str, float]]
+    metrics: tuple[str, ...]
+    facts: ByCase[Mapping[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    averaged: bool = True
+
+    @classmethod
+    def of(
+        cls, scores: ByCase[Scores], metrics: Sequence[str], notes: Sequence[str] = (), *, averaged: bool = True
+    ) -> Table:
+        """The table of scores: case -> structure -> an object with the metrics as its fields."""
+        values = {
+            case: {name: {metric: float(getattr(one, metric)) for metric in metrics} for name, one in row.items()}
+            for case, row in scores.items()
+        }
+        facts = {case: {name: one.facts for name, one in row.items()} for case, row in scores.items()}
+        return cls(values, tuple(metrics), facts, tuple(notes), averaged)
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Names of the cases, in the order they were scored."""
+        return tuple(self.values)
 
     @property
     def structures(self) -> tuple[str, ...]:
         """Names of the scored structures, in the order of the labels."""
-        return tuple(next(iter(self.scores.values()), {}))
+        return tuple(next(iter(self.values.values()), {}))
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The structures, and :data:`MEAN` where it says anything."""
+        return (*self.structures, MEAN) if self.averaged else self.structures
 
     def value(self, case: str, structure: str, metric: str) -> float:
         """One value; for :data:`MEAN` the mean of the structures that are defined in this case (NaN if none is)."""
         if structure != MEAN:
-            return float(getattr(self.scores[case][structure], metric))
-        return _mean([self.value(case, name, metric) for name in self.structures])
+            return self.values[case][structure][metric]
+        return _mean([self.values[case][name][metric] for name in self.structures])
 
     def by_case(self, structure: str, metric: str) -> dict[str, float]:
         """Case -> value of one structure, or of :data:`MEAN`."""
-        return {case: self.value(case, structure, metric) for case in self.scores}
+        return {case: self.value(case, structure, metric) for case in self.values}
+
+    def fact(self, structure: str, name: str) -> dict[str, Any]:
+        """Case -> one fact of one structure, of the cases that have it."""
+        rows = {case: row.get(structure, {}) for case, row in self.facts.items()}
+        return {case: row[name] for case, row in rows.items() if name in row}
 
     def summary(self, structure: str, metric: str) -> Summary:
         """One metric over the cases, of one structure or of :data:`MEAN`."""
@@ -74,7 +112,7 @@ class Table:
         defined = {case: value for case, value in values.items() if not math.isnan(value)}
         if not defined:
             return Summary(math.nan, math.nan, math.nan, math.nan, "", len(values))
-        worst = (min if METRICS[metric].higher_is_better else max)(defined, key=lambda case: defined[case])
+        worst = (min if EVERY_METRIC[metric].higher_is_better else max)(defined, key=lambda case: defined[case])
         numbers = list(defined.values())
         return Summary(
             mean=_mean(numbers),
@@ -85,112 +123,40 @@ class Table:
             undefined=len(values) - len(defined),
         )
 
-    def with_an_empty_mask(self) -> dict[str, dict[str, Presence]]:
-        """Case -> structure -> presence, wherever one of the two masks (or both) lacks the structure."""
-        found: dict[str, dict[str, Presence]] = {
-            case: {name: score.presence for name, score in row.items() if score.presence is not Presence.BOTH}
-            for case, row in self.scores.items()
-        }
-        return {case: row for case, row in found.items() if row}
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must know: where one of the two masks (or both) lacks a structure, then the notes."""
+        lacking = [
+            f"{case}: {name} is {facts['presence']}."
+            for case, row in self.facts.items()
+            for name, facts in row.items()
+            if facts.get("presence", Presence.BOTH.value) != Presence.BOTH.value
+        ]
+        return (*lacking, *self.notes)
 
 
-def to_csv(table: Table) -> str:
-    """A line a case and structure, full precision; an undefined value is an empty field."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "structure", *table.metrics, "reference_voxels", "predicted_voxels"])
-    for case, row in table.scores.items():
-        for name, score in row.items():
-            values = [table.value(case, name, metric) for metric in table.metrics]
-            cells = ["" if math.isnan(value) else repr(value) for value in values]
-            writer.writerow([case, name, *cells, score.reference_voxels, score.predicted_voxels])
-        means = [table.value(case, MEAN, metric) for metric in table.metrics]
-        writer.writerow([case, MEAN, *("" if math.isnan(value) else repr(value) for value in means), "", ""])
-    return text.getvalue()
+@dataclass(frozen=True)
+class Results:
+    """Everything that was scored of one set of predictions.
 
+    Attributes:
+        masks: Overlap, distance and volume of every structure.
+        instances: Of every group of instances; None where they were not asked for.
+        uncertainty: Calibration and error detection; None where they were not asked for.
+        about: Case -> how its prediction was made, where that is known.
+    """
 
-def to_dict(table: Table) -> dict[str, Any]:
-    """The table as plain JSON values (NaN becomes None): metrics, cases, summary, notes."""
-    names = (*table.structures, MEAN)
-    return {
-        "metrics": {metric: {"title": METRICS[metric].title, "unit": METRICS[metric].unit} for metric in table.metrics},
-        "cases": {
-            case: {
-                name: {metric: _plain(table.value(case, name, metric)) for metric in table.metrics} | _counts(row, name)
-                for name in names
-            }
-            for case, row in table.scores.items()
-        },
-        "summary": {
-            name: {
-                metric: {key: _plain(value) for key, value in vars(table.summary(name, metric)).items()}
-                for metric in table.metrics
-            }
-            for name in names
-        },
-        "notes": list(table.notes),
-    }
+    masks: Table
+    instances: Table | None = None
+    uncertainty: Table | None = None
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-
-def to_json(table: Table, **more: Any) -> str:
-    """:func:`to_dict` as text, with further top-level entries such as labels and policy."""
-    return json.dumps({**more, **to_dict(table)}, indent=2, allow_nan=False) + "\n"
-
-
-def to_markdown(table: Table) -> str:
-    """The summary first, then every case; Dice and IoU with four digits, distances with two."""
-    names = (*table.structures, MEAN)
-    lines = [f"Mean ± standard deviation over {len(table.scores)} case(s), worst case in brackets.", ""]
-    lines += _heading("structure", [METRICS[metric].title for metric in table.metrics])
-    for name in names:
-        cells = []
-        for metric in table.metrics:
-            summary = table.summary(name, metric)
-            mean, deviation, worst = (
-                _format(value, metric) for value in (summary.mean, summary.deviation, summary.worst)
-            )
-            left_out = f", {summary.undefined} undefined" if summary.undefined else ""
-            cells.append(f"{mean} ± {deviation} [{worst}{left_out}]")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    for metric in table.metrics:
-        lines += ["", f"{METRICS[metric].title} by case:", "", *_heading("case", list(names))]
-        for case in table.scores:
-            cells = [_format(table.value(case, name, metric), metric) for name in names]
-            lines.append(f"| {case} | " + " | ".join(cells) + " |")
-    remarks = [
-        f"{case}: {name} is {presence.value}."
-        for case, row in table.with_an_empty_mask().items()
-        for name, presence in row.items()
-    ]
-    remarks += table.notes
-    return "\n".join([*lines, *([""] if remarks else []), *(f"- {remark}" for remark in remarks)]) + "\n"
-
-
-def _heading(first: str, titles: list[str]) -> list[str]:
-    return [f"| {first} | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
-
-
-def _counts(row: Mapping[str, CaseScores], name: str) -> dict[str, Any]:
-    if name == MEAN:
-        return {}
-    score = row[name]
-    return {
-        "reference_voxels": score.reference_voxels,
-        "predicted_voxels": score.predicted_voxels,
-        "presence": score.presence.value,
-    }
-
-
-def _format(value: float, metric: str) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:.4f}" if METRICS[metric].higher_is_better else f"{value:.2f}"
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables there are, by name."""
+        every = {"masks": self.masks, "instances": self.instances, "uncertainty": self.uncertainty}
+        return {name: table for name, table in every.items() if table is not None}
 
 
 def _mean(values: list[float]) -> float:
     defined = [value for value in values if not math.isnan(value)]
     return statistics.fmean(defined) if defined else math.nan
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,142 @@
+"""Tables of scores as Markdown: a page for one set of predictions, and the papers' table for several."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from verdiff.evaluate.empty import EVERY_METRIC
+from verdiff.evaluate.tables import MEAN, Results, Table
+
+_TITLES = {"instances": "Instances", "uncertainty": "Uncertainty"}
+_FIRST = {"masks": "structure", "instances": "group", "uncertainty": "structure"}
+
+PAPER_METRICS = ("dice", "iou")
+
+
+def to_markdown(results: Results) -> str:
+    """The summary of every table first, then volumes and every case; ratios with four digits, lengths with two."""
+    lines = [f"Mean ± standard deviation over {len(results.masks.cases)} case(s), worst case in brackets.", ""]
+    for name, table in results.tables.items():
+        if name in _TITLES:
+            lines += ["", f"{_TITLES[name]}:", ""]
+        lines += summary_lines(table, _FIRST[name])
+    lines += _volume_lines(results.masks)
+    for table in results.tables.values():
+        for metric in table.metrics:
+            lines += ["", f"{EVERY_METRIC[metric].title} by case:", "", *_heading("case", table.rows)]
+            for case in table.cases:
+                lines.append(
+                    _line(case, [format_value(table.value(case, name, metric), metric) for name in table.rows])
+                )
+    remarks = list(dict.fromkeys(remark for table in results.tables.values() for remark in table.remarks()))
+    return "\n".join([*lines, *([""] if remarks else []), *(f"- {remark}" for remark in remarks)]) + "\n"
+
+
+def summary_lines(table: Table, first: str = "structure") -> list[str]:
+    """A line a structure: mean ± standard deviation [worst case, undefined cases] of every metric."""
+    lines = _heading(first, [EVERY_METRIC[metric].title for metric in table.metrics])
+    for name in table.rows:
+        cells = []
+        for metric in table.metrics:
+            summary = table.summary(name, metric)
+            mean, deviation, worst = (
+                format_value(value, metric) for value in (summary.mean, summary.deviation, summary.worst)
+            )
+            left_out = f", {summary.undefined} undefined" if summary.undefined else ""
+            cells.append(f"{mean} ± {deviation} [{worst}{left_out}]")
+        lines.append(_line(name, cells))
+    return lines
+
+
+def papers_table(
+    models: Mapping[str, Mapping[str, Table]], metrics: Sequence[str] = PAPER_METRICS, *, pooled: bool = False
+) -> list[str]:
+    """The papers' table: a line a model, mean ± standard deviation over cases, ratios in percent.
+
+    With one set of cases a model, the columns are its structures and their mean (SpineSegDiff's table). With several,
+    data sets or folds, the columns are those sets, each with the mean over structures (Verdiff-Net's and SAFNet's
+    Table 1).
+
+    Args:
+        models: Model -> set of cases -> its scores; every model has the same sets.
+        metrics: The columns under each structure or set.
+        pooled: A further column over the cases of all sets together, as for the folds of a cross-validation.
+    """
+    first = next(iter(models.values()))
+    if len(first) == 1:
+        table = next(iter(first.values()))
+        columns = {
+            name: {model: [(next(iter(sets.values())), name)] for model, sets in models.items()} for name in table.rows
+        }
+    else:
+        columns = {name: {model: [(sets[name], MEAN)] for model, sets in models.items()} for name in first}
+        if pooled:
+            columns["all"] = {model: [(table, MEAN) for table in sets.values()] for model, sets in models.items()}
+    titles = [f"{name} {_percent_title(metric)}" for name in columns for metric in metrics]
+    lines = _heading("model", titles)
+    for model in models:
+        cells = [
+            _mean_and_deviation(
+                [value for table, row in columns[name][model] for value in table.by_case(row, metric).values()], metric
+            )
+            for name in columns
+            for metric in metrics
+        ]
+        lines.append(_line(model, cells))
+    return lines
+
+
+def format_value(value: float, metric: str) -> str:
+    """A value of a metric as it stands in a table."""
+    return "undefined" if math.isnan(value) else f"{value:.{EVERY_METRIC[metric].digits}f}"
+
+
+def _percent_title(metric: str) -> str:
+    about = EVERY_METRIC[metric]
+    return about.title if about.unit else f"{about.title} (%)"
+
+
+def _mean_and_deviation(values: Sequence[float], metric: str) -> str:
+    """``mean ± deviation``, ratios in percent; undefined values are left out, and counted behind."""
+    defined = [value for value in values if not math.isnan(value)]
+    if not defined:
+        return "undefined"
+    scale = 1 if EVERY_METRIC[metric].unit else 100
+    deviation = statistics.stdev(defined) if len(defined) > 1 else 0.0
+    left_out = f" ({len(values) - len(defined)} undefined)" if len(defined) < len(values) else ""
+    return f"{scale * statistics.fmean(defined):.2f} ± {scale * deviation:.2f}{left_out}"
+
+
+def _volume_lines(table: Table) -> list[str]:
+    """Volumes of the structures with the signed error, which a mean of absolute errors hides; none for films."""
+    lines: list[str] = []
+    for name in table.structures:
+        reference, predicted = table.fact(name, "reference_ml"), table.fact(name, "predicted_ml")
+        if not reference:
+            continue
+        gaps = [predicted[case] - reference[case] for case in reference]
+        deviation = statistics.stdev(gaps) if len(gaps) > 1 else 0.0
+        means = (statistics.fmean(reference.values()), statistics.fmean(predicted.values()))
+        lines.append(
+            _line(name, [*(f"{mean:.2f}" for mean in means), f"{statistics.fmean(gaps):+.2f} ± {deviation:.2f}"])
+        )
+    if not lines:
+        return []
+    return [
+        "",
+        "Volumes:",
+        "",
+        *_heading("structure", ["reference (ml)", "prediction (ml)", "difference (ml)"]),
+        *lines,
+    ]
+
+
+def _heading(first: str, titles: Iterable[str]) -> list[str]:
+    titles = list(titles)
+    return [_line(first, titles), "| --- |" + " ---: |" * len(titles)]
+
+
+def _line(first: str, cells: Iterable[str]) -> str:
+    return f"| {first} | " + " | ".join(cells) + " |"

@@ -1,0 +1,157 @@
+"""What an evaluation leaves behind: the page that is printed and the files that are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from verdiff import __version__
+from verdiff.errors import DataError, OutputError
+from verdiff.evaluate.comparing import Comparisons, compare_results, comparison_dict, comparison_markdown, only_in_one
+from verdiff.evaluate.markdown import PAPER_METRICS, papers_table, to_markdown
+from verdiff.evaluate.metrics import optional_library
+from verdiff.evaluate.stored import STORED, to_csv, to_json
+from verdiff.evaluate.tables import Results, Table
+from verdiff.imaging.atomic import atomic_path
+
+PLOT = "boxes.png"
+CSV, PAGE = "scores.csv", "scores.md"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``verdiff evaluate`` found.
+
+    Attributes:
+        results: The scores of the predictions.
+        comparisons: Table -> structure -> metric -> comparison with the other model; empty when none was given.
+        markdown: The report to print.
+        written: The files that were written.
+    """
+
+    results: Results
+    comparisons: Mapping[str, Comparisons]
+    markdown: str
+    written: tuple[Path, ...]
+
+    @property
+    def table(self) -> Table:
+        """The masks' scores."""
+        return self.results.masks
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The files to write, by what they hold: ``scores.csv``, ``instances.csv``, ``scores.json``, ..."""
+
+    files: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, output: str | Path | None, *, tables: Iterable[str] = (), plots: bool = False) -> Targets:
+        """The files of an output, checked before anything is scored.
+
+        Args:
+            output: A folder, which is made; one ``.csv``, ``.json`` or ``.md`` file; or None for no file.
+            tables: Tables beside the masks', each a CSV of its own.
+            plots: Whether box plots are asked for.
+
+        Raises:
+            DataError: The output has no room for all that is asked for.
+            OutputError: The folder cannot be made.
+            BackendError: Plots are asked for and matplotlib is not installed.
+        """
+        path, tables = None if output is None else Path(output), tuple(tables)
+        single = path is not None and path.suffix in (".csv", ".json", ".md") and not path.is_dir()
+        if plots:
+            optional_library("matplotlib.figure")
+        if (plots and (path is None or single)) or (tables and path is not None and single and path.suffix == ".csv"):
+            asked = "box plots" if plots else f"the tables of {' and '.join(tables)}"
+            raise DataError(
+                f"{asked}, and the output {'nowhere' if path is None else path.name}",
+                "a folder to write to",
+                "give one",
+            )
+        if path is not None and single:
+            return cls({f"scores{path.suffix}": path})
+        return cls.in_folder(path, (CSV, *(f"{name}.csv" for name in tables), STORED, PAGE, *([PLOT] if plots else [])))
+
+    @classmethod
+    def in_folder(cls, folder: str | Path | None, names: Iterable[str]) -> Targets:
+        """Files of a folder, which is made; None is no file.
+
+        Raises:
+            OutputError: The folder cannot be made.
+        """
+        if folder is None:
+            return cls({})
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: {error.strerror}", "a folder that can be written", "choose another output"
+            ) from error
+        return cls({name: path / name for name in names})
+
+    def write(self, contents: Mapping[str, Callable[[Path], Any]]) -> tuple[Path, ...]:
+        """Write each file whole or not at all; ``contents`` is given the path to write to.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
+        for name, path in self.files.items():
+            with atomic_path(path) as temporary:
+                contents[name](temporary)
+        return tuple(self.files.values())
+
+
+def write_report(
+    scored: tuple[str, Results], other: tuple[str, Results] | None, targets: Targets, *, about: Mapping[str, Any]
+) -> Evaluation:
+    """Compare where there is another model, and write everything.
+
+    Args:
+        scored: What the predictions are called, and their results.
+        other: The same of the model they are compared with; None where there is none.
+        targets: The files to write.
+        about: Entries of ``scores.json`` beside the scores.
+
+    Raises:
+        DataError: The two models were not scored on the same cases and structures.
+        OutputError: A file cannot be written.
+    """
+    (name, results), rivals = scored, () if other is None else (other,)
+    # Two folders may have the same name.
+    models = {name: results, **{f"{rival} (other)" if rival == name else rival: theirs for rival, theirs in rivals}}
+    comparisons = {} if other is None else compare_results(results, other[1])
+    shown = [metric for metric in PAPER_METRICS if all(metric in one.masks.metrics for one in models.values())]
+    markdown = "\n".join(papers_table({model: {"": one.masks} for model, one in models.items()}, shown)) + "\n\n"
+    markdown += to_markdown(results)
+    if other is not None:
+        markdown += comparison_markdown(comparisons, list(models)[1], only_in_one(results, other[1]))
+    more: dict[str, Any] = {"verdiff": __version__, "predictions": name, **about}
+    if comparisons:
+        more["comparison"] = {"other": other[0] if other else "", **comparison_dict(comparisons)}
+    contents: dict[str, Callable[[Path], Any]] = {
+        CSV: _text(lambda: to_csv(results.masks)),
+        STORED: _text(lambda: to_json(results, **more)),
+        PAGE: _text(lambda: markdown),
+        PLOT: lambda path: _draw(models, path),
+    }
+    for table, scores in results.tables.items():
+        contents.setdefault(f"{table}.csv", _text(partial(to_csv, scores)))
+    written = targets.write(contents)
+    return Evaluation(results, comparisons, markdown, written)
+
+
+def _text(make: Callable[[], str]) -> Callable[[Path], Any]:
+    return lambda path: path.write_text(make(), encoding="utf-8")
+
+
+def _draw(models: Mapping[str, Results], path: Path) -> None:
+    from verdiff.evaluate.plots import box_plots
+
+    box_plots({name: results.masks for name, results in models.items()}, path)

@@ -1,0 +1,163 @@
+"""Score cases as they come, one in memory at a time, with everything that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.errors import DataError
+from verdiff.evaluate.empty import METRICS, POLICIES, UNCERTAINTY_METRICS
+from verdiff.evaluate.instances import InstanceGroups, InstanceScores, score_instances
+from verdiff.evaluate.metrics import CaseScores, optional_library, score_case
+from verdiff.evaluate.tables import Results, Table
+from verdiff.evaluate.uncertainty import UncertaintyScores, score_uncertainty
+
+OnCase = Callable[[str, Mapping[str, CaseScores]], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case on one grid, whoever predicted it.
+
+    Attributes:
+        name: Of the case.
+        prediction: Label ids [z, y, x].
+        reference: Label ids of the expert, same shape.
+        spacing_mm: Spacing (z, y, x).
+        uncertainty: 0 sure ... 255 unsure, same shape; None where it is not known.
+        probability: Gives a structure's probabilities, float [z, y, x], by name; None where they are not known.
+        about: How the prediction was made, as plain JSON values.
+        notes: What a reader of the scores must know.
+    """
+
+    name: str
+    prediction: NDArray[np.integer[Any]]
+    reference: NDArray[np.integer[Any]]
+    spacing_mm: tuple[float, ...]
+    uncertainty: NDArray[np.uint8] | None = None
+    probability: Callable[[str], NDArray[np.floating[Any]]] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What to score.
+
+    Attributes:
+        policy: What metrics mean on empty masks, a key of :data:`verdiff.evaluate.empty.POLICIES`.
+        distances: Whether to search for surface distances, which is most of the time.
+        instances: Which ids are instances of what; None scores no instances.
+        uncertainty: Whether to score uncertainty and, where there are probabilities, calibration.
+    """
+
+    policy: str = "strict"
+    distances: bool = True
+    instances: InstanceGroups | None = None
+    uncertainty: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be scored before any case is.
+
+        Raises:
+            DataError: The policy is unknown.
+            BackendError: The extra ``[evaluate]`` is needed and not installed.
+        """
+        if self.policy not in POLICIES:
+            raise DataError(f"policy {self.policy!r}", "one of " + ", ".join(POLICIES), "choose one of these policies")
+        if self.distances:
+            optional_library("surface_distance")
+        if self.instances is not None and self.instances.components:
+            optional_library("scipy.ndimage")
+
+
+def score_cases(
+    cases: Iterable[Case], labels: Mapping[str, int], measures: Measures, on_case: OnCase | None = None
+) -> Results:
+    """Score every case.
+
+    Args:
+        cases: To be scored; each is dropped before the next is asked for.
+        labels: Name -> id of each structure, in both masks.
+        measures: What to score.
+        on_case: Called after each case with its masks' scores, for a progress bar.
+
+    Raises:
+        DataError: The policy is unknown, a case lacks its uncertainty, or there is no case.
+        BackendError: The extra ``[evaluate]`` is needed and not installed.
+    """
+    measures.check()
+    masks: dict[str, dict[str, CaseScores]] = {}
+    instances: dict[str, dict[str, InstanceScores]] = {}
+    uncertainty: dict[str, dict[str, UncertaintyScores]] = {}
+    about: dict[str, Mapping[str, Any]] = {}
+    notes: list[str] = []
+    calibrated = True
+    policy = POLICIES[measures.policy]
+    for case in cases:
+        masks[case.name] = score_case(
+            case.prediction,
+            case.reference,
+            spacing_mm=case.spacing_mm,
+            label_ids=labels,
+            policy=policy,
+            distances=measures.distances,
+        )
+        if measures.instances is not None:
+            instances[case.name] = score_instances(
+                case.prediction,
+                case.reference,
+                spacing_mm=case.spacing_mm,
+                groups=measures.instances,
+                policy=policy,
+            )
+        if measures.uncertainty:
+            uncertainty[case.name] = _uncertainty_scores(case, labels)
+            calibrated = calibrated and case.probability is not None
+        if case.about:
+            about[case.name] = case.about
+        notes += case.notes
+        notes += _unscored(case, {*labels.values(), *(measures.instances.ids if measures.instances else ())})
+        if on_case is not None:
+            on_case(case.name, masks[case.name])
+    if not masks:
+        raise DataError("no case", "at least one case to score", "name the cases, or none to score all")
+    metrics = [name for name, metric in METRICS.items() if measures.distances or not metric.needs_surfaces]
+    judged = [name for name in UNCERTAINTY_METRICS if calibrated or name != "ece"]
+    groups = measures.instances
+    return Results(
+        Table.of(masks, metrics, list(dict.fromkeys(notes))),
+        Table.of(instances, groups.metrics, averaged=len(groups.groups) > 1) if groups is not None else None,
+        Table.of(uncertainty, judged, averaged=False) if measures.uncertainty else None,
+        about,
+    )
+
+
+def _uncertainty_scores(case: Case, labels: Mapping[str, int]) -> dict[str, UncertaintyScores]:
+    if case.uncertainty is None:
+        raise DataError(
+            f"no uncertainty for {case.name}",
+            "an uncertainty map of every case",
+            "write it with verdiff infer --uncertainty, or score without it",
+        )
+    return score_uncertainty(
+        case.prediction,
+        case.reference,
+        case.uncertainty,
+        spacing_mm=case.spacing_mm,
+        label_ids=labels,
+        probability=case.probability,
+    )
+
+
+def _unscored(case: Case, known: set[int]) -> list[str]:
+    notes = []
+    for name, mask in (("prediction", case.prediction), ("reference", case.reference)):
+        others = sorted(set(np.unique(mask).tolist()) - {0} - known)
+        if others:
+            notes.append(f"{case.name}: the {name} also holds label ids {others}, which were not scored.")
+    return notes
