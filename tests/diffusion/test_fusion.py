@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from verdiff.diffusion import background_and_labels, entropy_uncertainty, fuse_mean, fuse_steps
+from verdiff.bundle import manifest
+from verdiff.diffusion import FUSIONS, background_and_labels, entropy_uncertainty, fuse, fuse_mean, fuse_steps
 from verdiff.errors import VerdiffError
 
 # Values where equality and logarithms are delicate, besides any others.
@@ -118,6 +119,19 @@ def test_steps_fusion_is_its_definition_with_the_documented_steps(variant: Any, 
     np.testing.assert_array_equal((fused.probabilities > 0.5)[clear], (unnormalised > 0)[clear])
 
 
+def test_a_fusion_is_found_by_its_name_and_its_names_are_those_a_bundle_may_hold() -> None:
+    samples = x0hats(3, 4, 2, 2, 3, 5)
+    expected = {
+        "mean": fuse_mean(samples[:, -1]),
+        "steps": fuse_steps(samples),
+        "steps-published": fuse_steps(samples, "published"),
+    }
+    assert tuple(expected) == FUSIONS == manifest.FUSIONS
+    for name, fused in expected.items():
+        np.testing.assert_array_equal(fuse(name, samples).probabilities, fused.probabilities)
+        np.testing.assert_array_equal(fuse(name, samples).spread, fused.spread)
+
+
 def test_the_number_of_late_steps_can_be_chosen() -> None:
     samples = x0hats(2, 5, 1, 2, 4, 6)
     _, expected = steps_by_definition(samples, "normalised", 2)
@@ -148,6 +162,8 @@ def test_the_surer_step_weighs_more_and_the_published_entropy_favours_foreground
         (lambda: fuse_mean(np.zeros((2, 3, 4, 5))), "x0hat of shape"),
         (lambda: fuse_mean(np.zeros((0, 1, 1, 4, 5))), "x0hat of shape"),
         (lambda: fuse_steps(np.zeros((2, 1, 3, 4, 5))), "x0hat of shape"),
+        (lambda: fuse("mean", np.zeros((2, 1, 3, 4, 5))), "x0hat of shape"),
+        (lambda: fuse("staple", np.zeros((2, 4, 1, 3, 4, 5))), "fusion 'staple'"),
         (lambda: fuse_steps(np.zeros((2, 4, 1, 3, 4, 5)), late_steps=5), "5 late steps of 4"),
         (lambda: fuse_steps(np.zeros((2, 4, 1, 3, 4, 5)), late_steps=0), "0 late steps of 4"),
         (lambda: fuse_steps(np.zeros((2, 4, 1, 3, 4, 5)), "staple"), "variant 'staple'"),  # type: ignore[arg-type]

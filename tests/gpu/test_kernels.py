@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from verdiff.diffusion import fuse_mean, fuse_steps, philox_normal
+from verdiff.diffusion import fuse_mean, fuse_steps, fused_rows, philox_normal
+from verdiff.diffusion.fusion import StepsVariant
 from verdiff.runtime.device.cuda_core import CudaCore
 from verdiff.runtime.device.kernels import Kernels, Pairs
 
@@ -76,7 +77,8 @@ def test_the_mean_is_the_hosts(bench: Bench, members: int) -> None:
     np.testing.assert_allclose(bench.down(out[2], SLICES, PIXELS, 1), expected.spread, atol=1e-7)
 
 
-def test_the_steps_fusion_is_the_hosts(bench: Bench) -> None:
+@pytest.mark.parametrize("variant", ["normalised", "published"])
+def test_the_steps_fusion_is_the_hosts(bench: Bench, variant: StepsVariant) -> None:
     rows, members = 5, 3
     samples, out = x0hat(rows, members, SLICES, CLASSES, PIXELS, 1), answer(bench)
     bench.kernels.fuse_steps(
@@ -86,10 +88,11 @@ def test_the_steps_fusion_is_the_hosts(bench: Bench) -> None:
         slices=SLICES,
         pixels=PIXELS,
         row=samples[0].size,
-        rows=range(rows // 2, rows),
+        rows=fused_rows(variant, rows),
+        variant=variant,
         stream=bench.stream,
     )
-    expected = fuse_steps(samples.swapaxes(0, 1))
+    expected = fuse_steps(samples.swapaxes(0, 1), variant)
     np.testing.assert_allclose(bench.down(out[0], SLICES, CLASSES, PIXELS, 1), expected.probabilities, atol=1e-6)
     np.testing.assert_allclose(bench.down(out[1], SLICES, PIXELS, 1), expected.uncertainty, atol=3e-6)
 

@@ -49,7 +49,7 @@ def test_numpys_own_threads_do_not_change_a_bit() -> None:
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("fusion", ["mean", "steps", "staple"])
+@pytest.mark.parametrize("fusion", ["mean", "steps", "steps-published", "staple"])
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_chunk_size_does_not_change_a_bit_for_any_sampling(fusion: str, sampler: str) -> None:
     scan = mr_scan()
@@ -92,7 +92,7 @@ def test_samples_are_nested() -> None:
         assert same(partial, segmenter.segment(scan, samples=samples))
 
 
-@pytest.mark.parametrize("fusion", ["mean", "steps", "staple"])
+@pytest.mark.parametrize("fusion", ["mean", "steps", "steps-published", "staple"])
 def test_the_stream_starts_with_the_prior_and_ends_with_the_answer(fusion: str) -> None:
     segmenter, scan = numpy_segmenter(chunk=2), mr_scan()
     streamed = list(segmenter.stream(scan, samples=3, fusion=fusion))

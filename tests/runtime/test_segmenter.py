@@ -150,7 +150,14 @@ def test_a_model_without_a_denoiser_answers_from_its_prior(single_pass_path: Pat
 def test_seed_steps_samples_and_fusion_change_the_mask() -> None:
     segmenter, scan = numpy_segmenter(), mr_scan()
     default = segmenter.segment(scan)
-    for change in ({"seed": 1}, {"steps": 1}, {"samples": 1}, {"sampler": "ddpm"}, {"fusion": "steps"}):
+    for change in (
+        {"seed": 1},
+        {"steps": 1},
+        {"samples": 1},
+        {"sampler": "ddpm"},
+        {"fusion": "steps"},
+        {"fusion": "steps-published"},
+    ):
         other = segmenter.segment(scan, **change)  # type: ignore[arg-type]
         assert not np.array_equal(other.probabilities("disc"), default.probabilities("disc")), change
         assert np.mean(other.labels == default.labels) > 0.9

@@ -20,7 +20,7 @@ MODALITIES = ("MR", "CT", "XR")
 VIEWS = ("sagittal", "coronal", "axial", "film")
 SAMPLERS = ("ddpm", "ddim", "dpmpp-2m")
 STARTS = ("noise", "prior")
-FUSIONS = ("mean", "steps")
+FUSIONS = ("mean", "steps", "steps-published")
 PREDICTIONS = ("x0", "epsilon", "v")
 WEIGHTS = ("float32", "float16")
 

@@ -1,6 +1,16 @@
 """The mathematics of sampling, in numpy: schedules, the process family, sampler tables, noise, the loop, fusion."""
 
-from verdiff.diffusion.fusion import Fused, background_and_labels, entropy_uncertainty, fuse_mean, fuse_steps
+from verdiff.diffusion.fusion import (
+    FUSIONS,
+    STEPS_FUSIONS,
+    Fused,
+    background_and_labels,
+    entropy_uncertainty,
+    fuse,
+    fuse_mean,
+    fuse_steps,
+    fused_rows,
+)
 from verdiff.diffusion.loop import StepState, run_loop
 from verdiff.diffusion.noise import noise_source, philox_normal
 from verdiff.diffusion.process import Process
@@ -8,6 +18,8 @@ from verdiff.diffusion.schedules import Schedule
 from verdiff.diffusion.tables import SamplerTable, make_table
 
 __all__ = [
+    "FUSIONS",
+    "STEPS_FUSIONS",
     "Fused",
     "Process",
     "SamplerTable",
@@ -15,8 +27,10 @@ __all__ = [
     "StepState",
     "background_and_labels",
     "entropy_uncertainty",
+    "fuse",
     "fuse_mean",
     "fuse_steps",
+    "fused_rows",
     "make_table",
     "noise_source",
     "philox_normal",

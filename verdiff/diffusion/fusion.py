@@ -18,6 +18,12 @@ from verdiff.errors import VerdiffError
 Array = NDArray[np.float32]
 StepsVariant = Literal["normalised", "published"]
 
+STEPS_FUSIONS: dict[str, StepsVariant] = {"steps": "normalised", "steps-published": "published"}
+"""Names of the step-uncertainty fusions, which want every step's x0hat, and the variant each of them is."""
+
+FUSIONS = ("mean", *STEPS_FUSIONS)
+"""Names of the fusions that this module has; ``staple`` is :mod:`verdiff.imaging.staple`'s."""
+
 _PUBLISHED_FLOOR = 0.001  # Diff-UNet's code lets no probability fall below this before its logarithm
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -38,6 +44,27 @@ class Fused:
     def uncertainty(self) -> Array:
         """float32 [N, H, W] in [0, 1], see :func:`entropy_uncertainty`; computed when it is first asked for."""
         return entropy_uncertainty(self.probabilities)
+
+
+def fuse(fusion: str, x0hat: NDArray[Any]) -> Fused:
+    """The fusion of that name: one of :data:`FUSIONS`.
+
+    Args:
+        x0hat: Rows' x0hat of each sample on [-1, 1], [M, R, N, K, H, W], in the order of sampling; ``mean`` takes the
+            last of them.
+
+    Raises:
+        VerdiffError: Another name, or not six axes.
+    """
+    if fusion not in FUSIONS:
+        raise VerdiffError(f"fusion {fusion!r}", f"one of {', '.join(FUSIONS)}", "choose one of them")
+    samples = _samples(x0hat, 6, "[M, R, N, K, H, W]")
+    return fuse_steps(samples, STEPS_FUSIONS[fusion]) if fusion in STEPS_FUSIONS else fuse_mean(samples[:, -1])
+
+
+def fused_rows(variant: StepsVariant, steps: int) -> range:
+    """Which of ``steps`` rows :func:`fuse_steps` weighs: all of them as published, else the later half, rounded up."""
+    return range(0 if variant == "published" else steps // 2, steps)
 
 
 def fuse_mean(x0hat: NDArray[Any]) -> Fused:
@@ -84,7 +111,7 @@ def fuse_steps(x0hat: NDArray[Any], variant: StepsVariant = "normalised", *, lat
         )
     samples = _samples(x0hat, 6, "[M, R, N, K, H, W]")
     steps = samples.shape[1]
-    count = late_steps if late_steps is not None else steps if variant == "published" else (steps + 1) // 2
+    count = len(fused_rows(variant, steps)) if late_steps is None else late_steps
     if not 1 <= count <= steps:
         raise VerdiffError(f"{count} late steps of {steps}", f"1 ... {steps}", "fuse no more steps than were sampled")
 

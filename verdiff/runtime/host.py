@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.diffusion import Fused, StepState, fuse_mean, fuse_steps, noise_source, run_loop
+from verdiff.diffusion import Fused, StepState, fuse, fuse_mean, noise_source, run_loop
 from verdiff.errors import BudgetError
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.consensus import fuse_staple
@@ -127,7 +128,7 @@ class HostRunner:
 
         noise_before = clock.timings["noise"]
         f = prior if len(members) == 1 else prior[owner]
-        keep = rows if self._sampling.fusion == "steps" else None
+        keep = rows if self._sampling.keeps_steps else None
         last = run_loop(denoise, table, f, noise, on_step=on_step, keep_steps=keep)
         clock.timings["loop"] -= clock.timings["noise"] - noise_before
         kept = np.stack(rows) if rows else last[None]
@@ -136,8 +137,8 @@ class HostRunner:
     def fuse(self, parts: list[Sampled]) -> Fused:
         """See :meth:`verdiff.runtime.runner.Runner.fuse`."""
         stack: Maps = parts[0].kept if len(parts) == 1 else np.concatenate([part.kept for part in parts], axis=1)
-        if self._sampling.fusion == "steps" and len(stack) > 1:
-            return self._by_slice(fuse_steps, stack.swapaxes(0, 1), axis=2)
+        if self._sampling.keeps_steps and len(stack) > 1:
+            return self._by_slice(partial(fuse, self._sampling.fusion), stack.swapaxes(0, 1), axis=2)
         return self._by_slice(fuse_staple if self._sampling.fusion == "staple" else fuse_mean, stack[-1])
 
     def _by_slice(self, fuse: Callable[[Maps], Fused], stack: Maps, axis: int = 1) -> Fused:

@@ -70,7 +70,7 @@ def plan_memory(
     classes = len(manifest.labels)
     pixels = plan.padded_rows * plan.padded_cols
     scan_pixels = plan.scan_rows * plan.scan_cols
-    rows = 1 if sampling.table is None or sampling.fusion != "steps" else len(sampling.table)
+    rows = 1 if sampling.table is None or not sampling.keeps_steps else len(sampling.table)
     sample_maps = 4 * pixels * classes * rows * max(1, sampling.samples)
     features = 4 * math.ceil(sum(pixels * f.channels / f.stride**2 for f in manifest.features) + pixels * classes)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from verdiff.diffusion import Process, SamplerTable, make_table
+from verdiff.diffusion import FUSIONS as OWN_FUSIONS
+from verdiff.diffusion import STEPS_FUSIONS, Process, SamplerTable, make_table
 from verdiff.errors import InputError
 from verdiff.runtime.frontier import named_setting
 from verdiff.runtime.policy import EVERYTHING, WHOLE, Policy
@@ -13,7 +14,7 @@ from verdiff.runtime.policy import EVERYTHING, WHOLE, Policy
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
 
-FUSIONS = ("mean", "steps", "staple")
+FUSIONS = (*OWN_FUSIONS, "staple")
 SAMPLERS = ("ddim", "ddpm", "dpmpp-2m")
 # Names that a model's frontier may give a setting, usable as a policy.
 SETTINGS = ("fast",)
@@ -28,8 +29,8 @@ class Choices:
         samples: Members of the ensemble; the first n samples are the same whatever their number.
         seed: Key of the noise.
         sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
-        fusion: ``"mean"`` of the samples, ``"steps"`` for the step-uncertainty fusion, ``"staple"`` for STAPLE's
-            consensus of their masks (on the host alone).
+        fusion: ``"mean"`` of the samples, ``"steps"`` for the step-uncertainty fusion, ``"steps-published"`` for it as
+            in its authors' code, ``"staple"`` for STAPLE's consensus of the samples' masks (on the host alone).
         policy: What to leave out (:class:`verdiff.runtime.policy.Policy`), or ``"fast"`` for the fast setting on the
             model's record, which brings steps and samples with it.
     """
@@ -55,7 +56,7 @@ class Sampling:
         table: One row a step, or None.
         samples: Members of the ensemble; 0 without a table.
         seed: Key of the noise.
-        fusion: ``"mean"``, ``"steps"`` or ``"staple"``.
+        fusion: One of :data:`FUSIONS`.
         description: The same in plain words and numbers, for the provenance.
         policy: What is left out.
     """
@@ -66,6 +67,11 @@ class Sampling:
     fusion: str
     description: dict[str, Any]
     policy: Policy = EVERYTHING
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether the fusion wants the x0hat of every step, not of the last alone."""
+        return self.fusion in STEPS_FUSIONS
 
 
 def resolve_sampling(manifest: Manifest, choices: Choices, *, denoiser: bool) -> Sampling:

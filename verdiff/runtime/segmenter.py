@@ -146,7 +146,7 @@ class Segmenter:
             samples: Ensemble members; the first n are the same whatever their number.
             seed: Of the noise.
             sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
-            fusion: ``"mean"``, ``"steps"``, or on processors ``"staple"``.
+            fusion: ``"mean"``, ``"steps"``, ``"steps-published"``, or on processors ``"staple"``.
             policy: What not to compute: ``"locate"``, ``"skip"``, ``"agree"`` joined by ``+``
                 (:class:`verdiff.runtime.policy.Policy`), ``"whole"`` for nothing, or ``"fast"`` for the fast setting
                 on the model's record, which brings steps and samples with it.
@@ -228,7 +228,7 @@ class Segmenter:
             samples: Ensemble members.
             seed: Of the noise.
             sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
-            fusion: ``"mean"`` or ``"steps"``.
+            fusion: ``"mean"``, ``"steps"`` or ``"steps-published"``.
             stream: Where the work is put, as for :meth:`load`; None is the Segmenter's.
 
         Raises:

@@ -19,7 +19,10 @@ from verdiff.train.building import settings_class
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What the model sees: modality, view, in-plane spacing in mm (``None``: pixels as they are) and intensities."""
+    """What the model sees: modality, view, in-plane spacing in mm (``None``: pixels as they are) and intensities.
+
+    ``middle_slices`` is how many slices around the middle of each scan are used; ``None`` uses all.
+    """
 
     modality: str = "MR"
     view: str = "sagittal"
@@ -27,6 +30,7 @@ class DataConfig:
     intensity_kind: str = "percentile"
     intensity_low: float = 0.5
     intensity_high: float = 99.5
+    middle_slices: int | None = None
 
 
 @dataclass(frozen=True)

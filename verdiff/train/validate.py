@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from verdiff.diffusion.fusion import background_and_labels, fuse_mean
+from verdiff.diffusion.fusion import background_and_labels, fuse
 from verdiff.diffusion.loop import run_loop
 from verdiff.diffusion.noise import noise_source
 from verdiff.diffusion.tables import SamplerTable
@@ -68,18 +68,14 @@ def sample_case(
         if denoiser is None:
             continue
         denoise = denoiser.on_host(prior, output.features)
-        drawn = [
-            run_loop(
-                denoise,
-                table,
-                f,
-                noise_source(
-                    config.sampling.seed, slices=index.tolist(), samples=[sample] * len(index), shape=f.shape[1:]
-                ),
-            )
-            for sample in range(config.sampling.samples)
-        ]
-        fused = fuse_mean(np.stack(drawn))
+        drawn: list[list[np.ndarray]] = []
+        for sample in range(config.sampling.samples):
+            members = [sample] * len(index)
+            noise = noise_source(config.sampling.seed, slices=index.tolist(), samples=members, shape=f.shape[1:])
+            steps: list[np.ndarray] = []
+            run_loop(denoise, table, f, noise, keep_steps=steps)
+            drawn.append(steps)
+        fused = fuse(config.sampling.fusion, np.array(drawn))
         sampled.append(fused.probabilities[:, :, :rows, :cols])
     return np.concatenate(priors), np.concatenate(sampled or priors), truth
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.diffusion import Fused, background_and_labels, fuse_mean, fuse_steps, philox_normal
+from verdiff.diffusion.fusion import StepsVariant
 from verdiff.imaging.intensity import normalise
 
 if TYPE_CHECKING:
@@ -81,11 +82,13 @@ def steps(
     row: Any,
     first: Any,
     rows: Any,
+    published: Any,
 ) -> None:
     assert threads >= slices * pixels
     shape = (int(members), int(slices), _classes(driver), int(pixels), 1)
     kept = np.stack([driver.view(samples + 4 * int(row) * i, np.float32, shape) for i in range(int(rows))], axis=1)
-    _put(driver, (p, u, s), fuse_steps(kept, late_steps=int(rows - first)))
+    variant: StepsVariant = "published" if published else "normalised"
+    _put(driver, (p, u, s), fuse_steps(kept, variant, late_steps=int(rows - first)))
 
 
 def _matrix(driver: NullDriver, weights: int, ranges: int, n_out: int, n_in: int) -> Maps:

@@ -16,7 +16,8 @@ from tests.runtime.device.null_driver import GPU, KINDS, signatures
 from tests.runtime.device.numpy_kernels import KERNELS
 from tests.runtime.device.test_cuda_core import Bindings
 from tests.runtime.scans import mr_scan, numpy_segmenter
-from verdiff.diffusion import background_and_labels, fuse_mean, fuse_steps, philox_normal
+from verdiff.diffusion import background_and_labels, fuse_mean, fuse_steps, fused_rows, philox_normal
+from verdiff.diffusion.fusion import StepsVariant
 from verdiff.imaging import Geometry, normalise, plan_slices
 from verdiff.runtime.device.cuda_core import CudaCore, compile_cubin
 from verdiff.runtime.device.driver import DeviceError
@@ -112,16 +113,22 @@ def test_the_mean_is_the_hosts(kernels: CompiledKernels, members: int) -> None:
 
 
 @compiled_here
+@pytest.mark.parametrize("variant", ["normalised", "published"])
 @pytest.mark.parametrize(("rows", "members"), [(2, 1), (5, 3)])
-def test_the_steps_fusion_is_the_hosts(kernels: CompiledKernels, rows: int, members: int) -> None:
+def test_the_steps_fusion_is_the_hosts(
+    kernels: CompiledKernels, rows: int, members: int, variant: StepsVariant
+) -> None:
     """Rows lie further apart than their samples reach, as where fewer samples were drawn than there is room for."""
     kept = x0hat(rows, members + 2, 2, CLASSES, 6, 50)
     used = np.ascontiguousarray(kept[:, :members])
     for row in range(rows):
         kept[row].reshape(-1)[: used[row].size] = used[row].ravel()
     p, u, s = zeros(2, CLASSES, 6, 50), zeros(2, 6, 50), zeros(2, 6, 50)
-    kernels.run("fuse_steps", 600, p, u, s, kept, members, 2, 300, kept[0].size, rows // 2, rows)
-    fused = fuse_steps(used.swapaxes(0, 1))
+    late = fused_rows(variant, rows)
+    kernels.run(
+        "fuse_steps", 600, p, u, s, kept, members, 2, 300, kept[0].size, late.start, rows, variant == "published"
+    )
+    fused = fuse_steps(used.swapaxes(0, 1), variant)
     np.testing.assert_allclose(p, fused.probabilities, atol=1e-6)
     np.testing.assert_allclose(u, fused.uncertainty, atol=3e-6)
     assert np.array_equal(s, fused.spread)

@@ -29,7 +29,7 @@ def between_steps(driver: NullDriver) -> list[set[str]]:
     return [set(names[a : b + 1]) for a, b in pairwise(launches)]
 
 
-@pytest.mark.parametrize("fusion", ["mean", "steps"])
+@pytest.mark.parametrize("fusion", ["mean", "steps", "steps-published"])
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp-2m"])
 def test_the_mask_is_the_host_loops_bit_for_bit(sampler: str, fusion: str) -> None:
     options: dict[str, Any] = {"samples": 3, "steps": 4, "sampler": sampler, "fusion": fusion, "seed": 2**40 + 3}

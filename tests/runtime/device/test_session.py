@@ -49,7 +49,15 @@ def on_host(driver: NullDriver, answer: DeviceAnswer) -> dict[str, NDArray[Any]]
     return found
 
 
-@pytest.mark.parametrize("options", [{}, {"samples": 3, "fusion": "steps", "steps": 4}, {"sampler": "ddpm", "seed": 5}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"samples": 3, "fusion": "steps", "steps": 4},
+        {"fusion": "steps-published", "steps": 4},
+        {"sampler": "ddpm", "seed": 5},
+    ],
+)
 @pytest.mark.parametrize("batch", [1, 2, 8])
 def test_labels_are_those_of_segment(driver: NullDriver, given: Given, batch: int, options: dict[str, Any]) -> None:
     result = numpy_segmenter().segment(SCAN, **options)

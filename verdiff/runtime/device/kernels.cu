@@ -130,9 +130,21 @@ extern "C" __global__ void fuse_mean(float* probabilities, float* uncertainty, f
     spread[thread] = spread_of(here, stride, members, pixels);
 }
 
-// The same from samples[rows][...], `row` floats apart: fuse_steps, "normalised", over the rows first ... rows - 1.
+// The doubt that weighs a step: binary entropy in bits, or as published -p ln p with p not below 0.001.
+__device__ float doubt_of(float p, int published)
+{
+    if (published) {
+        float floored = p > 0.001f ? p : 0.001f;
+        return -floored * logf(floored);
+    }
+    float doubt = p_log_p(p);
+    doubt += p_log_p(1.0f - p);
+    return doubt / (float)-0.6931471805599453;
+}
+
+// The same from samples[rows][...], `row` floats apart: fuse_steps over the rows first ... rows - 1.
 extern "C" __global__ void fuse_steps(float* probabilities, float* uncertainty, float* spread, const float* samples,
-                                      int members, int slices, int pixels, wide row, int first, int rows)
+                                      int members, int slices, int pixels, wide row, int first, int rows, int published)
 {
     long long thread = HERE;
     if (thread >= (long long)slices * pixels) return;
@@ -144,10 +156,7 @@ extern "C" __global__ void fuse_steps(float* probabilities, float* uncertainty, 
         float total = 0.0f, weights = 0.0f;
         for (int i = first; i < rows; ++i) {
             float p = mean_probability(here + (long long)i * row + (long long)k * pixels, stride, members);
-            float doubt = p_log_p(p);
-            doubt += p_log_p(1.0f - p);
-            doubt /= (float)-0.6931471805599453;
-            float sure = (1.0f - doubt) * (float)(1.0 / (1.0 + exp(-(i + 1.0) / rows)));
+            float sure = (1.0f - doubt_of(p, published)) * (float)(1.0 / (1.0 + exp(-(i + 1.0) / rows)));
             float weight = expf(sure);
             weights += weight;
             total += weight * p;

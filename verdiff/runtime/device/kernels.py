@@ -11,6 +11,7 @@ import numpy as np
 from verdiff.runtime.device.driver import Argument, Kernel, Pointer, Stream
 
 if TYPE_CHECKING:
+    from verdiff.diffusion.fusion import StepsVariant
     from verdiff.runtime.device.driver import Driver
 
 NAMES = ("philox_normal", "start", "mark_non_finite", "fuse_mean", "fuse_steps", "to_model", "from_model")
@@ -122,11 +123,12 @@ class Kernels:
         pixels: int,
         row: int,
         rows: range,
+        variant: StepsVariant,
         stream: Stream,
     ) -> None:
         """As :meth:`fuse_mean`, from ``samples`` whose rows of the table are ``row`` floats apart, over ``rows``."""
         sizes = (np.int32(members), np.int32(slices), np.int32(pixels), np.uint64(row))
-        late = (np.int32(rows.start), np.int32(rows.stop))
+        late = (np.int32(rows.start), np.int32(rows.stop), np.int32(variant == "published"))
         self._launch("fuse_steps", slices * pixels, (*answer, samples, *sizes, *late), stream)
 
     def to_model(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.diffusion import Fused
+from verdiff.diffusion import FUSIONS, STEPS_FUSIONS, Fused, fused_rows
 from verdiff.errors import BackendError, InputError
 from verdiff.runtime.device.kernels import Pairs
 from verdiff.runtime.device.layout import Need
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from verdiff.runtime.device.loop import Loop
     from verdiff.runtime.device.workspace import Workspace
     from verdiff.runtime.sampling import Sampling
-
-
-# STAPLE's expectation maximisation is ITK's and runs on the host.
-FUSED_HERE = ("mean", "steps")
 
 
 @dataclass(frozen=True)
@@ -77,10 +73,11 @@ class DeviceRunner:
         Raises:
             InputError: A fusion that there is no kernel for.
         """
-        if sampling.fusion not in FUSED_HERE:
+        # STAPLE's expectation maximisation is ITK's and runs on the host.
+        if sampling.fusion not in FUSIONS:
             raise InputError(
                 f"fusion {sampling.fusion!r} on {self.backend.device}",
-                f"one of {', '.join(FUSED_HERE)}",
+                f"one of {', '.join(FUSIONS)}",
                 "choose one of them, or segment on the processor",
             )
         shape = CallShape(batch, rows, cols)
@@ -94,7 +91,7 @@ class DeviceRunner:
             steps=steps,
             noises=1 + sum(_noisy_rows(sampling)),
             samples=max(1, sampling.samples),
-            kept=steps if sampling.fusion == "steps" else 1,
+            kept=steps if sampling.keeps_steps else 1,
             chunks=chunks,
             sample_chunks=chunks,
             activations=networks.activations(shape),
@@ -203,7 +200,8 @@ class DeviceRunner:
         """The answer of a chunk from its first ``members`` samples."""
         need, samples = self.space.need, self._samples(slot, 0)
         answer = self.answer(slot.slices)
-        if self._sampling.fusion == "steps" and steps > 1:
+        if self._sampling.keeps_steps and steps > 1:
+            variant = STEPS_FUSIONS[self._sampling.fusion]
             self.space.kernels.fuse_steps(
                 answer,
                 samples,
@@ -211,7 +209,8 @@ class DeviceRunner:
                 slices=slot.slices,
                 pixels=need.pixels,
                 row=need.samples * need.batch * need.classes * need.pixels,
-                rows=range(steps // 2, steps),
+                rows=fused_rows(variant, steps),
+                variant=variant,
                 stream=self.stream,
             )
             return

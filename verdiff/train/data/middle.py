@@ -1,0 +1,27 @@
+"""The middle slices of every scan, for models of mid-sagittal slices alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from verdiff.errors import DataError
+from verdiff.train.data.cases import Case, Dataset
+
+
+def middle_slices(dataset: Dataset, count: int | None) -> Dataset:
+    """``dataset`` with at most ``count`` slices around the middle of each case; ``None`` leaves it as it is.
+
+    Raises:
+        DataError: ``count`` is below 1.
+    """
+    if count is None:
+        return dataset
+    if count < 1:
+        raise DataError(f"middle_slices = {count}", "1 or more", "leave it out of [data] for every slice")
+
+    def middle(case: Case) -> Case:
+        first = max(0, len(case.images) // 2 - count // 2)
+        kept = slice(first, first + count)
+        return replace(case, images=case.images[kept], labels=case.labels[kept])
+
+    return replace(dataset, cases=tuple(middle(case) for case in dataset.cases))
