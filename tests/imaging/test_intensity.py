@@ -84,7 +84,8 @@ def test_rules_survive_json() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"kind": "zscore", "low": 0, "high": 1},
+        {"kind": "range", "low": 0, "high": 1},
+        {"kind": "zscore", "low": 1, "high": -1},
         {"kind": "percentile", "low": 5, "high": 5},
         {"kind": "percentile", "low": -1, "high": 99},
         {"kind": "percentile", "low": 1, "high": 101},

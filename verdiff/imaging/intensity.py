@@ -101,7 +101,7 @@ def _mean_and_deviation(array: Array) -> tuple[float, float]:
     if voxels == 0:
         raise _nothing_finite()
     mean = sum(float(plane.sum(dtype=np.float64, where=np.isfinite(plane))) for plane in array) / voxels
-    squares = sum(float(np.square(plane[np.isfinite(plane)] - mean).sum()) for plane in array)
+    squares = sum(float(np.square(plane[np.isfinite(plane)].astype(np.float64) - mean).sum()) for plane in array)
     return mean, float(np.sqrt(squares / voxels))
 
 

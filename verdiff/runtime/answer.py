@@ -74,6 +74,32 @@ class Answer:
         return Answer(self.probabilities.copy(), spread, self.steps.copy(), self.samples.copy())
 
 
+@dataclass(frozen=True)
+class ScanSlices(HalfStack):
+    """Maps kept by the model's slices and given by the scan's, interpolated between those around each.
+
+    Args:
+        across: Weights [scan's slices, model's slices].
+    """
+
+    across: NDArray[np.float32]
+
+    def get(self, index: int) -> NDArray[np.float32]:
+        """The maps of a slice of the scan, float32 of :attr:`shape`."""
+        total: NDArray[np.float32] | None = None
+        for model in np.flatnonzero(self.across[index]):
+            term = self.across[index, model] * HalfStack.get(self, int(model))
+            total = term if total is None else total + term
+        assert total is not None
+        return total
+
+    def copy(self) -> ScanSlices:
+        """See :meth:`HalfStack.copy`."""
+        copy = ScanSlices(self.slices, self.shape, self.across)
+        copy._kept[:] = self._kept
+        return copy
+
+
 def chunks_of(slices: int, size: int) -> Iterator[slice]:
     """``slices`` slices in runs of ``size``, the last one shorter."""
     for start in range(0, slices, size):

@@ -100,8 +100,7 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
         InputError, UnsuitableScanError, BudgetError, BackendError: See :meth:`Segmenter.segment`.
     """
     manifest, clock = segmenter.manifest, request.clock
-    if clock.left <= 0:
-        raise BudgetError("a budget that is already spent", "time for one prior pass", "give a budget above 0 ms")
+    require_time(clock)
     denoiser = segmenter.diffusion and not request.prior_only
     sampling = resolve_sampling(manifest, request.choices, denoiser=denoiser)
     _check_policy(segmenter, sampling.policy)
@@ -126,6 +125,16 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
         work = prepare(runner, scan, sampling, effort, clock, chunk=segmenter.chunk, anytime=anytime)
         engine = Engine(runner, lanes, scan, work, clock, anytime, request.progress)
         yield Call(segmenter, engine, volume, forced, request.prior_only and segmenter.diffusion)
+
+
+def require_time(clock: Clock) -> None:
+    """Refuse a budget that is spent before anything begins.
+
+    Raises:
+        BudgetError: It is.
+    """
+    if clock.left <= 0:
+        raise BudgetError("a budget that is already spent", "time for one prior pass", "give a budget above 0 ms")
 
 
 def _check_policy(segmenter: Segmenter, policy: Policy) -> None:

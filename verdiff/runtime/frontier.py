@@ -37,7 +37,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Pace:
-    """What a machine was seen to need: seconds a pixel of one slice's pass, while all lanes work.
+    """What a machine was seen to need: seconds a pixel (voxel) of one slice's (window's) pass, while all lanes work.
 
     Attributes:
         prior: Of the prior.

@@ -15,7 +15,7 @@ from verdiff.diffusion import Fused, StepState, fuse, fuse_mean, noise_source, r
 from verdiff.errors import BudgetError
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.consensus import fuse_staple
-from verdiff.runtime.memory import available_bytes, network_bytes, plan_memory
+from verdiff.runtime.memory import LANE_BYTES, available_bytes, network_bytes, plan_memory
 from verdiff.runtime.runner import Maps, Report, Sampled, Stop
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from verdiff.runtime.lanes import Lanes
     from verdiff.runtime.memory import MemoryPlan
     from verdiff.runtime.sampling import Sampling
-
-# What one slice may take of the networks' memory to have a lane: 512 x 512 model pixels with the shipped model.
-LANE_BYTES = 256 << 20
 
 Conditions = tuple[Maps, tuple[Maps, ...]]
 

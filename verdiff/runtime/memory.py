@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from verdiff.errors import BudgetError
 from verdiff.runtime.answer import Answer
+from verdiff.runtime.half import HalfStack
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
     from verdiff.imaging import SlicePlan
+    from verdiff.imaging.volume_plan import VolumePlan
     from verdiff.runtime.sampling import Sampling
 
 # Float32 maps of the model's full resolution that a network holds at once while it runs one image, per channel of its
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 MAPS_PER_CHANNEL = {"onnxruntime": 15, "openvino": 24}
 LEAST_CHANNELS = 16
 KEEP_BYTES = 256 << 20
+# What one slice or window may take of the networks' memory to have a lane: 512 x 512 model pixels with the shipped
+# model.
+LANE_BYTES = 256 << 20
+# Of what a graph's tensors need at once in theory (the manifest's ``window_mb``): what a library takes for them.
+WINDOW_FACTOR = {"onnxruntime": 2.0, "openvino": 2.0}
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,68 @@ def plan_memory(
             kept = 0
         chunk = max(1, min(chunk, (limit - standing - network - kept) // per_slice))
     return MemoryPlan(chunk, keep_features, keep_samples, standing + network + kept + chunk * per_slice)
+
+
+@dataclass(frozen=True)
+class VolumeMemory:
+    """What one call on a model that takes volumes takes.
+
+    Attributes:
+        lanes: Windows in the network at once, each on its share of the threads.
+        batch: Windows handed to the network at once.
+        bytes: The most this call holds at once, beside the scan itself.
+    """
+
+    lanes: int
+    batch: int
+    bytes: int
+
+
+def plan_volume_memory(
+    plan: VolumePlan, manifest: Manifest, *, backend: str, batch: int, lanes: int, limit: int | None
+) -> VolumeMemory:
+    """As many windows at once as lanes, if one is small enough and all fit under ``limit`` bytes; else one batch.
+
+    Args:
+        plan: The volume.
+        manifest: The model's.
+        backend: Name of the backend that runs the network.
+        batch: Windows in one network call.
+        lanes: The most calls at once.
+        limit: Bytes; None: no limit is known.
+
+    Raises:
+        BudgetError: One call at a time is still more than ``limit``.
+    """
+    classes, planes = len(manifest.labels), plan.planes
+    patch = manifest.volume["patch"]
+    slices, rows, cols = plan.inside
+    scan_pixels = planes.scan_rows * planes.scan_cols
+    standing = HalfStack(slices, (classes, rows, cols)).kept_bytes + planes.slices * scan_pixels
+    # A slab of the image, of the maps that are being added up, and of those that are handed on.
+    standing += 4 * patch[0] * math.prod(plan.shape[1:]) * (1 + 2 * classes)
+    # A window with its maps, as they are and weighted; and later, in its place, a slice on its way back to the scan.
+    window = 4 * math.prod(patch) * (2 + 2 * classes)
+    one = batch * (window_bytes(manifest, backend) + window) + 4 * scan_pixels * (2 * classes + 6)
+    if limit is not None and standing + one > limit:
+        raise BudgetError(
+            f"{limit / 2**20:.0f} MiB of memory for a volume of {' x '.join(map(str, plan.shape))} voxels "
+            f"in windows of {' x '.join(map(str, patch))}",
+            f"about {math.ceil((standing + one) / 2**20)} MiB, the least for one window at a time",
+            "free memory, raise memory_mb, or crop the scan",
+        )
+    if window_bytes(manifest, backend) > LANE_BYTES or (limit is not None and standing + lanes * one > limit):
+        lanes = 1
+    return VolumeMemory(lanes, lanes * batch, standing + lanes * one)
+
+
+def window_bytes(manifest: Manifest, backend: str) -> int:
+    """What the network of a model that takes volumes holds while it runs one window, and keeps for the next."""
+    needed = manifest.volume["window_mb"]
+    if needed is None:
+        maps = LEAST_CHANNELS * max(MAPS_PER_CHANNEL.values())
+        return int(4 * math.prod(manifest.volume["patch"]) * maps)
+    return int(needed * WINDOW_FACTOR.get(backend, max(WINDOW_FACTOR.values()))) << 20
 
 
 def network_bytes(plan: SlicePlan, manifest: Manifest, backend: str) -> int:

@@ -22,6 +22,7 @@ from verdiff.runtime.result import Segmentation
 from verdiff.runtime.sampling import Choices, resolve_sampling
 from verdiff.runtime.selftest import self_test as run_self_test
 from verdiff.runtime.selftest import time_networks
+from verdiff.runtime.volumetric import segment_volume
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Segmenter:
 
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
-            BackendError: No backend, device, engine or precision as asked for, or the self-test failed.
+            BackendError: No backend, device, engine or precision as asked for, the self-test failed, or a model that
+                takes volumes on a GPU.
         """
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk = {chunk}", "1 slice or more", "leave it out for the backend's choice")
@@ -97,6 +99,7 @@ class Segmenter:
             fastest = open_fastest(bundle, backend=backend, device=device, threads=threads)
             loaded, tested, why = fastest.backend, fastest.differences, fastest.chosen
         elif on_device(chosen := choose_backend(backend, device, precision), device):
+            _require_slices(bundle.manifest, device)
             from verdiff.runtime.device.opening import open_device
 
             loaded = open_device(
@@ -140,6 +143,9 @@ class Segmenter:
     ) -> Segmentation:
         """Segment one scan; None leaves the model's default.
 
+        A model that takes volumes (``manifest.volume``) answers in one pass over overlapping windows: see
+        :func:`verdiff.runtime.volumetric.segment_volume` for what it refuses and what a budget means to it.
+
         Args:
             scan: A :class:`verdiff.imaging.Volume`, a SimpleITK image, or (array [z, y, x], spacing_mm, direction).
             steps: Denoiser passes a sample.
@@ -169,6 +175,8 @@ class Segmenter:
         request = Request(
             scan, Choices(steps, samples, seed, sampler, fusion, policy), clock, force, prior_only, progress
         )
+        if self.manifest.volume:
+            return segment_volume(self, request)
         with open_call(self, request, anytime=clock.bounded) as call:
             *_, outcome = call.engine.passes()
             return call.result(outcome, call.engine.answer)
@@ -192,13 +200,17 @@ class Segmenter:
         """As :meth:`segment`, giving each better answer as it comes.
 
         First the prior's (outcome ``"prior"``), then after 1, 2, 4, ... samples (``"sampling"``), at last the one
-        :meth:`segment` would give, bit for bit. Each result stands alone. Raises as :meth:`segment` does, at the
+        :meth:`segment` would give, bit for bit; of a model that takes volumes that is the only one. Each result stands
+        alone. Raises as :meth:`segment` does, at the
         first ``next``.
         """
         clock = Clock(budget_ms, cancel)
         request = Request(
             scan, Choices(steps, samples, seed, sampler, fusion, policy), clock, force, prior_only, progress
         )
+        if self.manifest.volume:
+            yield segment_volume(self, request)
+            return
         with open_call(self, request, anytime=True) as call:
             for outcome in call.engine.passes():
                 yield call.result(outcome, call.engine.answer.copy())
@@ -257,3 +269,12 @@ class Segmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _require_slices(manifest: Manifest, device: str) -> None:
+    if manifest.volume:
+        raise BackendError(
+            f"{manifest.model_id}, which takes volumes, on {device}",
+            "a model that takes slices: the loop on a GPU is made for those",
+            "pass --device cpu",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,10 @@ def self_test(backend: Backend | DeviceBackend, bundle: Bundle) -> dict[str, flo
 
 
 def time_networks(backend: Backend, bundle: Bundle) -> Pace:
-    """What a slice's pass takes here a pixel, from the golden image, every lane at work; after the self-test, warm."""
+    """What a pass takes here a pixel of a slice, or a voxel of a window, from the golden image, every lane at work.
+
+    After the self-test, when all is warm.
+    """
     golden = bundle.golden()
     with Lanes(backend.lanes) as lanes:
         batcher = Batcher(backend.lane, lanes)
@@ -73,7 +77,7 @@ def time_networks(backend: Backend, bundle: Bundle) -> Pace:
         if bundle.has("denoiser"):
             batcher.denoise(prior, 1, prior, features, np.arange(len(prior)))
         done = perf_counter()
-    pixels = len(image) * image.shape[2] * image.shape[3]
+    pixels = len(image) * math.prod(image.shape[2:])
     return Pace((after - begun) / pixels, (done - after) / pixels if bundle.has("denoiser") else 0.0)
 
 
