@@ -35,6 +35,12 @@ def mask(folder: Path, name: str, change: Callable[[sitk.Image], sitk.Image]) ->
     sitk.WriteImage(change(sitk.ReadImage(path)), path)
 
 
+def without_discs(folder: Path, count: int) -> None:
+    """The first patients lose theirs."""
+    for number in range(count):
+        mask(folder, f"toy{number}", lambda image: image * sitk.Cast(image != 2, image.GetPixelID()))
+
+
 def texts(report: Report, *, fatal: bool = True) -> list[str]:
     return [finding.text for finding in report.findings if finding.fatal == fatal]
 
@@ -80,8 +86,11 @@ def test_several_things_are_found_in_one_pass(folder: Path) -> None:
         (lambda d: edit(d, patients={f"toy{i}": "p" for i in range(4)}), "one patient only, p"),
         (lambda d: (d / "splits_final.json").write_text("[]"), "splits_final.json holds no folds"),
         (
-            lambda d: [mask(d, f"toy{i}", lambda m: m * sitk.Cast(m != 2, m.GetPixelID())) for i in range(3)],
-            "fold 3 never trains on 'disc'",
+            lambda d: [
+                without_discs(d, 2),
+                (d / "splits_final.json").write_text('[{"train": ["toy0", "toy1"], "val": ["toy2", "toy3"]}]'),
+            ],
+            "fold 0 never trains on 'disc'",
         ),
         (
             lambda d: (d / "imagesTr" / "toy1_0000.nii.gz").write_bytes((d / "imagesTr/toy0_0000.nii.gz").read_bytes()),
@@ -99,6 +108,7 @@ def test_damage_that_forbids_training_is_found(folder: Path, damage: Callable[[P
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (lambda d: without_discs(d, 3), "fold 3 never trains on 'disc' (label 2): it validates on the one patient"),
         (lambda d: edit(d, numTraining=5), "numTraining 5; there are 4 masks"),
         (lambda d: (d / "imagesTr" / "notes.txt").write_text("a"), "imagesTr/notes.txt is no file of the layout"),
         (

@@ -167,6 +167,10 @@ def test_a_fold_that_never_trains_on_a_structure_is_refused() -> None:
     broken = type(dataset)(dataset.name, dataset.labels, dataset.label_ids, dataset.cases, (split,), {})
     with pytest.raises(DataError, match="'disc' is in none of the 1 training masks of fold 0"):
         broken.fold(0)
+    for case in dataset.cases[2:]:
+        case.labels[case.labels == 2] = 0
+    train, _ = broken.fold(0)
+    assert [case.name for case in train] == ["toy0"], "what one patient has cannot be on both sides"
 
 
 def test_the_structure_that_covers_half_of_a_coarse_pixel_gets_it() -> None:

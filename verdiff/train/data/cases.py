@@ -77,7 +77,7 @@ class Dataset:
 
         Raises:
             DataError: An unknown fold, a patient on both sides, an unknown case, an empty side, or a structure that is
-                in no training mask.
+                in no training mask although more than one patient has it.
         """
         if not 0 <= fold < len(self.splits):
             raise DataError(
@@ -90,7 +90,11 @@ class Dataset:
 
     def _refuse_unseen(self, fold: int, training: list[Case]) -> None:
         for index, structure in enumerate(self.labels, start=1):
-            if not any(bool((case.labels == index).any()) for case in training):
+            if any(bool((case.labels == index).any()) for case in training):
+                continue
+            having = [case.name for case in self.cases if bool((case.labels == index).any())]
+            # What one patient alone has cannot be on both sides of any fold.
+            if len({self.patients.get(name, name) for name in having}) > 1:
                 raise DataError(
                     f"the structure {structure!r} is in none of the {len(training)} training masks of fold {fold}",
                     "every structure in the training side of the fold",

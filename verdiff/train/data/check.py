@@ -179,13 +179,15 @@ def _split_findings(
     for number, split in enumerate(splits):
         yield from fold_findings(number, split, patients, patients)
         for structure, value in description.labels.items():
-            somewhere = any(value in held for held in ids.values())
-            if somewhere and not any(value in ids.get(name, ()) for name in split["train"]):
+            holders = {patients[name] for name, held in ids.items() if value in held}
+            if holders and not any(value in ids.get(name, ()) for name in split["train"]):
+                only = f": it validates on the one patient who has it, {min(holders)}" if len(holders) == 1 else ""
                 yield Finding(
                     None,
-                    f"fold {number} never trains on {structure!r} (label {value})",
+                    f"fold {number} never trains on {structure!r} (label {value}){only}",
                     "every structure in the training side of each fold",
                     f"mend {SPLITS}, or leave the structure out",
+                    fatal=len(holders) > 1,
                 )
     if splits:
         yield from never_validated(splits, patients)

@@ -1,0 +1,92 @@
+"""What ``verdiff data convert``, ``verdiff data check`` and ``verdiff data list`` do. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verdiff.commands.requirements import require
+from verdiff.errors import SUCCESS, DataError
+
+if TYPE_CHECKING:
+    from verdiff.train.data.check import Report
+    from verdiff.train.data.convert import ConvertOptions, FoldOptions
+
+
+def listing() -> list[str]:
+    """A line a data set that can be converted: its name, title, options and licence."""
+    from verdiff.train.data.convert import CONVERTERS
+
+    return [
+        f"{name:<12} {converter.title} ({converter.licence}); "
+        + " ".join(f"--{option}" for option in sorted(converter.options))
+        for name, converter in CONVERTERS.items()
+    ]
+
+
+def convert(
+    name: str,
+    source: Path,
+    output: Path,
+    options: ConvertOptions,
+    folds: FoldOptions,
+    *,
+    leave_out_bad: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Make an nnU-Net raw data set from an unpacked public download, and say what was made.
+
+    Raises:
+        DataError: As :func:`verdiff.train.data.convert.convert`.
+        BackendError: A package the data set needs is missing.
+        OutputError: A file cannot be written.
+    """
+    from verdiff.train.data import convert as room
+
+    converter = room.converter_named(name)
+    require(f"data convert {name}", converter.packages, "evaluate")
+    written = room.convert(name, source, output, options, folds, leave_out_bad=leave_out_bad, progress=say)
+    table = ", ".join(f"{label} {value}" for label, value in written.labels.items())
+    say(f"{written.cases} cases in {written.folds} folds by patient -> {output}")
+    say(f"labels: {table}")
+    for reason in written.left_out.values():
+        say(f"left out: {reason}")
+    say(f"source: {converter.source}; licence: {converter.licence}")
+
+
+def check(folder: Path, *, as_json: bool = False, say: Callable[[str], None] = print) -> int:
+    """Look for everything that is wrong with an nnU-Net raw data set; nothing is changed.
+
+    Args:
+        folder: The data set.
+        as_json: Say the report as JSON.
+        say: Is given the lines.
+
+    Returns:
+        0, or DataError's exit code when it cannot be trained or scored with.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    from verdiff.train.data.check import check_dataset
+
+    report = check_dataset(folder)
+    for line in [json.dumps(report.to_dict(), indent=1)] if as_json else _lines(report):
+        say(line)
+    return SUCCESS if report.usable else DataError.exit_code
+
+
+def _lines(report: Report) -> list[str]:
+    held = ", ".join(f"{name} in {count}" for name, count in report.cases_with.items())
+    lines = [f"{report.name}: {report.cases} cases of {report.patients} patients, {report.folds} folds; {held or '-'}"]
+    for finding in report.findings:
+        lines += [
+            f"{'error' if finding.fatal else 'note'}: {finding.text}",
+            f"  expected: {finding.expected}",
+            f"  to do: {finding.remedy}",
+        ]
+    fatal = sum(finding.fatal for finding in report.findings)
+    notes = len(report.findings) - fatal
+    return [*lines, "nothing wrong was found" if not lines[1:] else f"{fatal} errors, {notes} notes"]
