@@ -101,13 +101,13 @@ def test_the_page_begins_with_the_papers_table(folders):
 
 def test_every_table_asked_for_is_written(folders):
     report = run(
-        folders / "poor", folders / "references", LABELS, folders / "out", instances="components", plots=True,
+        folders / "poor", folders / "references", LABELS, folders / "out", instances="disc=1,canal=2", plots=True,
     )  # fmt: skip
     assert {path.name for path in report.written} == {
         "scores.csv", "instances.csv", "scores.json", "scores.md", "boxes.png",
     }  # fmt: skip
     assert (folders / "out" / "boxes.png").read_bytes().startswith(b"\x89PNG")
-    assert (folders / "out" / "instances.csv").read_text().startswith("case,structure,panoptic_quality,")
+    assert (folders / "out" / "instances.csv").read_text().startswith("case,structure,identification_rate,")
     stored = read_results(folders / "out")
     assert stored.tables.keys() == {"masks", "instances"}
     assert stored.instances.by_case("disc", "panoptic_quality") == pytest.approx({"a": 0.6, "b": 0.0, "c": 0.0})

@@ -96,6 +96,17 @@ def test_connected_parts_are_instances_whatever_they_are_called():
     assert "identification_rate" not in groups.metrics
 
 
+def test_stray_voxels_are_no_instances_of_a_volume_and_are_counted():
+    reference = np.minimum(spine(1, 1), 1)
+    prediction = reference.copy()
+    prediction[:, 50:52, 2:6] = 1  # 24 voxels of 8 mm3: 0.19 ml
+    prediction[1, 56, 2:10] = prediction[1, 58, 2] = 1  # 0.064 and 0.008 ml
+    scores = score(prediction, reference, "components")["L5"]
+    assert (scores.predicted_instances, scores.matched, scores.predicted_specks) == (3, 2, 2)
+    assert (scores.reference_specks, scores.identified) == (0, None)
+    assert score(prediction[1:2], reference[1:2], "components")["L5"].predicted_instances == 5
+
+
 def test_parts_that_touch_at_an_edge_alone_are_two():
     mask = np.zeros((1, 4, 4), int)
     mask[0, :2, :2] = mask[0, 2:, 2:] = 1

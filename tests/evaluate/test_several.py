@@ -14,11 +14,13 @@ from verdiff.evaluate.stored import to_json
 from verdiff.evaluate.tables import Results, Table
 
 
-def store(folder: Path, values: dict[str, float], structures=("disc", "canal"), metrics=("dice", "iou")) -> Path:
+def store(
+    folder: Path, values: dict[str, float], structures=("disc", "canal"), metrics=("dice", "iou"), policy="strict"
+) -> Path:
     """An evaluation whose Dice a case is given, the same for all structures."""
     rows = {case: {name: {metric: dice for metric in metrics} for name in structures} for case, dice in values.items()}
     folder.mkdir(parents=True)
-    (folder / "scores.json").write_text(to_json(Results(Table(rows, metrics))))
+    (folder / "scores.json").write_text(to_json(Results(Table(rows, metrics), policy=policy)))
     return folder
 
 
@@ -109,3 +111,10 @@ def test_other_structures_are_refused_by_name(tmp_path, folds):
     other = store(tmp_path / "other", {"a": 0.5, "b": 0.5, "c": 0.5}, structures=("disc",))
     with pytest.raises(DataError, match="structures canal in the first alone"):
         run([f"x={folds / 'ours' / '0'}", f"y={other}"])
+
+
+def test_scores_under_two_policies_are_not_compared(tmp_path):
+    ours = store(tmp_path / "ours", {"a": 0.9})
+    theirs = store(tmp_path / "theirs", {"a": 0.8}, policy="leave-absent-out")
+    with pytest.raises(DataError, match="'strict', the other with 'leave-absent-out'"):
+        run([str(ours), str(theirs)])

@@ -67,8 +67,8 @@ def test_csv_keeps_every_digit_and_leaves_undefined_fields_empty(table):
 
 
 def test_json_is_strict_json_with_null_for_undefined(table):
-    found = json.loads(to_json(Results(table), policy="strict"), parse_constant=pytest.fail)
-    assert found["policy"] == "strict"
+    found = json.loads(to_json(Results(table), labels={"disc": 1}), parse_constant=pytest.fail)
+    assert (found["policy"], found["labels"]) == ("strict", {"disc": 1})
     assert found["cases"]["b"]["canal"]["dice"] is None
     assert found["cases"]["b"]["canal"]["presence"] == "in neither"
     assert found["summary"]["disc"]["dice"]["worst_case"] == "a"
@@ -102,11 +102,11 @@ def test_a_table_of_overlaps_alone_has_no_columns_of_distances(table):
 def test_what_is_stored_is_read_back_whole(table, tmp_path):
     groups = Table({"a": {"instances": {"panoptic_quality": 0.5}}}, ("panoptic_quality",), averaged=False)
     (tmp_path / "scores.json").write_text(
-        to_json(Results(table, groups, about={"a": {"seconds": 2.5}}), policy="strict")
+        to_json(Results(table, groups, about={"a": {"seconds": 2.5}}, policy="leave-absent-out"))
     )
     found = read_results(tmp_path)
     assert found.tables.keys() == {"masks", "instances"}
-    assert to_json(found, policy="strict") == (tmp_path / "scores.json").read_text()
+    assert to_json(found) == (tmp_path / "scores.json").read_text()
     assert found.about == {"a": {"seconds": 2.5}}
 
 
@@ -117,10 +117,11 @@ def test_what_is_stored_is_read_back_whole(table, tmp_path):
         "{",
         "[]",
         "{}",
-        '{"metrics": {"beauty": {}}, "cases": {"a": {"disc": {"beauty": 1}}}, "notes": []}',
-        '{"metrics": {"dice": {}}, "cases": {}, "notes": []}',
-        '{"metrics": {"dice": {}}, "cases": {"a": {"disc": {}}}, "notes": []}',
-        '{"metrics": {"dice": {}}, "cases": {"a": {"disc": {"dice": 1}}, "b": {"canal": {"dice": 1}}}, "notes": []}',
+        '{"metrics": {"beauty": {}}, "cases": {"a": {"disc": {"beauty": 1}}}, "notes": [], "policy": "strict"}',
+        '{"metrics": {"dice": {}}, "cases": {}, "notes": [], "policy": "strict"}',
+        '{"metrics": {"dice": {}}, "cases": {"a": {"disc": {}}}, "notes": [], "policy": "strict"}',
+        '{"metrics": {"dice": {}}, "cases": {"a": {"disc": {"dice": 1}}, "b": {"canal": {"dice": 1}}}, "notes": [], '
+        '"policy": "strict"}',
     ],
 )
 def test_a_file_that_is_no_evaluation_is_refused(tmp_path, content):

@@ -123,7 +123,7 @@ def run(
         (_name(predictions), results),
         other,
         targets,
-        about={"labels": ids, "policy": policy, **(about or {})},
+        about={"labels": ids, **(about or {})},
     )
 
 

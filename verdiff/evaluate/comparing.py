@@ -75,8 +75,14 @@ def compare_results(first: Results, second: Results) -> dict[str, Comparisons]:
     """The tables that both sets of results have, compared: table -> structure -> metric -> what was found.
 
     Raises:
-        DataError: As :func:`compare_tables`.
+        DataError: As :func:`compare_tables`, or they were scored under two policies on empty masks.
     """
+    if first.policy != second.policy:
+        raise DataError(
+            f"one scored with policy {first.policy!r}, the other with {second.policy!r}",
+            "one policy on empty masks for both",
+            "score one of them again with the other's --policy",
+        )
     theirs = second.tables
     return {name: compare_tables(table, theirs[name]) for name, table in first.tables.items() if name in theirs}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from verdiff.evaluate.metrics import optional_library
 
 IDENTIFIED_WITHIN_MM = 20.0
 MATCHED_ABOVE_IOU = 0.5
+# Smaller connected parts are stray voxels of a drawing or of a mask: the smallest disc has over 1 ml.
+LEAST_PART_ML = 0.1
 IDS, COMPONENTS = "ids", "components"
 
 Labels = NDArray[np.integer[Any]]
@@ -39,7 +41,7 @@ class InstanceGroups:
     Attributes:
         groups: Name -> the label ids that belong to it.
         components: False: each id is one instance, and the same id in both masks means the same vertebra. True: the
-            connected parts of a group are its instances, which have no name.
+            connected parts of a group are its instances, which have no name; in a volume, those of at least 0.1 ml.
     """
 
     groups: Mapping[str, frozenset[int]]
@@ -72,7 +74,9 @@ class InstanceScores:
         reference_instances: Instances in the reference.
         predicted_instances: Instances in the prediction.
         matched: Pairs with an IoU above 0.5.
-        identified: Instances identified.
+        identified: Instances identified; None where they have no name.
+        reference_specks: Connected parts of the reference that are too small for an instance.
+        predicted_specks: The same of the prediction.
     """
 
     identification_rate: float
@@ -83,14 +87,17 @@ class InstanceScores:
     reference_instances: int
     predicted_instances: int
     matched: int
-    identified: int
+    identified: int | None
+    reference_specks: int = 0
+    predicted_specks: int = 0
 
     @property
     def facts(self) -> dict[str, Any]:
         """What a table carries beside the metrics."""
-        counts = {name: getattr(self, name) for name in ("reference_instances", "predicted_instances", "matched")}
+        names = ("reference_instances", "predicted_instances", "matched", "reference_specks", "predicted_specks")
         presence = Presence.of(self.reference_instances, self.predicted_instances)
-        return {**counts, "identified": self.identified, "presence": presence.value}
+        named = {} if self.identified is None else {"identified": self.identified}
+        return {**{name: getattr(self, name) for name in names}, **named, "presence": presence.value}
 
 
 def instance_groups(text: str, labels: Mapping[str, int]) -> InstanceGroups:
@@ -157,26 +164,36 @@ def score_instances(
             "resample the prediction to the scan's grid before scoring it",
         )
     diagonal = image_diagonal_mm(reference.shape, spacing_mm)
-    return {
-        name: _score_group(
-            _instances(prediction, ids, components=groups.components),
-            _instances(reference, ids, components=groups.components),
-            spacing_mm,
-            policy,
-            diagonal,
+    volume = 1 not in reference.shape and reference.ndim > 2
+    least = LEAST_PART_ML * 1000 / math.prod(spacing_mm) if volume else 0
+    scores = {}
+    for name, ids in groups.groups.items():
+        found, truth = np.isin(prediction, sorted(ids)), np.isin(reference, sorted(ids))
+        if groups.components:
+            (predicted, specks), (expected, true_specks) = _parts(found, least), _parts(truth, least)
+        else:
+            predicted, specks = np.where(found, prediction, 0), 0
+            expected, true_specks = np.where(truth, reference, 0), 0
+        scores[name] = replace(
+            _score_group(predicted, expected, spacing_mm, policy, diagonal),
+            reference_specks=true_specks,
+            predicted_specks=specks,
         )
-        for name, ids in groups.groups.items()
-    }
+        if groups.components:
+            scores[name] = replace(scores[name], identified=None)
+    return scores
 
 
-def _instances(labels: Labels, ids: frozenset[int], *, components: bool) -> Labels:
-    """The instances of a group, numbered; 0 elsewhere."""
-    inside = np.isin(labels, sorted(ids))
-    if not components:
-        return np.where(inside, labels, 0).astype(np.int32)
-    # Neighbours share a face: parts that touch at an edge or a corner alone are two, as bones are.
-    numbered: Labels = optional_library("scipy.ndimage").label(inside)[0]
-    return numbered
+def _parts(mask: NDArray[np.bool_], least: float) -> tuple[Labels, int]:
+    """The connected parts of at least ``least`` voxels, numbered, and how many are smaller.
+
+    Neighbours share a face: parts that touch at an edge or a corner alone are two, as bones are.
+    """
+    numbered: Labels = optional_library("scipy.ndimage").label(mask)[0]
+    sizes = np.bincount(numbered[mask])
+    small = np.flatnonzero((sizes > 0) & (sizes < least))
+    kept = np.where(np.isin(numbered, small), 0, numbered) if small.size else numbered
+    return kept, int(small.size)
 
 
 def _score_group(
@@ -191,7 +208,7 @@ def _score_group(
     if presence is Presence.BOTH:
         recognition = len(matches) / (0.5 * (len(here) + len(there)))
         segmentation = sum(matches) / len(matches) if matches else math.nan
-        values = {
+        values: dict[str, Any] = {
             "identification_rate": identified / len(here),
             "panoptic_quality": sum(matches) / (0.5 * (len(here) + len(there))),
             "recognition_quality": recognition,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import DataError
 from verdiff.evaluate.empty import METRICS, POLICIES, UNCERTAINTY_METRICS
-from verdiff.evaluate.instances import InstanceGroups, InstanceScores, score_instances
+from verdiff.evaluate.instances import LEAST_PART_ML, InstanceGroups, InstanceScores, score_instances
 from verdiff.evaluate.metrics import CaseScores, optional_library, score_case
 from verdiff.evaluate.tables import Results, Table
 from verdiff.evaluate.uncertainty import UncertaintyScores, score_uncertainty
@@ -115,6 +115,7 @@ def score_cases(
                 groups=measures.instances,
                 policy=policy,
             )
+            notes += _specks(case.name, instances[case.name])
         if measures.uncertainty:
             uncertainty[case.name] = _uncertainty_scores(case, labels)
             calibrated = calibrated and case.probability is not None
@@ -134,6 +135,7 @@ def score_cases(
         Table.of(instances, groups.metrics, averaged=len(groups.groups) > 1) if groups is not None else None,
         Table.of(uncertainty, judged, averaged=False) if measures.uncertainty else None,
         about,
+        measures.policy,
     )
 
 
@@ -152,6 +154,15 @@ def _uncertainty_scores(case: Case, labels: Mapping[str, int]) -> dict[str, Unce
         label_ids=labels,
         probability=case.probability,
     )
+
+
+def _specks(case: str, scores: Mapping[str, InstanceScores]) -> list[str]:
+    return [
+        f"{case}: {count} part(s) of {name} in the {where} are below {LEAST_PART_ML} ml and no instances."
+        for name, one in scores.items()
+        for where, count in (("prediction", one.predicted_specks), ("reference", one.reference_specks))
+        if count
+    ]
 
 
 def _unscored(case: Case, known: set[int]) -> list[str]:

@@ -156,15 +156,16 @@ def _poolable(models: Models) -> bool:
 
 
 def _how(results: Results) -> tuple[Any, ...]:
-    """What was scored: tables, their rows and metrics."""
-    return tuple((name, table.rows, table.metrics) for name, table in results.tables.items())
+    """What was scored: the policy, tables, their rows and metrics."""
+    return results.policy, *((name, table.rows, table.metrics) for name, table in results.tables.items())
 
 
 def _pooled(parts: Mapping[str, Results]) -> Results:
     """The cases of several sets as one."""
     tables = [results.tables for results in parts.values()]
+    policy = next(iter(parts.values())).policy
     joined = {name: _joined([each[name] for each in tables]) for name in tables[0]}
-    return Results(joined["masks"], joined.get("instances"), joined.get("uncertainty"))
+    return Results(joined["masks"], joined.get("instances"), joined.get("uncertainty"), policy=policy)
 
 
 def _joined(tables: Sequence[Table]) -> Table:

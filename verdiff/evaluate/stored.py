@@ -70,6 +70,7 @@ def to_json(results: Results, **more: Any) -> str:
     """The results as text: the masks' table on top, the others under their names, and entries such as the labels."""
     others = {name: to_dict(table) for name, table in results.tables.items() if name != "masks"}
     about = {"made_by": {case: dict(one) for case, one in results.about.items()}} if results.about else {}
+    more["policy"] = results.policy
     return json.dumps({**more, **about, **to_dict(results.masks), **others}, indent=2, allow_nan=False) + "\n"
 
 
@@ -86,7 +87,7 @@ def read_results(path: Path) -> Results:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         tables = {name: _table(stored[name]) for name in ("instances", "uncertainty") if name in stored}
-        return Results(_table(stored), **tables, about=dict(stored.get("made_by", {})))
+        return Results(_table(stored), **tables, about=dict(stored.get("made_by", {})), policy=stored["policy"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: {type(error).__name__}: {error}",

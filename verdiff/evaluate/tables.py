@@ -143,12 +143,14 @@ class Results:
         instances: Of every group of instances; None where they were not asked for.
         uncertainty: Calibration and error detection; None where they were not asked for.
         about: Case -> how its prediction was made, where that is known.
+        policy: What metrics meant on empty masks, a key of :data:`verdiff.evaluate.empty.POLICIES`.
     """
 
     masks: Table
     instances: Table | None = None
     uncertainty: Table | None = None
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    policy: str = "strict"
 
     @property
     def tables(self) -> dict[str, Table]:
