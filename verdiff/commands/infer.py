@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from verdiff.errors import EMPTY_MASK, SUCCESS, InputError
 
 if TYPE_CHECKING:
+    from verdiff.anatomy import AnatomyFiles, Spine
     from verdiff.imaging import Volume
     from verdiff.runtime import Segmentation
     from verdiff.runtime.writing import OutputFiles
@@ -39,6 +40,29 @@ class InferOptions:
     force: bool = False
 
 
+@dataclass(frozen=True)
+class AnatomyOptions:
+    """What ``verdiff infer`` makes of the mask: ``--instances``, ``--stats``, ``--mesh`` and ``--lowest``."""
+
+    instances: bool = False
+    stats: bool = False
+    mesh: bool = False
+    lowest: str | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any of it is asked for."""
+        return self.instances or self.stats or self.mesh
+
+    def __post_init__(self) -> None:
+        if self.lowest is not None and not self.wanted:
+            raise InputError(
+                f"--lowest {self.lowest} and nothing to name",
+                "--instances, --stats or --mesh beside it",
+                "add what you want of the vertebrae, or leave --lowest out",
+            )
+
+
 def run(
     scan: Path,
     output: Path | None,
@@ -48,6 +72,7 @@ def run(
     preview: bool,
     reference: Path | None,
     say: Callable[[str], None],
+    anatomy: AnatomyOptions | None = None,
 ) -> int:
     """Segment ``scan`` and return the exit code: done, or the named outcome of an empty mask.
 
@@ -59,6 +84,7 @@ def run(
         preview: Write a preview PNG too.
         reference: A mask on the scan's grid, with the model's label ids, to print the Dice against.
         say: Takes each line of the summary.
+        anatomy: What to make of the vertebrae; their files are written before the mask and its report.
 
     Raises:
         VerdiffError: Whatever was wrong; nothing is written unless the mask is complete.
@@ -88,6 +114,13 @@ def run(
         threads=options.threads,
     )
     loading = perf_counter() - begun
+    label_ids = {label.name: label.id for label in segmenter.manifest.labels}
+    outputs = None
+    if anatomy is not None and anatomy.wanted:
+        from verdiff.anatomy import anatomy_files, check_anatomy
+
+        outputs = anatomy_files(files.mask, instances=anatomy.instances, statistics=anatomy.stats, mesh=anatomy.mesh)
+        check_anatomy(outputs, label_ids, lowest=anatomy.lowest, film=film)
     result = segmenter.segment(
         volume,
         steps=options.steps,
@@ -102,9 +135,22 @@ def run(
         progress=_progress if sys.stderr.isatty() else None,
     )
     result.timings.update(read=reading, load=loading)
+    spine = None
+    if outputs is not None and anatomy is not None:
+        from verdiff.anatomy import find_vertebrae, write_anatomy
+
+        begun = perf_counter()
+        spine = find_vertebrae(
+            result.labels, result.geometry, label_ids, lowest=anatomy.lowest, uncertainty=result.uncertainty
+        )
+        write_anatomy(spine, volume, outputs)
+        result.timings["anatomy"] = perf_counter() - begun
     write_result(result, volume, files)
     for line in summary(result, files):
         say(line)
+    if spine is not None and outputs is not None:
+        for line in spine_lines(spine, outputs):
+            say(line)
     if truth is not None:
         for line in dice_lines(result, volume, truth):
             say(line)
@@ -136,9 +182,26 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
         lines.append("empty mask: no structure was found")
     else:
         lines += [f"  {name:<12} {volume:9.2f} ml" for name, volume in result.volumes_ml().items()]
-    stages = ("read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore", "write")
+    stages = ["read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore"]
+    stages += ["anatomy", "write"]
     lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
     lines += [f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview) if path]
+    return lines
+
+
+def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:
+    """The lines that say which vertebrae were found, how they are called and where the files are."""
+    levels = "levels unknown" if spine.named_by is None else f"levels from {spine.named_by}"
+    lines = [f"{len(spine.vertebrae)} vertebrae from the lowest up, {levels}"]
+    for vertebra in spine.vertebrae:
+        parts = [f"height {vertebra.height_mm:.0f} mm"]
+        if vertebra.volume_ml is not None:
+            parts.insert(0, f"{vertebra.volume_ml:.2f} ml")
+        if vertebra.confidence is not None:
+            parts.append(f"confidence {vertebra.confidence:.2f}")
+        lines.append(f"  {vertebra.name:<12} {', '.join(parts)}{'' if vertebra.complete else ', cut off'}")
+    lines += [f"note: {remark}" for remark in spine.remarks]
+    lines += [f"wrote {path}" for path in files.paths]
     return lines
 
 

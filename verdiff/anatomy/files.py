@@ -1,0 +1,183 @@
+"""The files of one spine: instances, statistics and meshes; which there are, where they go, what is in them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from verdiff.anatomy.levels import parse_level
+from verdiff.anatomy.libraries import library
+from verdiff.anatomy.mesh_files import SPACE, write_stl, write_vtp
+from verdiff.anatomy.roles import roles_of
+from verdiff.anatomy.spine import Spine, Vertebra
+from verdiff.anatomy.surface import surface_of
+from verdiff.errors import InputError, OutputError
+from verdiff.imaging import Volume, atomic_path, write_array
+
+_OURS = re.compile(r"(disc-below-)?([CTL]\d+|vertebra-\d+)|canal")
+_COLUMNS = (
+    "number",
+    "id",
+    "level",
+    "verse_id",
+    "complete",
+    "volume_ml",
+    "centroid_l_mm",
+    "centroid_p_mm",
+    "centroid_s_mm",
+    "height_mm",
+    "separation",
+    "uncertainty",
+    "confidence",
+)
+
+
+@dataclass(frozen=True)
+class AnatomyFiles:
+    """Where the files go; None for those that were not asked for.
+
+    Attributes:
+        instances: The instances in the scan's grid, numbered as :class:`~verdiff.anatomy.spine.Spine` says.
+        statistics: Everything that was found and measured, as JSON; the vertebrae also as CSV beside it.
+        meshes: A folder of one STL a structure.
+        mesh: One VTP of all structures.
+    """
+
+    instances: Path | None = None
+    statistics: Path | None = None
+    meshes: Path | None = None
+    mesh: Path | None = None
+
+    @property
+    def table(self) -> Path | None:
+        """The CSV beside the statistics."""
+        return None if self.statistics is None else self.statistics.with_suffix(".csv")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Those that were asked for."""
+        every = (self.instances, self.statistics, self.table, self.mesh, self.meshes)
+        return tuple(path for path in every if path is not None)
+
+
+def anatomy_files(mask: Path, *, instances: bool = False, statistics: bool = False, mesh: bool = False) -> AnatomyFiles:
+    """The files beside a mask: ``scan_seg.nii.gz`` gives ``scan_instances.nii.gz``, ``scan_vertebrae.json`` and
+    ``.csv``, ``scan_mesh.vtp`` and the folder ``scan_meshes``.
+    """
+    suffix = next((s for s in (".nii.gz", mask.suffix) if mask.name.lower().endswith(s)), "")
+    base = mask.name[: len(mask.name) - len(suffix)].removesuffix("_seg")
+    return AnatomyFiles(
+        mask.with_name(f"{base}_instances{suffix}") if instances else None,
+        mask.with_name(f"{base}_vertebrae.json") if statistics else None,
+        mask.with_name(f"{base}_meshes") if mesh else None,
+        mask.with_name(f"{base}_mesh.vtp") if mesh else None,
+    )
+
+
+def check_anatomy(
+    files: AnatomyFiles, label_ids: Mapping[str, int], *, lowest: str | None = None, film: bool = False
+) -> None:
+    """Refuse what could only fail after the segmentation.
+
+    Raises:
+        InputError: The model knows no vertebra, ``lowest`` is no level, or a mesh is asked for of a film.
+        OutputError: The name of the folder of meshes is taken by a file.
+        BackendError: The extra ``[anatomy]`` is not installed.
+    """
+    roles_of(label_ids)
+    if lowest is not None:
+        parse_level(lowest)
+    if film and files.mesh is not None:
+        raise InputError("a mesh of a film", "a scan with depth", "leave out --mesh; --instances and --stats work")
+    if files.meshes is not None and files.meshes.exists() and not files.meshes.is_dir():
+        raise OutputError(f"{files.meshes} is a file", "a folder of meshes, or nothing there yet", "move it away")
+    for module in ("scipy", "skimage"):
+        library(module)
+
+
+def write_anatomy(spine: Spine, scan: Volume, files: AnatomyFiles) -> None:
+    """Write what was asked for; the statistics last, so that they mean that all is there.
+
+    Meshes of an earlier run are removed from their folder: a vertebra that is no longer found has none.
+
+    Raises:
+        OutputError: A file cannot be written; each is the old one or the complete new one.
+    """
+    if files.instances is not None:
+        write_array(spine.instances, scan, files.instances)
+    if files.mesh is not None and files.meshes is not None:
+        _write_meshes(spine, files.mesh, files.meshes)
+    if files.statistics is None or files.table is None:
+        return
+    with atomic_path(files.table) as temporary:
+        temporary.write_text(_csv(spine), "utf-8")
+    with atomic_path(files.statistics) as temporary:
+        temporary.write_text(json.dumps(statistics_of(spine), indent=1) + "\n", "utf-8")
+
+
+def statistics_of(spine: Spine) -> dict[str, Any]:
+    """What the JSON holds: the vertebrae from the lowest up, where their names come from, and the remarks."""
+    return {
+        "space": SPACE,
+        "levels_from": spine.named_by or "unknown",
+        "structures": spine.structures,
+        "vertebrae": [_row(vertebra) for vertebra in spine.vertebrae],
+        "remarks": list(spine.remarks),
+    }
+
+
+def _row(vertebra: Vertebra) -> dict[str, Any]:
+    left, posterior, superior = vertebra.centroid_mm
+    values = (
+        vertebra.number,
+        vertebra.id,
+        vertebra.level,
+        vertebra.verse_id,
+        vertebra.complete,
+        _rounded(vertebra.volume_ml, 4),
+        _rounded(left, 3),
+        _rounded(posterior, 3),
+        _rounded(superior, 3),
+        _rounded(vertebra.height_mm, 1),
+        _rounded(vertebra.separation, 3),
+        _rounded(vertebra.uncertainty, 4),
+        _rounded(vertebra.confidence, 4),
+    )
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _csv(spine: Spine) -> str:
+    out = io.StringIO()
+    table = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(_row(vertebra) for vertebra in spine.vertebrae)
+    return out.getvalue()
+
+
+def _write_meshes(spine: Spine, mesh: Path, folder: Path) -> None:
+    surfaces = {}
+    try:
+        folder.mkdir(exist_ok=True)
+        stale = {path for path in folder.glob("*.stl") if _OURS.fullmatch(path.stem)}
+        for name, number in spine.structures.items():
+            surfaces[number] = surface_of(spine.instances == number, spine.geometry)
+            write_stl(folder / f"{name}.stl", surfaces[number])
+        for path in stale - {folder / f"{name}.stl" for name in spine.structures}:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}",
+            "a folder that can be written, with room on its disk",
+            "choose another output with -o, or change its permissions",
+        ) from error
+    write_vtp(mesh, surfaces)

@@ -1,0 +1,123 @@
+"""Which level each vertebra is: counted from a known one, or as the model's own labels agree on, or unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from verdiff.anatomy.levels import impossible, upward
+
+# A gap of more than this many usual distances between two bodies hides a vertebra that the mask misses.
+_MISSING = 1.6
+# Of the voxels that the model named: how many must agree before its names are believed.
+_AGREEMENT = 0.6
+LOWEST = "lowest"
+MODEL = "model"
+SACRUM = "sacrum"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Levels from the lowest vertebra up.
+
+    Attributes:
+        levels: One each; None where unknown.
+        source: Who says so: ``"lowest"``, ``"model"``, ``"sacrum"``, or None.
+        remarks: What a reader should know.
+    """
+
+    levels: tuple[str | None, ...]
+    source: str | None
+    remarks: tuple[str, ...] = ()
+
+
+def numbered(middles_mm: Sequence[float]) -> tuple[int, ...]:
+    """Numbers from 1 for bodies from the lowest up, one left out for each that is missing between two.
+
+    Args:
+        middles_mm: Their places on the curve, which runs downwards.
+    """
+    steps = -np.diff(np.asarray(middles_mm, dtype=np.float64))
+    numbers = [1] if len(middles_mm) else []
+    for index, step in enumerate(steps):
+        others = np.delete(steps, index)[max(0, index - 2) : index + 2]
+        usual = float(np.median(others)) if others.size else float(step)
+        numbers.append(numbers[-1] + (round(step / usual) if step > _MISSING * usual else 1))
+    return tuple(numbers)
+
+
+def names_of(
+    numbers: Sequence[int],
+    *,
+    lowest: str | None,
+    votes: Sequence[Mapping[str, int]] = (),
+    on_sacrum: bool = False,
+) -> Names:
+    """Levels of the vertebrae with these numbers.
+
+    A level that the caller gives counts before the model's own, and those before the sacrum, on which L5 usually lies.
+
+    Args:
+        numbers: From :func:`numbered`.
+        lowest: Level of number 1, from the caller.
+        votes: For each vertebra how many of its voxels the model gave each level.
+        on_sacrum: Whether the mask has a sacrum right below number 1.
+    """
+    unknown = Names((None,) * len(numbers), None)
+    if not numbers:
+        return unknown
+    if lowest is not None:
+        return _counted(numbers, lowest, LOWEST)
+    if any(votes):
+        return _voted(numbers, votes)
+    if on_sacrum:
+        names = _counted(numbers, "L5", SACRUM)
+        remark = "levels are counted from the sacrum, as if five lumbar vertebrae lay on it: the images show no more"
+        return Names(names.levels, names.source, (*names.remarks, remark))
+    return unknown
+
+
+def _counted(numbers: Sequence[int], lowest: str, source: str) -> Names:
+    chain = upward(lowest)
+    if numbers[-1] > len(chain):
+        remark = (
+            f"levels unknown: {numbers[-1]} vertebrae counted up from {lowest} would end above C1; "
+            f"there are {len(chain)} at most"
+        )
+        return Names((None,) * len(numbers), None, (remark,))
+    return Names(tuple(chain[number - 1] for number in numbers), source)
+
+
+def _voted(numbers: Sequence[int], votes: Sequence[Mapping[str, int]]) -> Names:
+    """The model's names where they make a spine; else the nearest names that do, if enough voxels agree with them."""
+    own = tuple(max(vote, key=lambda level: vote[level]) if vote else None for vote in votes)
+    unclear = any(vote and 2 * max(vote.values()) <= sum(vote.values()) for vote in votes)
+    reason = "a vertebra of two levels" if unclear else impossible(own, numbers)
+    if reason is None and None not in own:
+        return Names(own, MODEL)
+    total = sum(sum(vote.values()) for vote in votes)
+    best, agreed = None, 0
+    for lowest in _anchors(numbers, votes):
+        names = tuple(upward(lowest)[number - 1] for number in numbers)
+        share = sum(vote.get(level, 0) for level, vote in zip(names, votes, strict=True))
+        if share > agreed:
+            best, agreed = names, share
+    said = f"the model's own levels are not possible ({reason})" if reason else "the model leaves a vertebra unnamed"
+    if best is None or agreed < _AGREEMENT * total:
+        return Names((None,) * len(numbers), None, (f"levels unknown: {said}, and nothing near them is",))
+    remark = f"{said}: replaced by the sequence that {agreed / total:.0%} of the named voxels agree with"
+    return Names(best, MODEL, (remark,))
+
+
+def _anchors(numbers: Sequence[int], votes: Sequence[Mapping[str, int]]) -> list[str]:
+    """Lowest levels from which counting up reaches a level that some vertebra was given."""
+    found = []
+    for lowest in upward("L6") + upward("T13")[:1]:
+        chain = upward(lowest)
+        if numbers[-1] <= len(chain) and any(
+            chain[number - 1] in vote for number, vote in zip(numbers, votes, strict=True)
+        ):
+            found.append(lowest)
+    return found

@@ -1,0 +1,150 @@
+"""A semantic mask becomes vertebrae: each found, counted, named where something says its level, and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verdiff.anatomy.column import BONE, DISC, Column, Spacing, column_of, profile, tissues
+from verdiff.anatomy.frame import Frame, Labels, Mask, frame_of
+from verdiff.anatomy.levels import parse_level
+from verdiff.anatomy.measures import level_votes, measured, remarks_on
+from verdiff.anatomy.naming import names_of, numbered
+from verdiff.anatomy.regions import assign
+from verdiff.anatomy.roles import roles_of
+from verdiff.anatomy.segments import Segment, pitch_mm, segments_of
+from verdiff.anatomy.spine import CANAL_ID, DISCS_FROM, PARTIAL_FROM, Spine
+from verdiff.errors import InputError
+from verdiff.imaging import Geometry
+
+_UNOWNED = 255
+
+
+def find_vertebrae(
+    labels: Labels,
+    geometry: Geometry,
+    label_ids: Mapping[str, int],
+    *,
+    lowest: str | None = None,
+    uncertainty: NDArray[np.uint8] | None = None,
+) -> Spine:
+    """The vertebrae of a mask.
+
+    Args:
+        labels: Label ids [z, y, x].
+        geometry: Their grid. A single plane without thickness is a film: its rows run from top to bottom, and a pixel
+            counts as a millimetre.
+        label_ids: Name and id of the structures; see :func:`verdiff.anatomy.roles.roles_of`.
+        lowest: Level of the lowest vertebra in the mask, for example ``"L5"``.
+        uncertainty: 0 (sure) to 255, on the same grid.
+
+    Raises:
+        InputError: No structure is a vertebra, ``lowest`` is no level, or the arrays do not fit the grid.
+        BackendError: The extra ``[anatomy]`` is not installed.
+    """
+    roles = roles_of(label_ids)
+    level = None if lowest is None else parse_level(lowest)
+    for name, array in (("labels", labels), ("uncertainty", uncertainty)):
+        if array is not None and array.shape != geometry.shape:
+            raise InputError(
+                f"{name} of shape {array.shape}", f"the grid's shape {geometry.shape}", "give arrays of one grid"
+            )
+    bone, disc, canal, sacrum = (np.isin(labels, ids) for ids in (roles.bones, roles.discs, roles.canal, roles.sacrum))
+    instances = np.zeros(labels.shape, np.uint8)
+    instances[canal] = CANAL_ID
+    anything = bone | disc | canal | sacrum
+    if not bone.any():
+        return Spine(instances, (), None, ("no vertebra in the mask",), geometry)
+    frame = frame_of(anything, geometry)
+    tissue = tissues(*(frame.reduced(mask) for mask in (bone, disc, canal)))
+    column = column_of(tissue, frame.spacing_mm)
+    if column is None:
+        return Spine(instances, (), None, ("no vertebral body in the mask",), geometry)
+    segments = _segments(tissue, column, frame)
+    regions = assign(tissue, column, segments, frame.spacing_mm)
+    there = set(np.unique(regions).tolist())
+    kept = [n for n, segment in enumerate(segments, start=1) if not segment.dropped and n in there][::-1]
+    if not kept:
+        return Spine(instances, (), None, ("no vertebral body in the mask",), geometry)
+    bodies = [segments[number - 1] for number in kept]
+    numbers = numbered([body.middle_mm for body in bodies])
+    ids = [number + PARTIAL_FROM * body.cut_off for number, body in zip(numbers, bodies, strict=True)]
+    _put_vertebrae(instances, frame, regions, dict(zip(kept, ids, strict=True)), bone, tissue)
+    if roles.discs:
+        _put_discs(instances, frame, column, tissue, disc, bodies, numbers)
+    names = names_of(
+        numbers,
+        lowest=level,
+        votes=level_votes(labels, instances, ids, roles),
+        on_sacrum=bool(sacrum.any()) and _on_sacrum(frame.reduced(sacrum), column, bodies[0], frame.spacing_mm),
+    )
+    vertebrae = measured(instances, geometry, bodies, numbers, names, uncertainty, frame.plan.view == "film")
+    unowned_ml = (int(bone.sum()) - int(np.isin(instances, ids).sum())) * geometry.voxel_ml
+    remarks = (*names.remarks, *remarks_on(segments, bodies, vertebrae, unowned_ml, frame.plan.view == "film"))
+    return Spine(instances, vertebrae, names.source, remarks, geometry)
+
+
+def _segments(tissue: NDArray[np.uint8], column: Column, frame: Frame) -> list[Segment]:
+    bone, disc = profile(tissue, column, frame.spacing_mm)
+    first, last = column.points_mm[0, 1], column.points_mm[-1, 1]
+    bottom = (tissue.shape[1] - 1) * frame.spacing_mm[1]
+    return segments_of(
+        bone,
+        disc,
+        open_top=frame.open_top and first < frame.spacing_mm[1] * 1.5,
+        open_bottom=frame.open_bottom and last > bottom - frame.spacing_mm[1] * 1.5 - 1,
+    )
+
+
+def _put_vertebrae(
+    instances: NDArray[np.uint8],
+    frame: Frame,
+    regions: NDArray[np.int32],
+    ids: Mapping[int, int],
+    bone: Mask,
+    tissue: NDArray[np.uint8],
+) -> None:
+    table = np.full(int(regions.max()) + 1, _UNOWNED, np.uint8)
+    for region, number in ids.items():
+        if region < len(table):
+            table[region] = number
+    found = np.where(tissue == BONE, table[regions], 0)
+    fine = frame.restored(found, bone)
+    fine[fine == _UNOWNED] = 0
+    np.copyto(instances, fine, where=bone)
+
+
+def _put_discs(
+    instances: NDArray[np.uint8],
+    frame: Frame,
+    column: Column,
+    tissue: NDArray[np.uint8],
+    disc: Mask,
+    bodies: Sequence[Segment],
+    numbers: Sequence[int],
+) -> None:
+    """Each disc voxel goes to the nearest space between two bodies; the ends have one more each."""
+    half = float(np.median(pitch_mm(list(bodies)[::-1]))) / 2
+    spaces = [(bodies[0].bottom_mm + half / 3, numbers[0])]
+    spaces += [
+        ((lower.top_mm + upper.bottom_mm) / 2, number)
+        for lower, upper, number in zip(bodies, bodies[1:], numbers[1:], strict=False)
+    ]
+    spaces.append((bodies[-1].top_mm - half / 3, numbers[-1] + 1))
+    index = np.argwhere(tissue == DISC)
+    if not len(index):
+        return
+    at_mm = column.project(index * np.asarray(frame.spacing_mm))[1]
+    nearest = np.abs(at_mm[:, None] - np.array([at for at, _ in spaces])).argmin(axis=1)
+    found = np.zeros(tissue.shape, np.uint8)
+    found[tuple(index.T)] = DISCS_FROM + np.array([number for _, number in spaces])[nearest]
+    np.copyto(instances, frame.restored(found, disc), where=disc)
+
+
+def _on_sacrum(sacrum: Mask, column: Column, lowest: Segment, spacing_mm: Spacing) -> bool:
+    """Whether the sacrum begins where the next vertebra would."""
+    rows = np.flatnonzero(sacrum.any(axis=(0, 2)))
+    end = min(round(lowest.bottom_mm), len(column.points_mm) - 1)
+    return bool(rows.size) and abs(rows[0] * spacing_mm[1] - column.points_mm[end, 1]) < lowest.height_mm
