@@ -1,0 +1,194 @@
+"""The real nnU-Net: the planner and trainer of the package ``nnunetv2`` on a raw data set, in the same folds.
+
+verdiff's own ``nnunet`` follows nnU-Net's plan and network within verdiff's training. This runs nnU-Net itself, with
+its own resampling, augmentation and 1000 epochs, as the yardstick. Nothing of it becomes a bundle: what it leaves is
+masks of the fold's validation cases in the scans' own grids, which ``verdiff evaluate`` scores as any other masks.
+
+nnU-Net finds its folders in environment variables. They are set for its processes alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+from verdiff.errors import BackendError, DataError, VerdiffError
+from verdiff.imaging.atomic import atomic_path
+from verdiff.train.data.layout import DESCRIPTION, MASKS, find_files, read_description, splits_of
+from verdiff.train.data.splits import SPLITS
+
+CONFIGURATION = "2d"
+PLANS = "nnUNetPlans"
+TRAINER = "nnUNetTrainer"
+LOG = "nnunetv2.log"
+_NAME = re.compile(r"Dataset(\d{3})_\w+")
+_NEEDED = ("channel_names", "numTraining")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of nnU-Net leaves.
+
+    Attributes:
+        predictions: Folder of the validation cases' masks.
+        model: nnU-Net's own folder of the fold: checkpoints, log, curves.
+        plan: The two-dimensional configuration that its planner chose: ``patch_size``, ``batch_size``, ``spacing``, ...
+        evaluate: The command that scores the predictions.
+    """
+
+    predictions: Path
+    model: Path
+    plan: Mapping[str, object]
+    evaluate: str
+
+
+def run(
+    data: Path,
+    output: Path,
+    *,
+    fold: int = 0,
+    trainer: str = TRAINER,
+    device: str = "auto",
+    processes: int = 2,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Plan, preprocess, train one fold and predict its validation cases.
+
+    Args:
+        data: A raw data set in a folder named ``DatasetNNN_Name``.
+        output: Gets nnU-Net's ``preprocessed`` and ``results``, and ``nnunetv2.log``.
+        fold: Of ``splits_final.json``, or of the folds that verdiff makes where there is none.
+        trainer: A trainer class of nnunetv2; ``nnUNetTrainer_5epochs`` and its like train for less.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        processes: Of preprocessing and augmentation.
+        resume: Go on with the training that is in ``output``.
+        say: Told of each stage.
+
+    Raises:
+        BackendError: nnunetv2 is not installed.
+        DataError: The folder's name or ``dataset.json`` is not what nnU-Net wants, or there is no such fold.
+        VerdiffError: nnU-Net failed; the message has its last words.
+    """
+    if util.find_spec("nnunetv2") is None:
+        raise BackendError(
+            "no package nnunetv2", "the real nnU-Net beside verdiff", "pip install 'verdiff[train,nnunetv2]'"
+        )
+    number = _number_of(data)
+    description = read_description(data)
+    patients = {case: description.patients.get(case, case) for case in find_files(data, description.ending).masks}
+    splits = splits_of(data, patients)
+    if not 0 <= fold < len(splits):
+        raise DataError(f"fold {fold}", f"0 to {len(splits) - 1}", "pass --fold")
+    # Its processes run in other folders.
+    data, output = data.resolve(), output.resolve()
+    preprocessed, results = output / "preprocessed", output / "results"
+    for folder in (preprocessed, results):
+        folder.mkdir(parents=True, exist_ok=True)
+    nnunet = _Processes(data.parent, preprocessed, results, processes, output / LOG)
+    plans = preprocessed / data.name / f"{PLANS}.json"
+    if not (resume and plans.is_file()):
+        say("nnunetv2: planning and preprocessing")
+        nnunet.call(
+            "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
+            *("-d", str(number), "-c", CONFIGURATION, "-np", str(processes), "--verify_dataset_integrity"),
+        )
+    with atomic_path(preprocessed / data.name / SPLITS) as path:
+        path.write_text(json.dumps(splits, indent=1), "utf-8")
+    plan = json.loads(plans.read_text("utf-8"))["configurations"][CONFIGURATION]
+    say(
+        f"nnunetv2: patch {plan['patch_size']}, batch {plan['batch_size']}, spacing {plan['spacing']}; "
+        f"training fold {fold} with {trainer}, log in {output.name}/{LOG}"
+    )
+    nnunet.call(
+        "nnunetv2.run.run_training",
+        *(str(number), CONFIGURATION, str(fold), "-tr", trainer, "-device", _device(device)),
+        *(["--c"] if resume else []),
+    )
+    model = results / data.name / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{fold}"
+    predictions = model / "validation"
+    missing = [case for case in splits[fold]["val"] if not (predictions / f"{case}{description.ending}").is_file()]
+    if missing:
+        raise VerdiffError(
+            f"nnunetv2 left no mask of {missing[0]}", "one of each validation case", f"read {output.name}/{LOG}"
+        )
+    return Outcome(predictions, model, plan, _evaluation(data, preprocessed, predictions, fold))
+
+
+def _evaluation(data: Path, preprocessed: Path, predictions: Path, fold: int) -> str:
+    return (
+        f"verdiff evaluate {predictions} {data / MASKS} --labels {data / DESCRIPTION} "
+        f"--splits {preprocessed / data.name / SPLITS} --fold {fold}"
+    )
+
+
+def _number_of(data: Path) -> int:
+    match = _NAME.fullmatch(data.resolve().name)
+    if match is None:
+        raise DataError(
+            f"the folder {data.name}", "DatasetNNN_Name, by which nnU-Net finds data sets", "rename or link the folder"
+        )
+    try:
+        description = json.loads((data / DESCRIPTION).read_text("utf-8"))
+    except (OSError, ValueError):
+        # Told in full by read_description.
+        return int(match.group(1))
+    lacking = [key for key in _NEEDED if isinstance(description, dict) and key not in description]
+    if lacking:
+        raise DataError(
+            f"{data.name}/{DESCRIPTION} without {lacking[0]}, which nnU-Net wants",
+            'channel_names such as {"0": "T2"}, and numTraining',
+            f"add it to {DESCRIPTION}",
+        )
+    return int(match.group(1))
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class _Processes:
+    """Runs nnU-Net's entry points, each in a process with nnU-Net's environment, into one log."""
+
+    def __init__(self, raw: Path, preprocessed: Path, results: Path, processes: int, log: Path) -> None:
+        self.log = log
+        self.environment = {
+            **os.environ,
+            "nnUNet_raw": str(raw),
+            "nnUNet_preprocessed": str(preprocessed),
+            "nnUNet_results": str(results),
+            "nnUNet_n_proc_DA": str(processes),
+            # Compiling its network takes a C++ compiler and minutes.
+            "nnUNet_compile": "f",
+        }
+
+    def call(self, module: str, *arguments: str) -> None:
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"$ python -m {module} {' '.join(arguments)}\n")
+            log.flush()
+            done = subprocess.run(
+                [sys.executable, "-m", module, *arguments],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode:
+            lines = [line.strip() for line in self.log.read_text("utf-8", errors="replace").splitlines()]
+            last = next((line for line in reversed(lines) if line), "nothing")
+            raise VerdiffError(
+                f"{module} ended with code {done.returncode}; its last words: {last}",
+                "nnU-Net to run through",
+                f"read {self.log.parent.name}/{self.log.name}",
+            )
