@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.random import Generator
+from torch import Tensor
 
 from tests.train.toy import toy_config, toy_dataset
 from verdiff.errors import DataError, VerdiffError
 from verdiff.train import trainer as trainer_module
 from verdiff.train.checkpoint import load_network, read_checkpoint
+from verdiff.train.config import RunConfig
 from verdiff.train.curves import read_metrics
-from verdiff.train.trainer import Trainer
+from verdiff.train.networks import SegmentationModel
+from verdiff.train.objective import Losses, Objective, joint_objective
+from verdiff.train.trainer import Task, Trainer
 from verdiff.train.validate import dice_per_class, validate
 
 
@@ -120,10 +125,53 @@ def test_non_finite_gradients_never_reach_the_weights_and_end_the_run_with_a_mes
     poisoned = trainer.net.prior.head.bias
     before = {name: p.clone() for name, p in trainer.net.named_parameters()}
     poisoned.register_hook(lambda grad: grad * float("nan"))
-    with pytest.raises(VerdiffError, match="non-finite gradients"):
+    with pytest.raises(VerdiffError, match="gradients of NaN"):
         for _ in trainer.train():
             pass
     assert all(torch.equal(before[name], p) for name, p in trainer.net.named_parameters())
+
+
+def test_a_loss_of_nan_ends_the_run_names_the_batch_and_keeps_the_weights_from_before(tmp_path: Path) -> None:
+    def spoilt(config: RunConfig, device: torch.device) -> Objective:
+        objective, calls = joint_objective(config, device), iter(range(100))
+
+        def loss(net: SegmentationModel, image: Tensor, truth: Tensor, rng: Generator) -> Losses:
+            found = objective(net, image, truth, rng)
+            return found if next(calls) < 2 else found._replace(total=found.total * float("nan"))
+
+        return loss
+
+    config = toy_config(iterations=100, validate_every=1000)
+    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", task=Task(objective=spoilt), device="cpu")
+    with pytest.raises(VerdiffError, match="the loss of batch 3 is nan"):
+        for _ in trainer.train():
+            pass
+    good = Trainer(config, toy_dataset(), 0, tmp_path / "good", device="cpu")
+    good.step()
+    good.step()
+    resumed = Trainer(config, toy_dataset(), 0, tmp_path / "run", resume=True, device="cpu")
+    assert resumed.iteration == 2
+    assert all(torch.equal(a, b) for a, b in zip(good.net.parameters(), resumed.net.parameters(), strict=True))
+
+
+def test_a_plateau_lowers_the_rate_after_as_many_validations_without_a_better_one(tmp_path: Path) -> None:
+    config = toy_config(
+        iterations=100, decay="plateau", plateau_factor=0.5, plateau_patience=1, warmup=0, learning_rate=0.01
+    )
+    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", device="cpu")
+    trainer.best = 2.0
+    rates = []
+    for _ in range(4):
+        trainer._validate({"prior": 1.0, "denoiser": 1.0})
+        rates.append(trainer._learning_rate())
+    assert rates == [0.01, 0.005, 0.005, 0.0025]
+    assert Trainer(config, toy_dataset(), 0, tmp_path / "run", resume=True)._learning_rate() == 0.0025
+
+
+def test_poly_decay_falls_as_nnu_net_s(tmp_path: Path) -> None:
+    trainer = Trainer(toy_config(iterations=4, decay="poly", warmup=0), toy_dataset(), 0, tmp_path / "run")
+    trainer.iteration = 2
+    assert trainer._learning_rate() == pytest.approx(2e-3 * 0.5**0.9 + 1e-6)
 
 
 def test_a_finished_folder_is_not_overwritten_and_another_configuration_is_not_resumed(tmp_path: Path) -> None:

@@ -79,7 +79,6 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32") -> l
     if not roles:
         return []
     backend = open_backend(bundle, backend="onnxruntime", precision=precision, threads=None)
-    table = SamplerTable.from_dict(bundle.manifest.table)
     count, rows, cols = planes.shape
     multiple = bundle.manifest.multiple
     rows, cols = rows - 5, cols - 3  # sizes that are no multiple, so that the padding is exercised
@@ -89,19 +88,22 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32") -> l
     pads = ((0, 0), (0, -rows % multiple), (0, -cols % multiple))
     unit = np.clip((raw - 50) / 50 - 1, -1, 1).astype(np.float32)
     image = np.pad(resize_planes(unit, rows, cols), pads, constant_values=-1)[:, None]
-    classes = len(bundle.manifest.labels)
-    noise = noise_source(
-        bundle.manifest.defaults.seed, slices=range(count), samples=[0] * count, shape=(classes, *image.shape[2:])
-    )
-    _, x0hat = run_networks(backend, table, image, noise)
-    fused = fuse_mean(x0hat[None])
-    expected = np.clip(resize_planes(fused.probabilities[:, :, :rows, :cols], *scan), 0, 1)
     feed: dict[str, NDArray[Any]] = {
         "slices": raw.astype(np.float32),
         "bounds": np.array([50, 150], np.float32),
         "size": np.array([rows, cols], np.int64),
-        "noise": noise(0)[None],
     }
+    if bundle.has("denoiser"):
+        classes = len(bundle.manifest.labels)
+        noise = noise_source(
+            bundle.manifest.defaults.seed, slices=range(count), samples=[0] * count, shape=(classes, *image.shape[2:])
+        )
+        feed["noise"] = noise(0)[None]
+        _, mask = run_networks(backend, SamplerTable.from_dict(bundle.manifest.table), image, noise)
+    else:
+        mask, _ = backend.prior(image)
+    fused = fuse_mean(mask[None])
+    expected = np.clip(resize_planes(fused.probabilities[:, :, :rows, :cols], *scan), 0, 1)
     ids = np.array([0, *(label.id for label in bundle.manifest.labels)], np.uint8)
     labels = ids[background_and_labels(expected)]
     surprise = np.clip(resize_planes(fused.uncertainty[:, :rows, :cols], *scan), 0, 1)

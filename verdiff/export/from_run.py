@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,21 @@ def draft_of_run(
     sampling = section(
         SamplingConfig, {**asdict(config.sampling), **statements.get("defaults", {})}, "the card's defaults"
     )
-    table = sampling.table(config.process.build())
+    table = sampling.table(config.process.build()) if config.diffusion else None
     say(f"{config.model_id}: iteration {checkpoint.iteration} of fold {facts.fold}; exporting the graphs")
     graphs = export_networks(net, config)
-    if table.deterministic:
-        graphs["pipeline"] = build_pipeline(graphs["prior"], graphs["denoiser"], table, facts.label_ids)
+    if table is None or table.deterministic:
+        graphs["pipeline"] = build_pipeline(
+            graphs["prior"], graphs.get("denoiser"), table, facts.label_ids, multiple=config.network.multiple
+        )
     if half_weights:
         graphs = {role: store_as_half(model) for role, model in graphs.items()}
     files = {graph_name(role): model.SerializeToString(deterministic=True) for role, model in graphs.items()}
     files[GOLDEN] = pack_golden(make_golden(net, config, table, facts.label_ids))
-    manifest = make_manifest(checkpoint, table, Defaults(**asdict(sampling)), statements, half_weights)
+    defaults = Defaults(**asdict(sampling))
+    if table is None:
+        defaults = replace(defaults, steps=0, samples=0)
+    manifest = make_manifest(checkpoint, table, defaults, statements, half_weights)
     draft = Draft(manifest, files)
     image = np.concatenate([patient.image for patient in slices_of_run(source, config.network.multiple)])
     with draft.opened() as bundle:
@@ -90,13 +95,14 @@ def read_card(path: Path | None) -> dict[str, Any]:
 
 
 def make_manifest(
-    checkpoint: Checkpoint, table: SamplerTable, defaults: Defaults, card: Mapping[str, Any], half_weights: bool
+    checkpoint: Checkpoint, table: SamplerTable | None, defaults: Defaults, card: Mapping[str, Any], half_weights: bool
 ) -> Manifest:
     """The manifest of a run's bundle; what the card does not say is said to be unknown."""
     config, facts = checkpoint.config, checkpoint.facts
     data, features = config.data, sorted(config.network.features.items())
     spacing = data.spacing_mm or facts.statistics["pixel_spacing_mm"][0]
     facts_of_training = {
+        "system": config.system,
         "data_set": facts.dataset,
         "fold": facts.fold,
         "validation_cases": list(facts.validation_cases),
@@ -119,8 +125,8 @@ def make_manifest(
         intensity={"kind": data.intensity_kind, "low": data.intensity_low, "high": data.intensity_high},
         multiple=config.network.multiple,
         max_pixels=MAX_PIXELS,
-        process=config.process.build().to_dict(),
-        table=table.to_dict(),
+        process={} if table is None else config.process.build().to_dict(),
+        table={} if table is None else table.to_dict(),
         defaults=defaults,
         features=tuple(Feature(f"feature_{i}", width, stride) for i, (stride, width) in enumerate(features)),
         prediction=config.process.prediction,

@@ -37,13 +37,20 @@ def phantom(rows: int, cols: int) -> NDArray[np.float32]:
 
 @torch.no_grad()
 def torch_reference(
-    net: SegmentationModel, config: RunConfig, table: SamplerTable, image: NDArray[np.float32], seed: int = GOLDEN_SEED
+    net: SegmentationModel,
+    config: RunConfig,
+    table: SamplerTable | None,
+    image: NDArray[np.float32],
+    seed: int = GOLDEN_SEED,
 ) -> dict[str, NDArray[np.float32]]:
     """Every stage on ``image`` [N, 1, H, W] in PyTorch: prior, features, start noise, x at the start, x0hat a row.
 
-    Keys: ``prior``, ``feature_i``, ``noise`` [1, N, K, H, W], ``x_start``, ``x0hat_i``.
+    Keys: ``prior``, ``feature_i``, ``noise`` [1, N, K, H, W], ``x_start``, ``x0hat_i``; without a
+    table the prior alone.
     """
     prior, *features = PriorGraph(net).eval()(torch.from_numpy(image))
+    if table is None:
+        return {"prior": prior.numpy()}
     denoiser = X0Denoiser.of(net, config.process).eval()
     f = prior.numpy()
     noise = noise_source(seed, slices=range(len(image)), samples=[0] * len(image), shape=f.shape[1:])
@@ -66,13 +73,13 @@ def torch_reference(
 
 
 def make_golden(
-    net: SegmentationModel, config: RunConfig, table: SamplerTable, label_ids: tuple[int, ...]
+    net: SegmentationModel, config: RunConfig, table: SamplerTable | None, label_ids: tuple[int, ...]
 ) -> dict[str, NDArray[np.generic]]:
     """The arrays of ``golden/golden.npz``: the image, every stage, and the mask and uncertainty on the model's grid."""
     multiple = config.network.multiple
     image = phantom(6 * multiple, 4 * multiple)
     stages = torch_reference(net, config, table, image)
-    fused = fuse_mean(stages[f"x0hat_{len(table) - 1}"][None])
+    fused = fuse_mean(stages["prior" if table is None else f"x0hat_{len(table) - 1}"][None])
     ids = np.array([0, *label_ids], np.uint8)
     return {
         "image": image,

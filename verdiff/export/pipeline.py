@@ -16,34 +16,43 @@ from verdiff.export.builder import GraphBuilder, make_model, tensor_info
 
 def build_pipeline(
     prior: onnx.ModelProto,
-    denoiser: onnx.ModelProto,
-    table: SamplerTable,
+    denoiser: onnx.ModelProto | None,
+    table: SamplerTable | None,
     label_ids: tuple[int, ...],
     *,
     unrolled: bool = False,
+    multiple: int = 1,
 ) -> onnx.ModelProto:
-    """The pipeline graph, its denoising steps in a ``Loop`` or one after the other.
+    """The pipeline graph, its denoising steps in a ``Loop`` or one after the other; of a single-pass model, without.
 
     Inputs: ``slices`` [N, h, w] raw intensities; ``bounds`` [2] the intensities that become -1 and 1; ``size`` int64
-    [2] the rows and columns of the slices at the model's pixel spacing; ``noise`` [M, N, K, H, W] standard normal, with
-    H and W that size rounded up to the model's multiple. Outputs: ``labels`` uint8 [N, h, w], ``probabilities``
-    [N, K, h, w] and ``uncertainty`` [N, h, w] in [0, 1].
+    [2] the rows and columns of the slices at the model's pixel spacing; and for a diffusion ``noise`` [M, N, K, H, W]
+    standard normal, with H and W that size rounded up to the model's multiple. Outputs: ``labels`` uint8 [N, h, w],
+    ``probabilities`` [N, K, h, w] and ``uncertainty`` [N, h, w] in [0, 1].
 
     Args:
+        denoiser: With ``table``; both None for a single-pass model.
         table: A sampler without step noise (eta = 0): the start is the only place that takes any.
         label_ids: The mask value of each channel.
         unrolled: For CUDA graphs and TensorRT, which cannot hold control flow; the steps share the weights.
+        multiple: Of a single-pass model: what rows and columns are padded to multiples of. For a diffusion the noise
+            says it.
     """
-    if not table.deterministic:
+    if table is not None and not table.deterministic:
         raise ValueError("a pipeline graph takes noise at its start alone: use a table with eta = 0")
     b = GraphBuilder()
-    image, sizes = _prepare(b)
+    image, sizes = _prepare(b, None if denoiser is not None else multiple)
     outputs = b.inline(prior, {"image": image}, "prior/")
     f = outputs.pop("prior")
     features = [outputs[name] for name in sorted(outputs, key=lambda name: int(name.rsplit("_", 1)[1]))]
-    x0hat = _sample(b, denoiser, table, f, features, unrolled)
-    _finish(b, x0hat, sizes, label_ids)
+    mask = f
+    if denoiser is not None and table is not None:
+        x0hat = _sample(b, denoiser, table, f, features, unrolled)
+        by_sample = b.op("Reshape", x0hat, b.op("Shape", "noise"))
+        mask = b.op("ReduceMean", by_sample, b.const([0], np.int64), keepdims=0)
+    _finish(b, mask, sizes, label_ids)
     classes = len(label_ids)
+    noise = [tensor_info("noise", ["M", "N", classes, "H", "W"])] if denoiser is not None else []
     graph = helper.make_graph(
         b.nodes,
         "pipeline",
@@ -51,7 +60,7 @@ def build_pipeline(
             tensor_info("slices", ["N", "h", "w"]),
             tensor_info("bounds", [2]),
             tensor_info("size", [2], TensorProto.INT64),
-            tensor_info("noise", ["M", "N", classes, "H", "W"]),
+            *noise,
         ],
         [
             tensor_info("labels", ["N", "h", "w"], TensorProto.UINT8),
@@ -99,8 +108,11 @@ def _resize(b: GraphBuilder, planes: str, rows: str, cols: str) -> str:
     return b.op("MatMul", b.op("MatMul", rows, planes), b.op("Transpose", cols, perm=[1, 0]))
 
 
-def _prepare(b: GraphBuilder) -> tuple[str, tuple[str, str, str, str]]:
-    """Raw slices -> the padded network input; also the sizes (scan rows, scan columns, model rows, model columns)."""
+def _prepare(b: GraphBuilder, multiple: int | None) -> tuple[str, tuple[str, str, str, str]]:
+    """Raw slices -> the padded network input; also the sizes (scan rows, scan columns, model rows, model columns).
+
+    Padded to multiples of ``multiple``, or with None to the size of the noise.
+    """
     one, two = b.const(1.0, np.float32), b.const(2.0, np.float32)
     axis0, axis1 = b.const([0], np.int64), b.const([1], np.int64)
     low, high = (b.op("Gather", "bounds", b.const(i, np.int64)) for i in (0, 1))
@@ -109,7 +121,12 @@ def _prepare(b: GraphBuilder) -> tuple[str, tuple[str, str, str, str]]:
     scan = _dim(b, "slices", 1), _dim(b, "slices", 2)
     model = b.op("Gather", "size", axis0), b.op("Gather", "size", axis1)
     small = _resize(b, scaled, _resize_matrix(b, model[0], scan[0]), _resize_matrix(b, model[1], scan[1]))
-    rows, cols = (b.op("Sub", _dim(b, "noise", axis), size) for axis, size in ((3, model[0]), (4, model[1])))
+    if multiple is None:
+        rows, cols = (b.op("Sub", _dim(b, "noise", axis), size) for axis, size in ((3, model[0]), (4, model[1])))
+    else:
+        step, most = b.const([multiple], np.int64), b.const([multiple - 1], np.int64)
+        whole = [b.op("Mul", b.op("Div", b.op("Add", size, most), step), step) for size in model]
+        rows, cols = (b.op("Sub", padded, size) for padded, size in zip(whole, model, strict=True))
     pads = b.op("Concat", b.const([0, 0, 0, 0], np.int64), rows, cols, axis=0)
     padded = b.op("Pad", small, pads, b.const(-1.0, np.float32))
     return b.op("Unsqueeze", padded, axis1), (*scan, *model)
@@ -194,12 +211,10 @@ def _loop_body(denoiser: onnx.ModelProto, table: SamplerTable, prior: str, featu
     )
 
 
-def _finish(b: GraphBuilder, x0hat: str, sizes: tuple[str, str, str, str], label_ids: tuple[int, ...]) -> None:
-    """Mean over samples, uncertainty, crop, back to the scan's pixels, labels."""
+def _finish(b: GraphBuilder, mask: str, sizes: tuple[str, str, str, str], label_ids: tuple[int, ...]) -> None:
+    """Probabilities of a mask on [-1, 1], uncertainty, crop, back to the scan's pixels, labels."""
     one, half, tiny = (b.const(v, np.float32) for v in (1.0, 0.5, 1e-12))
-    by_sample = b.op("Reshape", x0hat, b.op("Shape", "noise"))
-    mean = b.op("ReduceMean", by_sample, b.const([0], np.int64), keepdims=0)
-    p = b.op("Mul", b.op("Add", mean, one), half)
+    p = b.op("Mul", b.op("Add", mask, one), half)
     corner = b.const([0, 0], np.int64)
     ends = b.op("Concat", sizes[2], sizes[3], axis=0)
     p = b.op("Slice", p, corner, ends, b.const([2, 3], np.int64))

@@ -1,4 +1,4 @@
-"""The two networks as ONNX graphs: ``prior`` (once a slice) and ``denoiser`` (once a step), dynamic in N, H and W."""
+"""The networks as ONNX graphs: ``prior`` (once a slice) and ``denoiser`` (once a step), dynamic in N, H and W."""
 
 from __future__ import annotations
 
@@ -42,11 +42,10 @@ def round_weights_to_half(net: nn.Module) -> None:
 
 
 def export_networks(net: SegmentationModel, config: RunConfig) -> dict[str, onnx.ModelProto]:
-    """``prior`` and ``denoiser`` of an evaluation-mode network as ONNX models with float32 weights."""
+    """``prior`` and, of a diffusion system, ``denoiser`` of an evaluation-mode network as ONNX models in float32."""
     multiple, strides = config.network.multiple, sorted(config.network.features)
     high, wide = 4 * multiple, 3 * multiple
     prior = PriorGraph(net).eval()
-    denoiser = X0Denoiser.of(net, config.process).eval()
     image = torch.zeros(2, 1, high, wide)
     with torch.no_grad():
         f, *features = prior(image)
@@ -57,22 +56,23 @@ def export_networks(net: SegmentationModel, config: RunConfig) -> dict[str, onnx
         return {0: "N", 2: (multiple // stride) * rows, 3: (multiple // stride) * cols}
 
     full = axes(1)
-    step = (torch.zeros_like(f), torch.full((2,), 500.0), f, *features)
-    return {
-        "prior": _export(prior, (image,), ["image"], ["prior", *names], (full,)),
-        "denoiser": _export(
-            denoiser,
+    graphs = {"prior": export_graph(prior, (image,), ["image"], ["prior", *names], (full,))}
+    if net.denoiser is not None:
+        step = (torch.zeros_like(f), torch.full((2,), 500.0), f, *features)
+        graphs["denoiser"] = export_graph(
+            X0Denoiser.of(net, config.process).eval(),
             step,
             ["x", "timestep", "prior", *names],
             ["x0hat"],
             (full, {0: "N"}, full, tuple(axes(stride) for stride in strides)),
-        ),
-    }
+        )
+    return graphs
 
 
-def _export(
+def export_graph(
     module: nn.Module, inputs: tuple[Any, ...], names: list[str], outputs: list[str], shapes: Any
 ) -> onnx.ModelProto:
+    """``module`` as one ONNX model; ``shapes`` as ``dynamic_shapes`` of ``torch.onnx.export``."""
     with _quiet():
         program = torch.onnx.export(
             module, inputs, dynamo=True, input_names=names, output_names=outputs, dynamic_shapes=shapes,

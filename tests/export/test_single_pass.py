@@ -1,0 +1,101 @@
+"""A model of one pass: its bundle has a prior and no denoiser, and is segmented with like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.train.toy import toy_config, toy_dataset
+from verdiff.bundle import open_bundle
+from verdiff.diffusion import background_and_labels
+from verdiff.errors import DataError, VerificationError
+from verdiff.export import verify
+from verdiff.export.command import ExportOptions, run
+from verdiff.runtime import Segmenter
+from verdiff.train.checkpoint import load_network
+from verdiff.train.config import RunConfig
+from verdiff.train.distill import DistillationObjective, student_config
+from verdiff.train.networks.unet import UNetConfig
+from verdiff.train.trainer import Trainer
+
+
+def single_pass_config() -> RunConfig:
+    toy = toy_config(iterations=20, validate_every=20, loss_mse=0.0)
+    return dataclasses.replace(toy, system="unet", network=UNetConfig((8, 8, 8, 8, 8)))
+
+
+@pytest.fixture(scope="module")
+def unet_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a small U-Net."""
+    folder = tmp_path_factory.mktemp("single") / "run"
+    for _ in Trainer(single_pass_config(), toy_dataset(), 0, folder, device="cpu").train():
+        pass
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unet_bundle(unet_run: Path) -> Path:
+    """Its bundle, with its checks passed."""
+    path = unet_run.parent / "unet.verdiff"
+    run(unet_run, ExportOptions(path), say=lambda line: None)
+    return path
+
+
+def test_the_bundle_has_no_denoiser_and_says_nothing_of_a_process(unet_bundle: Path) -> None:
+    manifest = open_bundle(unet_bundle).manifest
+    assert {name for name in manifest.files if name.startswith("graphs/")} == {
+        "graphs/prior.fp32.onnx",
+        "graphs/pipeline.fp32.onnx",
+    }
+    assert (manifest.process, manifest.table, manifest.features) == ({}, {}, ())
+    assert (manifest.defaults.steps, manifest.defaults.samples) == (0, 0)
+    assert manifest.training["system"] == "unet"
+
+
+def test_a_segmenter_gives_the_networks_own_answer(unet_run: Path, unet_bundle: Path) -> None:
+    case = toy_dataset().cases[0]
+    segmenter = Segmenter.load(unet_bundle, threads=1)
+    array = ((case.images.astype(np.float32) + 1) * 100).astype(np.int16)
+    direction = (0, 0, -1, 1, 0, 0, 0, -1, 0)
+    result = segmenter.segment((array, case.spacing_mm[::-1], direction), force=True)
+    assert result.provenance["sampling"]["steps"] == 0
+    assert result.labels.shape == array.shape and set(np.unique(result.labels)) <= {0, 1, 2}
+    assert not segmenter.diffusion
+
+
+def test_the_pipeline_graph_takes_no_noise_and_labels_as_the_prior_does(unet_bundle: Path) -> None:
+    bundle = open_bundle(unet_bundle)
+    providers = ["CPUExecutionProvider"]
+    pipeline = onnxruntime.InferenceSession(bundle.graph("pipeline"), providers=providers)
+    assert [value.name for value in pipeline.get_inputs()] == ["slices", "bounds", "size"]
+    unit = np.random.default_rng(0).uniform(-1, 1, (2, 32, 48)).astype(np.float32)
+    feed = {"slices": 50 * unit, "bounds": np.array([-50, 50], np.float32), "size": np.array([32, 48], np.int64)}
+    labels, probabilities, _ = pipeline.run(None, feed)
+    prior = onnxruntime.InferenceSession(bundle.graph("prior"), providers=providers).run(None, {"image": unit[:, None]})
+    expected = (prior[0] + 1) / 2
+    assert np.abs(probabilities - expected).max() < 1e-4
+    assert (labels != background_and_labels(expected)).mean() < 1e-3
+
+
+def test_a_graph_that_computes_something_else_is_not_written(
+    unet_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off(*arguments: object) -> dict[str, np.ndarray]:
+        found = torch_reference(*arguments)  # type: ignore[arg-type]
+        return {**found, "prior": found["prior"] + 0.1}
+
+    torch_reference = verify.torch_reference
+    monkeypatch.setattr(verify, "torch_reference", off)
+    with pytest.raises(VerificationError, match="prior differs"):
+        run(unet_run, ExportOptions(tmp_path / "m.verdiff"), say=lambda line: None)
+    assert not (tmp_path / "m.verdiff").exists()
+
+
+def test_there_is_nothing_to_distil(unet_run: Path) -> None:
+    net, checkpoint = load_network(unet_run)
+    with pytest.raises(DataError, match="one pass"):
+        DistillationObjective(net, student_config(checkpoint.config), next(net.parameters()).device)
