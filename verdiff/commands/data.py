@@ -1,4 +1,4 @@
-"""What ``verdiff data convert``, ``verdiff data check`` and ``verdiff data list`` do. Needs no torch."""
+"""What ``verdiff data list``, ``convert``, ``check`` and ``split`` do. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from verdiff.errors import SUCCESS, DataError
 
 if TYPE_CHECKING:
     from verdiff.train.data.check import Report
-    from verdiff.train.data.convert import ConvertOptions, FoldOptions
+    from verdiff.train.data.convert import ConvertOptions
+    from verdiff.train.data.splits import FoldOptions
 
 
 def listing() -> list[str]:
@@ -54,6 +55,34 @@ def convert(
     for reason in written.left_out.values():
         say(f"left out: {reason}")
     say(f"source: {converter.source}; licence: {converter.licence}")
+
+
+def split(folder: Path, folds: FoldOptions, *, replace: bool = False, say: Callable[[str], None] = print) -> None:
+    """Write ``splits_final.json`` into a raw data set: folds by patient, for training, evaluation and nnU-Net alike.
+
+    Args:
+        folder: The data set.
+        folds: How many, from which seed, and who is validated on in fold 0.
+        replace: Write over folds that are there.
+        say: Is given a line a fold.
+
+    Raises:
+        DataError: No usable data set, folds are there already, or fewer patients than folds.
+        OutputError: The file cannot be written.
+    """
+    from verdiff.train.data.layout import find_files, patients_of, read_description
+    from verdiff.train.data.splits import SPLITS, make_splits, write_splits
+
+    description = read_description(folder)
+    patients = patients_of(description, find_files(folder, description.ending).masks)
+    if (folder / SPLITS).exists() and not replace:
+        raise DataError(
+            f"{folder.name} has a {SPLITS}", "a data set without folds", "pass --replace to write over them"
+        )
+    splits = make_splits(patients, folds.folds, folds.seed, folds.first)
+    write_splits(folder / SPLITS, splits)
+    for number, fold in enumerate(splits):
+        say(f"fold {number}: {len(fold['train'])} training and {len(fold['val'])} validation cases")
 
 
 def check(folder: Path, *, as_json: bool = False, say: Callable[[str], None] = print) -> int:

@@ -13,7 +13,9 @@ from tests.train.data import downloads
 from verdiff.commands import data as command
 from verdiff.errors import DataError
 from verdiff.imaging import read_labels
-from verdiff.train.data.convert import ConvertOptions, FoldOptions, convert, writing
+from verdiff.train.data import splits
+from verdiff.train.data.convert import ConvertOptions, convert, writing
+from verdiff.train.data.splits import FoldOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 SPACING = (0.5, 0.5, 3.0)
@@ -102,8 +104,8 @@ def test_the_record_says_where_each_file_came_from(source: Path, tmp_path: Path)
         "mask": "masks/3_t2.mha",
     }
     assert str(tmp_path) not in json.dumps(record)
-    splits = json.loads((tmp_path / "out" / "splits_final.json").read_text())
-    assert len(splits) == 3 and splits[0]["val"] == ["spider002"]
+    folds = json.loads((tmp_path / "out" / "splits_final.json").read_text())
+    assert len(folds) == 3 and folds[0]["val"] == ["spider002"]
 
 
 def test_a_patient_for_the_first_fold_who_is_not_there_ends_it_before_anything_is_written(
@@ -168,6 +170,20 @@ def test_the_command_says_what_was_made_and_what_was_left_out(source: Path, tmp_
     assert "left out: case spider002: its mask is empty" in text and "CC BY 4.0" in text
 
 
+def test_folds_are_written_for_a_data_set_and_not_over_those_it_has(source: Path, tmp_path: Path) -> None:
+    convert("spider", source, tmp_path / "out", OPTIONS)
+    path, lines = tmp_path / "out" / "splits_final.json", []
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"has a splits_final\.json"):
+        command.split(tmp_path / "out", FoldOptions(folds=2))
+    assert path.read_bytes() == before
+    command.split(tmp_path / "out", FoldOptions(folds=2, first=("spider003",)), replace=True, say=lines.append)
+    folds = json.loads(path.read_text())
+    assert len(folds) == len(lines) == 2 and "spider003" in folds[0]["val"]
+    with pytest.raises(DataError, match="7 folds of 3 cases"):
+        command.split(tmp_path / "out", FoldOptions(folds=7), replace=True)
+
+
 def test_the_list_names_every_data_set_with_its_licence() -> None:
     lines = command.listing()
     assert [line.split()[0] for line in lines] == ["spider", "ctspine1k", "verse", "mrspineseg", "aasce"]
@@ -189,6 +205,7 @@ def test_converting_and_checking_load_no_torch() -> None:
 def test_records_are_written_last(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     real = writing.atomic_path
-    monkeypatch.setattr(writing, "atomic_path", lambda path: (order.append(path.name), real(path))[1])
+    for module in (writing, splits):
+        monkeypatch.setattr(module, "atomic_path", lambda path: (order.append(path.name), real(path))[1])
     convert("spider", source, tmp_path / "out", OPTIONS)
     assert order == ["splits_final.json", "conversion.json", "dataset.json"]

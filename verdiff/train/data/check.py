@@ -23,6 +23,7 @@ from verdiff.train.data.layout import (
     find_files,
     pair_findings,
     patient_findings,
+    patients_of,
     read_description,
     splits_of,
 )
@@ -91,7 +92,7 @@ def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -
     except DataError as error:
         return Report(folder.name, 0, 0, {}, {}, 0, (Finding(None, error.found, error.expected, error.remedy),))
     names = list(files.masks)
-    patients = {name: description.patients.get(name, name) for name in names}
+    patients = patients_of(description, names)
     findings = [
         *_file_findings(description, files),
         *pair_findings(files, description.ending),

@@ -8,7 +8,7 @@ cases) and ``empty_masks`` (cases that are known to show none of the structures)
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,11 @@ def class_findings(labels: Mapping[str, int], seen: Mapping[str, Collection[int]
                 f"every label of {DESCRIPTION} in at least one mask",
                 f"remove it from {DESCRIPTION}, or add masks that have it",
             )
+
+
+def patients_of(description: Description, cases: Iterable[str]) -> dict[str, str]:
+    """The patient of each case: the one ``dataset.json`` names, or else the case is a patient of its own."""
+    return {name: description.patients.get(name, name) for name in cases}
 
 
 def splits_of(folder: Path, patients: Mapping[str, str]) -> tuple[Split, ...]:

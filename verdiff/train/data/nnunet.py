@@ -23,6 +23,7 @@ from verdiff.train.data.layout import (
     find_files,
     pair_findings,
     patient_findings,
+    patients_of,
     read_description,
     splits_of,
 )
@@ -50,7 +51,7 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
     files = find_files(folder, description.ending)
     refuse_first(pair_findings(files, description.ending))
     refuse_first(patient_findings(description, files.masks))
-    patients = {name: description.patients.get(name, name) for name in files.masks}
+    patients = patients_of(description, files.masks)
     splits = splits_of(folder, patients)
     refuse_first(
         finding

@@ -6,10 +6,12 @@ import json
 import random
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from verdiff.errors import DataError
+from verdiff.imaging.atomic import atomic_path
 from verdiff.train.data.findings import Finding
 
 SPLITS = "splits_final.json"
@@ -18,6 +20,15 @@ FOLDS = 5
 SEED = 35
 
 Split: TypeAlias = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class FoldOptions:
+    """How folds are made: see :func:`make_splits`."""
+
+    folds: int = FOLDS
+    seed: int = SEED
+    first: tuple[str, ...] = ()
 
 
 def make_splits(
@@ -93,6 +104,12 @@ def read_splits(path: Path) -> tuple[Split, ...]:
             "mend it, or remove it: folds are then made by patient",
         )
     return tuple({side: list(fold[side]) for side in ("train", "val")} for fold in folds)
+
+
+def write_splits(path: Path, splits: Sequence[Split]) -> None:
+    """Write a ``splits_final.json``, whole or not at all. Raises OutputError when it cannot be written."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(list(splits), indent=1), "utf-8")
 
 
 def fold_findings(

@@ -14,7 +14,8 @@ from verdiff.train.data.convert.ctspine1k import CTSPINE1K
 from verdiff.train.data.convert.mrspineseg import MRSPINESEG
 from verdiff.train.data.convert.spider import SPIDER
 from verdiff.train.data.convert.verse import VERSE
-from verdiff.train.data.convert.writing import FoldOptions, Written, write_raw
+from verdiff.train.data.convert.writing import Written, write_raw
+from verdiff.train.data.splits import FoldOptions
 
 CONVERTERS: dict[str, Converter] = {
     converter.name: converter for converter in (SPIDER, CTSPINE1K, VERSE, MRSPINESEG, AASCE)

@@ -20,18 +20,9 @@ from verdiff.train.data.convert.conversion import Conversion, Converter, Convert
 from verdiff.train.data.convert.levels import STRUCTURES, Meaning, level_order
 from verdiff.train.data.findings import refuse_first
 from verdiff.train.data.layout import DESCRIPTION, IMAGES, MASKS, case_findings, class_findings
-from verdiff.train.data.splits import FOLDS, SEED, SPLITS, Split, make_splits
+from verdiff.train.data.splits import SPLITS, FoldOptions, Split, make_splits, write_splits
 
 RECORD = "conversion.json"
-
-
-@dataclass(frozen=True)
-class FoldOptions:
-    """How ``splits_final.json`` is made: see :func:`verdiff.train.data.splits.make_splits`."""
-
-    folds: int = FOLDS
-    seed: int = SEED
-    first: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ def write_raw(
     splits = _splits(kept, folds)
     if conversion.extra_file:
         _write_json(output / conversion.extra_file, extras)
-    _write_json(output / SPLITS, splits)
+    write_splits(output / SPLITS, splits)
     _write_json(output / RECORD, _record(converter, conversion, options, folds, source, kept, leaving.reasons))
     _write_json(output / DESCRIPTION, _description(conversion, labels, kept))
     return Written(output, labels, len(kept), len(splits), leaving.reasons)
