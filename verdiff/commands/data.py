@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,21 @@ def listing() -> list[str]:
         + " ".join(f"--{option}" for option in sorted(converter.options))
         for name, converter in CONVERTERS.items()
     ]
+
+
+def options(labels: str, contrasts: str | None, *, midline: bool, subset: str | None) -> ConvertOptions:
+    """What to make of a download, from the command line's words; ``contrasts`` are joined by commas."""
+    from verdiff.train.data.convert import ConvertOptions
+
+    names = tuple(name.strip() for name in (contrasts or "").split(",") if name.strip())
+    return ConvertOptions(labels, names, midline, subset)  # type: ignore[arg-type]
+
+
+def fold_options(folds: int, seed: int, first: Sequence[str] | None) -> FoldOptions:
+    """How folds are made, from the command line's words."""
+    from verdiff.train.data.splits import FoldOptions
+
+    return FoldOptions(folds, seed, tuple(first or ()))
 
 
 def convert(

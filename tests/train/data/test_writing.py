@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tests.train.data import downloads
 from verdiff.commands import data as command
+from verdiff.commands.datasets import app
 from verdiff.errors import DataError
 from verdiff.imaging import read_labels
 from verdiff.train.data import splits
@@ -168,6 +170,20 @@ def test_the_command_says_what_was_made_and_what_was_left_out(source: Path, tmp_
     text = "\n".join(lines)
     assert "2 cases in 2 folds by patient" in text and "labels: vertebra 1, disc 2, canal 3" in text
     assert "left out: case spider002: its mask is empty" in text and "CC BY 4.0" in text
+
+
+def test_the_words_of_the_command_line_reach_the_converter(source: Path, tmp_path: Path) -> None:
+    words = ["convert", "spider", str(source), str(tmp_path / "out"), "--contrasts", "t2, t1", "--labels", "levels"]
+    done = CliRunner().invoke(app, [*words, "--folds", "3", "--seed", "4", "--first", "spider002"])
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    assert record["options"] == {"labels": "levels", "contrasts": ["t2", "t1"], "midline": False, "subset": None}
+    assert record["folds"] == {"folds": 3, "seed": 4, "first": ["spider002"]}
+    assert CliRunner().invoke(app, ["check", str(tmp_path / "out")]).exit_code == 0
+    assert CliRunner().invoke(app, ["split", str(tmp_path / "out"), "--replace", "--folds", "2"]).exit_code == 0
+    (tmp_path / "out" / "labelsTr" / "spider001_t2.nii.gz").unlink()
+    assert CliRunner().invoke(app, ["check", str(tmp_path / "out")]).exit_code == DataError.exit_code
+    assert "aasce" in CliRunner().invoke(app, ["list"]).output
 
 
 def test_folds_are_written_for_a_data_set_and_not_over_those_it_has(source: Path, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""The commands ``verdiff data ...``: parse, call, print. What they need is imported when they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verdiff.commands.options import AsJson, say
+
+DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
+Folds = Annotated[int, typer.Option(min=2, help="How many folds; fewer where there are fewer patients.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the shuffle.")]
+First = Annotated[list[str] | None, typer.Option(help="A patient to validate on in fold 0; can be repeated.")]
+
+app = typer.Typer(
+    help="Data sets: convert public ones, check one, make folds by patient.", no_args_is_help=True, add_completion=False
+)
+
+
+@app.command("list", epilog="Example: verdiff data list")
+def listing() -> None:
+    """List the public data sets that can be converted, with their licences and options."""
+    from verdiff.commands import data as command
+
+    for line in command.listing():
+        say(line)
+
+
+@app.command(epilog="Example: verdiff data convert spider downloads/spider Dataset101_SpineMR --midline")
+def convert(
+    name: Annotated[str, typer.Argument(help="Which data set; 'verdiff data list' names them.")],
+    source: Annotated[Path, typer.Argument(help="The unpacked download.")],
+    output: Annotated[Path, typer.Argument(help="The nnU-Net raw data set to make.")],
+    labels: Annotated[
+        str, typer.Option(help="structures: all vertebrae one label; levels: each its own.")
+    ] = "structures",
+    contrasts: Annotated[str | None, typer.Option(help="spider: t1, t2, t2_SPACE, joined by commas; all.")] = None,
+    midline: Annotated[bool, typer.Option("--midline", help="spider: as Dataset101_SpineMR was made.")] = False,
+    subset: Annotated[str | None, typer.Option(help="Only what lies in folders of this name.")] = None,
+    folds: Folds = 5,
+    seed: Seed = 35,
+    first: First = None,
+    leave_out_bad: Annotated[
+        bool, typer.Option("--leave-out-bad", help="Leave out cases that cannot be converted, by name.")
+    ] = False,
+) -> None:
+    """Make an nnU-Net raw data set, with folds by patient, from a public download."""
+    from verdiff.commands import data as command
+
+    command.convert(
+        name,
+        source,
+        output,
+        command.options(labels, contrasts, midline=midline, subset=subset),
+        command.fold_options(folds, seed, first),
+        leave_out_bad=leave_out_bad,
+        say=say,
+    )
+
+
+@app.command(epilog="Example: verdiff data check $VERDIFF_DATA/Dataset101_SpineMR")
+def check(folder: DataSet, as_json: AsJson = False) -> None:
+    """Find mismatched grids, unknown labels, empty masks, patients in two splits; exit code 9: not usable."""
+    from verdiff.commands import data as command
+
+    raise typer.Exit(command.check(folder, as_json=as_json, say=say))
+
+
+@app.command(epilog="Example: verdiff data split $VERDIFF_DATA/Dataset104_SpineCT --folds 2")
+def split(
+    folder: DataSet,
+    folds: Folds = 5,
+    seed: Seed = 35,
+    first: First = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over the folds that are there.")] = False,
+) -> None:
+    """Write splits_final.json: folds by patient."""
+    from verdiff.commands import data as command
+
+    command.split(folder, command.fold_options(folds, seed, first), replace=replace, say=say)
