@@ -2,6 +2,7 @@
 
 One geometric map a sample (rotation, zoom, shift, elastic displacement) is applied in a single resampling; intensity
 changes follow. Every draw comes from the NumPy generator handed in, so an iteration's batch depends on its seed alone.
+A volume [D, H, W] handed over for a slice [H, W] has the same done to all its slices.
 """
 
 from __future__ import annotations
@@ -24,21 +25,24 @@ def crop_and_warp(
     *,
     classes: int,
     on_foreground: bool = False,
+    outside: float = -1.0,
 ) -> tuple[Tensor, Tensor]:
-    """A warped crop of one slice.
+    """A warped crop of one slice, or the same one of all slices of a volume.
 
     Args:
-        image: [H, W] in [-1, 1].
-        label: [H, W] integers, 0 background to ``classes``.
+        image: [H, W] or [D, H, W] in [-1, 1].
+        label: The same shape, integers, 0 background to ``classes``.
         size: Rows and columns of the result.
         classes: K, the foreground channels.
         on_foreground: Centre the crop on a labelled pixel, where the slice has one.
+        outside: What the image has beyond its border.
 
     Returns:
-        The image [1, rows, cols] (outside: -1) and the truth [K, rows, cols] in {0, 1}.
+        The image [1, rows, cols] and the truth [K, rows, cols] in {0, 1}; of a volume [1, D, rows, cols] and
+        [K, D, rows, cols].
     """
     rows, cols = size
-    height, width = label.shape
+    height, width = label.shape[-2:]
     angle = np.deg2rad(rng.uniform(-config.rotation_deg, config.rotation_deg))
     zoom = float(np.exp(rng.uniform(-1, 1) * np.log(config.zoom)))
     centre = _crop_centre(label, size, rng, on_foreground) + rng.uniform(-config.shift, config.shift, 2) * size
@@ -59,11 +63,13 @@ def crop_and_warp(
     source_c = sin * grid_r + cos * grid_c + float(centre[1])
     # grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel (align_corners=False).
     grid = torch.stack([(2 * source_c + 1) / width - 1, (2 * source_r + 1) / height - 1], dim=-1)[None]
-    warped = functional.grid_sample(image[None, None] + 1, grid, align_corners=False)[0] - 1
-    one_hot = functional.one_hot(label.long(), classes + 1).permute(2, 0, 1)[None, 1:].float()
+    planes = image.reshape(1, -1, height, width) - outside
+    warped = functional.grid_sample(planes, grid, align_corners=False) + outside
+    one_hot = functional.one_hot(label.long(), classes + 1).movedim(-1, 0)[1:].float()
     # Bilinear on the indicator and a threshold at one half moves the boundary smoothly, where nearest would jag it.
-    truth = (functional.grid_sample(one_hot, grid, align_corners=False)[0] > 0.5).float()
-    return warped, truth
+    truth = (functional.grid_sample(one_hot.reshape(1, -1, height, width), grid, align_corners=False) > 0.5).float()
+    slices = label.shape[:-2]
+    return warped.reshape(1, *slices, rows, cols), truth.reshape(classes, *slices, rows, cols)
 
 
 def small_field_size(crop: tuple[int, int], multiple: int, rng: Generator) -> tuple[int, int]:
@@ -81,18 +87,21 @@ def rescale(image: Tensor) -> Tensor:
 def _crop_centre(label: Tensor, size: tuple[int, int], rng: Generator, on_foreground: bool) -> np.ndarray:
     """Row and column of the crop's centre: the slice's own where the crop covers it, else anywhere it fits."""
     if on_foreground:
-        pixels = torch.nonzero(label)
+        pixels = torch.nonzero(label)[:, -2:]
         if len(pixels):
             return pixels[int(rng.integers(len(pixels)))].numpy().astype(np.float64)
     centre = np.empty(2)
-    for axis, extent in enumerate(label.shape):
+    for axis, extent in enumerate(label.shape[-2:]):
         slack = max(0.0, (extent - size[axis]) / 2)
         centre[axis] = (extent - 1) / 2 + rng.uniform(-slack, slack)
     return centre
 
 
 def change_intensity(image: Tensor, config: AugmentConfig, rng: Generator) -> Tensor:
-    """Contrast, gamma, bias field, blur, undersampling, noise and field of view on one image [1, H, W] in [-1, 1]."""
+    """Contrast, gamma, bias field, blur, undersampling, noise and field of view on one image [1, H, W] in [-1, 1].
+
+    On [D, H, W] the same for each slice but for the noise, which is drawn for every voxel.
+    """
     unit = (image + 1) / 2
     _, rows, cols = unit.shape
     if config.low_resolution > 1 and rng.random() < 0.25:
@@ -126,11 +135,11 @@ def change_intensity(image: Tensor, config: AugmentConfig, rng: Generator) -> Te
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Separable Gaussian blur of [1, H, W] with reflected borders."""
+    """Separable Gaussian blur of each slice of [D, H, W] with reflected borders."""
     radius = max(1, round(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    padded = functional.pad(image[None], (radius, radius, radius, radius), mode="reflect")
+    padded = functional.pad(image[:, None], (radius, radius, radius, radius), mode="reflect")
     blurred = functional.conv2d(functional.conv2d(padded, kernel[None, None, None]), kernel[None, None, :, None])
-    return blurred[0]
+    return blurred[:, 0]

@@ -21,12 +21,16 @@ from verdiff.train.building import settings_class
 class DataConfig:
     """What the model sees: modality, view, in-plane spacing in mm (``None``: pixels as they are) and intensities.
 
-    ``middle_slices`` is how many slices around the middle of each scan are used; ``None`` uses all.
+    A 3D system also has ``slice_spacing_mm``, which makes of every scan one volume on its grid, and ``crop``, the share
+    of a slice's columns that it looks at, around the middle. ``middle_slices`` is how many slices around the middle of
+    each scan are used; ``None`` uses all.
     """
 
     modality: str = "MR"
     view: str = "sagittal"
     spacing_mm: float | None = None
+    slice_spacing_mm: float | None = None
+    crop: float = 1.0
     intensity_kind: str = "percentile"
     intensity_low: float = 0.5
     intensity_high: float = 99.5

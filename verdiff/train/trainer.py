@@ -21,14 +21,17 @@ from torch import Tensor
 
 from verdiff.errors import DataError, VerdiffError
 from verdiff.train.batches import generator_for, make_batch, verification_slices
+from verdiff.train.batches3d import make_batch3d, verification_windows
 from verdiff.train.building import build_network
 from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import append_metrics, plot_curves
 from verdiff.train.data.cases import VERIFICATION_SLICES, Case, Dataset
+from verdiff.train.data.volumes import require_volumes
 from verdiff.train.objective import Objective, joint_objective
 from verdiff.train.single_pass import single_pass_objective
 from verdiff.train.validate import Validation, validate
+from verdiff.train.validate3d import validate3d
 
 MOST_SKIPPED_STEPS = 20
 # A killed run loses at most this much, however far apart its validations are.
@@ -135,7 +138,11 @@ class Trainer:
             tuple(c.name for c in self.val_cases),
             dict(task.teacher),
         )
-        self.make_batch, self.validate = make_batch, validate
+        if config.dimensions == 3:
+            require_volumes(dataset.cases, config)
+        self.make_batch, self.validate = (
+            (make_batch3d, validate3d) if config.dimensions == 3 else (make_batch, validate)
+        )
         self.iteration, self.minutes, self.best, self.stale, self.skipped = 0, 0.0, -math.inf, 0, 0
         self.rate_factor, self.since_drop = 1.0, 0
         last = run / "last.pt"
@@ -148,7 +155,12 @@ class Trainer:
                 "pass --resume to go on with it, or another -o",
             )
         run.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(run / VERIFICATION_SLICES, images=verification_slices(self.val_cases))
+        kept = (
+            verification_windows(self.val_cases, config)
+            if config.dimensions == 3
+            else verification_slices(self.val_cases)
+        )
+        np.savez_compressed(run / VERIFICATION_SLICES, images=kept)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         training = self.config.training

@@ -11,7 +11,7 @@ from verdiff.errors import DataError, VerdiffError
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds, normalise
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.slicing import SlicePlan, plan_slices
-from verdiff.imaging.volume import Array
+from verdiff.imaging.volume import Array, Volume
 from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import INDEX, Case, Dataset, read_cache
 from verdiff.train.data.findings import refuse_first
@@ -29,6 +29,7 @@ from verdiff.train.data.layout import (
 )
 from verdiff.train.data.middle import middle_slices
 from verdiff.train.data.splits import fold_findings
+from verdiff.train.data.volumes import volume_case
 
 
 def load_dataset(folder: Path, config: DataConfig, progress: Callable[[str], None] | None = None) -> Dataset:
@@ -92,19 +93,29 @@ def _prepare(
     table = description.labels
     refuse_first(case_findings(name, volume, truth, table, may_be_empty=name in description.empty))
     plan = plan_slices(volume.geometry, view=config.view, spacing_mm=config.spacing_mm, multiple=1)  # type: ignore[arg-type]
-    rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
-    low, high = intensity_bounds(volume.array, rule)
-    images = plan.to_model(normalise(plan.extract(volume.array), low, high))[:, 0].astype(np.float16)
-    labels = _labels_on(plan, plan.extract(truth.array), table)
     rows, cols = plan.pixel_spacing_mm
     fact = {
         "pixel_spacing_mm": (min(rows, cols), max(rows, cols)),
         "slice_spacing_mm": (plan.slice_spacing_mm, plan.slice_spacing_mm),
         "intensity": (float(volume.array.min()), float(volume.array.max())),
     }
-    scale = (plan.scan_rows / plan.model_rows, plan.scan_cols / plan.model_cols)
-    case = Case(name, images, labels, (rows * scale[0], cols * scale[1], plan.slice_spacing_mm))
+    if config.slice_spacing_mm is not None:
+        case = volume_case(name, volume, truth, tuple(table.values()), config)
+    else:
+        case = _slices_case(name, volume, truth, plan, table, config)
     return case, fact, {int(value) for value in np.unique(truth.array)}
+
+
+def _slices_case(
+    name: str, volume: Volume, truth: Volume, plan: SlicePlan, table: Mapping[str, int], config: DataConfig
+) -> Case:
+    rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
+    low, high = intensity_bounds(volume.array, rule)
+    images = plan.to_model(normalise(plan.extract(volume.array), low, high))[:, 0].astype(np.float16)
+    labels = _labels_on(plan, plan.extract(truth.array), table)
+    rows, cols = plan.pixel_spacing_mm
+    scale = (plan.scan_rows / plan.model_rows, plan.scan_cols / plan.model_cols)
+    return Case(name, images, labels, (rows * scale[0], cols * scale[1], plan.slice_spacing_mm))
 
 
 def _labels_on(plan: SlicePlan, planes: Array, table: Mapping[str, int]) -> np.ndarray:

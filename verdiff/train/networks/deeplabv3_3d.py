@@ -1,0 +1,135 @@
+"""3D DeepLabv3 and DeepLabv3+, by hand: a residual encoder with dilated last blocks, ASPP, and the "+" decoder.
+
+SAFNet compares with a "3D DeepLabv3", cites DeepLabv3+ for it (its reference 14) and gives no details; both are here,
+``decoder`` chooses. No library has either in 3D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from verdiff.train.networks.aspp3d import ASPP3d
+from verdiff.train.networks.blocks3d import (
+    NORMS,
+    Size,
+    VolumeSettings,
+    cbr,
+    convolution,
+    dilated,
+    normalisation,
+    refuse,
+    resize_within_slices,
+)
+from verdiff.train.networks.model import PriorOutput, SegmentationModel
+
+MULTI_GRID = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class DeepLab3dConfig(VolumeSettings):
+    """The ``[network]`` table.
+
+    Attributes:
+        widths: Channels at strides 2 (the stem), 4, 8 and 16 within slices; the papers' ResNet-50 has 64 in its stem
+            and 2048 at stride 16.
+        blocks: Residual blocks at strides 4 and 8 each.
+        pyramid: Channels of the ASPP and the decoder; the papers have 256.
+        decoder: DeepLabv3+ (Chen et al. 2018, arXiv 1802.02611, figure 2); else DeepLabv3.
+        detail: Channels that the map at stride 4 is reduced to for the decoder (48 in section 4.1 there).
+        norm: ``"group"``, or ``"batch"`` as in the papers, for batches that allow it.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    blocks: int = 2
+    pyramid: int = 128
+    decoder: bool = True
+    detail: int = 48
+    norm: str = "group"
+
+    @property
+    def strides(self) -> Size:
+        return 1, 16, 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.widths) != 4 or self.blocks < 1 or self.norm not in NORMS:
+            raise refuse(
+                f"widths = {list(self.widths)}, blocks = {self.blocks}, norm = {self.norm!r}",
+                "four widths, one block or more, norm 'group' or 'batch'",
+            )
+
+
+class DilatedResidual(nn.Module):
+    """Two 3 x 3 x 3 convolutions with taps ``rate`` apart beside a (projected) identity.
+
+    [N, c_in, D, H, W] -> [N, c_out, D, H / stride, W / stride]; ``size`` is that of the result.
+    """
+
+    def __init__(self, c_in: int, c_out: int, norm: str, size: Size, *, stride: int = 1, rate: int = 1) -> None:
+        super().__init__()
+        first = convolution(c_in, c_out, stride=stride) if rate == 1 else dilated(c_in, c_out, rate, size)
+        self.deep = nn.Sequential(cbr(first, norm), dilated(c_out, c_out, rate, size), normalisation(norm, c_out))
+        same = c_in == c_out and stride == 1
+        self.short = (
+            nn.Identity()
+            if same
+            else nn.Sequential(convolution(c_in, c_out, 1, stride=stride), normalisation(norm, c_out))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(self.deep(x) + self.short(x))
+
+
+class DeepLab3dPrior(nn.Module):
+    """Image [N, 1, D, H, W] of the window's size -> :class:`PriorOutput` with logits [N, K, D, H, W].
+
+    The encoder strides by 16 within slices; three blocks with dilations 1, 2 and 4 ("multi-grid", Chen et al. 2017,
+    arXiv 1706.05587, section 3.1) end it, and ASPP with rates 6, 12, 18 and the pooled map follows (section 3.3).
+    """
+
+    def __init__(self, classes: int, config: DeepLab3dConfig) -> None:
+        super().__init__()
+        stem, low, mid, high = config.widths
+        norm = config.norm
+        slices, rows, cols = config.patch
+        sizes = {stride: (slices, rows // stride, cols // stride) for stride in (4, 8, 16)}
+
+        def level(c_in: int, c_out: int, stride: int) -> nn.Sequential:
+            rest = (DilatedResidual(c_out, c_out, norm, sizes[stride]) for _ in range(config.blocks - 1))
+            return nn.Sequential(DilatedResidual(c_in, c_out, norm, sizes[stride], stride=2), *rest)
+
+        self.stem = cbr(convolution(1, stem, stride=2), norm)
+        self.low, self.mid = level(stem, low, 4), level(low, mid, 8)
+        self.high = nn.Sequential(
+            DilatedResidual(mid, high, norm, sizes[16], stride=2),
+            *(DilatedResidual(high, high, norm, sizes[16], rate=rate) for rate in MULTI_GRID),
+        )
+        self.aspp = ASPP3d(high, config.pyramid, sizes[16], norm)
+        self.detail: nn.Module | None = None
+        joined = config.pyramid
+        if config.decoder:
+            self.detail = cbr(convolution(low, config.detail, 1), norm)
+            self.refine = nn.Sequential(
+                cbr(convolution(config.pyramid + config.detail, joined), norm), cbr(convolution(joined, joined), norm)
+            )
+        self.head = convolution(joined, classes, 1)
+
+    def forward(self, image: Tensor) -> PriorOutput:
+        low = self.low(self.stem(image))
+        x = self.aspp(self.high(self.mid(low)))
+        if self.detail is not None:
+            rows, cols = low.shape[-2:]
+            x = self.refine(torch.cat([resize_within_slices(x, rows, cols), self.detail(low)], dim=1))
+        return PriorOutput(resize_within_slices(self.head(x), *image.shape[-2:]))
+
+
+class DeepLab3d(SegmentationModel):
+    """3D DeepLabv3 or DeepLabv3+ for K structures, in one pass."""
+
+    def __init__(self, classes: int, config: DeepLab3dConfig) -> None:
+        super().__init__()
+        self.classes, self.config = classes, config
+        self.prior, self.denoiser = DeepLab3dPrior(classes, config), None

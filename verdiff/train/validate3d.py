@@ -1,0 +1,64 @@
+"""Validation of a 3D system: overlapping windows fused as the runtime fuses them, scored per patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from verdiff.diffusion.fusion import background_and_labels
+from verdiff.imaging.windows import fuse_windows
+from verdiff.train.batches3d import pad_to_patch
+from verdiff.train.config import RunConfig
+from verdiff.train.data.cases import Case
+from verdiff.train.networks import SegmentationModel
+from verdiff.train.validate import Validation, dice_per_class
+
+# Windows that go through the network at once; the answer does not depend on it.
+BATCH = 2
+
+
+def probabilities_by_slice(net: SegmentationModel, case: Case, config: RunConfig) -> Iterator[tuple[slice, np.ndarray]]:
+    """Probabilities of a case, some finished slices at a time: which, and float32 [n, K, rows, cols].
+
+    Padding is cut off again; all slices come, in order, once.
+    """
+    patch: tuple[int, int, int] = config.network.patch
+    device = next(net.parameters()).device
+    slices, rows, cols = case.images.shape
+    volume = pad_to_patch(case.images, patch)
+
+    @torch.no_grad()
+    def predict(windows: np.ndarray) -> np.ndarray:
+        logits = net.prior(torch.from_numpy(windows).to(device)).logits
+        maps: np.ndarray = torch.sigmoid(logits.float()).cpu().numpy()
+        return maps
+
+    depth, height, width = volume.shape
+    for done, maps in fuse_windows((depth, height, width), patch, volume.__getitem__, predict, batch=BATCH):
+        kept = slice(done.start, min(done.stop, slices))
+        if kept.start < kept.stop:
+            yield kept, np.moveaxis(maps[:, : kept.stop - kept.start, :rows, :cols], 0, 1)
+
+
+def validate3d(net: SegmentationModel, config: RunConfig, cases: list[Case], *, every: int = 1) -> Validation:
+    """Score ``net`` on ``cases``: Dice over each whole volume, on the prepared grid.
+
+    A model of this kind answers in one pass, so the prior and the sampled mask are the same. ``every`` is 1
+    (:func:`~verdiff.train.data.volumes.require_volumes` sees to it): a window needs all its slices.
+    """
+    assert every == 1, "slices of a volume are not left out"
+    net.eval()
+    scores, losses = [], []
+    for case in cases:
+        labels, loss = np.zeros_like(case.labels), 0.0
+        for part, probabilities in probabilities_by_slice(net, case, config):
+            labels[part] = background_and_labels(probabilities)
+            truth = case.labels[part][:, None] == np.arange(1, net.classes + 1)[:, None, None]
+            likelihood = np.clip(np.where(truth, probabilities, 1 - probabilities), 1e-6, 1)
+            loss -= float(np.log(likelihood).sum(dtype=np.float64))
+        scores.append(dice_per_class(labels, case.labels, net.classes))
+        losses.append(loss / (labels.size * net.classes))
+    net.train()
+    return Validation(np.array(scores), np.array(scores), float(np.mean(losses)))
