@@ -1,4 +1,4 @@
-"""The registry says what is there: every system builds from its shipped configuration, at the size and cost it states."""
+"""The registry says what is there: every system builds from its shipped configuration, with the figures it states."""
 
 from __future__ import annotations
 

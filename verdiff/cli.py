@@ -222,11 +222,7 @@ def models(as_json: AsJson = False) -> None:
     from verdiff.commands import inspect
 
     table = inspect.models()
-    if as_json:
-        typer.echo(json.dumps(table, indent=1))
-        return
-    for row in table:
-        typer.echo(f"{row['name']:<20} {row['kind']:<14} {row['version']:<8} {row['what']}")
+    typer.echo(json.dumps(table, indent=1) if as_json else "\n".join(inspect.model_lines(table)))
 
 
 @app.command(epilog="Example: verdiff doctor --json")
