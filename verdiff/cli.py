@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from verdiff import __version__
 from verdiff.commands import making
+from verdiff.commands.datasets import app as data_app
 from verdiff.commands.options import AsJson, Threads, say
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
@@ -123,6 +124,7 @@ app.command(
 )(making.distill)
 app.command(epilog="Example: verdiff export --fp16")(making.export)
 app.command(epilog="Example: verdiff build spine-mr --precision fp16")(making.build)
+app.add_typer(data_app, name="data")
 
 
 @app.command(epilog="Example: verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/")

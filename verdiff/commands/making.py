@@ -16,8 +16,14 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The run's folder; with --prepare the cache's folder.")
     ],
-    fold: Annotated[int, typer.Option(min=0, help="Fold of splits_final.json that validates.")] = 0,
+    fold: Annotated[int, typer.Option(min=0, help="Fold that validates.")] = 0,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Make so many folds by patient instead of the data set's own.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="TABLE.KEY=VALUE in place of the configuration's; repeatable.")
+    ] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Only write the data set as an .npz cache.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights, batches and augmentation.")] = None,
@@ -30,10 +36,20 @@ def train(
     from verdiff.train import command
 
     if prepare:
-        command.prepare(config, data, output, say=say)
+        command.prepare(config, data, output, settings=setting or (), say=say)
     else:
         command.run(
-            config, data, output, fold=fold, minutes=minutes, seed=seed, threads=threads, resume=resume, say=say
+            config,
+            data,
+            output,
+            fold=fold,
+            folds=folds,
+            settings=setting or (),
+            minutes=minutes,
+            seed=seed,
+            threads=threads,
+            resume=resume,
+            say=say,
         )
 
 

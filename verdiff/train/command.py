@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,9 +15,16 @@ from verdiff.train.data.nnunet import load_dataset, read_raw
 from verdiff.train.trainer import Trainer, slices_of
 
 
-def prepare(config_name: str, data: Path, output: Path, say: Callable[[str], None] = print) -> None:
+def prepare(
+    config_name: str,
+    data: Path,
+    output: Path,
+    *,
+    settings: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> None:
     """Read an nnU-Net raw data set and write it as an ``.npz`` cache that trains without SimpleITK."""
-    config = load_config(config_name)
+    config = load_config(config_name, settings)
     dataset = read_raw(data, config.data, say)
     write_cache(dataset, output)
     say(f"{len(dataset.cases)} cases, {slices_of(list(dataset.cases))} slices -> {output}")
@@ -29,6 +36,8 @@ def run(
     output: Path,
     *,
     fold: int = 0,
+    folds: int | None = None,
+    settings: Sequence[str] = (),
     minutes: float | None = None,
     iterations: int | None = None,
     seed: int | None = None,
@@ -37,16 +46,39 @@ def run(
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train ``config_name`` on ``data`` and return the run's folder. ``None`` leaves the configuration's own value."""
+    """Train ``config_name`` on ``data`` and return the run's folder. ``None`` leaves the configuration's own value.
+
+    Args:
+        config_name: A shipped configuration's name or a TOML file.
+        data: An nnU-Net raw data set, or a prepared cache.
+        output: The run's folder.
+        fold: Whose cases validate.
+        folds: Make so many folds by patient instead of those of the data set.
+        settings: ``TABLE.KEY=VALUE`` each, in place of what the configuration says.
+        minutes: Wall-clock budget.
+        iterations: Most iterations.
+        seed: Of weights, batches and augmentation.
+        threads: CPU threads.
+        resume: Go on with the run in ``output``.
+        device: ``"auto"`` takes CUDA where there is one.
+        say: Takes a line of news.
+
+    Raises:
+        DataError: The configuration, the data set or the run to resume is not usable.
+        VerdiffError: The loss is no longer finite; the weights from before are kept.
+    """
     if threads:
         torch.set_num_threads(threads)
-    config = override(load_config(config_name), minutes=minutes, iterations=iterations, seed=seed)
+    config = override(load_config(config_name, settings), minutes=minutes, iterations=iterations, seed=seed)
     dataset = load_dataset(data, config.data)
+    if folds is not None:
+        dataset = dataset.refolded(folds)
     trainer = Trainer(config, dataset, fold, output, resume=resume, device=device)
     (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
     parts = trainer.net.parameters_by_part()
+    sizes = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in parts.items())
     say(
-        f"{config.model_id}: prior {parts['prior'] / 1e6:.2f} M, denoiser {parts['denoiser'] / 1e6:.2f} M parameters; "
+        f"{config.model_id}: {sizes} parameters; "
         f"{len(trainer.train_cases)} training cases ({slices_of(trainer.train_cases)} slices), "
         f"{len(trainer.val_cases)} for validation; {trainer.device}, {'bf16' if trainer.bf16 else 'fp32'}"
     )

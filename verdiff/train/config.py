@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -281,8 +282,16 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load_config(name_or_path: str | Path) -> RunConfig:
-    """A shipped configuration by name, or a TOML file. Raises DataError when there is neither."""
+def load_config(name_or_path: str | Path, settings: Sequence[str] = ()) -> RunConfig:
+    """A shipped configuration by name, or a TOML file.
+
+    Args:
+        name_or_path: Of the configuration.
+        settings: ``TABLE.KEY=VALUE`` each, the value as TOML has it, in place of what stands there.
+
+    Raises:
+        DataError: There is no such configuration, or it or a setting is not usable.
+    """
     shipped = shipped_configs()
     path = shipped.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
@@ -292,6 +301,22 @@ def load_config(name_or_path: str | Path) -> RunConfig:
             "check the name",
         )
     try:
-        return RunConfig.from_dict(tomllib.loads(path.read_text("utf-8")), path.name)
+        values = tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path.name} is not TOML: {error}", "a TOML file", "correct the line it names") from error
+    for setting in settings:
+        table, key, value = _parsed(setting)
+        values.setdefault(table, {})[key] = value
+    return RunConfig.from_dict(values, path.name)
+
+
+def _parsed(setting: str) -> tuple[str, str, Any]:
+    """``training.batch=2`` -> ("training", "batch", 2); what is no TOML value is taken as a word."""
+    name, equals, text = setting.partition("=")
+    table, dot, key = name.strip().partition(".")
+    if not (equals and dot and table and key):
+        raise DataError(f"the setting {setting!r}", "TABLE.KEY=VALUE, as training.batch=2", "correct it")
+    try:
+        return table, key, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return table, key, text.strip()
