@@ -15,7 +15,7 @@ from verdiff.commands.infer import InferOptions
 from verdiff.errors import DataError, InputError, OutputError
 from verdiff.evaluate.report import Evaluation
 from verdiff.evaluate.stored import read_results
-from verdiff.imaging import write_array
+from verdiff.imaging import Geometry, Volume, write_array
 from verdiff.runtime import Segmenter
 
 CASES = ("one", "two", "three")
@@ -95,7 +95,6 @@ def test_calibration_and_error_detection_come_from_the_bundle_s_probabilities(bu
 
 def test_kept_masks_score_as_the_bundle_did(bundle: Path, data: Path, tmp_path: Path) -> None:
     kept = tmp_path / "masks"
-    kept.mkdir()
     # The kept file has the model's numbers, of which 2 alone means the same in this data set.
     options = EvaluateOptions(labels="disc=2", distances=False, uncertainty=True, masks=kept, fold=0)
     first, _ = evaluate(bundle, data, options, steps=2)
@@ -151,11 +150,61 @@ def test_a_scan_that_is_refused_is_named(bundle: Path, data: Path) -> None:
         evaluate(bundle, data, OVERLAP, sampler="no-such-sampler")
 
 
-def test_masks_are_kept_of_a_bundle_alone_and_in_a_folder_there_is(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_masks_are_kept_of_a_bundle_alone_and_where_a_folder_can_be(bundle: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--masks"):
         evaluate(data / "labelsTr", data, EvaluateOptions(distances=False, masks=tmp_path))
-    with pytest.raises(OutputError, match="no folder"):
-        evaluate(bundle, data, EvaluateOptions(distances=False, masks=tmp_path / "nowhere"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        evaluate(bundle, data, EvaluateOptions(distances=False, masks=tmp_path / "file"))
+
+
+def spine(vertebrae: int) -> np.ndarray:
+    """Vertebral bodies of 26 mm with discs of 8 mm between, and a canal behind them, on a grid of 2 mm."""
+    mask = np.zeros((17 * vertebrae + 6, 40, 30), np.uint8)
+    for number in range(vertebrae):
+        low = 4 + 17 * number
+        mask[low : low + 13, 8:23, 5:25] = 1
+        mask[low + 13 : low + 17, 8:23, 5:25] = 2 if number < vertebrae - 1 else 0
+    mask[2:-2, 24:31, 11:19] = 3
+    return mask
+
+
+def test_vertebrae_that_share_a_label_are_scored_one_by_one(tmp_path: Path) -> None:
+    reference = spine(4)
+    prediction = reference.copy()
+    prediction[38:51] = np.where(prediction[38:51] == 1, 0, prediction[38:51])  # the third from below is missed
+    volume = Volume(reference, Geometry(reference.shape[::-1], (2.0, 2.0, 2.0)))
+    for name, mask in (("predictions", prediction), ("references", reference)):
+        (tmp_path / name).mkdir()
+        write_array(mask, volume, tmp_path / name / "a.nii.gz")
+    options = EvaluateOptions(labels="vertebra=1,disc=2,canal=3", distances=False, instances="vertebrae")
+    report, _ = evaluate(tmp_path / "predictions", tmp_path / "references", options)
+    table = report.results.instances
+    assert table is not None and table.structures == ("vertebra", "disc")
+    found = table.facts["a"]["vertebra"]
+    assert (found["reference_instances"], found["predicted_instances"], found["matched"]) == (4, 3, 3)
+    assert table.value("a", "vertebra", "panoptic_quality") == pytest.approx(3 / 3.5)
+    # The anatomy leaves out the number of a vertebra that the mask misses, so those above it keep theirs.
+    assert table.value("a", "vertebra", "identification_rate") == pytest.approx(3 / 4)
+    perfect, _ = evaluate(tmp_path / "references", tmp_path / "references", options)
+    assert perfect.results.instances is not None
+    assert perfect.results.instances.value("a", "vertebra", "identification_rate") == 1.0
+    assert perfect.results.instances.facts["a"]["disc"]["reference_instances"] == 3
+
+
+def test_a_vertebra_that_the_scan_cuts_off_is_one_like_the_others(tmp_path: Path) -> None:
+    cut = spine(4)[: 4 + 3 * 17 + 7]  # half of the uppermost body
+    volume = Volume(cut, Geometry(cut.shape[::-1], (2.0, 2.0, 2.0)))
+    write_array(cut, volume, tmp_path / "a.nii.gz")
+    options = EvaluateOptions(labels="vertebra=1,disc=2,canal=3", distances=False, instances="vertebrae")
+    table = evaluate(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", options)[0].results.instances
+    assert table is not None
+    assert table.facts["a"]["vertebra"]["identified"] == 4
+
+
+def test_a_model_without_vertebrae_has_none_to_score_one_by_one(data: Path) -> None:
+    with pytest.raises(InputError, match="vertebra"):
+        evaluate(data / "labelsTr", data, EvaluateOptions(labels="disc=2", instances="vertebrae"))
 
 
 def test_a_fold_without_splits_is_looked_for_beside_the_references(data: Path, tmp_path: Path) -> None:
@@ -163,7 +212,7 @@ def test_a_fold_without_splits_is_looked_for_beside_the_references(data: Path, t
     for references in (data, data / "labelsTr"):
         assert evaluate(data / "labelsTr", references, options)[0].table.cases == ("two",)
     with pytest.raises(DataError, match=r"splits_final\.json"):
-        evaluate(data / "labelsTr", tmp_path, options)
+        evaluate(data / "labelsTr", tmp_path, EvaluateOptions(labels="disc=2", distances=False, fold=0))
 
 
 def test_a_mask_of_another_grid_than_its_scan_is_named(bundle: Path, data: Path, tmp_path: Path) -> None:

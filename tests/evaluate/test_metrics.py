@@ -55,8 +55,8 @@ def test_a_longer_strip_in_a_plane_has_the_mean_distance_of_its_contour():
 
 @pytest.mark.parametrize(
     ("spacing", "shift", "within_1mm", "within_2mm"),
-    # A plate one voxel thick, moved along its normal; ten steps of 0.1 mm are a rounding error more than 1 mm.
-    [(1.0, 1, True, True), (0.1, 10, True, True), (1.0, 2, False, True), (1.0, 3, False, False)],
+    # A plate one voxel thick, moved along its normal; ten steps of 0.1 mm, as NIfTI keeps it, are more than 1 mm.
+    [(1.0, 1, True, True), (float(np.float32(0.1)), 10, True, True), (1.0, 2, False, True), (1.0, 3, False, False)],
 )
 def test_surface_dice_counts_what_lies_within_the_tolerance_the_bound_itself_included(
     spacing, shift, within_1mm, within_2mm

@@ -51,6 +51,17 @@ def test_the_folds_of_a_cross_validation_are_compared_over_all_their_cases(folds
     assert stored["comparison"]["theirs"]["all"]["masks"]["disc"]["dice"]["difference"]["cases"] == 6
 
 
+def test_runs_on_the_same_cases_are_not_taken_together(tmp_path):
+    for model, gain in (("ours", 0.1), ("theirs", 0.0)):
+        for seed in (0, 1):
+            store(tmp_path / model / f"{seed}", {"a": 0.7 + gain, "b": 0.6 + 0.01 * seed})
+    found = run(
+        [f"{model}/seed {seed}={tmp_path / model / str(seed)}" for model in ("ours", "theirs") for seed in (0, 1)]
+    )
+    assert set(found.comparisons["theirs"]) == {"seed 0", "seed 1"}
+    assert "all Dice" not in found.markdown
+
+
 def test_data_sets_with_other_structures_are_compared_one_by_one(tmp_path):
     for model, gain in (("ours", 0.1), ("theirs", 0.0)):
         store(tmp_path / model / "MR", {"a": 0.7 + gain, "b": 0.6 + gain})

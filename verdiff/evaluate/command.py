@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from verdiff.errors import DataError
 from verdiff.evaluate.cases import load_pair, load_uncertainty, pair_cases, validation_cases
-from verdiff.evaluate.instances import instance_groups
+from verdiff.evaluate.instances import InstanceGroups, instance_groups
 from verdiff.evaluate.labels import LabelSource, label_table
 from verdiff.evaluate.report import Evaluation, Targets, write_report
 from verdiff.evaluate.scoring import Case, Measures, OnCase, score_cases
 from verdiff.evaluate.stored import STORED, read_results
+from verdiff.imaging.volume import Geometry
+
+Labels = NDArray[np.integer[Any]]
+Split = Callable[[Labels, Geometry], Labels]
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,14 @@ class Task:
         labels: Name -> id of each structure in the references.
         cases: The cases to score; None scores all and wants predictions and references to be of the same ones.
         measures: What to score.
+        split: Makes instances of label ids [z, y, x] on a grid; None where the ids are the instances.
     """
 
     references: Path
     labels: Mapping[str, int]
     cases: tuple[str, ...] | None
     measures: Measures
+    split: Split | None = None
 
 
 CasesOf = Callable[[str | Path, Task], Iterable[Case]]
@@ -50,7 +59,9 @@ def cases_of_masks(predictions: str | Path, task: Task) -> Iterator[Case]:
     for pair in pair_cases(Path(predictions), references, task.cases):
         loaded = load_pair(pair)
         uncertainty = load_uncertainty(pair, loaded.geometry) if task.measures.uncertainty else None
-        yield Case(pair.case, loaded.prediction, loaded.reference, loaded.spacing_mm, uncertainty)
+        masks, split = (loaded.prediction, loaded.reference), task.split
+        instances = None if split is None else (split(masks[0], loaded.geometry), split(masks[1], loaded.geometry))
+        yield Case(pair.case, *masks, loaded.spacing_mm, uncertainty, instances=instances)
 
 
 def run(
@@ -65,7 +76,8 @@ def run(
     compare_with: str | Path | None = None,
     policy: str = "strict",
     distances: bool = True,
-    instances: str | None = None,
+    instances: str | InstanceGroups | None = None,
+    split: Split | None = None,
     uncertainty: bool = False,
     plots: bool = False,
     on_case: OnCase | None = None,
@@ -88,6 +100,7 @@ def run(
         policy: A key of :data:`verdiff.evaluate.empty.POLICIES`.
         distances: False leaves out HD95, ASSD and surface Dice.
         instances: See :func:`verdiff.evaluate.instances.instance_groups`; None scores no instances.
+        split: Makes instances of label ids on a grid; None where the ids in the masks are the instances.
         uncertainty: Score uncertainty against error, and calibration where there are probabilities.
         plots: Draw ``boxes.png`` into the output folder.
         on_case: Called after each case, for a progress bar.
@@ -106,12 +119,12 @@ def run(
             raise DataError("both a list of cases and a fold", "one of the two", "leave one of them out")
         cases = validation_cases(Path(splits), fold)
     ids = label_table(labels, Path(references))
-    groups = None if instances is None else instance_groups(instances, ids)
+    groups = instance_groups(instances, ids) if isinstance(instances, str) else instances
     measures = Measures(policy, distances, groups, uncertainty)
     measures.check()
     extra = [name for name, wanted in (("instances", groups), ("uncertainty", uncertainty)) if wanted]
     targets = Targets.of(output, tables=extra, plots=plots)
-    task = Task(Path(references), ids, None if cases is None else tuple(cases), measures)
+    task = Task(Path(references), ids, None if cases is None else tuple(cases), measures, split)
 
     # Read before the work begins, so that a file that is no evaluation is known at once.
     rival = read_results(Path(compare_with)) if compare_with is not None and is_stored(compare_with) else None

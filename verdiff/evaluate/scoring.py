@@ -30,6 +30,7 @@ class Case:
         spacing_mm: Spacing (z, y, x).
         uncertainty: 0 sure ... 255 unsure, same shape; None where it is not known.
         probability: Gives a structure's probabilities, float [z, y, x], by name; None where they are not known.
+        instances: Prediction and reference as instances, where those are not the labels themselves.
         about: How the prediction was made, as plain JSON values.
         notes: What a reader of the scores must know.
     """
@@ -40,6 +41,7 @@ class Case:
     spacing_mm: tuple[float, ...]
     uncertainty: NDArray[np.uint8] | None = None
     probability: Callable[[str], NDArray[np.floating[Any]]] | None = None
+    instances: tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -108,9 +110,10 @@ def score_cases(
             distances=measures.distances,
         )
         if measures.instances is not None:
+            found, truth = case.instances or (case.prediction, case.reference)
             instances[case.name] = score_instances(
-                case.prediction,
-                case.reference,
+                found,
+                truth,
                 spacing_mm=case.spacing_mm,
                 groups=measures.instances,
                 policy=policy,
@@ -122,7 +125,8 @@ def score_cases(
         if case.about:
             about[case.name] = case.about
         notes += case.notes
-        notes += _unscored(case, {*labels.values(), *(measures.instances.ids if measures.instances else ())})
+        grouped = measures.instances.ids if measures.instances is not None and case.instances is None else frozenset()
+        notes += _unscored(case, {*labels.values(), *grouped})
         if on_case is not None:
             on_case(case.name, masks[case.name])
     if not masks:

@@ -1,0 +1,153 @@
+"""What a bundle gives for the cases of a data set, as cases to score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verdiff.commands.infer import FILM_MODALITIES, InferOptions
+from verdiff.errors import DataError, OutputError, VerdiffError
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Manifest
+    from verdiff.evaluate.command import Task
+    from verdiff.evaluate.fold import LabelledScan
+    from verdiff.evaluate.scoring import Case
+    from verdiff.runtime import Segmentation, Segmenter
+
+
+def predicted_cases(
+    model: str, task: Task, inference: InferOptions, keep: Path | None, say: Callable[[str], None]
+) -> Iterator[Case]:
+    """Run a bundle on the cases of an nnU-Net raw data set, one in memory at a time.
+
+    Args:
+        model: A bundle or a shipped model's name.
+        task: Its references are the data set's folder.
+        inference: How to run it.
+        keep: A folder for masks and uncertainty maps, which is made; None keeps none.
+        say: Takes a line a case.
+
+    Raises:
+        OutputError: The folder cannot be made or written.
+        DataError: The model does not know a structure that is to be scored, or the data set is not usable.
+        VerdiffError: A scan cannot be segmented; it is named.
+    """
+    from verdiff.evaluate.fold import cases_of as labelled_cases
+    from verdiff.evaluate.fold import scans_of
+    from verdiff.runtime import Segmenter
+
+    if keep is not None:
+        try:
+            keep.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{keep}: {error.strerror}", "a folder that can be written", "choose another folder"
+            ) from error
+    with Segmenter.load(
+        model,
+        device=inference.device,
+        backend=inference.backend,
+        precision=inference.precision,
+        threads=inference.threads,
+    ) as segmenter:
+        manifest = segmenter.manifest
+        names = _names_in_both(manifest, task.labels)
+        cases = task.cases if task.cases is not None else labelled_cases(task.references)
+        for scan in scans_of(task.references, cases, modality=manifest.modality):
+            result = _segmented(segmenter, scan, inference)
+            seconds = result.timings["total"]
+            say(f"{scan.name}: {seconds:.1f} s")
+            if keep is not None:
+                _keep(result, scan, keep)
+            yield _case(result, scan, names, manifest, task)
+
+
+def _segmented(segmenter: Segmenter, scan: LabelledScan, inference: InferOptions) -> Segmentation:
+    try:
+        return segmenter.segment(
+            scan.volume,
+            steps=inference.steps,
+            samples=inference.samples,
+            seed=inference.seed,
+            sampler=inference.sampler,
+            fusion=inference.fusion,
+            policy=inference.policy,
+            prior_only=inference.prior_only,
+            force=inference.force,
+            budget_ms=inference.budget_ms,
+        )
+    except VerdiffError as error:
+        raise type(error)(f"case {scan.name}: {error.found}", error.expected, error.remedy) from error
+
+
+def _case(result: Segmentation, scan: LabelledScan, names: Mapping[int, int], manifest: Manifest, task: Task) -> Case:
+    """A result as a case to score, under the label ids of the data set."""
+    import numpy as np
+
+    from verdiff.evaluate.scoring import Case
+
+    renumber = np.zeros(256, np.int32)
+    for theirs, ours in names.items():
+        renumber[theirs] = ours
+    about = {
+        "model": f"{manifest.model_id} {manifest.version}",
+        "outcome": result.outcome,
+        "sampling": result.provenance.get("sampling"),
+        "seconds": round(result.timings["total"], 4),
+    }
+    masks, split = (renumber[result.labels], scan.truth), task.split
+    grid = scan.volume.geometry
+    return Case(
+        scan.name,
+        *masks,
+        scan.spacing_mm,
+        result.uncertainty if task.measures.uncertainty else None,
+        result.probabilities,
+        None if split is None else (split(masks[0], grid), split(masks[1], grid)),
+        about,
+        _warnings(result, scan, names, manifest, task),
+    )
+
+
+def _warnings(
+    result: Segmentation, scan: LabelledScan, names: Mapping[int, int], manifest: Manifest, task: Task
+) -> tuple[str, ...]:
+    notes = []
+    unknown = sorted(label.name for label in manifest.labels if label.id not in names)
+    if unknown:
+        notes.append(f"{manifest.model_id} also finds {', '.join(unknown)}, which were not scored.")
+    aside = manifest.training.get("validation_cases", ())
+    data = task.references.absolute().name
+    if manifest.training.get("data_set") == data and scan.name not in aside:
+        notes.append(
+            f"{scan.name}: {manifest.model_id} was trained on {data} and this is none of its validation cases; it may "
+            "have learned from it."
+        )
+    if result.outcome in ("budget", "cancelled"):
+        notes.append(f"{scan.name}: stopped by {result.outcome}, before all that was asked for was computed.")
+    notes += [f"{scan.name}: forced past: {reason}" for reason in result.provenance.get("forced", ())]
+    return tuple(notes)
+
+
+def _names_in_both(manifest: Manifest, labels: Mapping[str, int]) -> dict[int, int]:
+    """The model's id -> the data set's id of each structure that is scored."""
+    theirs = {label.name: label.id for label in manifest.labels}
+    lacking = [name for name in labels if name not in theirs]
+    if lacking:
+        shared = ",".join(f"{name}={number}" for name, number in labels.items() if name in theirs)
+        raise DataError(
+            f"{manifest.model_id} finds {', '.join(theirs)}, and not {', '.join(lacking)}",
+            "a model that knows every structure to be scored",
+            f"score the others alone: --labels {shared}" if shared else "choose a model of these structures",
+        )
+    return {theirs[name]: number for name, number in labels.items()}
+
+
+def _keep(result: Segmentation, scan: LabelledScan, folder: Path) -> None:
+    from verdiff.runtime.writing import output_files, write_result
+
+    source = scan.volume.source or Path(scan.name)
+    film = scan.volume.modality in FILM_MODALITIES
+    write_result(result, scan.volume, output_files(source, folder, film=film, uncertainty=True))
