@@ -61,13 +61,11 @@ def assign(tissue: NDArray[np.uint8], column: Column, segments: Sequence[Segment
     flooded[loose > 0] = loose[loose > 0] + max(int(flooded.max()), n)
     labels = flooded.ravel()[flat]
     counts, sums = np.bincount(labels), np.bincount(labels, weights=at_mm)
-    ends = library("scipy.ndimage").minimum, library("scipy.ndimage").maximum
-    pieces = np.flatnonzero(counts)
-    pieces = pieces[pieces > n]
-    low, high = (end(at_mm, labels, pieces) for end in ends)
+    low, high = _extents(labels, at_mm)
     fragments = [
-        Fragment(int(piece), int(counts[piece]), sums[piece] / counts[piece], float(first), float(last))
-        for piece, first, last in zip(pieces, low, high, strict=True)
+        Fragment(i, int(counts[i]), float(sums[i] / counts[i]), float(low[i]), float(high[i]))
+        for i in np.flatnonzero(counts).tolist()
+        if i > n
     ]
     owner = owners(fragments, _contacts(flooded, spacing_mm), segments)
     table = np.zeros(len(counts), np.int32)
@@ -105,29 +103,38 @@ def _mark_arches(
     """A marker for each piece of the arches that is no longer than one vertebra's; longer ones are eroded until so."""
     ndimage = library("scipy.ndimage")
     pitch, middles = pitch_mm(segments), [segment.middle_mm for segment in segments]
-    along = np.zeros(markers.shape)
-    along.ravel()[flat] = at_mm
-    left, body = np.zeros(markers.shape, bool), np.zeros(markers.shape, bool)
-    left.ravel()[flat[arch]] = True
+    body = np.zeros(markers.shape, bool)
     body.ravel()[flat[~arch]] = True
-    left &= markers == 0
-    beside_body = ndimage.binary_dilation(body)
+    beside_body = ndimage.binary_dilation(body).ravel()
+    left = arch & (markers.ravel()[flat] == 0)
     fresh = int(markers.max()) + 1
     for erode in _ERODE_MM:
-        pieces, count = ndimage.label(left & (depth > erode))
-        if count == 0:
+        left &= depth.ravel()[flat] > erode
+        if not left.any():
             break
-        numbers = np.arange(1, count + 1)
-        extent = ndimage.maximum(along, pieces, numbers) - ndimage.minimum(along, pieces, numbers)
-        longest = np.where(ndimage.maximum(beside_body, pieces, numbers), _ARCH_PITCHES, _PROCESS_PITCHES)
-        longest *= np.interp(ndimage.mean(along, pieces, numbers), middles, pitch)
-        short = np.concatenate([[False], extent <= longest])
-        table = np.zeros(count + 1, np.int32)
-        table[short] = fresh + np.arange(int(short.sum()))
-        fresh += int(short.sum())
-        markers[...] = np.where(short[pieces], table[pieces], markers)
+        mask = np.zeros(markers.shape, bool)
+        mask.ravel()[flat[left]] = True
+        where = flat[left]
+        piece = ndimage.label(mask)[0].ravel()[where]
+        low, high = _extents(piece, at_mm[left])
+        touching = np.bincount(piece, beside_body[where]) > 0
+        middle = np.bincount(piece, at_mm[left]) / np.maximum(np.bincount(piece), 1)
+        longest = np.where(touching, _ARCH_PITCHES, _PROCESS_PITCHES) * np.interp(middle, middles, pitch)
+        short = high - low <= longest
+        number = np.cumsum(short) + fresh
+        markers.ravel()[where[short[piece]]] = number[piece[short[piece]]]
+        fresh = int(number[-1]) + 1
         # What was eroded away from a piece that is still too long belongs to whichever flood reaches it.
-        left = (pieces > 0) & ~short[pieces]
+        left[left] = ~short[piece]
+
+
+def _extents(labels: NDArray[np.integer], values: Floats) -> tuple[Floats, Floats]:
+    """Least and largest value of each label from 0 on; plus and minus infinity for one that is not there."""
+    low = np.full(int(labels.max(initial=0)) + 1, np.inf)
+    high = -low
+    np.minimum.at(low, labels, values)
+    np.maximum.at(high, labels, values)
+    return low, high
 
 
 def _contacts(labels: Regions, spacing_mm: Spacing) -> dict[tuple[int, int], float]:

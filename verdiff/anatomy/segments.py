@@ -20,6 +20,8 @@ _LEAST_APART_MM = 6
 _DISC_SHARE, _CLEAR = 0.2, 0.8
 # Neighbouring vertebrae differ in height by less than a tenth; a collapsed one keeps its discs as witnesses.
 _MERGE_BELOW, _SPLIT_ABOVE = 1.35, 1.6
+# The space between two bodies, as a share of a body's height.
+_SPACE = 0.3
 _TALLEST_MM = 42.0
 # Of what is expected of a whole body. Less at the lowest place is a leak into the sacrum, unless the scan ends there.
 _LEAST_LOWEST, _LEAST_CUT_OFF, _LEAST_BETWEEN = 0.4, 0.08, 0.15
@@ -88,10 +90,9 @@ class Segment:
 def segments_of(bone: Floats, disc: Floats, *, open_top: bool, open_bottom: bool) -> list[Segment]:
     """The bodies from top to bottom.
 
-    Candidates are the peaks of what is not bone. A cut without a disc in it, or a clear gap, is given up where the two
-    pieces together are no taller than one vertebra is expected to be; a piece of two heights is cut once more, where
-    there is least bone. What is expected is the median of the sure neighbours, since heights change slowly along a
-    spine.
+    Candidates are the peaks of what is not bone. Those without a good witness are given up where the two pieces
+    together are no taller than one vertebra is expected to be; a piece of two heights is cut once more, where there is
+    least bone. What is expected is the median of the sure neighbours, since heights change slowly along a spine.
 
     Args:
         bone: Share of bone in the cross section at every millimetre of the curve, [n].
@@ -164,9 +165,13 @@ def _pieces(cuts: Sequence[Cut], bone: Floats, open_top: bool, open_bottom: bool
 
 
 def _merged(cuts: list[Cut], bone: Floats) -> list[Cut]:
-    """Without the unsure cuts whose two pieces make one vertebra; the least evident are looked at first."""
-    kept = list(cuts)
-    for cut in sorted((cut for cut in cuts if not cut.sure), key=lambda cut: cut.evidence):
+    """Without the cuts whose two pieces make one vertebra; the least evident are looked at first.
+
+    A disc is never given up. A clear gap without one is, where the mask knows discs elsewhere: a body torn in two.
+    """
+    kept, discs = list(cuts), any(cut.witness == "disc" for cut in cuts)
+    doubtful = [cut for cut in cuts if not cut.sure or (discs and cut.witness == "gap")]
+    for cut in sorted(doubtful, key=lambda cut: cut.evidence):
         pieces = _pieces(kept, bone, False, False)
         sides = [i for i, piece in enumerate(pieces) if cut in (piece.above, piece.below)]
         if len(sides) < 2:
@@ -174,7 +179,8 @@ def _merged(cuts: list[Cut], bone: Floats) -> list[Cut]:
             continue
         together = pieces[sides[1]].bottom_mm - pieces[sides[0]].top_mm
         expected = expected_height_mm([piece for i, piece in enumerate(pieces) if i != sides[1]], sides[0])
-        if together <= (_TALLEST_MM if expected is None else _MERGE_BELOW * expected):
+        most = _MERGE_BELOW * expected if expected is not None else 0.0 if cut.sure else _TALLEST_MM
+        if together <= most:
             kept.remove(cut)
     return kept
 
@@ -186,7 +192,8 @@ def _split(cuts: list[Cut], bone: Floats, empty: Floats, filling: Floats) -> lis
         expected = expected_height_mm(pieces, index)
         if expected is None or piece.height_mm <= _SPLIT_ABOVE * expected:
             continue
-        parts = round(piece.height_mm / expected)
+        space = _SPACE * expected
+        parts = max(2, round((piece.height_mm + space) / (expected + space)))
         for part in range(1, parts):
             middle = piece.top_mm + piece.height_mm * part / parts
             reach = max(2, round(0.25 * expected))

@@ -1,0 +1,88 @@
+"""``verdiff infer`` with --instances, --stats, --mesh and --lowest: what its function writes, says and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.anatomy.phantom import spine
+from tests.runtime.tiny_bundle import LABELS, write_tiny
+from verdiff.bundle import Label
+from verdiff.commands.infer import AnatomyOptions, InferOptions, run
+from verdiff.errors import SUCCESS, InputError
+from verdiff.imaging import Volume, read_labels, write_array
+
+EVERYTHING = AnatomyOptions(instances=True, stats=True, mesh=True, lowest="L5")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    window = {"kind": "window", "low": 0, "high": 1000}
+    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff", intensity=window)
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """Bright vertebrae, middling elsewhere: the tiny model finds the first and takes the rest for its second."""
+    made = spine(4, slices=12, spacing=2.0)
+    grey = np.full(made.labels.shape, 540)
+    grey[made.labels == 1] = 1000
+    noise = np.random.default_rng(2).integers(-10, 10, grey.shape)
+    volume = Volume((grey + noise).astype(np.int16), made.geometry)
+    write_array(volume.array, volume, tmp_path / "scan.nii.gz")
+    return tmp_path / "scan.nii.gz"
+
+
+def infer(scan: Path, bundle: Path, anatomy: AnatomyOptions) -> tuple[int, list[str]]:
+    said: list[str] = []
+    options = InferOptions(model=str(bundle), threads=1, prior_only=True, force=True)
+    code = run(scan, None, options, uncertainty=False, preview=False, reference=None, say=said.append, anatomy=anatomy)
+    return code, said
+
+
+def ids(array: NDArray[np.integer]) -> set[int]:
+    return set(np.unique(array).tolist()) - {0}
+
+
+def test_vertebrae_are_written_beside_the_mask_and_named(scan: Path, bundle: Path) -> None:
+    code, said = infer(scan, bundle, EVERYTHING)
+    assert code == SUCCESS
+    report = json.loads(scan.with_name("scan_vertebrae.json").read_text())
+    assert [row["level"] for row in report["vertebrae"]] == ["L5", "L4", "L3", "L2"]
+    assert all(0 <= row["confidence"] <= 1 for row in report["vertebrae"])
+    instances, mask = (
+        read_labels(scan.with_name("scan_instances.nii.gz")),
+        read_labels(scan.with_name("scan_seg.nii.gz")),
+    )
+    assert instances.geometry.matches(mask.geometry)
+    assert ids(instances.array) == set(report["structures"].values())
+    assert set(mask.array[np.isin(instances.array, [row["id"] for row in report["vertebrae"]])]) == {LABELS[0].id}
+    assert {path.stem for path in scan.with_name("scan_meshes").glob("*.stl")} == set(report["structures"])
+    assert scan.with_name("scan_mesh.vtp").exists()
+    text = "\n".join(said)
+    assert "4 vertebrae from the lowest up, levels from lowest" in text
+    assert f"wrote {scan.with_name('scan_vertebrae.csv')}" in text
+    assert "anatomy" in json.loads(scan.with_name("scan_seg.json").read_text())["timings_s"]
+
+
+def test_only_what_is_asked_for_is_written(scan: Path, bundle: Path) -> None:
+    infer(scan, bundle, AnatomyOptions(stats=True))
+    names = {path.name for path in scan.parent.glob("scan_*")}
+    assert names == {"scan_seg.nii.gz", "scan_seg.json", "scan_vertebrae.json", "scan_vertebrae.csv"}
+    assert json.loads(scan.with_name("scan_vertebrae.json").read_text())["levels_from"] == "unknown"
+
+
+def test_a_model_without_vertebrae_is_refused_before_anything_is_written(scan: Path, tmp_path: Path) -> None:
+    other = write_tiny(tmp_path / "liver.verdiff", labels=(Label(1, "liver"), Label(2, "disc"), Label(7, "canal")))
+    with pytest.raises(InputError, match="liver"):
+        infer(scan, other, AnatomyOptions(instances=True))
+    assert {path.name for path in scan.parent.iterdir()} == {"scan.nii.gz", "liver.verdiff"}
+
+
+def test_a_level_without_anything_to_name_is_refused() -> None:
+    with pytest.raises(InputError, match="--lowest L5"):
+        AnatomyOptions(lowest="L5")
