@@ -8,10 +8,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.runtime.tiny_bundle import NumpyBackend, golden_arrays, tiny_manifest, write_tiny_half
-from verdiff.bundle import open_bundle
+from tests.runtime.tiny_bundle import (
+    NumpyBackend,
+    denoiser_graph,
+    golden_arrays,
+    prior_graph,
+    tiny_manifest,
+    write_tiny_half,
+)
+from verdiff.bundle import GOLDEN, graph_name, open_bundle, pack_golden, write_bundle
 from verdiff.errors import BackendError
 from verdiff.runtime import Segmenter, backends
 from verdiff.runtime.backends import BACKENDS, choose_backend, default_threads, on_device, open_backend
@@ -130,6 +138,22 @@ def test_a_backend_computes_the_networks_at_any_size_and_batch(bundle_path: Path
         np.testing.assert_allclose(features[0], maps[0], atol=1e-5)
         x0hat = backend.denoise(x, 700, prior, features)
         np.testing.assert_allclose(x0hat, reference.denoise(x, 700, expected, maps), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_denoiser_may_have_no_use_for_the_prior(tmp_path: Path, name: str) -> None:
+    """SpineSegDiff's chain starts from the prior, which its denoiser then does not look at."""
+    model = onnx.load_from_string(denoiser_graph())
+    model.graph.node[0].input[0] = "x"  # what was weighed as the prior
+    files = {graph_name("prior"): prior_graph(), graph_name("denoiser"): model.SerializeToString()}
+    files[GOLDEN] = pack_golden(golden_arrays(tiny_manifest()))
+    write_bundle(tmp_path / "tiny.verdiff", tiny_manifest(), files, as_zip=True)
+    backend = open_backend(open_bundle(tmp_path / "tiny.verdiff"), backend=name, precision="fp32", threads=1)
+    prior, features = backend.prior(np.zeros((2, 1, 8, 12), np.float32))
+    x = np.random.default_rng(3).standard_normal((2, 3, 8, 12)).astype(np.float32)
+    x0hat = backend.denoise(x, 700, prior, features)
+    np.testing.assert_allclose(x0hat, NumpyBackend().denoise(x, 700, x, features), atol=1e-5)
+    assert np.array_equal(x0hat, backend.denoise(x, 700, -prior, features))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
