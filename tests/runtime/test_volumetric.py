@@ -256,7 +256,7 @@ def test_memory_is_refused_before_any_of_it_is_taken() -> None:
         volume_segmenter(backend, memory_mb=40, volume=large).segment(scan())
     assert not backend.calls
     least = int(caught.value.expected.split()[1])
-    assert 60 <= least < 70
+    assert 96 <= least < 106
     assert volume_segmenter(memory_mb=least, volume=large).segment(scan()).labels.any()
 
 

@@ -48,7 +48,12 @@ def bundle_facts(target: str | Path) -> dict[str, Any]:
         "modality": manifest.modality,
         "view": manifest.view,
         "spacing_mm": manifest.spacing_mm,
-        "defaults": f"{defaults.sampler}, {defaults.steps} steps, {defaults.samples} samples, seed {defaults.seed}",
+        "defaults": (
+            f"{defaults.sampler}, {defaults.steps} steps, {defaults.samples} samples, seed {defaults.seed}"
+            if manifest.table
+            else "one pass"
+        ),
+        **({"volume": manifest.volume} if manifest.volume else {}),
         "graphs": [f"{role}.{precision}" for role in ROLES for precision in bundle.precisions(role)],
         "weights_stored": manifest.weights_stored,
         "training": manifest.training,

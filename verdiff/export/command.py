@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from verdiff.bundle import MANIFEST, open_bundle, resolve_model
+from verdiff.bundle import MANIFEST, Manifest, open_bundle, resolve_model
 from verdiff.bundle.names import SUFFIX
 from verdiff.errors import BackendError, DataError
 from verdiff.evaluate.fold import labelled_scans
@@ -73,9 +73,12 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         draft = draft_of_run(
             path, card=options.card, half_weights=options.half_weights, weights=options.weights, say=say
         )
-        aside = slices_of_run(path, draft.manifest.multiple)
+        if not draft.manifest.volume:
+            aside = slices_of_run(path, draft.manifest.multiple)
     else:
         draft = _of_bundle(source, options)
+    if draft.manifest.volume:
+        _require_slices(draft.manifest, options)
     patients = aside
     if options.scans is not None:
         patients, calibration = slices_of_scans(options.scans, draft.manifest, say)
@@ -120,6 +123,18 @@ def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callab
             f"Dice {setting['dice']:.4f}, {setting['ms_per_slice']:.0f} ms a slice"
         )
     return draft.with_frontier(record)
+
+
+def _require_slices(manifest: Manifest, options: ExportOptions) -> None:
+    """Refuse what is judged or measured on slices, for a model that takes volumes."""
+    asked = [f"--{precision}" for precision in options.precisions]
+    asked += [f"--{name}" for name in ("data", "scans") if getattr(options, name) is not None]
+    if asked:
+        raise DataError(
+            f"{', '.join(asked)} for {manifest.model_id}, which takes volumes",
+            "its FP32 graph alone, which OpenVINO also runs in bf16: gates and frontier are made on slices",
+            f"leave out {', '.join(asked)}",
+        )
 
 
 def require_training() -> None:

@@ -37,7 +37,7 @@ CARD_KEYS = ("version", "training", "metrics", "intended_use", "limits", "defaul
 def draft_of_run(
     source: Path, *, card: Path | None, half_weights: bool, weights: str, say: Callable[[str], None]
 ) -> Draft:
-    """The FP32 bundle of the run in folder ``source``, verified and not yet written.
+    """The FP32 bundle of the run in folder ``source``, 2D or 3D, verified and not yet written.
 
     Args:
         card: A JSON file with what no run can know: version, training-data statement and licence, metrics, intended
@@ -55,6 +55,10 @@ def draft_of_run(
     statements = read_card(card)
     if half_weights:
         round_weights_to_half(net)
+    if config.dimensions == 3:
+        from verdiff.export.volumetric import draft_of_volume_run
+
+        return draft_of_volume_run(source, net, checkpoint, statements, half_weights=half_weights, say=say)
     sampling = section(
         SamplingConfig, {**asdict(config.sampling), **statements.get("defaults", {})}, "the card's defaults"
     )

@@ -6,6 +6,7 @@ import pytest
 
 from tests.bundle.engines.make import profile
 from tests.bundle.factory import make_manifest
+from tests.bundle.test_objects import volume_manifest
 from verdiff.bundle.engines import Bucket, ProfileShape, TensorRange, buckets
 from verdiff.errors import BackendError
 
@@ -41,6 +42,11 @@ def test_sizes_and_batch_of_one_s_own() -> None:
 def test_a_size_the_model_cannot_take_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(BackendError, match=f"{size[0]} x {size[1]} pixels"):
         buckets(make_manifest(multiple=16, max_pixels=1 << 20), sizes=[size])
+
+
+def test_a_model_that_takes_volumes_has_no_engines() -> None:
+    with pytest.raises(BackendError, match="takes volumes"):
+        buckets(volume_manifest())
 
 
 @pytest.mark.parametrize("values", [(0, 8, 1, 1, 1), (8, 8, 0, 1, 1), (8, 8, 2, 1, 4), (8, 8, 1, 5, 4)])

@@ -109,8 +109,14 @@ def buckets(
         batch: The largest batch, instead of as many slices as :data:`PIXELS_A_CALL` allows.
 
     Raises:
-        BackendError: A size that is no multiple, or has more pixels than the model takes.
+        BackendError: A size that is no multiple, or has more pixels than the model takes; a model that takes volumes.
     """
+    if manifest.volume:
+        raise BackendError(
+            f"engines for {manifest.model_id}, which takes volumes",
+            "a model that takes slices: the loop on a GPU is made for those",
+            "run it with --device cpu",
+        )
     if sizes is None:
         typical = {_padded(field, manifest) for field in FIELDS_MM}
         chosen = {size for size in typical if math.prod(size) <= manifest.max_pixels} or {_largest_square(manifest)}
