@@ -58,7 +58,7 @@ def test_an_stl_says_its_space_and_holds_every_triangle(tmp_path: Path) -> None:
 
 def arrays_of(path: Path) -> dict[str, NDArray[np.generic]]:
     """The arrays of a VTP file by name."""
-    types = {"UInt8": "u1", "Float32": "<f4", "Int64": "<i8"}
+    types = {"UInt8": "u1", "Float32": "<f4", "Int32": "<i4"}
     found = {}
     for node in ElementTree.parse(path).iter("DataArray"):
         raw = base64.b64decode(node.text or "")

@@ -49,10 +49,10 @@ def write_vtp(path: str | Path, surfaces: Mapping[int, Surface]) -> None:
     starts = np.cumsum([0, *(len(surface.vertices_mm) for surface in surfaces.values())])
     points = _joined([surface.vertices_mm for surface in surfaces.values()], "<f4")
     polygons = _joined(
-        [surface.triangles + start for surface, start in zip(surfaces.values(), starts, strict=False)], "<i8"
+        [surface.triangles + start for surface, start in zip(surfaces.values(), starts, strict=False)], "<i4"
     )
     labels = np.repeat(np.array(list(surfaces), "u1"), [len(surface.triangles) for surface in surfaces.values()])
-    offsets = 3 * np.arange(1, len(polygons) + 1, dtype="<i8")
+    offsets = 3 * np.arange(1, len(polygons) + 1, dtype="<i4")
     # A VTK string array in ASCII is the characters' codes, each string ended by 0.
     space = " ".join(str(code) for code in [*SPACE.encode("ascii"), 0])
     text = f"""<?xml version="1.0"?>
@@ -63,7 +63,7 @@ def write_vtp(path: str | Path, surfaces: Mapping[int, Surface]) -> None:
 NumberOfPolys="{len(polygons)}">
    <CellData Scalars="label">{_data("label", "UInt8", labels)}</CellData>
    <Points>{_data("Points", "Float32", points, 3)}</Points>
-   <Polys>{_data("connectivity", "Int64", polygons)}{_data("offsets", "Int64", offsets)}</Polys>
+   <Polys>{_data("connectivity", "Int32", polygons)}{_data("offsets", "Int32", offsets)}</Polys>
   </Piece>
  </PolyData>
 </VTKFile>
