@@ -38,9 +38,34 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 DOORS = ("cli", "doctor", "commands")
 ON_DEMAND = ROOMS - frozenset(DOORS)
 
-TORCH_FREE = ("errors", "systems", "diffusion", "imaging", "anatomy", "bundle", "evaluate", "runtime", "cli", "doctor", "commands")
+TORCH_FREE = (
+    "errors",
+    "systems",
+    "diffusion",
+    "imaging",
+    "anatomy",
+    "bundle",
+    "evaluate",
+    "runtime",
+    "cli",
+    "doctor",
+    "commands",
+)
 TRAINING_PACKAGES = {"torch", "onnx", "onnxscript"}
-HEAVY = {*TRAINING_PACKAGES, "onnxruntime", "openvino", "scipy", "matplotlib", "surface_distance", "pandas"}
+HEAVY = {
+    *TRAINING_PACKAGES,
+    *(
+        "onnxruntime",
+        "openvino",
+        "scipy",
+        "skimage",
+        "matplotlib",
+        "surface_distance",
+        "pandas",
+        "monai",
+        "transformers",
+    ),
+}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ import pytest
 import verdiff
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = {"cpu", "gpu", "openvino", "train", "export", "tensorrt", "tensorrt-rtx", "pycuda", "dicom", "evaluate", "dev"}
+EXTRAS = {
+    *("cpu", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda"),
+    *("train", "export", "evaluate", "comparators", "anatomy", "dicom", "dev"),
+}
 MIB = 1 << 20
 
 

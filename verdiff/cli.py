@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from verdiff import __version__
-from verdiff.commands import making
+from verdiff.commands import making, using
 from verdiff.commands.datasets import app as data_app
 from verdiff.commands.options import AsJson, Threads, say
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
@@ -63,59 +63,7 @@ def root(
     """Diffusion segmentation of the spine: train, export, and masks that surgical software can trust."""
 
 
-@app.command(epilog="Example: verdiff infer scan.nii.gz --uncertainty --preview")
-def infer(
-    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG or JPEG file, or a folder of one DICOM series.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The mask, or a folder; scan_seg.nii.gz beside the scan.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoiser passes a sample.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Members of the ensemble.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Key of the noise.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp-2m.")] = None,
-    fusion: Annotated[str | None, typer.Option(help="mean, steps or staple.")] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="What not to compute: locate, skip, agree joined by '+'; whole; or fast.")
-    ] = None,
-    prior_only: Annotated[bool, typer.Option("--prior-only", help="The prior's answer, without sampling.")] = False,
-    backend: Annotated[
-        str, typer.Option(help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx; see docs/runtime.md.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[
-        str, typer.Option(help="fp32, fp16, bf16 or int8; TensorRT: int8-trt; auto: the fastest that passed.")
-    ] = "fp32",
-    threads: Threads = None,
-    budget_ms: Annotated[float | None, typer.Option(help="Best mask in so many milliseconds (loading apart).")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")] = False,
-    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write the uncertainty map too.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Write a PNG of a few slices too.")] = False,
-    reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
-) -> None:
-    """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
-    from verdiff.commands import infer as command
-
-    options = command.InferOptions(
-        model=model,
-        steps=steps,
-        samples=samples,
-        seed=seed,
-        sampler=sampler,
-        fusion=fusion,
-        policy=policy,
-        prior_only=prior_only,
-        backend=backend,
-        device=device,
-        precision=precision,
-        threads=threads,
-        budget_ms=budget_ms,
-        force=force,
-    )
-    code = command.run(scan, output, options, uncertainty=uncertainty, preview=preview, reference=reference, say=say)
-    raise typer.Exit(code)
-
-
+app.command(epilog="Example: verdiff infer scan.nii.gz --uncertainty --preview")(using.infer)
 app.command(epilog="Example: verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o runs/spine-mr")(
     making.train
 )
@@ -127,39 +75,10 @@ app.command(epilog="Example: verdiff build spine-mr --precision fp16")(making.bu
 app.add_typer(data_app, name="data")
 
 
-@app.command(epilog="Example: verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/")
-def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of predicted masks, or one file.")],
-    references: Annotated[Path, typer.Argument(help="Folder of reference masks, or one file.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A folder, or one .csv, .json or .md file.")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="name=id,name=id or a dataset.json; found beside the references by default.")
-    ] = None,
-    splits: Annotated[Path | None, typer.Option(help="splits_final.json: score the cases of one fold.")] = None,
-    fold: Annotated[int, typer.Option(min=0, help="Fold of --splits.")] = 0,
-    compare_with: Annotated[Path | None, typer.Option(help="Masks of another model for the same cases.")] = None,
-    policy: Annotated[str, typer.Option(help="What metrics mean on empty masks, see docs/evaluation.md.")] = "strict",
-    distances: Annotated[bool, typer.Option(help="Score HD95 and ASSD too.")] = True,
-) -> None:
-    """Score masks: Dice, IoU, HD95 and ASSD in millimetres, per case and structure."""
-    from verdiff.evaluate import command
-
-    result = command.run(
-        predictions,
-        references,
-        labels,
-        output,
-        splits=splits,
-        fold=fold,
-        compare_with=compare_with,
-        policy=policy,
-        distances=distances,
-    )
-    typer.echo(result.markdown)
-    for path in result.written:
-        typer.echo(f"wrote {path}")
+app.command(epilog="Example: verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/")(
+    using.evaluate
+)
+app.command(epilog="Example: verdiff compare ours=scores/ours theirs=scores/theirs -o table/")(using.compare)
 
 
 @app.command(epilog="Example: verdiff bench volume --scan scan.nii.gz -o bench/")

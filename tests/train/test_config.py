@@ -54,3 +54,28 @@ def test_the_command_line_overrides_only_what_it_names() -> None:
     config = load_config("spine-mr")
     changed = override(config, minutes=5.0, seed=None)
     assert changed.training.minutes == 5.0 and changed.training.seed == config.training.seed
+
+
+def test_settings_stand_in_place_of_the_configurations_own_values() -> None:
+    config = load_config(
+        "unet", ("training.batch=2", "training.crop=[64, 32]", "training.decay=poly", "network.widths=[8, 8, 8, 8, 8]")
+    )
+    assert (config.training.batch, config.training.crop, config.training.decay) == (2, (64, 32), "poly")
+    assert config.network.widths == (8, 8, 8, 8, 8)
+    assert config.training.seed == load_config("unet").training.seed
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.batch", "TABLE.KEY=VALUE"),
+        ("batch=2", "TABLE.KEY=VALUE"),
+        ("training.bach=2", "'bach'"),
+        ("training.batch=many", "'many'"),
+        ("trainings.batch=2", "'trainings'"),
+        ("training.decay=slow", "'slow'"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_config("unet", (setting,))

@@ -1,0 +1,186 @@
+"""Parsing of the commands that use models: infer, evaluate, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verdiff.commands.options import (
+    BackendName,
+    BudgetMs,
+    Device,
+    Force,
+    Fusion,
+    Policy,
+    Precision,
+    PriorOnly,
+    Sampler,
+    Samples,
+    Seed,
+    Steps,
+    Threads,
+    say,
+)
+
+
+def infer(
+    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG or JPEG file, or a folder of one DICOM series.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The mask, or a folder; scan_seg.nii.gz beside the scan.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    steps: Steps = None,
+    samples: Samples = None,
+    seed: Seed = None,
+    sampler: Sampler = None,
+    fusion: Fusion = None,
+    policy: Policy = None,
+    prior_only: PriorOnly = False,
+    backend: BackendName = "auto",
+    device: Device = "cpu",
+    precision: Precision = "fp32",
+    threads: Threads = None,
+    budget_ms: BudgetMs = None,
+    force: Force = False,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write the uncertainty map too.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Write a PNG of a few slices too.")] = False,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Write each vertebra and disc under its own number too.")
+    ] = False,
+    mesh: Annotated[bool, typer.Option("--mesh", help="Write closed surfaces of them, as STL and VTP.")] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Write volume, centroid, height and confidence of each, as JSON and CSV.")
+    ] = False,
+    lowest: Annotated[
+        str | None, typer.Option(help="Level of the lowest vertebra in the mask, for example L5.")
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
+) -> None:
+    """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
+    from verdiff.commands import infer as command
+
+    options = command.InferOptions(
+        model=model,
+        steps=steps,
+        samples=samples,
+        seed=seed,
+        sampler=sampler,
+        fusion=fusion,
+        policy=policy,
+        prior_only=prior_only,
+        backend=backend,
+        device=device,
+        precision=precision,
+        threads=threads,
+        budget_ms=budget_ms,
+        force=force,
+    )
+    code = command.run(
+        scan,
+        output,
+        options,
+        uncertainty=uncertainty,
+        preview=preview,
+        reference=reference,
+        anatomy=command.AnatomyOptions(instances, stats, mesh, lowest),
+        say=say,
+    )
+    raise typer.Exit(code)
+
+
+def evaluate(
+    predictions: Annotated[str, typer.Argument(help="Folder of masks, one mask, a bundle or a shipped model's name.")],
+    references: Annotated[
+        Path, typer.Argument(help="Folder of reference masks, one file, or an nnU-Net raw data set.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder, or one .csv, .json or .md file.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="name=id,name=id or a dataset.json; found beside the references by default.")
+    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="splits_final.json; that of the references' data set.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Score the validation cases of one fold.")] = None,
+    compare_with: Annotated[
+        str | None, typer.Option(help="Another model: its masks, its bundle, or an earlier scores.json.")
+    ] = None,
+    on_empty: Annotated[str, typer.Option(help="What metrics mean on empty masks, see docs/evaluation.md.")] = "strict",
+    distances: Annotated[bool, typer.Option(help="Score HD95, ASSD and surface Dice too.")] = True,
+    instances: Annotated[
+        str | None, typer.Option(help="vertebrae, ids, components, or ids by group: vertebra=1-25,disc=201-225.")
+    ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Score uncertainty against error, and a bundle's calibration.")
+    ] = False,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw boxes.png into the output folder.")] = False,
+    masks: Annotated[
+        Path | None, typer.Option(help="Keep a bundle's masks and uncertainty maps in this folder.")
+    ] = None,
+    steps: Steps = None,
+    samples: Samples = None,
+    seed: Seed = None,
+    sampler: Sampler = None,
+    fusion: Fusion = None,
+    policy: Policy = None,
+    prior_only: PriorOnly = False,
+    backend: BackendName = "auto",
+    device: Device = "cpu",
+    precision: Precision = "fp32",
+    threads: Threads = None,
+    budget_ms: BudgetMs = None,
+    force: Force = False,
+) -> None:
+    """Score masks, or run a model on a data set and score it: per case and structure, in millimetres."""
+    from verdiff.commands import evaluate as command
+    from verdiff.commands.infer import InferOptions
+
+    options = command.EvaluateOptions(
+        labels=labels,
+        splits=splits,
+        fold=fold,
+        compare_with=compare_with,
+        policy=on_empty,
+        distances=distances,
+        instances=instances,
+        uncertainty=uncertainty,
+        plots=plots,
+        masks=masks,
+    )
+    inference = InferOptions(
+        steps=steps,
+        samples=samples,
+        seed=seed,
+        sampler=sampler,
+        fusion=fusion,
+        policy=policy,
+        prior_only=prior_only,
+        backend=backend,
+        device=device,
+        precision=precision,
+        threads=threads,
+        budget_ms=budget_ms,
+        force=force,
+    )
+    command.run(predictions, references, output, options, inference, say=say)
+
+
+def compare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="MODEL=PATH or MODEL/SET=PATH of a scores.json or its folder; the first against the others."
+        ),
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder.")] = None,
+    metrics: Annotated[str, typer.Option(help="Columns of the table, joined by commas.")] = "dice,iou",
+    plots: Annotated[bool, typer.Option("--plots", help="Draw boxes.png into the output folder.")] = False,
+) -> None:
+    """Set earlier evaluations side by side: the papers' table, and whether one model is better, case by case."""
+    from verdiff.evaluate import several
+
+    result = several.run(sources, output, metrics=metrics.split(","), plots=plots)
+    say(result.markdown)
+    for path in result.written:
+        say(f"wrote {path}")
