@@ -50,9 +50,10 @@ class FFParser(nn.Module):
 
     def weights(self, row_frequencies: Tensor, col_frequencies: Tensor) -> tuple[Tensor, Tensor]:
         """Real and imaginary part of A, [C, rows, cols], at frequencies in cycles a pixel."""
-        rows = interpolation_matrix((row_frequencies + 0.5) * (self.grid[0] - 1), self.grid[0])
-        cols = interpolation_matrix(col_frequencies * (2 * (self.grid[1] - 1)), self.grid[1])
-        return rows @ self.real @ cols.T, rows @ self.imaginary @ cols.T
+        rows = interpolation_matrix((row_frequencies + 0.5) * (self.grid[0] - 1), self.grid[0])[None]
+        cols = interpolation_matrix(col_frequencies * (2 * (self.grid[1] - 1)), self.grid[1]).T[None]
+        # As second factors the weights would be a layer to OpenVINO, which has none with an axis for C.
+        return rows @ (self.real @ cols), rows @ (self.imaginary @ cols)
 
     def forward(self, x: Tensor) -> Tensor:
         # A sum over a whole map loses too many digits in half precision.
@@ -63,11 +64,12 @@ class FFParser(nn.Module):
         high, wide = (torch.arange(x.shape[axis], dtype=torch.float32, device=x.device) for axis in (2, 3))
         half = torch.arange(x.shape[3] // 2 + 1, dtype=torch.float32, device=x.device)
         rows, cols = high[-1:] + 1, wide[-1:] + 1
-        row_cos, row_sin = fourier_matrices(high, high)
-        col_cos, col_sin = fourier_matrices(wide, half)
+        # Matrices of four axes, as the maps: OpenVINO multiplies no others where sizes are dynamic.
+        row_cos, row_sin = (matrix[None, None] for matrix in fourier_matrices(high, high))
+        col_cos, col_sin = (matrix[None, None] for matrix in fourier_matrices(wide, half))
 
         # exp(-i angle) along the columns, then along the rows; the input is real, so half the columns say it all.
-        re, im = x @ col_cos.T, -(x @ col_sin.T)
+        re, im = x @ col_cos.transpose(2, 3), -(x @ col_sin.transpose(2, 3))
         re, im = row_cos @ re + row_sin @ im, row_cos @ im - row_sin @ re
 
         signed = high / rows
