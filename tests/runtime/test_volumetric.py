@@ -238,6 +238,11 @@ def test_a_budget_below_the_fewest_windows_names_the_least_that_would_do(time: F
         volume_segmenter(backend).segment(scan(), budget_ms=0)
 
 
+def test_a_deadline_that_passes_in_the_last_window_is_not_overrun_by_the_way_back(time: FakeTime) -> None:
+    with pytest.raises(BudgetError, match="1 of 1 windows"):
+        volume_segmenter(SlowVolumeBackend(time)).segment(scan(2, 12, 10), budget_ms=WINDOW_MS / 2)
+
+
 def test_a_cancel_ends_the_call_before_the_last_window_and_not_after(time: FakeTime) -> None:
     backend = SlowVolumeBackend(time)
     with pytest.raises(Cancelled, match=f"3 of {windows_at(0.5)} windows"):
