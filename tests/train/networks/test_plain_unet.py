@@ -29,7 +29,8 @@ def test_instance_norm_is_torchs_and_is_defined_on_one_pixel() -> None:
         theirs.load_state_dict(ours.state_dict())
         x = torch.randn(2, 3, 5, 4)
         assert torch.allclose(ours(x), theirs(x), atol=1e-6)
-        assert torch.allclose(ours(torch.randn(1, 3, 1, 1)).flatten(), ours.bias)
+        # Without spread, what is left of the value is rounding over the square root of eps.
+        assert torch.allclose(ours(torch.randn(1, 3, 1, 1)).flatten(), ours.bias, atol=1e-3)
 
 
 def test_a_share_is_what_concatenated_channels_would_have_given() -> None:
