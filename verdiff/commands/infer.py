@@ -161,7 +161,9 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     """The lines that say what was found, how long it took and where it is."""
     model, backend = result.provenance["model"], result.provenance["backend"]
     reached, timings = result.provenance["reached"], result.timings
-    effort = f"{reached['steps'][1]} steps x {reached['samples'][1]} samples" if reached["samples"][1] else "prior only"
+    effort = f"{reached['steps'][1]} steps x {reached['samples'][1]} samples"
+    if not reached["samples"][1]:
+        effort = "prior only" if model["diffusion"] else "one pass"
     computed = result.provenance["computed"]
     if result.provenance["sampling"]["policy"] != "whole":
         effort += f", policy {result.provenance['sampling']['policy']}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def describe_model(bundle: Bundle) -> dict[str, Any]:
-    """Identity of the model: id, version and the hash of every file of its bundle."""
+    """Identity of the model: id, version, the hash of every file of its bundle, and whether it has a denoiser."""
     manifest = bundle.manifest
     return {
         "id": manifest.model_id,
@@ -28,6 +28,7 @@ def describe_model(bundle: Bundle) -> dict[str, Any]:
         "manifest_sha256": bundle.manifest_sha256,
         "files": dict(manifest.files),
         "labels": manifest.label_ids,
+        "diffusion": bundle.has("denoiser"),
     }
 
 
