@@ -1,6 +1,6 @@
 """CFNet, the cascade fusion network (Zhang et al. 2023, arXiv 2302.06052), in 3D and by hand: SAFNet's comparator.
 
-CFNet moves the fusion of scales into the backbone (its section 3.1 and figure 2): a stem and a block group at high
+CFNet moves the fusion of scales into the backbone (its section 3): a stem and a block group at high
 resolution, then several stages of one make, each of which extracts maps at three scales and fuses them at the finest,
 so that most of the parameters see fused maps. The paper is 2D; its stages work at strides 8, 16 and 32. Here they lie
 within slices and are 4, 8 and 16: a window of 256 x 128 has 8 x 4 pixels left at 32. Widths and block counts are
@@ -25,7 +25,7 @@ class CFNet3dConfig(VolumeSettings):
 
     Attributes:
         stem: Channels at stride 2.
-        widths: Channels at strides 4, 8 and 16 within slices. CFNet-T's are 64, 128, 256, 512 from stride 4 to 32.
+        widths: Channels at strides 4, 8 and 16 within slices.
         stages: How many times the three scales are extracted and fused.
         blocks: Focal blocks of each scale in each stage.
         dilation: Of the focal blocks' second depthwise convolution.
@@ -60,7 +60,7 @@ class ChannelNorm(nn.GroupNorm):
 
 
 class FocalBlock(nn.Module):
-    """[N, C, D, H, W] -> the same: a ConvNeXt block that sees far (CFNet section 3.3, figure 4).
+    """[N, C, D, H, W] -> the same: a ConvNeXt block that sees far (CFNet section 3, "focal block").
 
     A depthwise convolution and a dilated depthwise one on top of it, each with its own skip connection, then two
     1 x 1 x 1 convolutions, four times as wide between them. The paper's 7 x 7 kernels lie within slices and see one
@@ -89,7 +89,7 @@ class FocalBlock(nn.Module):
 
 
 class CascadeStage(nn.Module):
-    """One stage (section 3.2, figure 3), [N, C, D, H, W] at stride 4 -> the same: maps at strides 4, 8, 16, fused at 4.
+    """One stage (CFNet section 3), [N, C, D, H, W] at stride 4 -> the same: maps at strides 4, 8, 16, fused at 4.
 
     The paper's "transition block": each coarser map through a 1 x 1 x 1 convolution, enlarged, added to the finer one.
     """

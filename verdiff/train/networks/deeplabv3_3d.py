@@ -87,7 +87,8 @@ class DeepLab3dPrior(nn.Module):
     """Image [N, 1, D, H, W] of the window's size -> :class:`PriorOutput` with logits [N, K, D, H, W].
 
     The encoder strides by 16 within slices; three blocks with dilations 1, 2 and 4 ("multi-grid", Chen et al. 2017,
-    arXiv 1706.05587, section 3.1) end it, and ASPP with rates 6, 12, 18 and the pooled map follows (section 3.3).
+    arXiv 1706.05587, section 3.2.1) end it, and ASPP with rates 6, 12, 18 and the pooled map follows (section 3.3). The
+    paper doubles the three dilations at this stride; a map 8 pixels wide has no room for it.
     """
 
     def __init__(self, classes: int, config: DeepLab3dConfig) -> None:
