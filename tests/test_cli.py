@@ -25,7 +25,7 @@ from verdiff.errors import EMPTY_MASK, INTERRUPTED, VerificationError
 from verdiff.imaging import read_labels, read_volume, write_array
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("train", "export", "build", "infer", "evaluate", "bench", "info", "models", "doctor")
+COMMANDS = ("train", "export", "build", "infer", "evaluate", "compare", "bench", "info", "models", "doctor")
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import verdiff
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = {
     *("cpu", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda"),
-    *("train", "export", "evaluate", "comparators", "anatomy", "dicom", "dev"),
+    *("train", "export", "evaluate", "comparators", "nnunetv2", "anatomy", "dicom", "dev"),
 }
 MIB = 1 << 20
 

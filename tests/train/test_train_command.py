@@ -49,3 +49,10 @@ def test_more_folds_than_patients_are_refused_before_anything_is_written(tmp_pat
     with pytest.raises(DataError, match="5 folds"):
         train(tmp_path, "run", folds=5)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_real_nnunetv2_takes_no_settings_and_is_only_nnu_net(tmp_path: Path) -> None:
+    for config, refused, message in (("unet", (), "unet"), ("nnunet", ("--minutes",), "--minutes")):
+        with pytest.raises(DataError, match=message):
+            command.run_nnunetv2(config, tmp_path, tmp_path / "run", fold=0, resume=False, refused=refused)
+    assert not (tmp_path / "run").exists()

@@ -26,6 +26,9 @@ def train(
     ] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Only write the data set as an .npz cache.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT.")] = False,
+    nnunetv2: Annotated[
+        bool, typer.Option("--nnunetv2", help="With nnunet: run the real nnunetv2 planner and trainer on this fold.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights, batches and augmentation.")] = None,
     threads: Threads = None,
 ) -> None:
@@ -35,7 +38,12 @@ def train(
     require("train", ("torch", "onnx"), "train")
     from verdiff.train import command
 
-    if prepare:
+    if nnunetv2:
+        given = {"--prepare": prepare, "--folds": folds, "--minutes": minutes, "--set": setting, "--seed": seed}
+        command.run_nnunetv2(
+            config, data, output, fold=fold, resume=resume, refused=[name for name in given if given[name]], say=say
+        )
+    elif prepare:
         command.prepare(config, data, output, settings=setting or (), say=say)
     else:
         command.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from verdiff.bundle import MANIFEST, Manifest, open_bundle, resolve_model
 from verdiff.bundle.names import SUFFIX
-from verdiff.errors import BackendError, DataError
+from verdiff.errors import BackendError, DataError, VerificationError
 from verdiff.evaluate.fold import labelled_scans
 from verdiff.export.draft import Draft
 from verdiff.export.precision.gate import LEAST_PATIENTS
@@ -87,8 +87,7 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         for precision in options.precisions:
             draft = add_judged(draft, precision, reference, calibration, say)
     elif is_run and len(patients) >= LEAST_PATIENTS:
-        # On record, the graphs can be made again from the bundle alone: 'verdiff export BUNDLE --fp16'.
-        draft = add_judged(draft, "fp16", Reference(draft, patients), (), say, store=False)
+        draft = _with_record(draft, Reference(draft, patients), say)
     for precision in () if patients else options.precisions:
         draft = add_on_record(draft, precision, say)
     if options.data is not None:
@@ -99,6 +98,18 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
     size = draft.write(output)
     say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {', '.join(('fp32', *options.precisions))}")
     return output
+
+
+def _with_record(draft: Draft, reference: Reference, say: Callable[[str], None]) -> Draft:
+    """With the FP16 gate on record, from which the graphs can be made again: 'verdiff export BUNDLE --fp16'.
+
+    Nobody asked for FP16, so a model that does not pass has no record and its FP32 bundle is written.
+    """
+    try:
+        return add_judged(draft, "fp16", reference, (), say, store=False)
+    except VerificationError as error:
+        say(f"no FP16 on record: {error.found}")
+        return draft
 
 
 def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callable[[str], None]) -> Draft:

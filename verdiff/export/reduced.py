@@ -197,13 +197,15 @@ def _stored(draft: Draft, name: str, candidate: Candidate, say: Say) -> Draft:
     for role, network in candidate.networks.items():
         reasons = _reasons(network.islands)
         say(f"{role}: {len(network.half)} nodes in {name}, {len(network.islands)} kept in FP32 ({reasons})")
-    table = SamplerTable.from_dict(draft.manifest.table)
-    whole = name == "fp16" and "denoiser" in graphs and table.deterministic
+    table = SamplerTable.from_dict(draft.manifest.table) if "denoiser" in graphs else None
+    whole = name == "fp16" and (table is None or table.deterministic)
     if whole:
         ids = tuple(label.id for label in draft.manifest.labels)
-        pair = graphs["prior"], graphs["denoiser"]
-        graphs["pipeline"] = build_pipeline(*pair, table, ids)
-        graphs["pipeline-unrolled"] = build_pipeline(*pair, table, ids, unrolled=True)
+        multiple = draft.manifest.multiple
+        pair = graphs["prior"], graphs.get("denoiser")
+        graphs["pipeline"] = build_pipeline(*pair, table, ids, multiple=multiple)
+        if table is not None:
+            graphs["pipeline-unrolled"] = build_pipeline(*pair, table, ids, unrolled=True)
     finished = draft.with_graphs(name, {role: _bytes(model) for role, model in graphs.items()})
     if whole:
         with finished.opened() as bundle:

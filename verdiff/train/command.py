@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from verdiff.errors import DataError
 from verdiff.train.config import RunConfig, load_config
 from verdiff.train.data.cases import write_cache
 from verdiff.train.data.nnunet import load_dataset, read_raw
+from verdiff.train.planning import planned
 from verdiff.train.trainer import Trainer, slices_of
 
 
@@ -24,7 +26,7 @@ def prepare(
     say: Callable[[str], None] = print,
 ) -> None:
     """Read an nnU-Net raw data set and write it as an ``.npz`` cache that trains without SimpleITK."""
-    config = load_config(config_name, settings)
+    config = planned(load_config(config_name, settings), data)
     dataset = read_raw(data, config.data, say)
     write_cache(dataset, output)
     say(f"{len(dataset.cases)} cases, {slices_of(list(dataset.cases))} slices -> {output}")
@@ -70,6 +72,7 @@ def run(
     if threads:
         torch.set_num_threads(threads)
     config = override(load_config(config_name, settings), minutes=minutes, iterations=iterations, seed=seed)
+    config = planned(config, data)
     dataset = load_dataset(data, config.data)
     if folds is not None:
         dataset = dataset.refolded(folds)
@@ -84,6 +87,43 @@ def run(
     )
     follow(trainer, say)
     return output
+
+
+def run_nnunetv2(
+    config_name: str,
+    data: Path,
+    output: Path,
+    *,
+    fold: int,
+    resume: bool,
+    refused: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train the real nnU-Net, with its own planner and trainer, on the fold that the other systems are trained on.
+
+    Args:
+        config_name: Has to be ``nnunet``; its settings are nnunetv2's own business.
+        data: An nnU-Net raw data set.
+        output: Where its plan, weights and predictions go.
+        fold: Whose cases validate.
+        resume: Go on with what is in ``output``.
+        refused: Options that were given and mean nothing to it.
+        say: Takes a line of news.
+
+    Raises:
+        DataError: Another system, or an option that nnunetv2 does not take.
+        BackendError: nnunetv2 is not installed.
+    """
+    from verdiff.train.nnunetv2_adapter import run as train
+
+    if config_name != "nnunet" or refused:
+        raise DataError(
+            f"--nnunetv2 with {', '.join([*([] if config_name == 'nnunet' else [config_name]), *refused])}",
+            "verdiff train nnunet --nnunetv2 with a data set, an output, and --fold or --resume if need be",
+            "leave out the rest: nnunetv2 plans and trains by itself",
+        )
+    outcome = train(data, output, fold=fold, resume=resume, say=say)
+    say(outcome.evaluate)
 
 
 def override(config: RunConfig, **values: float | int | None) -> RunConfig:

@@ -120,7 +120,7 @@ class Gate:
         feeds: Callable[[str, dict[str, NDArray]], None] | None = None,
     ) -> None:
         self.manifest, self.patients = manifest, tuple(patients)
-        self.table = SamplerTable.from_dict(manifest.table)
+        self.table = SamplerTable.from_dict(manifest.table) if source.denoiser is not None else None
         runner = Runner(source, self.table, manifest.defaults.seed)
         self.reference = [runner.run(patient, feeds) for patient in self.patients]
 

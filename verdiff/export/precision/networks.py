@@ -72,12 +72,12 @@ class Runner:
     Args:
         networks: Graphs that ONNX Runtime's CPU provider computes faithfully
             (:func:`~verdiff.export.precision.execution.as_executed` for half precision).
-        table: The sampler.
+        table: The sampler; None for networks without a denoiser.
         seed: Of the noise, which is the same whatever the precision.
         engine: What runs the graphs.
     """
 
-    def __init__(self, networks: Networks, table: SamplerTable, seed: int, engine: Engine = GraphRunner) -> None:
+    def __init__(self, networks: Networks, table: SamplerTable | None, seed: int, engine: Engine = GraphRunner) -> None:
         self.table, self.seed = table, seed
         self._prior = engine(networks.prior)
         self._denoiser = engine(networks.denoiser) if networks.denoiser is not None else None
@@ -103,7 +103,7 @@ class Runner:
         prior, *features = call("prior", self._prior, {"image": image})
         steps: list[Maps] = []
         last = prior
-        if self._denoiser is not None:
+        if self._denoiser is not None and self.table is not None:
             denoiser, condition = self._denoiser, dict(zip(self._features, features, strict=True))
             noise = noise_source(self.seed, slices=[index], samples=[0], shape=prior.shape[1:])
 
