@@ -23,8 +23,9 @@ demo: .venv-demo/installed
 	@mkdir -p '$(DEMO_OUT)'
 	.venv-demo/bin/verdiff infer '$(SCAN)' --output '$(DEMO_OUT)' --uncertainty --preview $(REFERENCE)
 
+# A worker a core, whole files each: what a file's tests share is made once.
 test: .venv-test/ready
-	.venv-test/bin/python -m pytest
+	.venv-test/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: .venv-test/ready
 	.venv-test/bin/ruff check .

@@ -15,7 +15,12 @@ from verdiff.bundle import open_bundle
 from verdiff.commands import infer
 from verdiff.diffusion import background_and_labels
 from verdiff.errors import EMPTY_MASK, SUCCESS, DataError, VerificationError
+from verdiff.export import command
 from verdiff.export.command import ExportOptions, run
+from verdiff.export.draft import Draft
+from verdiff.export.golden import phantom
+from verdiff.export.precision.networks import Patient
+from verdiff.export.reduced import Reference
 from verdiff.export.verify import verify_bundle
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
@@ -102,7 +107,7 @@ def test_the_pipeline_graph_takes_no_noise_and_labels_as_the_prior_does(unet_bun
 def test_a_graph_that_computes_something_else_fails_its_checks(unet_run: Path, unet_bundle: Path) -> None:
     net, checkpoint = load_network(unet_run)
     with torch.no_grad():
-        next(net.parameters()).mul_(1.1)
+        list(net.parameters())[-1].add_(0.5)
     image = toy_dataset().cases[0].images[:, None, :32, :32].astype(np.float32)
     with pytest.raises(VerificationError, match="prior differs"):
         verify_bundle(open_bundle(unet_bundle), net, checkpoint.config, None, image, lambda line: None)
@@ -112,3 +117,19 @@ def test_there_is_nothing_to_distil(unet_run: Path) -> None:
     net, checkpoint = load_network(unet_run)
     with pytest.raises(DataError, match="one pass"):
         DistillationObjective(net, student_config(checkpoint.config), next(net.parameters()).device)
+
+
+def test_a_run_that_does_not_bear_fp16_has_no_record_of_it_and_its_bundle_all_the_same(
+    unet_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> Draft:
+        raise VerificationError("fp16 changes the mask", "the same mask", "use FP32")
+
+    draft, said = Draft.of(open_bundle(unet_bundle)), list[str]()
+    patient = Patient("p", phantom(32, 32)[:1])
+    reference = Reference(draft, [dataclasses.replace(patient, name=f"p{index}") for index in range(6)])
+    judged = command._with_record(draft, reference, lambda line: None)
+    assert set(judged.manifest.gates) == {"fp16"} and judged.files == draft.files
+    monkeypatch.setattr(command, "add_judged", refused)
+    assert command._with_record(draft, reference, said.append) == draft
+    assert said == ["no FP16 on record: fp16 changes the mask"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from verdiff.bundle import Bundle
 from verdiff.diffusion import SamplerTable, background_and_labels, fuse_mean, noise_source, run_loop
-from verdiff.errors import VerificationError
+from verdiff.errors import BackendError, VerificationError
 from verdiff.imaging.resample import resize_planes
 from verdiff.runtime.backends import Backend, installed_backends, open_backend
 
@@ -54,6 +54,20 @@ def require_passed(checks: Sequence[Check], say: Callable[[str], None]) -> None:
             f"at most {failed[0].limit:g}",
             "nothing was written; report the versions that 'verdiff doctor' shows",
         )
+
+
+def backends_of(bundle: Bundle) -> dict[str, Backend]:
+    """``bundle`` in FP32 on every backend installed, by name.
+
+    Raises:
+        BackendError: ONNX Runtime is not installed.
+    """
+    installed = installed_backends()
+    if "onnxruntime" not in installed:
+        raise BackendError(
+            "onnxruntime is not installed", "ONNX Runtime, to verify the export", "pip install 'verdiff[cpu]'"
+        )
+    return {name: open_backend(bundle, backend=name, precision="fp32", threads=None) for name in installed}
 
 
 def probability_difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float:

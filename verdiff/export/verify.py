@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from verdiff.bundle import Bundle
 from verdiff.diffusion.tables import SamplerTable
-from verdiff.errors import BackendError
 from verdiff.export.checks import (
     TOLERANCE,
     Check,
+    backends_of,
     check_pipelines,
     probability_difference,
     require_passed,
     run_networks,
 )
 from verdiff.export.golden import torch_reference
-from verdiff.runtime.backends import Backend, installed_backends, open_backend
+from verdiff.runtime.backends import Backend
 from verdiff.train.config import RunConfig
 from verdiff.train.networks import SegmentationModel
 
@@ -45,14 +45,10 @@ def verify_bundle(
         VerificationError: Naming each comparison that is out of its limit.
         BackendError: ONNX Runtime is not installed.
     """
-    if "onnxruntime" not in installed_backends():
-        raise BackendError(
-            "onnxruntime is not installed", "ONNX Runtime, to verify the export", "pip install 'verdiff[cpu]'"
-        )
+    backends = backends_of(bundle)
     reference = torch_reference(net, config, table, image)
     checks: list[Check] = []
-    for name in installed_backends():
-        backend = open_backend(bundle, backend=name, precision="fp32", threads=None)
+    for name, backend in backends.items():
         checks += _check_prior(name, backend, image, reference, bundle.golden())
         if table is not None:
             checks += _check_loop(name, backend, table, image, reference, bundle.golden())

@@ -18,15 +18,14 @@ from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN
 from verdiff.diffusion import background_and_labels
 from verdiff.diffusion.noise import noise_source
-from verdiff.errors import BackendError, DataError
-from verdiff.export.checks import TOLERANCE, Check, probability_difference, require_passed
+from verdiff.errors import DataError
+from verdiff.export.checks import TOLERANCE, Check, backends_of, probability_difference, require_passed
 from verdiff.export.draft import Draft
 from verdiff.export.from_run import make_manifest
 from verdiff.export.golden import GOLDEN_SEED, phantom
 from verdiff.export.torch_graphs import PriorGraph, export_graph
 from verdiff.export.weights import store_as_half
 from verdiff.imaging.windows import OVERLAP
-from verdiff.runtime.backends import installed_backends, open_backend
 from verdiff.train.checkpoint import Checkpoint
 from verdiff.train.data.cases import VERIFICATION_SLICES
 from verdiff.train.networks import SegmentationModel
@@ -169,15 +168,11 @@ def verify_volume_bundle(
         VerificationError: Naming each comparison that is out of its limit.
         BackendError: ONNX Runtime is not installed.
     """
-    if "onnxruntime" not in installed_backends():
-        raise BackendError(
-            "onnxruntime is not installed", "ONNX Runtime, to verify the export", "pip install 'verdiff[cpu]'"
-        )
+    backends = backends_of(bundle)
     prior, golden = PriorGraph(net).eval(), bundle.golden()
     expected = [prior(torch.from_numpy(window[None]))[0].numpy() for window in windows]
     checks = []
-    for name in installed_backends():
-        backend = open_backend(bundle, backend=name, precision="fp32", threads=None)
+    for name, backend in backends.items():
         found = [backend.prior(window[None])[0] for window in windows]
         limit = TOLERANCES.get(name, TOLERANCE)
         worst = max(probability_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
