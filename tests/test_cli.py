@@ -63,7 +63,7 @@ def test_infer_writes_the_mask_and_its_report_beside_the_scan(scan: Path, bundle
     assert mask.array.dtype == np.uint8
     assert set(np.unique(mask.array)) == {0, 1, 2, 7}
     assert np.abs(mask.geometry.corners_mm() - volume.geometry.corners_mm()).max() < 1e-4
-    report = json.loads(scan.with_name("scan_seg.json").read_text())
+    report = json.loads(scan.with_name("scan_seg.json").read_text("utf-8"))
     assert report["outcome"] == "complete"
     assert report["files"] == {"mask": "scan_seg.nii.gz"}
     assert set(report["volumes_ml"]) == {"vertebra", "disc", "canal"}
@@ -96,7 +96,7 @@ def test_infer_writes_a_preview(scan: Path, bundle: Path) -> None:
 def test_infer_passes_its_options_on(scan: Path, bundle: Path) -> None:
     options = ("--steps", 2, "--samples", 3, "--seed", 8, "--sampler", "dpmpp-2m", "--backend", "openvino")
     assert infer(scan, bundle, *options).exit_code == 0
-    provenance = json.loads(scan.with_name("scan_seg.json").read_text())["provenance"]
+    provenance = json.loads(scan.with_name("scan_seg.json").read_text("utf-8"))["provenance"]
     sampling = provenance["sampling"]
     assert [sampling[name] for name in ("steps", "samples", "seed", "sampler")] == [2, 3, 8, "dpmpp-2m"]
     assert provenance["backend"]["name"] == "openvino"
@@ -130,7 +130,7 @@ def test_infer_refuses_the_ct_sample_unless_forced(ct_sample: Path, bundle: Path
     assert list(tmp_path.iterdir()) == []
     forced = infer(ct_sample, bundle, "-o", tmp_path, "--force")
     assert forced.exit_code in (0, EMPTY_MASK)
-    report = json.loads((tmp_path / "ct_sample_seg.json").read_text())
+    report = json.loads((tmp_path / "ct_sample_seg.json").read_text("utf-8"))
     assert any("CT scan" in reason for reason in report["provenance"]["forced"])
     assert "forced past: it is a CT scan" in forced.stdout
 
@@ -144,7 +144,7 @@ def test_an_empty_mask_is_written_and_has_its_own_exit_code(scan: Path, tmp_path
     assert result.exit_code == EMPTY_MASK, result.output
     assert "empty mask" in result.stdout
     assert not read_labels(scan.with_name("grey_seg.nii.gz")).array.any()
-    assert json.loads(scan.with_name("grey_seg.json").read_text())["outcome"] == "empty mask"
+    assert json.loads(scan.with_name("grey_seg.json").read_text("utf-8"))["outcome"] == "empty mask"
 
 
 def test_the_prior_alone_and_a_budget_say_so(scan: Path, bundle: Path) -> None:
@@ -179,7 +179,7 @@ def truncated(folder: Path) -> Path:
 
 
 def not_an_image(folder: Path) -> Path:
-    (folder / "scan.nii.gz").write_text("this is a letter, not a scan")
+    (folder / "scan.nii.gz").write_text("this is a letter, not a scan", "utf-8")
     return folder / "scan.nii.gz"
 
 
@@ -329,7 +329,7 @@ def test_unsuitable_scans_are_refused_and_can_be_forced(
     assert says_three_things(result)
     assert list(output.iterdir()) == []
     assert infer(scan, bundle, "-o", output, "--force").exit_code == 0
-    report = json.loads(next(output.glob("*_seg.json")).read_text())
+    report = json.loads(next(output.glob("*_seg.json")).read_text("utf-8"))
     assert report["provenance"]["forced"]
 
 

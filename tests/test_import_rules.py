@@ -162,6 +162,7 @@ def test_a_room_that_reaches_up_is_found(tmp_path: Path) -> None:
         "from . import reading\n"
         "def late():\n    import verdiff.train.trainer\n"
         "    from verdiff import cli, __version__\n"
+        "utf-8"
     )
     found = list(imports_of(room / "bad.py", tmp_path / "verdiff"))
     assert [line.rsplit(" ", 1)[1] for line in forbidden(found)] == [

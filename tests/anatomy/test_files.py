@@ -115,7 +115,7 @@ def test_instances_statistics_and_meshes_agree(found: tuple[Spine, Volume], tmp_
     files = anatomy_files(tmp_path / "scan_seg.nii.gz", instances=True, statistics=True, mesh=True)
     assert files.instances and files.statistics and files.table and files.mesh and files.meshes
     write_anatomy(made, scan, files)
-    report = json.loads(files.statistics.read_text())
+    report = json.loads(files.statistics.read_text("utf-8"))
     assert (report["space"], report["levels_from"]) == ("LPS", "lowest")
     assert [row["level"] for row in report["vertebrae"]] == ["L5", "L4", "L3", "L2"]
     instances = read_labels(files.instances).array
@@ -161,7 +161,7 @@ def test_what_cannot_work_is_refused_before_anything_is_computed(tmp_path: Path)
         check_anatomy(meshes, LABELS, lowest="Q1")
     with pytest.raises(InputError, match="vertebra"):
         check_anatomy(meshes, {"liver": 1})
-    (tmp_path / "scan_meshes").write_text("")
+    (tmp_path / "scan_meshes").write_text("", "utf-8")
     with pytest.raises(OutputError, match="is a file"):
         check_anatomy(meshes, LABELS)
 

@@ -51,7 +51,7 @@ def ids(array: NDArray[np.integer]) -> set[int]:
 def test_vertebrae_are_written_beside_the_mask_and_named(scan: Path, bundle: Path) -> None:
     code, said = infer(scan, bundle, EVERYTHING)
     assert code == SUCCESS
-    report = json.loads(scan.with_name("scan_vertebrae.json").read_text())
+    report = json.loads(scan.with_name("scan_vertebrae.json").read_text("utf-8"))
     assert [row["level"] for row in report["vertebrae"]] == ["L5", "L4", "L3", "L2"]
     assert all(0 <= row["confidence"] <= 1 for row in report["vertebrae"])
     instances, mask = (
@@ -66,14 +66,14 @@ def test_vertebrae_are_written_beside_the_mask_and_named(scan: Path, bundle: Pat
     text = "\n".join(said)
     assert "4 vertebrae from the lowest up, levels from lowest" in text
     assert f"wrote {scan.with_name('scan_vertebrae.csv')}" in text
-    assert "anatomy" in json.loads(scan.with_name("scan_seg.json").read_text())["timings_s"]
+    assert "anatomy" in json.loads(scan.with_name("scan_seg.json").read_text("utf-8"))["timings_s"]
 
 
 def test_only_what_is_asked_for_is_written(scan: Path, bundle: Path) -> None:
     infer(scan, bundle, AnatomyOptions(stats=True))
     names = {path.name for path in scan.parent.glob("scan_*")}
     assert names == {"scan_seg.nii.gz", "scan_seg.json", "scan_vertebrae.json", "scan_vertebrae.csv"}
-    assert json.loads(scan.with_name("scan_vertebrae.json").read_text())["levels_from"] == "unknown"
+    assert json.loads(scan.with_name("scan_vertebrae.json").read_text("utf-8"))["levels_from"] == "unknown"
 
 
 def test_a_model_without_vertebrae_is_refused_before_anything_is_written(scan: Path, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_the_command_runs_a_case_says_its_page_and_writes_its_record(tmp_path, b
         "volume.png",
     }
     assert record_page(record) in lines
-    assert str(tmp_path) not in (tmp_path / "out" / "volume.json").read_text()
+    assert str(tmp_path) not in (tmp_path / "out" / "volume.json").read_text("utf-8")
 
 
 def test_list_names_every_case():

@@ -57,7 +57,7 @@ def test_the_peak_is_the_fresh_process_s_own_however_large_its_parent():
 
 
 def test_the_peak_is_read_from_the_process_s_status(tmp_path):
-    (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t    2048 kB\nVmRSS:\t 1024 kB\n")
+    (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t    2048 kB\nVmRSS:\t 1024 kB\n", "utf-8")
     assert peak_bytes(tmp_path / "status") == 2048 * 1024
 
 

@@ -152,7 +152,7 @@ def test_views_are_chosen_on_a_fold_that_shares_no_patient(data: Path, tmp_path:
     assert tuning_fold(Options(data=data, fold=0)) == 1
     assert tuning_fold(Options(data=data, fold=1)) == 0
     for splits in ([["p0"]], [["p0"], ["p0", "p1"]]):
-        (tmp_path / "splits_final.json").write_text(json.dumps([{"train": [], "val": val} for val in splits]))
+        (tmp_path / "splits_final.json").write_text(json.dumps([{"train": [], "val": val} for val in splits]), "utf-8")
         with pytest.raises(DataError, match="whose validation patients are others"):
             tuning_fold(Options(data=tmp_path, fold=0))
 

@@ -117,6 +117,6 @@ def test_the_command_writes_table_and_picture(
 ) -> None:
     lines: list[str] = []
     run_command("scaling", model=bundle, every=8, repeats=1, threads=1, output=tmp_path, say=lines.append)
-    assert "| 64 x 64 x 100 | 64 | 4928 |" in (tmp_path / "scaling.md").read_text()
-    assert "verdiff bench scaling --model tiny.verdiff --every 8 " in (tmp_path / "scaling.md").read_text()
+    assert "| 64 x 64 x 100 | 64 | 4928 |" in (tmp_path / "scaling.md").read_text("utf-8")
+    assert "verdiff bench scaling --model tiny.verdiff --every 8 " in (tmp_path / "scaling.md").read_text("utf-8")
     assert (tmp_path / "scaling.png").stat().st_size > 10_000

@@ -33,7 +33,7 @@ def scans(tmp_path) -> Path:
     folder.mkdir()
     for name, scan in (("small", mr_scan(3)), ("large", mr_scan(6)), ("wide", mr_scan(3, 45, 90)), ("ct", ct_scan())):
         write_array(scan.array, scan, folder / f"{name}.nii.gz")
-    (folder / "notes.txt").write_text("no scan")
+    (folder / "notes.txt").write_text("no scan", "utf-8")
     return folder
 
 
@@ -62,7 +62,7 @@ def test_a_fold_s_validation_scans_are_taken(scans, tmp_path):
     images.mkdir()
     (images / "a_0000.nii.gz").write_bytes((scans / "small.nii.gz").read_bytes())
     (images / "b_0000.nii.gz").write_bytes((scans / "large.nii.gz").read_bytes())
-    (tmp_path / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
+    (tmp_path / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]', "utf-8")
     jobs, _ = jobs_of(Options(data=tmp_path), tiny_manifest(), most_workers=1)
     assert [job.scan.name for job in jobs] == ["b_0000.nii.gz"]
 

@@ -23,7 +23,7 @@ def write(path: Path, **seconds: tuple[float, float]) -> Path:
         f"{core} {user * TICKS:.0f} 0 0 999999 77 0 0 {stolen * TICKS:.0f} 55 0"
         for core, (user, stolen) in seconds.items()
     ]
-    path.write_text("\n".join(["cpu  1 1 1 1 1 1 1 1 1 1", *lines, "ctxt 5"]) + "\n")
+    path.write_text("\n".join(["cpu  1 1 1 1 1 1 1 1 1 1", *lines, "ctxt 5"]) + "\n", "utf-8")
     return path
 
 

@@ -99,10 +99,10 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(
 
 def test_a_folder_that_is_not_a_bundle_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "thesis.txt").write_text("ten years")
+    (tmp_path / "home" / "thesis.txt").write_text("ten years", "utf-8")
     with pytest.raises(OutputError, match="not a bundle"):
         write_bundle(tmp_path / "home", make_manifest(), FILES)
-    assert (tmp_path / "home" / "thesis.txt").read_text() == "ten years"
+    assert (tmp_path / "home" / "thesis.txt").read_text("utf-8") == "ten years"
     with pytest.raises(OutputError, match="a folder at"):
         write_bundle(tmp_path / "home", make_manifest(), FILES, as_zip=True)
     with pytest.raises(OutputError, match="a file at"):
@@ -111,14 +111,14 @@ def test_a_folder_that_is_not_a_bundle_is_never_replaced(tmp_path: Path) -> None
 
 def test_a_bundle_with_a_file_of_someone_else_is_never_replaced(tmp_path: Path) -> None:
     make_bundle(tmp_path / "b")
-    (tmp_path / "b" / "notes.txt").write_text("mine")
+    (tmp_path / "b" / "notes.txt").write_text("mine", "utf-8")
     with pytest.raises(OutputError, match=r"notes\.txt"):
         write_bundle(tmp_path / "b", make_manifest(), FILES)
     assert (tmp_path / "b" / "notes.txt").exists()
 
 
 def test_a_place_below_a_file_is_an_output_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(OutputError, match="cannot be written"):
         write_bundle(tmp_path / "file" / "b.verdiff", make_manifest(), FILES)
 

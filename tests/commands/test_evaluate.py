@@ -46,8 +46,8 @@ def data(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_array(scan.array, scan, folder / "imagesTr" / f"{name}_0000.nii.gz")
             write_array(truth, scan, folder / "labelsTr" / f"{name}.nii.gz")
     about = {"labels": {"background": 0, **LABELS}, "file_ending": ".nii.gz", "channel_names": {"0": "T2"}}
-    (folder / "dataset.json").write_text(json.dumps(about))
-    (folder / "splits_final.json").write_text(json.dumps([{"train": ["one", "three"], "val": ["two"]}]))
+    (folder / "dataset.json").write_text(json.dumps(about), "utf-8")
+    (folder / "splits_final.json").write_text(json.dumps([{"train": ["one", "three"], "val": ["two"]}]), "utf-8")
     return folder
 
 
@@ -103,7 +103,7 @@ def test_kept_masks_score_as_the_bundle_did(bundle: Path, data: Path, tmp_path: 
         "two_0000_seg.json",
         "two_0000_uncertainty.nii.gz",
     }
-    assert json.loads((kept / "two_0000_seg.json").read_text())["provenance"]["sampling"]["steps"] == 2
+    assert json.loads((kept / "two_0000_seg.json").read_text("utf-8"))["provenance"]["sampling"]["steps"] == 2
     again, _ = evaluate(kept, data, EvaluateOptions(labels="disc=2", distances=False, uncertainty=True, fold=0))
     assert again.table.value("two", "disc", "dice") == first.table.value("two", "disc", "dice")
     assert again.results.uncertainty is not None and first.results.uncertainty is not None
@@ -113,7 +113,7 @@ def test_kept_masks_score_as_the_bundle_did(bundle: Path, data: Path, tmp_path: 
 
 def test_the_record_says_how_each_mask_was_made(bundle: Path, data: Path, tmp_path: Path) -> None:
     evaluate(bundle, data, OVERLAP, tmp_path / "out", steps=1, samples=1)
-    text = (tmp_path / "out" / "scores.json").read_text()
+    text = (tmp_path / "out" / "scores.json").read_text("utf-8")
     stored = json.loads(text)
     assert stored["inference"]["steps"] == 1
     assert stored["made_by"]["one"]["model"] == "tiny-mr 1.2.3"
@@ -153,7 +153,7 @@ def test_a_scan_that_is_refused_is_named(bundle: Path, data: Path) -> None:
 def test_masks_are_kept_of_a_bundle_alone_and_where_a_folder_can_be(bundle: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--masks"):
         evaluate(data / "labelsTr", data, EvaluateOptions(distances=False, masks=tmp_path))
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(OutputError, match="file"):
         evaluate(bundle, data, EvaluateOptions(distances=False, masks=tmp_path / "file"))
 
@@ -218,7 +218,7 @@ def test_a_fold_without_splits_is_looked_for_beside_the_references(data: Path, t
 def test_a_mask_of_another_grid_than_its_scan_is_named(bundle: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "imagesTr").mkdir()
     (tmp_path / "labelsTr").mkdir()
-    (tmp_path / "dataset.json").write_text((data / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text((data / "dataset.json").read_text("utf-8"), "utf-8")
     scan = mr_scan(slices=4)
     write_array(scan.array, scan, tmp_path / "imagesTr" / "a_0000.nii.gz")
     moved = mr_scan(slices=4, pixel=0.95)

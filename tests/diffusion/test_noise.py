@@ -16,7 +16,7 @@ from verdiff.diffusion import noise_source, philox_normal
 from verdiff.diffusion.noise import philox4x32
 from verdiff.errors import VerdiffError
 
-GOLDEN = json.loads((Path(__file__).parent / "golden_noise.json").read_text())
+GOLDEN = json.loads((Path(__file__).parent / "golden_noise.json").read_text("utf-8"))
 
 # Random123 (D. E. Shaw Research), tests/kat_vectors: philox4x32 with 10 rounds.
 KNOWN_ANSWERS = [

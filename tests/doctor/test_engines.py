@@ -122,7 +122,7 @@ def test_every_engine_of_the_cache_is_listed(cache: Path) -> None:
 def test_a_plan_cut_short_and_a_damaged_sidecar_are_named_with_a_remedy(cache: Path) -> None:
     cut, damaged = plant(cache, sidecar()), plant(cache, sidecar(role="step"))
     cut.write_bytes(PLAN[:-1])
-    damaged.with_suffix(".json").write_text("{")
+    damaged.with_suffix(".json").write_text("{", "utf-8")
     _, *engines = check_engines(DRIVER, folder=cache)
     assert [check.state for check in engines] == [NOTE, NOTE]
     assert all("verdiff build" in check.remedy for check in engines)

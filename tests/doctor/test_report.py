@@ -90,7 +90,7 @@ def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch, free: f
     [("fpu avx2 avx512_bf16", "avx2, avx512_bf16; bf16 in hardware"), ("fpu avx2", "avx2; no bf16: use fp32")],
 )
 def test_the_processor_s_instructions_are_read(tmp_path: Path, flags: str, said: str) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n", "utf-8")
     assert system.check_processor(tmp_path / "cpuinfo").found.endswith(said)
 
 

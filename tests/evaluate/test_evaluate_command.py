@@ -50,17 +50,17 @@ def test_the_three_tables_are_written_without_leftovers(folders):
     evaluation = run(folders / "poor", folders / "references", LABELS, folders / "out")
     assert {path.name for path in (folders / "out").iterdir()} == {"scores.csv", "scores.json", "scores.md"}
     assert set(evaluation.written) == set((folders / "out").iterdir())
-    stored = json.loads((folders / "out" / "scores.json").read_text())
+    stored = json.loads((folders / "out" / "scores.json").read_text("utf-8"))
     assert (stored["labels"], stored["policy"]) == (LABELS, "strict")
     assert stored["summary"]["disc"]["dice"]["mean"] == pytest.approx(0.5)
-    assert (folders / "out" / "scores.md").read_text() == evaluation.markdown
+    assert (folders / "out" / "scores.md").read_text("utf-8") == evaluation.markdown
     assert str(folders) not in json.dumps(stored) + evaluation.markdown
 
 
 def test_one_file_as_output_is_the_only_one_written(folders):
     evaluation = run(folders / "poor", folders / "references", "disc=1", folders / "disc.csv")
     assert evaluation.written == (folders / "disc.csv",)
-    assert (folders / "disc.csv").read_text().startswith("case,structure,dice")
+    assert (folders / "disc.csv").read_text("utf-8").startswith("case,structure,dice")
 
 
 def test_two_models_are_compared_on_the_same_cases(folders):
@@ -107,7 +107,7 @@ def test_every_table_asked_for_is_written(folders):
         "scores.csv", "instances.csv", "scores.json", "scores.md", "boxes.png",
     }  # fmt: skip
     assert (folders / "out" / "boxes.png").read_bytes().startswith(b"\x89PNG")
-    assert (folders / "out" / "instances.csv").read_text().startswith("case,structure,identification_rate,")
+    assert (folders / "out" / "instances.csv").read_text("utf-8").startswith("case,structure,identification_rate,")
     stored = read_results(folders / "out")
     assert stored.tables.keys() == {"masks", "instances"}
     assert stored.instances.by_case("disc", "panoptic_quality") == pytest.approx({"a": 0.6, "b": 0.0, "c": 0.0})
@@ -152,13 +152,13 @@ def test_an_unusable_uncertainty_map_names_its_case(folders, fault):
 def test_a_data_set_as_reference_is_its_folder_of_labels(folders):
     (folders / "set").mkdir()
     (folders / "references").rename(folders / "set" / "labelsTr")
-    (folders / "set" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **LABELS}}))
+    (folders / "set" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **LABELS}}), "utf-8")
     assert run(folders / "good", folders / "set").table.cases == ("a", "b", "c")
 
 
 def test_a_fold_scores_its_validation_cases_alone(folders):
     splits = folders / "splits_final.json"
-    splits.write_text(json.dumps([{"train": ["a"], "val": ["b", "c"]}]))
+    splits.write_text(json.dumps([{"train": ["a"], "val": ["b", "c"]}]), "utf-8")
     evaluation = run(folders / "good", folders / "references", LABELS, splits=splits, fold=0)
     assert evaluation.table.cases == ("b", "c")
     with pytest.raises(DataError):
@@ -186,6 +186,6 @@ def test_an_unknown_policy_lists_those_there_are(folders):
 
 
 def test_an_output_that_cannot_be_a_folder_is_an_output_error(folders):
-    (folders / "file").write_text("")
+    (folders / "file").write_text("", "utf-8")
     with pytest.raises(OutputError):
         run(folders / "good", folders / "references", LABELS, folders / "file")

@@ -20,7 +20,7 @@ def test_text_and_mapping_name_the_same_structures(tmp_path):
 def test_dataset_json_is_found_beside_the_references_and_one_folder_up(tmp_path, where):
     (tmp_path / "labelsTr").mkdir()
     text = json.dumps({"labels": {"background": 0, "vertebra": 1, "disc": 2, "ignore": 3}})
-    (tmp_path / where / "dataset.json").write_text(text)
+    (tmp_path / where / "dataset.json").write_text(text, "utf-8")
     assert label_table(None, tmp_path / "labelsTr") == EXPECTED
     assert label_table(tmp_path / where / "dataset.json", tmp_path) == EXPECTED
 
@@ -37,7 +37,7 @@ def test_text_that_is_no_table_is_refused(tmp_path, text):
     "content", ["{", "[]", "{}", '{"labels": [1]}', '{"labels": {"whole": [1, 2]}}', '{"labels": {}}']
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path, content):
-    (tmp_path / "dataset.json").write_text(content)
+    (tmp_path / "dataset.json").write_text(content, "utf-8")
     with pytest.raises(DataError):
         label_table(tmp_path / "dataset.json", tmp_path)
 

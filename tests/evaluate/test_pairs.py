@@ -98,14 +98,14 @@ def test_two_files_are_a_pair_whatever_their_names(tmp_path):
 
 def test_the_validation_cases_of_a_fold(tmp_path):
     path = tmp_path / "splits_final.json"
-    path.write_text(json.dumps([{"train": ["a"], "val": ["b", "c"]}, {"train": ["b"], "val": ["a"]}]))
+    path.write_text(json.dumps([{"train": ["a"], "val": ["b", "c"]}, {"train": ["b"], "val": ["a"]}]), "utf-8")
     assert validation_cases(path, 0) == ["b", "c"]
 
 
 @pytest.mark.parametrize(("content", "fold"), [("[]", 0), ("{", 0), ('[{"train": []}]', 0), ('[{"val": ["a"]}]', -1)])
 def test_a_fold_that_is_not_there_is_refused(tmp_path, content, fold):
     path = tmp_path / "splits_final.json"
-    path.write_text(content)
+    path.write_text(content, "utf-8")
     with pytest.raises(DataError):
         validation_cases(path, fold)
 

@@ -20,7 +20,7 @@ def store(
     """An evaluation whose Dice a case is given, the same for all structures."""
     rows = {case: {name: {metric: dice for metric in metrics} for name in structures} for case, dice in values.items()}
     folder.mkdir(parents=True)
-    (folder / "scores.json").write_text(to_json(Results(Table(rows, metrics), policy=policy)))
+    (folder / "scores.json").write_text(to_json(Results(Table(rows, metrics), policy=policy)), "utf-8")
     return folder
 
 
@@ -47,7 +47,7 @@ def test_the_folds_of_a_cross_validation_are_compared_over_all_their_cases(folds
     )
     assert found.markdown.splitlines()[0] == header
     assert {path.name for path in found.written} == {"comparison.md", "comparison.json", "boxes.png"}
-    stored = json.loads((folds / "out" / "comparison.json").read_text())
+    stored = json.loads((folds / "out" / "comparison.json").read_text("utf-8"))
     assert stored["comparison"]["theirs"]["all"]["masks"]["disc"]["dice"]["difference"]["cases"] == 6
 
 

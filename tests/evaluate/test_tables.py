@@ -102,11 +102,12 @@ def test_a_table_of_overlaps_alone_has_no_columns_of_distances(table):
 def test_what_is_stored_is_read_back_whole(table, tmp_path):
     groups = Table({"a": {"instances": {"panoptic_quality": 0.5}}}, ("panoptic_quality",), averaged=False)
     (tmp_path / "scores.json").write_text(
-        to_json(Results(table, groups, about={"a": {"seconds": 2.5}}, policy="leave-absent-out"))
+        to_json(Results(table, groups, about={"a": {"seconds": 2.5}}, policy="leave-absent-out")),
+        "utf-8",
     )
     found = read_results(tmp_path)
     assert found.tables.keys() == {"masks", "instances"}
-    assert to_json(found) == (tmp_path / "scores.json").read_text()
+    assert to_json(found) == (tmp_path / "scores.json").read_text("utf-8")
     assert found.about == {"a": {"seconds": 2.5}}
 
 
@@ -126,7 +127,7 @@ def test_what_is_stored_is_read_back_whole(table, tmp_path):
 )
 def test_a_file_that_is_no_evaluation_is_refused(tmp_path, content):
     if content is not None:
-        (tmp_path / "scores.json").write_text(content)
+        (tmp_path / "scores.json").write_text(content, "utf-8")
     with pytest.raises(DataError, match=r"scores\.json"):
         read_results(tmp_path)
 

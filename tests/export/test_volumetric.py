@@ -90,7 +90,7 @@ def exported(volume_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """Its bundle, and what the export said."""
     path, said = tmp_path_factory.mktemp("bundles") / "toy.verdiff", []
     card = path.with_name("card.json")
-    card.write_text(json.dumps({"version": "2.0.0", "metrics": {"dice": 0.5}}))
+    card.write_text(json.dumps({"version": "2.0.0", "metrics": {"dice": 0.5}}), "utf-8")
     run(volume_run, ExportOptions(path, card=card), say=said.append)
     return open_bundle(path), said
 

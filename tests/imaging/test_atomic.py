@@ -17,22 +17,22 @@ def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "scan_seg.nii.gz"
     with atomic_path(target) as temporary:
         assert temporary.parent == tmp_path and temporary.name.endswith(".nii.gz")
-        temporary.write_text("new")
+        temporary.write_text("new", "utf-8")
         assert not target.exists()
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
-    assert target.read_text() == "new"
+    assert target.read_text("utf-8") == "new"
 
 
 def test_whoever_reads_the_old_file_meanwhile_reads_it_to_its_end(tmp_path: Path) -> None:
     target = tmp_path / "scan_seg.json"
-    target.write_text("old and long")
+    target.write_text("old and long", "utf-8")
     with target.open() as reader:
         assert reader.read(3) == "old"
         with atomic_path(target) as temporary:
-            temporary.write_text("new")
+            temporary.write_text("new", "utf-8")
         reader.seek(0)
         assert reader.read() == "old and long"
-    assert target.read_text() == "new"
+    assert target.read_text("utf-8") == "new"
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, ValueError])
@@ -40,17 +40,17 @@ def test_an_interruption_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, interruption: type[BaseException]
 ) -> None:
     target = tmp_path / "scan_seg.json"
-    target.write_text("old")
+    target.write_text("old", "utf-8")
     with pytest.raises(interruption), atomic_path(target) as temporary:
-        temporary.write_text("half of the n")
+        temporary.write_text("half of the n", "utf-8")
         raise interruption
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
-    assert target.read_text() == "old"
+    assert target.read_text("utf-8") == "old"
 
 
 def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "scan_seg.json"
-    target.write_text("old")
+    target.write_text("old", "utf-8")
     script = (
         "import os, signal, sys\n"
         "from verdiff.imaging.atomic import atomic_path\n"
@@ -60,20 +60,20 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", script, str(target)], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert target.read_text() == "old"
+    assert target.read_text("utf-8") == "old"
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "scan_seg.json"
-    target.write_text("old")
+    target.write_text("old", "utf-8")
     with pytest.raises(OutputError, match="No space left"), atomic_path(target):
         raise OSError(28, "No space left on device")
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
-    assert target.read_text() == "old"
+    assert target.read_text("utf-8") == "old"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     for target in (tmp_path / "missing" / "a.json", tmp_path / "file" / "a.json", tmp_path):
         with pytest.raises(OutputError, match="folder"), atomic_path(target):
             pytest.fail("the block must not run")

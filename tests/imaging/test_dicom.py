@@ -79,7 +79,7 @@ def test_a_digital_film_has_its_detectors_pitch(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_named_and_so_are_the_folders_in_it(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "notes.txt").write_text("no image", "utf-8")
     with pytest.raises(InputError, match="holds no DICOM image"):
         read_volume(tmp_path)
     save_series(tmp_path / "series-7", POSITIONS)

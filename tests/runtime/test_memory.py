@@ -36,7 +36,9 @@ def planned_and_taken(model: str | None, slices: int, rows: int, cols: int, thre
     array[:] = numbers.reshape(rows, cols)
     # Sagittal, at the pixel size of both models, so that nothing is resampled to another size.
     scan = Volume(array, Geometry((cols, rows, slices), (0.94, 0.94, 4.0), (0.0, 0.0, 0.0), SAGITTAL))
-    before = next(int(line.split()[1]) << 10 for line in STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
+    before = next(
+        int(line.split()[1]) << 10 for line in STATUS.read_text("utf-8").splitlines() if line.startswith("VmRSS:")
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host, "plan_memory", watched)
         segmenter.segment(scan)

@@ -26,12 +26,14 @@ SAPPHIRE_RAPIDS = f"{ICE_LAKE} avx_vnni avx512_bf16 amx_bf16 amx_tile amx_int8"
     ],
 )
 def test_the_best_instructions_name_the_kind(tmp_path: Path, flags: str, kind: str) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nmodel name : avx512_vnni\nflags\t\t: {flags}\nbugs : none\n")
+    (tmp_path / "cpuinfo").write_text(
+        f"processor : 0\nmodel name : avx512_vnni\nflags\t\t: {flags}\nbugs : none\n", "utf-8"
+    )
     assert instruction_set(tmp_path / "cpuinfo") == kind
 
 
 def test_arm_lists_features(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor : 0\nFeatures\t: fp asimd asimddp\n")
+    (tmp_path / "cpuinfo").write_text("processor : 0\nFeatures\t: fp asimd asimddp\n", "utf-8")
     assert instruction_flags(tmp_path / "cpuinfo") == {"fp", "asimd", "asimddp"}
     assert instruction_set(tmp_path / "cpuinfo") == "dotprod"
 

@@ -66,11 +66,11 @@ def test_one_fold_is_planned_trained_and_predicted_in_the_data_sets_own_split(da
     said: list[str] = []
     outcome = adapter.run(data, tmp_path / "out", device="cpu", processes=3, say=said.append)
     preprocessed = tmp_path / "out" / "preprocessed" / "Dataset900_Toy"
-    assert json.loads((preprocessed / "plan.json").read_text()) == [
+    assert json.loads((preprocessed / "plan.json").read_text("utf-8")) == [
         ["-d", "900", "-c", "2d", "-np", "3", "--verify_dataset_integrity"],
         str(data.parent),
     ]
-    assert json.loads((outcome.model / "train.json").read_text()) == (
+    assert json.loads((outcome.model / "train.json").read_text("utf-8")) == (
         ["900", "2d", "0", "-tr", "nnUNetTrainer", "-device", "cpu"]
     )
     splits = json.loads((data / "splits_final.json").read_text("utf-8"))
@@ -103,7 +103,7 @@ def test_a_run_goes_on_without_planning_again(data: Path, tmp_path: Path) -> Non
     noted.unlink()
     outcome = adapter.run(data, tmp_path / "out", device="cpu", resume=True)
     assert not noted.exists()
-    assert json.loads((outcome.model / "train.json").read_text())[-1] == "--c"
+    assert json.loads((outcome.model / "train.json").read_text("utf-8"))[-1] == "--c"
 
 
 @pytest.mark.usefixtures("installed")

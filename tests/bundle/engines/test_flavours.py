@@ -14,6 +14,9 @@ from verdiff.errors import BackendError
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installation where nothing of TensorRT is but what a test puts into this folder."""
+    # What another test imported is found without looking anywhere.
+    for module in [name for name in sys.modules if name.startswith("tensorrt")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     # Editable installs and the like find modules without sys.path.
     monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if "PathFinder" in repr(finder)])
@@ -22,10 +25,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def install(site: Path, module: str, distribution: str, version: str) -> None:
     (site / module).mkdir()
-    (site / module / "__init__.py").write_text("raise ImportError('it must not be imported to be found')\n")
+    (site / module / "__init__.py").write_text("raise ImportError('it must not be imported to be found')\n", "utf-8")
     described = site / f"{distribution}-{version}.dist-info"
     described.mkdir()
-    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n", "utf-8")
 
 
 def test_nothing_installed_names_the_extra(site: Path) -> None:
@@ -59,7 +62,7 @@ def test_every_way_to_install_it_is_found(site: Path, module: str, distribution:
 
 def test_stubs_alone_are_not_tensorrt(site: Path) -> None:
     (site / "tensorrt").mkdir()
-    (site / "tensorrt" / "__init__.pyi").write_text("class Builder: ...\n")
+    (site / "tensorrt" / "__init__.pyi").write_text("class Builder: ...\n", "utf-8")
     assert find_package("tensorrt") is None
 
 

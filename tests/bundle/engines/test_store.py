@@ -160,7 +160,7 @@ def test_a_folder_of_somebody_else_is_refused(folder: Path, monkeypatch: pytest.
 
 def test_a_file_in_the_folder_s_place_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "engines"
-    place.write_text("not a folder")
+    place.write_text("not a folder", "utf-8")
     with pytest.raises((OutputError, BackendError), match="engines"):
         prepare_folder(place)
 

@@ -49,7 +49,7 @@ class CompiledKernels:
             parameters = "".join(f", {kind} {place}" for kind, place in zip(kinds, places, strict=True))
             text += RUN.format(name=name, parameters=parameters, arguments=", ".join(places))
         path = folder / "kernels.cpp"
-        path.write_text(text)
+        path.write_text(text, "utf-8")
         library = folder / "kernels.so"
         # As NVRTC is told: every product and sum is rounded by itself.
         command = [COMPILER, "-O1", "-ffp-contract=off", "-shared", "-fPIC"]

@@ -39,7 +39,7 @@ def build(folder: Path) -> Path:
         table.append(f'{{"{name}", {{call_{name}, {{{", ".join(f"sizeof({kind})" for kind in kinds)}}}}}}}')
     text += f"static std::map<std::string, Entry> KERNELS{{{', '.join(table)}}};\n" + DRIVER.read_text("utf-8")
     code, library = folder / "libcuda.cpp", folder / "libcuda.so.1"
-    code.write_text(text)
+    code.write_text(text, "utf-8")
     options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"]
     subprocess.run([COMPILER, *options, str(code), "-o", str(library), "-ldl"], check=True, capture_output=True)
     return library

@@ -84,7 +84,9 @@ def write_verse(root: Path, direction: str = "PIR") -> Path:
         )
         write_image(raw / f"{name}_ct.nii.gz", scan_of(mask, number), (0.8, 0.9, 2.0), cosines)
         write_image(derived / f"{name}_seg-vert_msk.nii.gz", mask, (0.8, 0.9, 2.0), cosines)
-        (derived / f"{name}_seg-subreg_ctd.json").write_text(json.dumps(verse_centroids(mask, cosines, direction)))
+        (derived / f"{name}_seg-subreg_ctd.json").write_text(
+            json.dumps(verse_centroids(mask, cosines, direction)), "utf-8"
+        )
     return root
 
 

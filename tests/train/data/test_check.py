@@ -21,13 +21,13 @@ def folder(tmp_path: Path) -> Path:
     folder = write_raw_dataset(tmp_path / "Dataset900_Toy", cases=4)
     names = [f"toy{number}" for number in range(4)]
     splits = [{"train": [n for n in names if n != name], "val": [name]} for name in names]
-    (folder / "splits_final.json").write_text(json.dumps(splits))
+    (folder / "splits_final.json").write_text(json.dumps(splits), "utf-8")
     return folder
 
 
 def edit(folder: Path, **changes: object) -> None:
     path = folder / "dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
 
 
 def mask(folder: Path, name: str, change: Callable[[sitk.Image], sitk.Image]) -> None:
@@ -84,11 +84,11 @@ def test_several_things_are_found_in_one_pass(folder: Path) -> None:
         ),
         (lambda d: edit(d, patients={"toy0": "p", "toy1": "p"}), "patient p is in val of fold 0"),
         (lambda d: edit(d, patients={f"toy{i}": "p" for i in range(4)}), "one patient only, p"),
-        (lambda d: (d / "splits_final.json").write_text("[]"), "splits_final.json holds no folds"),
+        (lambda d: (d / "splits_final.json").write_text("[]", "utf-8"), "splits_final.json holds no folds"),
         (
             lambda d: [
                 without_discs(d, 2),
-                (d / "splits_final.json").write_text('[{"train": ["toy0", "toy1"], "val": ["toy2", "toy3"]}]'),
+                (d / "splits_final.json").write_text('[{"train": ["toy0", "toy1"], "val": ["toy2", "toy3"]}]', "utf-8"),
             ],
             "fold 0 never trains on 'disc'",
         ),
@@ -110,13 +110,18 @@ def test_damage_that_forbids_training_is_found(folder: Path, damage: Callable[[P
     [
         (lambda d: without_discs(d, 3), "fold 3 never trains on 'disc' (label 2): it validates on the one patient"),
         (lambda d: edit(d, numTraining=5), "numTraining 5; there are 4 masks"),
-        (lambda d: (d / "imagesTr" / "notes.txt").write_text("a"), "imagesTr/notes.txt is no file of the layout"),
+        (
+            lambda d: (d / "imagesTr" / "notes.txt").write_text("a", "utf-8"),
+            "imagesTr/notes.txt is no file of the layout",
+        ),
         (
             lambda d: (d / "imagesTr" / "toy1_0001.nii.gz").write_bytes((d / "imagesTr/toy1_0000.nii.gz").read_bytes()),
             "case toy0: it and 2 more have no channel 0001",
         ),
         (
-            lambda d: (d / "splits_final.json").write_text('[{"train": ["toy0", "toy1", "toy2"], "val": ["toy3"]}]'),
+            lambda d: (d / "splits_final.json").write_text(
+                '[{"train": ["toy0", "toy1", "toy2"], "val": ["toy3"]}]', "utf-8"
+            ),
             "case toy0: it and 2 more are validated on in no fold",
         ),
     ],

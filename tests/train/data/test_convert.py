@@ -28,7 +28,7 @@ MAKE: dict[str, Callable[[Path], Path]] = {
 
 
 def description(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "dataset.json").read_text())  # type: ignore[no-any-return]
+    return json.loads((folder / "dataset.json").read_text("utf-8"))  # type: ignore[no-any-return]
 
 
 def made(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +64,7 @@ def test_spider_keeps_the_series_of_a_patient_together(tmp_path: Path) -> None:
     assert about["labels"] == {"background": 0, **LUMBAR}
     assert about["channel_names"] == {"0": "MR"}
     assert about["patients"]["spider001_space"] == "spider001"  # type: ignore[index]
-    splits = json.loads((tmp_path / "out" / "splits_final.json").read_text())
+    splits = json.loads((tmp_path / "out" / "splits_final.json").read_text("utf-8"))
     assert sorted(len(split["val"]) for split in splits) == [1, 2, 3]
 
 
@@ -177,7 +177,7 @@ def test_verse_centroids_are_placed_in_the_patient(tmp_path: Path, direction: st
     source = downloads.write_verse(tmp_path / "download", direction)
     convert("verse", source, tmp_path / "out", ConvertOptions(labels="levels"))
     table = description(tmp_path / "out")["labels"]
-    stated = json.loads((tmp_path / "out" / "centroids.json").read_text())
+    stated = json.loads((tmp_path / "out" / "centroids.json").read_text("utf-8"))
     assert set(stated) == set(downloads.VERSE_SCANS)
     for name, about in stated.items():
         mask = read_labels(tmp_path / "out" / "labelsTr" / f"{name}.nii.gz")
@@ -190,12 +190,14 @@ def test_verse_centroids_are_placed_in_the_patient(tmp_path: Path, direction: st
 def test_verse_centroids_far_from_their_vertebra_are_told(tmp_path: Path) -> None:
     source = downloads.write_verse(tmp_path / "download")
     path = next(source.rglob("sub-verse500*_ctd.json"))
-    entries = json.loads(path.read_text())
+    entries = json.loads(path.read_text("utf-8"))
     entries[1]["X"] += 40
     entries.append({"label": 24, "X": 1, "Y": 1, "Z": 1})
-    path.write_text(json.dumps(entries))
+    path.write_text(json.dumps(entries), "utf-8")
     convert("verse", source, tmp_path / "out")
-    far = json.loads((tmp_path / "out" / "centroids.json").read_text())["sub-verse500_dir-ax"]["far_from_mask_mm"]
+    far = json.loads((tmp_path / "out" / "centroids.json").read_text("utf-8"))["sub-verse500_dir-ax"][
+        "far_from_mask_mm"
+    ]
     assert far == {"T12": pytest.approx(36, abs=0.1), "L5": None}
 
 
@@ -204,7 +206,7 @@ def test_verse_centroids_far_from_their_vertebra_are_told(tmp_path: Path) -> Non
 )
 def test_a_file_that_holds_no_centroids_is_refused(tmp_path: Path, text: str) -> None:
     source = downloads.write_verse(tmp_path / "download")
-    next(source.rglob("sub-verse501*_ctd.json")).write_text(text)
+    next(source.rglob("sub-verse501*_ctd.json")).write_text(text, "utf-8")
     with pytest.raises(DataError, match=r"case sub-verse501_dir-sag: sub-verse501"):
         convert("verse", source, tmp_path / "out")
 
@@ -217,7 +219,7 @@ def test_mrspineseg_has_the_sacrum_and_leaves_the_challenges_test_images_out(tmp
     ids = read_labels(source / "train/Mask/mask_case15.nii.gz").array
     for value, label in {2: 1, 3: 2, 11: 3, 12: 4, 1: 5}.items():
         assert np.array_equal(mask == label, ids == value)
-    record = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    record = json.loads((tmp_path / "out" / "conversion.json").read_text("utf-8"))
     assert record["notes"] == ["test folders hold 1 files that are not part of this data set"]
     assert record["cases"]["mrspineseg001"]["mask"] == "train/Mask/mask_case1.nii.gz"
 
@@ -226,7 +228,7 @@ def test_aasce_films_have_the_papers_size_and_a_quadrilateral_a_vertebra(tmp_pat
     source = downloads.write_aasce(tmp_path / "download")
     written = convert("aasce", source, tmp_path / "out", ConvertOptions(labels="levels"))
     assert list(written.labels)[:2] == ["L5", "L4"] and len(written.labels) == 17
-    record = json.loads((tmp_path / "out" / "conversion.json").read_text())["cases"]
+    record = json.loads((tmp_path / "out" / "conversion.json").read_text("utf-8"))["cases"]
     names = {about["image"].removeprefix("data/").removesuffix(".jpg"): name for name, about in record.items()}
     for film in downloads.FILMS:
         image, mask = made(tmp_path / "out", names[film])

@@ -80,6 +80,6 @@ def test_cases_that_no_fold_validates_are_noted() -> None:
 
 @pytest.mark.parametrize("text", ["[]", "{}", '[{"train": ["a"]}]', '[{"train": ["a"], "val": [1]}]', "[1]"])
 def test_a_file_without_folds_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "splits_final.json").write_text(text)
+    (tmp_path / "splits_final.json").write_text(text, "utf-8")
     with pytest.raises(DataError, match="holds no folds"):
         read_splits(tmp_path / "splits_final.json")

@@ -69,7 +69,7 @@ def test_bad_cases_are_left_out_by_name_where_that_is_asked_for(
     options = ConvertOptions(labels=labels, contrasts=("t2",))  # type: ignore[arg-type]
     written = convert("spider", source, tmp_path / "out", options, leave_out_bad=True)
     assert list(written.left_out) == ["spider002"] and written.cases == 2
-    record = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    record = json.loads((tmp_path / "out" / "conversion.json").read_text("utf-8"))
     assert record["left_out"] == written.left_out and "spider002" not in record["cases"]
     assert {path.name for path in (tmp_path / "out" / "labelsTr").iterdir()} == {"spider001.nii.gz", "spider003.nii.gz"}
 
@@ -98,7 +98,7 @@ def test_a_folder_with_other_cases_is_refused(source: Path, tmp_path: Path) -> N
 
 def test_the_record_says_where_each_file_came_from(source: Path, tmp_path: Path) -> None:
     convert("spider", source, tmp_path / "out", OPTIONS, FoldOptions(folds=3, seed=1, first=("spider002",)))
-    record = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    record = json.loads((tmp_path / "out" / "conversion.json").read_text("utf-8"))
     assert record["licence"] == "CC BY 4.0" and record["options"]["contrasts"] == ["t2"]
     assert record["cases"]["spider003"] == {
         "patient": "spider003",
@@ -106,7 +106,7 @@ def test_the_record_says_where_each_file_came_from(source: Path, tmp_path: Path)
         "mask": "masks/3_t2.mha",
     }
     assert str(tmp_path) not in json.dumps(record)
-    folds = json.loads((tmp_path / "out" / "splits_final.json").read_text())
+    folds = json.loads((tmp_path / "out" / "splits_final.json").read_text("utf-8"))
     assert len(folds) == 3 and folds[0]["val"] == ["spider002"]
 
 
@@ -176,7 +176,7 @@ def test_the_words_of_the_command_line_reach_the_converter(source: Path, tmp_pat
     words = ["convert", "spider", str(source), str(tmp_path / "out"), "--contrasts", "t2, t1", "--labels", "levels"]
     done = CliRunner().invoke(app, [*words, "--folds", "3", "--seed", "4", "--first", "spider002"])
     assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    record = json.loads((tmp_path / "out" / "conversion.json").read_text("utf-8"))
     assert record["options"] == {"labels": "levels", "contrasts": ["t2", "t1"], "midline": False, "subset": None}
     assert record["folds"] == {"folds": 3, "seed": 4, "first": ["spider002"]}
     assert CliRunner().invoke(app, ["check", str(tmp_path / "out")]).exit_code == 0
@@ -194,7 +194,7 @@ def test_folds_are_written_for_a_data_set_and_not_over_those_it_has(source: Path
         command.split(tmp_path / "out", FoldOptions(folds=2))
     assert path.read_bytes() == before
     command.split(tmp_path / "out", FoldOptions(folds=2, first=("spider003",)), replace=True, say=lines.append)
-    folds = json.loads(path.read_text())
+    folds = json.loads(path.read_text("utf-8"))
     assert len(folds) == len(lines) == 2 and "spider003" in folds[0]["val"]
     with pytest.raises(DataError, match="7 folds of 3 cases"):
         command.split(tmp_path / "out", FoldOptions(folds=7), replace=True)
