@@ -519,6 +519,9 @@ def test_models_lists_bundles_and_configurations() -> None:
     rows = json.loads(verdiff("models", "--json").stdout)
     assert {"spine-mr", "verdiff-net-paper"} <= {row["name"] for row in rows if row["kind"] == "configuration"}
     assert "verdiff-net-paper" in verdiff("models").stdout
+    described = [row["what"] for row in rows if row["kind"] == "configuration"]
+    assert all(described)
+    assert not [what for what in described if what.count("(") != what.count(")")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

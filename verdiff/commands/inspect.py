@@ -187,7 +187,13 @@ def _configurations() -> list[dict[str, Any]]:
                 "name": path.stem,
                 "kind": "configuration",
                 "system": values.get("system", "verdiff-net"),
-                "what": re.split(r"(?<!al)[.:;] ", comment)[0] or values.get("model_id", ""),
+                "what": first_clause(comment) or values.get("model_id", ""),
             }
         )
     return table
+
+
+def first_clause(comment: str) -> str:
+    """What stands before the first full stop, colon or semicolon outside brackets."""
+    clause = re.match(r"(?:\([^)]*\)|[^(.:;])*", comment)
+    return clause[0].strip() if clause else ""

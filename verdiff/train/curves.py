@@ -1,9 +1,18 @@
-"""A run's metrics as CSV rows and its training curves as a PNG."""
+"""A run's metrics as CSV rows and its training curves as a PNG; many runs on one page.
+
+The page is made by ``python -m verdiff.train.curves RUN... -o PICTURE``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+
+from verdiff.errors import DataError
+
+METRICS = "metrics.csv"
 
 
 def append_metrics(path: Path, row: dict[str, float]) -> None:
@@ -50,3 +59,56 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.savefig(picture, dpi=110)
+
+
+def plot_runs(runs: Sequence[Path], picture: Path) -> None:
+    """Training loss and mean validation Dice of each run against its minutes, a small chart each.
+
+    Args:
+        runs: Run folders, or files of metrics; a chart is titled by the name.
+        picture: The PNG to write.
+
+    Raises:
+        DataError: A run has no metrics.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(runs))
+    lines = -(-len(runs) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.6 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, run in zip(grid, runs, strict=False):
+        rows = read_metrics(run / METRICS if run.is_dir() else run)
+        if not rows:
+            raise DataError(f"no metrics in {run}", f"a run's folder with {METRICS}, or that file", "check the path")
+        minutes = [row["minutes"] for row in rows]
+        losses = [key for key in rows[0] if key.startswith("loss_")]
+        axes.plot(minutes, [sum(row[key] for key in losses) for row in rows], "C0.-")
+        axes.set(title=f"{run.stem}: Dice {rows[-1]['dice_sampled']:.3f}")
+        axes.set_xlabel("minutes")
+        axes.set_ylabel("training loss", color="C0")
+        right = axes.twinx()
+        right.plot(minutes, [row["dice_sampled"] for row in rows], "C1.-")
+        right.set(ylim=(0.0, 1.0))
+        right.set_ylabel("validation Dice", color="C1")
+    for axes in grid[len(runs) :]:
+        axes.remove()
+    figure.savefig(picture, dpi=90)
+
+
+def main() -> None:
+    """Put the runs that the command line names on one page."""
+    parser = argparse.ArgumentParser(prog="python -m verdiff.train.curves", description=main.__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or its metrics as NAME.csv")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the picture")
+    arguments = parser.parse_args()
+    try:
+        plot_runs(arguments.runs, arguments.output)
+    except DataError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

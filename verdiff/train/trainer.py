@@ -25,7 +25,7 @@ from verdiff.train.batches3d import make_batch3d, verification_windows
 from verdiff.train.building import build_network
 from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
-from verdiff.train.curves import append_metrics, plot_curves
+from verdiff.train.curves import METRICS, append_metrics, plot_curves
 from verdiff.train.data.cases import VERIFICATION_SLICES, Case, Dataset
 from verdiff.train.data.volumes import require_volumes
 from verdiff.train.objective import Objective, joint_objective
@@ -324,8 +324,8 @@ class Trainer:
         for k, name in enumerate(self.dataset.labels):
             row[f"dice_prior_{name}"] = float(validation.prior[:, k].mean())
             row[f"dice_sampled_{name}"] = float(validation.sampled[:, k].mean())
-        append_metrics(self.run / "metrics.csv", row)
-        plot_curves(self.run / "metrics.csv", self.run / "curves.png")
+        append_metrics(self.run / METRICS, row)
+        plot_curves(self.run / METRICS, self.run / "curves.png")
         self._save("last.pt")
         if improved and self.task.choose_best:
             self._save("best.pt")
