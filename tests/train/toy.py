@@ -36,7 +36,7 @@ def toy_dataset(cases: int = 4) -> Dataset:
     names = [case.name for case in made]
     splits = ({"train": names[:-1], "val": names[-1:]}, {"train": names[1:], "val": names[:1]})
     statistics = {"pixel_spacing_mm": [1.0, 1.0], "slice_spacing_mm": [3.0, 3.0], "intensity": [0.0, 255.0]}
-    return Dataset("Dataset900_Toy", LABELS, (1, 2), made, splits, statistics)
+    return Dataset("Dataset900_Toy", LABELS, (1, 2), made, splits, statistics, RunConfig().data.preparation())
 
 
 def toy_config(**training: object) -> RunConfig:

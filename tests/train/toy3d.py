@@ -12,6 +12,7 @@ from verdiff.train.networks.safnet import SAFNetConfig
 
 PATCH = (4, 32, 16)
 SPACING = (1.5, 1.5, 4.4)
+DATA = DataConfig(spacing_mm=1.5, slice_spacing_mm=4.4)
 STILL = AugmentConfig(rotation_deg=0.0, shift=0.0, elastic_px=0.0, contrast=0.0)
 
 
@@ -34,7 +35,7 @@ def toy_volumes(cases: int = 4) -> Dataset:
     names = [case.name for case in made]
     splits = ({"train": names[:-1], "val": names[-1:]}, {"train": names[1:], "val": names[:1]})
     statistics = {"pixel_spacing_mm": [1.5, 1.5], "slice_spacing_mm": [4.4, 4.4], "intensity": [0.0, 255.0]}
-    return Dataset("Dataset901_Toy3D", ("upper", "lower"), (1, 2), made, splits, statistics)
+    return Dataset("Dataset901_Toy3D", ("upper", "lower"), (1, 2), made, splits, statistics, DATA.preparation())
 
 
 def toy_config3d(augment: AugmentConfig | None = None, **training: object) -> RunConfig:
@@ -46,7 +47,7 @@ def toy_config3d(augment: AugmentConfig | None = None, **training: object) -> Ru
     return RunConfig(
         model_id="toy3d",
         system="safnet",
-        data=DataConfig(spacing_mm=1.5, slice_spacing_mm=4.4),
+        data=DATA,
         network=SAFNetConfig(PATCH, stem=(4, 8), width=16, norm="group", fusion=False),
         augment=augment or AugmentConfig(),
         training=dataclasses.replace(TrainingConfig(), **{**values, **training}),  # type: ignore[arg-type]

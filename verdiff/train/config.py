@@ -37,6 +37,10 @@ class DataConfig:
     intensity_high: float = 99.5
     middle_slices: int | None = None
 
+    def preparation(self) -> dict[str, Any]:
+        """The settings that a prepared cache depends on: all but ``middle_slices``, which choose among its slices."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "middle_slices"}
+
 
 @dataclass(frozen=True)
 class ProcessConfig:

@@ -87,40 +87,32 @@ def planned(config: RunConfig, folder: Path) -> RunConfig:
     """
     if not getattr(config.network, "planned", False):
         return config
-    plan = make_plan(fingerprint(folder, config), config.network.memory_gb)
+    from verdiff.train.data.cases import INDEX, read_cache
+
+    if (folder / INDEX).is_file():
+        dataset = read_cache(folder)
+        shapes = tuple(case.images.shape for case in dataset.cases)
+        plan = make_plan(Fingerprint(shapes, None, len(dataset.labels)), config.network.memory_gb)
+        spacing = dataset.preparation["spacing_mm"]
+    else:
+        plan = make_plan(_fingerprint(folder, config), config.network.memory_gb)
+        spacing = plan.spacing_mm
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, spacing_mm=plan.spacing_mm),
+        data=dataclasses.replace(config.data, spacing_mm=spacing),
         network=dataclasses.replace(config.network, widths=plan.widths, pools=plan.pools),
         training=dataclasses.replace(config.training, crop=plan.patch, batch=plan.batch),
     )
 
 
-def fingerprint(folder: Path, config: RunConfig) -> Fingerprint:
-    """The fingerprint of a raw data set or a cache. Raises DataError as :func:`planned` does."""
-    from verdiff.train.data.cases import INDEX, read_cache
-
-    if (folder / INDEX).is_file():
-        dataset = read_cache(folder)
-        shapes = [case.images.shape for case in dataset.cases]
-        spacings = [case.spacing_mm[:2] for case in dataset.cases]
-        structures = len(dataset.labels)
-    else:
-        shapes, spacings, structures = _raw_fingerprint(folder, config)
-    as_they_are = config.data.spacing_mm is None
-    return Fingerprint(
-        tuple((shape[0], shape[1], shape[2]) for shape in shapes), None if as_they_are else tuple(spacings), structures
-    )
-
-
-def _raw_fingerprint(folder: Path, config: RunConfig) -> tuple[list[tuple[int, ...]], list[tuple[float, float]], int]:
+def _fingerprint(folder: Path, config: RunConfig) -> Fingerprint:
+    """Of a raw data set."""
     from verdiff.imaging.reading import read_volume
     from verdiff.imaging.slicing import plan_slices
     from verdiff.train.data.layout import find_files, read_description
 
     description = read_description(folder)
-    shapes: list[tuple[int, ...]] = []
-    spacings = []
+    shapes, spacings = [], []
     for name, path in find_files(folder, description.ending).images.items():
         try:
             geometry = read_volume(path).geometry
@@ -129,7 +121,8 @@ def _raw_fingerprint(folder: Path, config: RunConfig) -> tuple[list[tuple[int, .
         slices = plan_slices(geometry, view=config.data.view, spacing_mm=None)  # type: ignore[arg-type]
         shapes.append((slices.slices, slices.scan_rows, slices.scan_cols))
         spacings.append(slices.pixel_spacing_mm)
-    return shapes, spacings, len(description.labels)
+    as_they_are = config.data.spacing_mm is None
+    return Fingerprint(tuple(shapes), None if as_they_are else tuple(spacings), len(description.labels))
 
 
 def make_plan(data: Fingerprint, memory_gb: float = REFERENCE_GB) -> Plan:

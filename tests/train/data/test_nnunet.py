@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from tests.train.toy import toy_case, toy_dataset, write_raw_dataset
 from verdiff.errors import DataError
 from verdiff.imaging import Geometry, SlicePlan, plan_slices
-from verdiff.train.config import DataConfig
+from verdiff.train.config import DataConfig, RunConfig
 from verdiff.train.data.cases import read_cache, write_cache
 from verdiff.train.data.nnunet import _labels_on, load_dataset, read_raw
 
@@ -47,8 +48,9 @@ def test_a_coarser_model_spacing_shrinks_image_and_mask_together(tmp_path: Path)
 def test_the_cache_gives_back_what_was_prepared(tmp_path: Path) -> None:
     dataset = toy_dataset()
     write_cache(dataset, tmp_path / "cache")
-    again = load_dataset(tmp_path / "cache", VOLUMES)
+    again = load_dataset(tmp_path / "cache", RunConfig().data)
     assert again.labels == dataset.labels and again.splits == dataset.splits and again.statistics == dataset.statistics
+    assert again.preparation == dataset.preparation
     for ours, theirs in zip(again.cases, dataset.cases, strict=True):
         assert ours.name == theirs.name and ours.spacing_mm == theirs.spacing_mm
         assert np.array_equal(ours.images, theirs.images) and np.array_equal(ours.labels, theirs.labels)
@@ -153,7 +155,7 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
 )
 def test_a_wrong_split_is_refused_before_training(split: dict[str, list[str]], message: str) -> None:
     dataset = toy_dataset()
-    broken = type(dataset)(dataset.name, dataset.labels, dataset.label_ids, dataset.cases, (split,), {})
+    broken = dataclasses.replace(dataset, splits=(split,))
     with pytest.raises(DataError, match=message):
         broken.fold(0)
     with pytest.raises(DataError, match="fold 1"):
@@ -164,7 +166,7 @@ def test_a_fold_that_never_trains_on_a_structure_is_refused() -> None:
     dataset = toy_dataset()
     dataset.cases[0].labels[dataset.cases[0].labels == 2] = 0
     split = {"train": ["toy0"], "val": ["toy1"]}
-    broken = type(dataset)(dataset.name, dataset.labels, dataset.label_ids, dataset.cases, (split,), {})
+    broken = dataclasses.replace(dataset, splits=(split,))
     with pytest.raises(DataError, match="'disc' is in none of the 1 training masks of fold 0"):
         broken.fold(0)
     for case in dataset.cases[2:]:
@@ -183,6 +185,24 @@ def test_the_structure_that_covers_half_of_a_coarse_pixel_gets_it() -> None:
 def _argmax_of_all(plan: SlicePlan, planes: np.ndarray, count: int) -> np.ndarray:
     covered = np.concatenate([plan.to_model(2.0 * (planes == k + 1) - 1) for k in range(count)], axis=1)
     return np.where(covered.max(axis=1) > 0, covered.argmax(axis=1) + 1, 0)
+
+
+@pytest.mark.parametrize(("key", "value"), [("spacing_mm", 0.5), ("intensity_kind", "zscore"), ("crop", 0.5)])
+def test_a_cache_made_with_other_settings_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    # What is trained on it would be deployed with the configuration's preparation, which it has never seen.
+    write_cache(toy_dataset(), tmp_path / "cache")
+    other = dataclasses.replace(RunConfig().data, **{key: value})
+    with pytest.raises(DataError) as caught:
+        load_dataset(tmp_path / "cache", other)
+    assert f"{key} = {getattr(RunConfig().data, key)}" in caught.value.found
+    assert f"{key} = {value}" in caught.value.expected
+    assert "--prepare" in caught.value.remedy
+
+
+def test_one_cache_serves_whole_scans_and_their_middle_slices(tmp_path: Path) -> None:
+    write_cache(toy_dataset(), tmp_path / "cache")
+    middle = load_dataset(tmp_path / "cache", dataclasses.replace(RunConfig().data, middle_slices=1))
+    assert {len(case.images) for case in middle.cases} == {1}
 
 
 def test_an_unfinished_cache_is_refused(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Dataset:
         cases: All cases.
         splits: Per fold, the names under ``train`` and ``val``.
         statistics: Measured ranges of the source scans, for the bundle's suitability check.
+        preparation: The ``[data]`` settings that the cases were made with (:meth:`DataConfig.preparation`).
         patients: The patient of each case; a case that is not in it is a patient of its own.
     """
 
@@ -61,6 +62,7 @@ class Dataset:
     cases: tuple[Case, ...]
     splits: tuple[dict[str, list[str]], ...]
     statistics: dict[str, Any]
+    preparation: Mapping[str, Any]
     patients: Mapping[str, str] = field(default_factory=dict)
 
     def refolded(self, folds: int = FOLDS, seed: int = SEED) -> Dataset:
@@ -137,6 +139,7 @@ def read_cache(folder: Path) -> Dataset:
             tuple(cases),
             tuple(index["splits"]),
             index["statistics"],
+            index["preparation"],
             index.get("patients", {}),
         )
     except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:

@@ -33,9 +33,30 @@ from verdiff.train.data.volumes import volume_case
 
 
 def load_dataset(folder: Path, config: DataConfig, progress: Callable[[str], None] | None = None) -> Dataset:
-    """A prepared cache if ``folder`` holds one, else an nnU-Net raw data set read and prepared in memory."""
-    dataset = read_cache(folder) if (folder / INDEX).is_file() else read_raw(folder, config, progress)
+    """A prepared cache if ``folder`` holds one, else an nnU-Net raw data set read and prepared in memory.
+
+    Raises:
+        DataError: What :func:`read_raw` and :func:`read_cache` raise; a cache that was prepared with other settings.
+    """
+    if (folder / INDEX).is_file():
+        dataset = read_cache(folder)
+        _refuse_other_preparation(folder, dataset, config)
+    else:
+        dataset = read_raw(folder, config, progress)
     return middle_slices(dataset, config.middle_slices)
+
+
+def _refuse_other_preparation(folder: Path, dataset: Dataset, config: DataConfig) -> None:
+    """Cases on one grid and a configuration of another would make a model whose bundle prepares scans otherwise."""
+    # A cache from before a setting existed was made with what is its default now.
+    made, wanted = {**DataConfig().preparation(), **dataset.preparation}, config.preparation()
+    differing = [key for key in wanted if made[key] != wanted[key]]
+    if differing:
+        raise DataError(
+            f"the cache {folder.name} was prepared with {', '.join(f'{key} = {made[key]}' for key in differing)}",
+            f"what the configuration has: {', '.join(f'{key} = {wanted[key]}' for key in differing)}",
+            "prepare the data set with this configuration (verdiff train --prepare), or set it to what the cache has",
+        )
 
 
 def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] | None = None) -> Dataset:
@@ -78,6 +99,7 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
         tuple(cases),
         splits,
         statistics,
+        config.preparation(),
         patients,
     )
 
