@@ -13,7 +13,7 @@ from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import write_cache
 from verdiff.train.data.nnunet import read_raw
 from verdiff.train.networks.nnunet import NnUNetConfig
-from verdiff.train.planning import Fingerprint, make_plan, planned
+from verdiff.train.planning import DECIDED, Fingerprint, make_plan, planned
 
 # What ExperimentPlanner of nnunetv2 2.8.1 plans for K = 3: rows, columns, slices, cases, GB -> patch, batch, pools.
 PUBLISHED = [
@@ -75,6 +75,18 @@ def test_a_run_is_planned_from_its_scans_and_from_the_cache_made_of_them_alike(t
     write_cache(read_raw(raw, config.data), tmp_path / "cache")
     assert planned(nnunet_config(), tmp_path / "cache") == config
     assert planned(config, raw) == config
+
+
+def test_what_a_plan_decides_is_not_taken_from_the_command_line_and_thrown_away(tmp_path: Path) -> None:
+    raw = write_raw_dataset(tmp_path / "raw")
+    for key in DECIDED:
+        with pytest.raises(DataError) as caught:
+            planned(nnunet_config(), raw, ["training.iterations=5", f"{key}=[64, 64]"])
+        assert key in caught.value.found
+        assert "network.planned=false" in caught.value.remedy
+    assert planned(nnunet_config(), raw, ["training.iterations=5"]) == planned(nnunet_config(), raw)
+    by_hand = nnunet_config(planned=False)
+    assert planned(by_hand, raw, ["training.crop=[64, 64]"]) == by_hand
 
 
 def test_pixels_taken_as_they_are_stay_so(tmp_path: Path) -> None:

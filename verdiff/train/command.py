@@ -26,7 +26,7 @@ def prepare(
     say: Callable[[str], None] = print,
 ) -> None:
     """Read an nnU-Net raw data set and write it as an ``.npz`` cache that trains without SimpleITK."""
-    config = planned(load_config(config_name, settings), data)
+    config = planned(load_config(config_name, settings), data, settings)
     dataset = read_raw(data, config.data, say)
     write_cache(dataset, output)
     say(f"{len(dataset.cases)} cases, {slices_of(list(dataset.cases))} slices -> {output}")
@@ -72,7 +72,7 @@ def run(
     if threads:
         torch.set_num_threads(threads)
     config = override(load_config(config_name, settings), minutes=minutes, iterations=iterations, seed=seed)
-    config = planned(config, data)
+    config = planned(config, data, settings)
     dataset = load_dataset(data, config.data)
     if folds is not None:
         dataset = dataset.refolded(folds)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from verdiff.errors import DataError, VerdiffError
 if TYPE_CHECKING:
     from verdiff.train.config import RunConfig
 
+# What a plan decides.
+DECIDED = ("data.spacing_mm", "network.widths", "network.pools", "training.crop", "training.batch")
 SMALLEST_MAP = 4
 LARGEST_PATCH = 2048
 FIRST_WIDTH, MOST_WIDTH = 32, 512
@@ -71,7 +74,7 @@ class Plan:
     batch: int
 
 
-def planned(config: RunConfig, folder: Path) -> RunConfig:
+def planned(config: RunConfig, folder: Path, settings: Sequence[str] = ()) -> RunConfig:
     """``config`` with the sizes that the data set in ``folder`` asks for, where ``[network] planned`` is set.
 
     A configuration without that key, or with it off, is returned as it is. The plan depends on the data set alone, on
@@ -80,13 +83,21 @@ def planned(config: RunConfig, folder: Path) -> RunConfig:
     Args:
         config: A run's configuration.
         folder: An nnU-Net raw data set, whose scans are opened for their grids, or a cache, whose pixels stay.
+        settings: What was set by hand, ``TABLE.KEY=VALUE`` each.
 
     Raises:
-        DataError: The folder is neither, a scan cannot be read, or slices are too small or the memory too little for
-            four levels.
+        DataError: The folder is neither, a scan cannot be read, slices are too small or the memory too little for
+            four levels, or one of the settings is what a plan decides.
     """
     if not getattr(config.network, "planned", False):
         return config
+    for setting in settings:
+        if setting.partition("=")[0].strip() in DECIDED:
+            raise DataError(
+                f"the setting {setting!r} of a run that is planned from its data",
+                f"settings of other keys than {', '.join(DECIDED)}",
+                "add --set network.planned=false, and set all of them that should differ from the configuration's",
+            )
     from verdiff.train.data.cases import INDEX, read_cache
 
     if (folder / INDEX).is_file():
