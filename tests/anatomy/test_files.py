@@ -100,7 +100,7 @@ def test_a_vtp_of_nothing_is_a_file_all_the_same(tmp_path: Path) -> None:
 def test_files_are_named_after_the_mask(mask: str, instances: str) -> None:
     files = anatomy_files(Path("out") / mask, instances=True, statistics=True, mesh=True)
     base = instances.partition("_instances")[0]
-    assert [path.name for path in files.paths] == [
+    assert [path.name for path in files.named.values()] == [
         instances,
         f"{base}_vertebrae.json",
         f"{base}_vertebrae.csv",

@@ -66,7 +66,16 @@ def test_vertebrae_are_written_beside_the_mask_and_named(scan: Path, bundle: Pat
     text = "\n".join(said)
     assert "4 vertebrae from the lowest up, levels from lowest" in text
     assert f"wrote {scan.with_name('scan_vertebrae.csv')}" in text
-    assert "anatomy" in json.loads(scan.with_name("scan_seg.json").read_text("utf-8"))["timings_s"]
+    run_report = json.loads(scan.with_name("scan_seg.json").read_text("utf-8"))
+    assert "anatomy" in run_report["timings_s"]
+    assert run_report["files"] == {
+        "mask": "scan_seg.nii.gz",
+        "instances": "scan_instances.nii.gz",
+        "statistics": "scan_vertebrae.json",
+        "table": "scan_vertebrae.csv",
+        "mesh": "scan_mesh.vtp",
+        "meshes": "scan_meshes",
+    }
 
 
 def test_only_what_is_asked_for_is_written(scan: Path, bundle: Path) -> None:

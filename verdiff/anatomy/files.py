@@ -60,10 +60,10 @@ class AnatomyFiles:
         return None if self.statistics is None else self.statistics.with_suffix(".csv")
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        """Those that were asked for."""
-        every = (self.instances, self.statistics, self.table, self.mesh, self.meshes)
-        return tuple(path for path in every if path is not None)
+    def named(self) -> dict[str, Path]:
+        """Those that were asked for, by what they hold."""
+        every = {name: getattr(self, name) for name in ("instances", "statistics", "table", "mesh", "meshes")}
+        return {name: path for name, path in every.items() if path is not None}
 
 
 def anatomy_files(mask: Path, *, instances: bool = False, statistics: bool = False, mesh: bool = False) -> AnatomyFiles:

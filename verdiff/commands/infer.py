@@ -145,7 +145,7 @@ def run(
         )
         write_anatomy(spine, volume, outputs)
         result.timings["anatomy"] = perf_counter() - begun
-    write_result(result, volume, files)
+    write_result(result, volume, files, outputs.named if outputs is not None else {})
     for line in summary(result, files):
         say(line)
     if spine is not None and outputs is not None:
@@ -203,7 +203,7 @@ def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:
             parts.append(f"confidence {vertebra.confidence:.2f}")
         lines.append(f"  {vertebra.name:<12} {', '.join(parts)}{'' if vertebra.complete else ', cut off'}")
     lines += [f"note: {remark}" for remark in spine.remarks]
-    lines += [f"wrote {path}" for path in files.paths]
+    lines += [f"wrote {path}" for path in files.named.values()]
     return lines
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import OutputError
@@ -81,8 +83,16 @@ def output_files(
     return files
 
 
-def write_result(result: Segmentation, volume: Volume, files: OutputFiles) -> None:
+def write_result(
+    result: Segmentation, volume: Volume, files: OutputFiles, others: Mapping[str, Path] = MappingProxyType({})
+) -> None:
     """Write the files of ``result``; the report last, so that a report means that all is there.
+
+    Args:
+        result: The segmentation.
+        volume: The scan it is of.
+        files: Where the files go.
+        others: What was made of the result and stands beside the mask already, for the report to name.
 
     Raises:
         OutputError: A file cannot be written; each is the old one or the complete new one.
@@ -98,15 +108,17 @@ def write_result(result: Segmentation, volume: Volume, files: OutputFiles) -> No
         preview_png(files.preview, volume, result.labels, result.uncertainty, table)
     result.timings["write"] = perf_counter() - begun
     with atomic_path(files.report) as temporary:
-        temporary.write_text(json.dumps(report(result, files), indent=1) + "\n", "utf-8")
+        temporary.write_text(json.dumps(report(result, files, others), indent=1) + "\n", "utf-8")
 
 
-def report(result: Segmentation, files: OutputFiles) -> dict[str, Any]:
+def report(
+    result: Segmentation, files: OutputFiles, others: Mapping[str, Path] = MappingProxyType({})
+) -> dict[str, Any]:
     """What the JSON beside the mask holds: outcome, files by name, volumes, timings, provenance."""
     named = {name: getattr(files, name) for name in ("mask", "uncertainty", "preview")}
     return {
         "outcome": "empty mask" if result.empty else result.outcome,
-        "files": {name: path.name for name, path in named.items() if path is not None},
+        "files": {name: path.name for name, path in {**named, **others}.items() if path is not None},
         "volumes_ml": {name: round(volume, 4) for name, volume in result.volumes_ml().items()},
         "timings_s": {name: round(seconds, 4) for name, seconds in result.timings.items()},
         "provenance": result.provenance,
