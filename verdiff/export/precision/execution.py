@@ -153,6 +153,7 @@ class OpenVinoGraph:
 
     def run(self, feed: dict[str, NDArray[Any]]) -> list[Maps]:
         """The graph's outputs, in its order."""
+        feed = self._network.accepted(feed)
         results = self._network.compiled({name: array.shape for name, array in feed.items()})(feed)
         return [np.array(results[name]) for name in self._outputs]
 

@@ -89,9 +89,7 @@ class _Network:
 
     def run(self, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         shape = next(iter(feed.values())).shape
-        # OpenVINO drops an input that nothing in the graph reads, such as the prior of a denoiser that starts from it.
-        types = self._sized.types
-        feed = {name: np.ascontiguousarray(array, types[name]) for name, array in feed.items() if name in types}
+        feed = self._sized.accepted(feed)
         request, served = self._free.get()
         try:
             if request is None or shape != served:

@@ -52,6 +52,13 @@ class SizedNetwork:
             name: port.get_element_type().to_dtype() for port in self._model.inputs for name in port.names
         }
 
+    def accepted(self, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What of ``feed`` the network takes, in its types. OpenVINO drops an input that nothing in the graph reads, such
+        as the prior of a denoiser that knows it from its start and the features."""
+        return {
+            name: np.ascontiguousarray(array, self.types[name]) for name, array in feed.items() if name in self.types
+        }
+
     def compiled(self, shapes: Shapes) -> Any:
         """The network for inputs of these shapes, an ``openvino.CompiledModel``."""
         key = tuple(sorted(shapes.items()))
