@@ -53,8 +53,10 @@ class SizedNetwork:
         }
 
     def accepted(self, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """What of ``feed`` the network takes, in its types. OpenVINO drops an input that nothing in the graph reads, such
-        as the prior of a denoiser that knows it from its start and the features."""
+        """What of ``feed`` the network takes, in its types.
+
+        OpenVINO drops an input that nothing in the graph reads, such as the prior of a denoiser that starts from it.
+        """
         return {
             name: np.ascontiguousarray(array, self.types[name]) for name, array in feed.items() if name in self.types
         }
