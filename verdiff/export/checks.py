@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from verdiff.runtime.backends import Backend, installed_backends, open_backend
 
 Array = NDArray[np.float32]
 TOLERANCE = 1e-4
+# OpenVINO's norms take the moments of all pixels or voxels in one float32 sum each. With a 3D U-Net, half a million
+# voxels, that is 2e-4 off a float64 run in probability at the worst of them, where PyTorch and ONNX Runtime are 2e-5
+# and 3e-5 off; with nnU-Net's slices 1.5e-4. The mean over all of them stays far below its limit.
+TOLERANCES = {"openvino": 5e-4}
 MEAN_TOLERANCE = 1e-5
 # ONNX Runtime and OpenVINO compute FP16 graphs in FP32 on processors, so what is left is the features' rounding.
 PIPELINE_TOLERANCE = {"fp32": TOLERANCE, "fp16": 5e-3}
@@ -89,14 +94,16 @@ def run_networks(
     return f, run_loop(lambda x, t: backend.denoise(x, t, f, features), table, f, noise)
 
 
-def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32", limit: float | None = None) -> list[Check]:
+def check_pipelines(
+    bundle: Bundle, planes: Array, precision: str = "fp32", limits: Mapping[str, float] = MappingProxyType({})
+) -> list[Check]:
     """Each pipeline graph of ``precision`` against the host's own path, from raw slices finer than the model's grid.
 
     Args:
         bundle: The bundle.
         planes: Slices [n, rows, cols] in [-1, 1] on the model's grid, to make raw ones from.
         precision: Of the graphs.
-        limit: Of the probabilities; that of the precision by default.
+        limits: Of the probabilities, by backend; that of the precision where it has none.
     """
     roles = [role for role in PIPELINES if bundle.has(role, precision)]
     if not roles:
@@ -130,13 +137,13 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32", limi
     ids = np.array([0, *(label.id for label in bundle.manifest.labels)], np.uint8)
     labels = ids[background_and_labels(expected)]
     surprise = np.clip(resize_planes(fused.uncertainty[:, :rows, :cols], *scan), 0, 1)
-    surprise_limit = max(limit or 0.0, 10 * PIPELINE_TOLERANCE[precision])
-    limit = limit or PIPELINE_TOLERANCE[precision]
     checks = []
     for role in roles:
         for name in installed_backends():
             found = _run_graph(name, bundle.graph(role, precision), feed)
             what = f"{name} {role}" + ("" if precision == "fp32" else f" {precision}")
+            limit = limits.get(name, PIPELINE_TOLERANCE[precision])
+            surprise_limit = max(limit, 10 * PIPELINE_TOLERANCE[precision])
             surprise_off = float(np.abs(found["uncertainty"] - surprise).max())
             checks += [
                 Check(f"{what} probabilities", float(np.abs(found["probabilities"] - expected).max()), limit),

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from verdiff.diffusion.tables import SamplerTable
-from verdiff.export.checks import MEAN_TOLERANCE, TOLERANCE, Check, mean_difference, probability_difference
+from verdiff.export.checks import MEAN_TOLERANCE, TOLERANCE, TOLERANCES, Check, mean_difference, probability_difference
 from verdiff.export.golden import torch_reference
 from verdiff.export.torch_graphs import PriorGraph
 from verdiff.train.config import RunConfig
@@ -65,15 +65,19 @@ def rounding(
     }
 
 
-def allowed(spread: float) -> float:
-    """How far a backend may be from PyTorch at its worst pixel, in probability, where PyTorch's layouts are ``spread``
-    apart."""
-    return min(MOST, max(TOLERANCE, ALLOWANCE * spread))
+def allowed(backend: str, spread: float) -> float:
+    """How far ``backend`` may be from PyTorch at its worst pixel, in probability.
+
+    Args:
+        backend: Such as ``"onnxruntime"``.
+        spread: How far PyTorch's two layouts are apart there.
+    """
+    return min(MOST, max(TOLERANCES.get(backend, TOLERANCE), ALLOWANCE * spread))
 
 
-def within_rounding(name: str, ours: Array, theirs: Array, spread: float) -> list[Check]:
+def within_rounding(backend: str, stage: str, ours: Array, theirs: Array, spread: float) -> list[Check]:
     """The checks of one stage: its worst pixel against what rounding explains, and its mean over all pixels."""
     return [
-        Check(name, probability_difference(ours, theirs), allowed(spread)),
-        Check(f"{name}, mean", mean_difference(ours, theirs), MEAN_TOLERANCE),
+        Check(f"{backend} {stage}", probability_difference(ours, theirs), allowed(backend, spread)),
+        Check(f"{backend} {stage}, mean", mean_difference(ours, theirs), MEAN_TOLERANCE),
     ]

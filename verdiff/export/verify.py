@@ -55,7 +55,7 @@ def verify_bundle(
         if table is not None:
             checks += _check_loop(name, backend, table, slices, golden)
     last = slices.spread["prior" if table is None else "loop"]
-    checks += check_pipelines(bundle, image[:2, 0], limit=allowed(last))
+    checks += check_pipelines(bundle, image[:2, 0], limits={name: allowed(name, last) for name in backends})
     require_passed(checks, say)
     return tuple(checks)
 
@@ -88,7 +88,7 @@ class Stages:
 def _check_prior(name: str, backend: Backend, slices: Stages, golden: Stages) -> list[Check]:
     """The prior and its features on real slices, and the golden prior from the graphs in the bundle."""
     f, features = backend.prior(slices.image)
-    checks = within_rounding(f"{name} prior", f, slices.expected["prior"], slices.spread["prior"])
+    checks = within_rounding(name, "prior", f, slices.expected["prior"], slices.spread["prior"])
     off = [
         float(np.abs(found - expected).max() / (1 + np.abs(expected).max()))
         for found, expected in zip(features, slices.features, strict=True)
@@ -96,15 +96,15 @@ def _check_prior(name: str, backend: Backend, slices: Stages, golden: Stages) ->
     if off:
         checks.append(Check(f"{name} features (relative)", max(off), TOLERANCE))
     f, _ = backend.prior(golden.image)
-    return [*checks, *within_rounding(f"{name} golden prior", f, golden.expected["prior"], golden.spread["prior"])]
+    return [*checks, *within_rounding(name, "golden prior", f, golden.expected["prior"], golden.spread["prior"])]
 
 
 def _check_loop(name: str, backend: Backend, table: SamplerTable, slices: Stages, golden: Stages) -> list[Check]:
     """The first denoiser pass and the whole loop on real slices, and the golden loop."""
     expected, last = slices.expected, f"x0hat_{len(table) - 1}"
     step = backend.denoise(expected["x_start"], int(table.timesteps[0]), expected["prior"], slices.features)
-    checks = within_rounding(f"{name} denoiser", step, expected["x0hat_0"], slices.spread["denoiser"])
+    checks = within_rounding(name, "denoiser", step, expected["x0hat_0"], slices.spread["denoiser"])
     for what, stages in ((f"loop of {len(table)} steps", slices), ("golden loop", golden)):
         _, x0hat = run_networks(backend, table, stages.image, stages.noise)
-        checks += within_rounding(f"{name} {what}", x0hat, stages.expected[last], stages.spread["loop"])
+        checks += within_rounding(name, what, x0hat, stages.expected[last], stages.spread["loop"])
     return checks

@@ -19,10 +19,11 @@ from verdiff.bundle.layout import GOLDEN
 from verdiff.diffusion import background_and_labels
 from verdiff.diffusion.noise import noise_source
 from verdiff.errors import DataError
-from verdiff.export.checks import TOLERANCE, Check, backends_of, probability_difference, require_passed
+from verdiff.export.checks import Check, backends_of, probability_difference, require_passed
 from verdiff.export.draft import Draft
 from verdiff.export.from_run import make_manifest
 from verdiff.export.golden import GOLDEN_SEED, phantom
+from verdiff.export.rounding import allowed, within_rounding
 from verdiff.export.torch_graphs import PriorGraph, export_graph
 from verdiff.export.weights import store_as_half
 from verdiff.imaging.windows import OVERLAP
@@ -34,9 +35,6 @@ Array = NDArray[np.float32]
 
 # Each takes seconds on a processor, in PyTorch and in every backend.
 MOST_WINDOWS = 2
-# OpenVINO's norms take the moments of a window's half a million voxels in one float32 sum each: with a 3D U-Net 2e-4
-# off a float64 run in probability, where PyTorch and ONNX Runtime are 2e-5 and 3e-5 off.
-TOLERANCES = {"openvino": 5e-4}
 # Goldens are kept as float16, or a window of seven structures would take more room than its network.
 HALF_ROUNDING = 2.0**-13
 
@@ -170,15 +168,13 @@ def verify_volume_bundle(
     """
     backends = backends_of(bundle)
     prior, golden = PriorGraph(net).eval(), bundle.golden()
-    expected = [prior(torch.from_numpy(window[None]))[0].numpy() for window in windows]
-    checks = []
+    expected = np.concatenate([prior(torch.from_numpy(window[None]))[0].numpy() for window in windows])
+    checks: list[Check] = []
     for name, backend in backends.items():
-        found = [backend.prior(window[None])[0] for window in windows]
-        limit = TOLERANCES.get(name, TOLERANCE)
-        worst = max(probability_difference(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
-        checks.append(Check(f"{name} prior", worst, limit))
+        found = np.concatenate([backend.prior(window[None])[0] for window in windows])
+        checks += within_rounding(name, "prior", found, expected, 0.0)
         kept = probability_difference(backend.prior(golden["image"].astype(np.float32))[0], golden["prior"])
-        checks.append(Check(f"{name} golden prior (kept as float16)", kept, limit + HALF_ROUNDING))
+        checks.append(Check(f"{name} golden prior (kept as float16)", kept, allowed(name, 0.0) + HALF_ROUNDING))
     require_passed(checks, say)
     return tuple(checks)
 
