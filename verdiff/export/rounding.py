@@ -2,8 +2,9 @@
 
 Most networks notice little of either. One that takes the moments of whole slices in its norms, divides by the length of
 a vector, or feeds its answer back for some steps can move a few pixels further than a tight limit allows, in PyTorch as
-in any backend, while the mean over all pixels stays where it is. So a backend may be as far from PyTorch at its worst
-pixel as PyTorch is from itself, and the mean has no such allowance.
+in any backend, while the mean over all pixels stays where it is. One that predicts noise divides by next to nothing at
+the first of a thousand timesteps, and moves all pixels a little. So a backend may be as far from PyTorch, at its worst
+pixel and in the mean, as PyTorch is from itself.
 
 Float64 is for models of one pass: denoisers hold parts of themselves to float32, whatever surrounds them.
 """
@@ -11,6 +12,7 @@ Float64 is for models of one pass: denoisers hold parts of themselves to float32
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,15 +29,41 @@ from verdiff.train.prediction import X0Denoiser
 Array = NDArray[np.float32]
 # Two roundings are apart by up to the sum of what each is from the true value.
 ALLOWANCE = 2.0
-# A network whose own rounding moves a probability this far is no basis for anything.
-MOST = 1e-2
+# A network whose own rounding moves a probability this far, or all of them so far in the mean, is no basis for a mask.
+MOST, MOST_MEAN = 1e-2, 1e-4
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far PyTorch is from itself at one stage, in probability: at the worst pixel, and in the mean over all."""
+
+    worst: float
+    mean: float
+
+    @classmethod
+    def of(cls, reference: Array, *others: NDArray[np.floating]) -> Spread:
+        """The larger of the differences of ``others`` from ``reference``, all on [-1, 1]."""
+        worst = max(probability_difference(other, reference) for other in others)
+        return cls(worst, max(mean_difference(other, reference) for other in others))
+
+    def allows(self, backend: str) -> float:
+        """How far ``backend`` may be from PyTorch at its worst pixel, in probability."""
+        return min(MOST, max(TOLERANCES.get(backend, TOLERANCE), ALLOWANCE * self.worst))
+
+    @property
+    def allows_mean(self) -> float:
+        """How far any backend may be in the mean."""
+        return min(MOST_MEAN, max(MEAN_TOLERANCE, ALLOWANCE * self.mean))
+
+
+CALM = Spread(0.0, 0.0)
 
 
 @torch.no_grad()
 def rounding(
     net: SegmentationModel, config: RunConfig, table: SamplerTable | None, image: Array, reference: dict[str, Array]
-) -> dict[str, float]:
-    """The largest difference of PyTorch from itself, in probability, at each stage that is checked.
+) -> dict[str, Spread]:
+    """How far PyTorch is from itself at each stage that is checked.
 
     Args:
         net: The network in evaluation mode.
@@ -51,7 +79,7 @@ def rounding(
     if table is None:
         exact = PriorGraph(copy.deepcopy(net).double()).eval()(torch.from_numpy(image).double())[0].numpy()
         turned = PriorGraph(other).eval()(torch.from_numpy(image))[0].numpy()
-        return {"prior": max(probability_difference(found, reference["prior"]) for found in (exact, turned))}
+        return {"prior": Spread.of(reference["prior"], exact, turned)}
     found = torch_reference(other, config, table, image)
     count = sum(key.startswith("feature_") for key in reference)
     step = X0Denoiser.of(other, config.process).eval()(
@@ -62,25 +90,15 @@ def rounding(
     )
     last = f"x0hat_{len(table) - 1}"
     return {
-        "prior": probability_difference(found["prior"], reference["prior"]),
-        "denoiser": probability_difference(step.numpy(), reference["x0hat_0"]),
-        "loop": probability_difference(found[last], reference[last]),
+        "prior": Spread.of(reference["prior"], found["prior"]),
+        "denoiser": Spread.of(reference["x0hat_0"], step.numpy()),
+        "loop": Spread.of(reference[last], found[last]),
     }
 
 
-def allowed(backend: str, spread: float) -> float:
-    """How far ``backend`` may be from PyTorch at its worst pixel, in probability.
-
-    Args:
-        backend: Such as ``"onnxruntime"``.
-        spread: How far PyTorch is from itself there.
-    """
-    return min(MOST, max(TOLERANCES.get(backend, TOLERANCE), ALLOWANCE * spread))
-
-
-def within_rounding(backend: str, stage: str, ours: Array, theirs: Array, spread: float) -> list[Check]:
-    """The checks of one stage: its worst pixel against what rounding explains, and its mean over all pixels."""
+def within_rounding(backend: str, stage: str, ours: Array, theirs: Array, spread: Spread = CALM) -> list[Check]:
+    """The checks of one stage against what rounding explains: its worst pixel, and the mean over all pixels."""
     return [
-        Check(f"{backend} {stage}", probability_difference(ours, theirs), allowed(backend, spread)),
-        Check(f"{backend} {stage}, mean", mean_difference(ours, theirs), MEAN_TOLERANCE),
+        Check(f"{backend} {stage}", probability_difference(ours, theirs), spread.allows(backend)),
+        Check(f"{backend} {stage}, mean", mean_difference(ours, theirs), spread.allows_mean),
     ]

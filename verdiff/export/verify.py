@@ -23,7 +23,7 @@ from verdiff.export.checks import (
     run_networks,
 )
 from verdiff.export.golden import torch_reference
-from verdiff.export.rounding import allowed, rounding, within_rounding
+from verdiff.export.rounding import Spread, rounding, within_rounding
 from verdiff.runtime.backends import Backend
 from verdiff.train.config import RunConfig
 from verdiff.train.networks import SegmentationModel
@@ -55,7 +55,7 @@ def verify_bundle(
         if table is not None:
             checks += _check_loop(name, backend, table, slices, golden)
     last = slices.spread["prior" if table is None else "loop"]
-    checks += check_pipelines(bundle, image[:2, 0], limits={name: allowed(name, last) for name in backends})
+    checks += check_pipelines(bundle, image[:2, 0], limits={name: last.allows(name) for name in backends})
     require_passed(checks, say)
     return tuple(checks)
 
@@ -66,7 +66,7 @@ class Stages:
 
     image: Array
     expected: dict[str, Array]
-    spread: dict[str, float]
+    spread: dict[str, Spread]
 
     @classmethod
     def of(cls, net: SegmentationModel, config: RunConfig, table: SamplerTable | None, image: Array) -> Stages:

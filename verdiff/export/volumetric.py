@@ -23,7 +23,7 @@ from verdiff.export.checks import Check, backends_of, probability_difference, re
 from verdiff.export.draft import Draft
 from verdiff.export.from_run import make_manifest
 from verdiff.export.golden import GOLDEN_SEED, phantom
-from verdiff.export.rounding import allowed, within_rounding
+from verdiff.export.rounding import CALM, within_rounding
 from verdiff.export.torch_graphs import PriorGraph, export_graph
 from verdiff.export.weights import store_as_half
 from verdiff.imaging.windows import OVERLAP
@@ -172,9 +172,9 @@ def verify_volume_bundle(
     checks: list[Check] = []
     for name, backend in backends.items():
         found = np.concatenate([backend.prior(window[None])[0] for window in windows])
-        checks += within_rounding(name, "prior", found, expected, 0.0)
+        checks += within_rounding(name, "prior", found, expected)
         kept = probability_difference(backend.prior(golden["image"].astype(np.float32))[0], golden["prior"])
-        checks.append(Check(f"{name} golden prior (kept as float16)", kept, allowed(name, 0.0) + HALF_ROUNDING))
+        checks.append(Check(f"{name} golden prior (kept as float16)", kept, CALM.allows(name) + HALF_ROUNDING))
     require_passed(checks, say)
     return tuple(checks)
 
