@@ -9,9 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.export.precision.networks import denoiser_graph, networks, node_of, patients, prior_graph, scale_weight
 from verdiff.errors import BundleError, VerificationError
+from verdiff.export.builder import GraphBuilder, make_model, tensor_info
 from verdiff.export.precision import required_islands, to_half
 from verdiff.export.precision.execution import GraphRunner, as_executed
 from verdiff.export.precision.graphs import element_types, plain_weights
+from verdiff.export.precision.islands import COORDINATES
 from verdiff.export.weights import store_as_half
 
 FP32, FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -43,6 +45,26 @@ def test_the_islands_are_the_statistics_the_time_embedding_and_the_conversion_to
     kinds = {node.op_type for node in model.graph.node if node.name in islands}
     assert kinds == {"InstanceNormalization", "Unsqueeze", "Mul", "Cos", "Sin", "Concat", "Gemm", "Sigmoid", "Sub"}
     assert node_of(model, "entered") not in islands and node_of(model, "mixed") not in islands
+
+
+def test_coordinates_counted_from_the_size_of_a_slice_stay_in_float() -> None:
+    """``y = conv(x * cos(row / rows))``: a Range, which has no half-precision form, and what follows from it."""
+    b = GraphBuilder()
+    count = b.op("Squeeze", b.op("Shape", "x", start=2, end=3), b.const([0], np.int64))
+    count = b.op("Cast", count, to=FP32, out="count")
+    rows = b.op("Range", b.const(0.0, np.float32), count, b.const(1.0, np.float32), out="rows")
+    wave = b.op("Cos", b.op("Div", rows, count, out="part"), out="wave")
+    column = b.op("Unsqueeze", wave, b.const([1], np.int64), out="column")
+    b.op("Conv", b.op("Mul", "x", column, out="scaled"), b.const(np.ones((1, 1, 1, 1), np.float32)), out="y")
+    x, y = (tensor_info(name, ["N", 1, "H", "W"]) for name in ("x", "y"))
+    model = plain_weights(make_model(helper.make_graph(b.nodes, "grid", [x], [y], b.initializers)))
+    half = to_half(model)
+    types = element_types(half.model)
+    assert {types[name] for name in ("count", "rows", "part", "wave", "column")} == {FP32}
+    assert {reason for name, reason in half.islands.items() if "Conv" not in name} == {COORDINATES}
+    assert types[next(node for node in half.model.graph.node if node.op_type == "Conv").input[0]] == FP16
+    (found,) = GraphRunner(as_executed(half.model)).run({"x": np.ones((1, 1, 300, 2), np.float32)})
+    assert np.abs(found[0, 0, :, 0] - np.cos(np.arange(300) / 300)).max() < 1e-3
 
 
 def test_a_value_is_cast_once_however_many_read_it() -> None:

@@ -1,8 +1,9 @@
 """Which nodes of a network stay in FP32 when the rest goes to half precision, and why.
 
 The rules hold before any measurement: statistics are sums over thousands of pixels, a softmax and the time embedding
-exponentiate or wind through large arguments, and the conversion to x0hat is what the sampler's arithmetic starts
-from. Whatever else a model needs is found by :mod:`verdiff.export.precision.search`.
+exponentiate or wind through large arguments, coordinates counted from a slice's size do so too (and ONNX has no Range
+in half precision), and the conversion to x0hat is what the sampler's arithmetic starts from. Whatever else a model
+needs is found by :mod:`verdiff.export.precision.search`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 POOLS = frozenset({"GlobalAveragePool", "ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare"})
 # Where the conversion from a network's last features to its output begins, walking back from the output.
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Resize", "Concat", *NORMS})
+SIZES = frozenset({"Shape", "Size"})
 ROWS_AND_COLS = {2, 3, -1, -2}
 
 STATISTICS = "normalisation statistics"
@@ -24,6 +26,7 @@ POOLED = "a mean over the pixels of a slice"
 EXPONENTIAL = "softmax"
 TIME = "the time embedding"
 OUTPUT = "the conversion to x0hat"
+COORDINATES = "coordinates of pixels and frequencies"
 
 
 def required_islands(model: onnx.ModelProto) -> dict[str, str]:
@@ -47,9 +50,31 @@ def required_islands(model: onnx.ModelProto) -> dict[str, str]:
         if moving and moving <= timed:
             timed.update(node.output)
             found[node.name] = TIME
+    found.update(dict.fromkeys(_coordinates(model, weights), COORDINATES))
     outputs = [value.name for value in model.graph.output if value.name in ("prior", "x0hat")]
     for node in upstream_of(model, outputs, LAYERS):
         found.setdefault(node.name, OUTPUT)
+    return found
+
+
+def _coordinates(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> list[str]:
+    """Nodes that compute in floating point from nothing but constants and the sizes of tensors."""
+    sized: set[str] = set()
+    floating: set[str] = set()
+    found = []
+    for node in model.graph.node:
+        moving = {name for name in node.input if name and name not in weights}
+        if node.op_type in SIZES:
+            sized.update(node.output)
+            continue
+        if not (moving <= sized if moving else node.op_type == "Range"):
+            continue
+        sized.update(node.output)
+        to_float = node.op_type == "Cast" and onnx.helper.get_node_attr_value(node, "to") == onnx.TensorProto.FLOAT
+        counts = node.op_type == "Range" and node.input[0] in weights and weights[node.input[0]].dtype.kind == "f"
+        if to_float or counts or moving & floating:
+            floating.update(node.output)
+            found.append(node.name)
     return found
 
 
