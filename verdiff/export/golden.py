@@ -5,6 +5,8 @@ The image is a phantom, not a patient: bright blocks between dark bands beside a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -70,6 +72,12 @@ def torch_reference(
 
     run_loop(denoise, table, f, noise, on_step=keep)
     return kept
+
+
+def features_of(stages: Mapping[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+    """The prior's features among the stages of :func:`torch_reference`, from the finest level down."""
+    count = sum(key.startswith("feature_") for key in stages)
+    return tuple(stages[f"feature_{index}"] for index in range(count))
 
 
 def make_golden(

@@ -12,6 +12,7 @@ Float64 is for models of one pass: denoisers hold parts of themselves to float32
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.export.checks import MEAN_TOLERANCE, TOLERANCE, TOLERANCES, Check, mean_difference, probability_difference
-from verdiff.export.golden import torch_reference
+from verdiff.export.golden import features_of, torch_reference
 from verdiff.export.torch_graphs import PriorGraph
 from verdiff.train.config import RunConfig
 from verdiff.train.networks import SegmentationModel
@@ -61,7 +62,7 @@ CALM = Spread(0.0, 0.0)
 
 @torch.no_grad()
 def rounding(
-    net: SegmentationModel, config: RunConfig, table: SamplerTable | None, image: Array, reference: dict[str, Array]
+    net: SegmentationModel, config: RunConfig, table: SamplerTable | None, image: Array, reference: Mapping[str, Array]
 ) -> dict[str, Spread]:
     """How far PyTorch is from itself at each stage that is checked.
 
@@ -81,12 +82,11 @@ def rounding(
         turned = PriorGraph(other).eval()(torch.from_numpy(image))[0].numpy()
         return {"prior": Spread.of(reference["prior"], exact, turned)}
     found = torch_reference(other, config, table, image)
-    count = sum(key.startswith("feature_") for key in reference)
     step = X0Denoiser.of(other, config.process).eval()(
         torch.from_numpy(reference["x_start"]),
         torch.full((len(image),), float(table.timesteps[0])),
         torch.from_numpy(reference["prior"]),
-        *(torch.from_numpy(reference[f"feature_{index}"]) for index in range(count)),
+        *map(torch.from_numpy, features_of(reference)),
     )
     last = f"x0hat_{len(table) - 1}"
     return {

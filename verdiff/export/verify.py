@@ -22,7 +22,7 @@ from verdiff.export.checks import (
     require_passed,
     run_networks,
 )
-from verdiff.export.golden import torch_reference
+from verdiff.export.golden import features_of, torch_reference
 from verdiff.export.rounding import Spread, rounding, within_rounding
 from verdiff.runtime.backends import Backend
 from verdiff.train.config import RunConfig
@@ -46,9 +46,9 @@ def verify_bundle(
         BackendError: ONNX Runtime is not installed.
     """
     backends = backends_of(bundle)
-    slices = Stages.of(net, config, table, image)
-    golden = Stages.of(net, config, table, bundle.golden()["image"].astype(np.float32))
-    golden.expected.update({key: bundle.golden()[key].astype(np.float32) for key in golden.expected})
+    kept = {name: array.astype(np.float32) for name, array in bundle.golden().items()}
+    slices = Stages.of(net, config, table, image, torch_reference(net, config, table, image))
+    golden = Stages.of(net, config, table, kept["image"], kept)
     checks: list[Check] = []
     for name, backend in backends.items():
         checks += _check_prior(name, backend, slices, golden)
@@ -62,23 +62,23 @@ def verify_bundle(
 
 @dataclass(frozen=True)
 class Stages:
-    """What PyTorch makes of some slices, and how far it is from itself in another layout of memory."""
+    """What PyTorch makes of some slices, and what rounding alone does to it."""
 
     image: Array
     expected: dict[str, Array]
     spread: dict[str, Spread]
 
     @classmethod
-    def of(cls, net: SegmentationModel, config: RunConfig, table: SamplerTable | None, image: Array) -> Stages:
-        """Of slices [N, 1, H, W]."""
-        expected = torch_reference(net, config, table, image)
+    def of(
+        cls,
+        net: SegmentationModel,
+        config: RunConfig,
+        table: SamplerTable | None,
+        image: Array,
+        expected: dict[str, Array],
+    ) -> Stages:
+        """Of slices [N, 1, H, W], of which PyTorch made ``expected``."""
         return cls(image, expected, rounding(net, config, table, image, expected))
-
-    @property
-    def features(self) -> tuple[Array, ...]:
-        """The prior's features, from the finest level down."""
-        count = sum(key.startswith("feature_") for key in self.expected)
-        return tuple(self.expected[f"feature_{index}"] for index in range(count))
 
     def noise(self, step: int) -> Array:
         """The start's noise, whatever the step: deterministic samplers take none after it."""
@@ -91,7 +91,7 @@ def _check_prior(name: str, backend: Backend, slices: Stages, golden: Stages) ->
     checks = within_rounding(name, "prior", f, slices.expected["prior"], slices.spread["prior"])
     off = [
         float(np.abs(found - expected).max() / (1 + np.abs(expected).max()))
-        for found, expected in zip(features, slices.features, strict=True)
+        for found, expected in zip(features, features_of(slices.expected), strict=True)
     ]
     if off:
         checks.append(Check(f"{name} features (relative)", max(off), TOLERANCE))
@@ -102,7 +102,7 @@ def _check_prior(name: str, backend: Backend, slices: Stages, golden: Stages) ->
 def _check_loop(name: str, backend: Backend, table: SamplerTable, slices: Stages, golden: Stages) -> list[Check]:
     """The first denoiser pass and the whole loop on real slices, and the golden loop."""
     expected, last = slices.expected, f"x0hat_{len(table) - 1}"
-    step = backend.denoise(expected["x_start"], int(table.timesteps[0]), expected["prior"], slices.features)
+    step = backend.denoise(expected["x_start"], int(table.timesteps[0]), expected["prior"], features_of(expected))
     checks = within_rounding(name, "denoiser", step, expected["x0hat_0"], slices.spread["denoiser"])
     for what, stages in ((f"loop of {len(table)} steps", slices), ("golden loop", golden)):
         _, x0hat = run_networks(backend, table, stages.image, stages.noise)
