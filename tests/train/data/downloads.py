@@ -61,12 +61,24 @@ def write_spider(
     return root
 
 
-def write_ctspine1k(root: Path) -> Path:
-    """Volumes and masks in separate trees, two collections."""
-    for number, name in enumerate(("COLONOG/1.3.6.1.0001", "COLONOG/1.3.6.1.0002", "verse/sub-verse004_ct")):
+CTSPINE1K_VOLUMES = (
+    "COLONOG/1.3.6.1.4.1.9328.50.4.0001",
+    "COLONOG/1.3.6.1.4.1.9328.50.4.0002",
+    "COVID-19/volume-covid19-A-0202_0_ct",
+    "COVID-19/volume-covid19-A-0202_1_ct",
+    "HNSCC-3DCT-RT/HN_P001",
+    "verse/verse401_verse201_CT-iso",
+    "verse/verse401_verse202_CT-iso",
+    "verse/sub-verse004_ct",
+)
+
+
+def write_ctspine1k(root: Path, volumes: Sequence[str] = CTSPINE1K_VOLUMES) -> Path:
+    """Volumes and masks in separate trees, a folder a collection, named as the data set's own list names them."""
+    for number, name in enumerate(volumes):
         mask = stack((20, 24) if number else (19, 25))
-        write_image(root / "data" / "volumes" / f"{name}.nii.gz", scan_of(mask, number))
-        write_image(root / "data" / "labels" / f"{name}_seg.nii.gz", mask)
+        write_image(root / "rawdata" / "volumes" / f"{name}.nii.gz", scan_of(mask, number))
+        write_image(root / "rawdata" / "labels" / f"{name}_seg.nii.gz", mask)
     return root
 
 
@@ -116,6 +128,7 @@ FILMS = {
     "training/sunhl-1th-01-Mar-2017-310 A AP": (100, 300),
     "training/sunhl-1th-01-Mar-2017-310 C AP": (125, 375),
     "training/sunhl-1th-02-Jan-2017-162 A AP": (120, 200),
+    "training/sunhl-1th-02-Jan-2017-162 b ap": (120, 240),
     "test/film": (100, 300),
 }
 

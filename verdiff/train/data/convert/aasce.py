@@ -38,7 +38,8 @@ CORNERS = 4
 LAYOUT = "data/training/NAME.jpg and labels/training/NAME.jpg.mat"
 # Corners of a vertebra that the film cuts may lie beside it; corners far outside belong to another film.
 _OUTSIDE = 0.1
-_VISIT = re.compile(r"(\d+)\s*[A-Z]\s*AP$")
+# Copies of the download differ in the letter's case: "310 C AP", "310 c ap".
+_VISIT = re.compile(r"(\d+)\s*[A-Z]\s*AP$", re.IGNORECASE)
 
 
 def find(source: Path, options: ConvertOptions) -> Conversion:

@@ -1,10 +1,15 @@
 """CTSpine1K: spine CT from four public collections, every vertebra its own id (Deng et al. 2021, arXiv 2105.14711).
 
-The volumes and the masks are separate downloads that lie in folders of the same names (``COLONOG``, ``COVID-19``,
-``HNSCC-3DCT-RT``, ``MSD-T10``; the Verdiff-Net paper takes 42 volumes of the folder ``verse``, section 3.1).
-A mask is called as its volume, with ``_seg`` added: ``liver_0.nii.gz`` and ``liver_0_seg.nii.gz``. Releases differ in
-what the folders above them are called, so names decide. Ids from the head down: 1-7 C1-C7, 8-19 T1-T12, 20-24 L1-L5,
-25 L6. File names do not say whose scan it is, BIDS ones (``sub-``) apart: each other volume counts as one patient.
+The volumes and the masks are separate downloads that lie in folders of the same names, one a collection (the
+Verdiff-Net paper takes 42 volumes of the folder ``verse``, section 3.1). A mask is called as its volume, with ``_seg``
+added: ``liver_0.nii.gz`` and ``liver_0_seg.nii.gz``. Releases differ in what the folders are called (``COLONOG`` or
+``colon``, ``rawdata/volumes`` or ``data``), so names decide. Ids from the head down: 1-7 C1-C7, 8-19 T1-T12, 20-24
+L1-L5, 25 L6.
+
+Names as the authors' ``data_split.txt`` lists them: ``1.3.6.1.4.1.9328.50.4.0001`` and ``CTC-1018399231`` (COLONOG),
+``HN_P001``, ``liver_0``, ``volume-covid19-A-0202_0_ct``; of VerSe ``verse532``, ``verse506_CT-iso`` and, of a patient
+with several series, ``verse401_verse201_CT-iso``. One volume was taken of each COLONOG, HNSCC and liver patient; VerSe
+and COVID-19 names begin with the patient's, which folds keep together.
 """
 
 from __future__ import annotations
@@ -26,7 +31,8 @@ from verdiff.train.data.convert.levels import CT_LEVELS
 
 LAYOUT = "STEM.nii.gz and STEM_seg.nii.gz, in any folders"
 _MASK_ENDING = "_seg.nii.gz"
-_SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
+# The part of a name that says whose scan it is, where patients may have several.
+_PATIENT = re.compile(r"sub-[A-Za-z0-9]+|verse\d+|volume-covid19-A-\d+")
 
 
 def find(source: Path, options: ConvertOptions) -> Conversion:
@@ -42,9 +48,9 @@ def find(source: Path, options: ConvertOptions) -> Conversion:
         raise nothing_found(source, LAYOUT)
     cases = []
     for stem in sorted(set(masks) | set(images)):
-        subject = _SUBJECT.search(stem)
+        patient = _PATIENT.match(stem)
         name = safe_name(stem)
-        cases.append(SourceCase(name, subject[0] if subject else name, images.get(stem), masks.get(stem)))
+        cases.append(SourceCase(name, patient[0] if patient else name, images.get(stem), masks.get(stem)))
     # T13 is VerSe's alone; here an id of 28 would be a mistake.
     meanings = {value: meaning for value, meaning in CT_LEVELS.items() if meaning.level != "T13"}
     return Conversion(channel="CT", ending=".nii.gz", meanings=meanings, cases=tuple(cases))
@@ -54,7 +60,7 @@ CTSPINE1K = Converter(
     name="ctspine1k",
     title="CTSpine1K: spine CT of four public collections",
     source="Deng et al. 2021, arXiv 2105.14711; github.com/MIRACLE-Center/CTSpine1K",
-    licence="not verified: the masks' and each collection's own terms",
+    licence="not verified: a public copy says CC BY-NC-SA; each collection of volumes has its own terms",
     find=find,
     options=frozenset({"labels", "subset"}),
 )

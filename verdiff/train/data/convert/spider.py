@@ -27,6 +27,7 @@ from verdiff.train.data.convert.conversion import (
     ids_in_mask,
     nothing_found,
     read_pair,
+    within,
 )
 from verdiff.train.data.convert.levels import CANAL, PRESACRAL, STRUCTURES, Meaning, disc_below, from_below, vertebra
 from verdiff.train.data.layout import GRID_TOLERANCE_MM
@@ -69,12 +70,19 @@ def find(source: Path, options: ConvertOptions) -> Conversion:
     wanted = options.contrasts or (("t2_SPACE",) if options.midline else tuple(CONTRASTS))
     series: dict[tuple[int, str], dict[str, Path]] = {}
     for part in ("images", "masks"):
-        for path in sorted((source / part).glob("*.mha")):
+        # Some tools unpack images.zip into a folder of its name: images/images.
+        for path in within(source / part, "*.mha", None):
             match = _NAME.fullmatch(path.name)
             if match is None:
                 raise DataError(f"{part}/{path.name}", LAYOUT, "remove it, or correct its name")
-            if match[2] in wanted:
-                series.setdefault((int(match[1]), match[2]), {})[part] = path
+            if match[2] not in wanted:
+                continue
+            files = series.setdefault((int(match[1]), match[2]), {})
+            if part in files:
+                raise DataError(
+                    f"{path.name} twice below {part}/", "each series once", "remove one copy of the unpacked files"
+                )
+            files[part] = path
     if not series:
         raise nothing_found(source, LAYOUT)
     cases = []
