@@ -12,6 +12,8 @@ import pytest
 from tests.train.toy import write_raw_dataset
 from verdiff.errors import BackendError, DataError, VerdiffError
 from verdiff.train import nnunetv2_adapter as adapter
+from verdiff.train.config import DataConfig
+from verdiff.train.data.nnunet import read_raw
 
 PLANNER = """
 import json, os, pathlib, sys
@@ -104,6 +106,25 @@ def test_a_run_goes_on_without_planning_again(data: Path, tmp_path: Path) -> Non
     outcome = adapter.run(data, tmp_path / "out", device="cpu", resume=True)
     assert not noted.exists()
     assert json.loads((outcome.model / "train.json").read_text("utf-8"))[-1] == "--c"
+
+
+@pytest.mark.usefixtures("installed")
+def test_folds_made_by_patient_are_those_of_every_other_system(data: Path, tmp_path: Path) -> None:
+    outcome = adapter.run(data, tmp_path / "out", fold=1, folds=2, device="cpu")
+    ours = read_raw(data, DataConfig(spacing_mm=1.0)).refolded(2)
+    theirs = json.loads((tmp_path / "out/preprocessed/Dataset900_Toy/splits_final.json").read_text("utf-8"))
+    assert theirs == list(ours.splits)
+    predicted = sorted(path.name for path in outcome.predictions.iterdir())
+    assert predicted == [f"{case}.nii.gz" for case in theirs[1]["val"]]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_run_does_not_go_on_with_other_folds(data: Path, tmp_path: Path) -> None:
+    adapter.run(data, tmp_path / "out", folds=2, device="cpu")
+    before = (tmp_path / "out/preprocessed/Dataset900_Toy/splits_final.json").read_bytes()
+    with pytest.raises(DataError, match="trained on other folds"):
+        adapter.run(data, tmp_path / "out", device="cpu", resume=True)
+    assert (tmp_path / "out/preprocessed/Dataset900_Toy/splits_final.json").read_bytes() == before
 
 
 @pytest.mark.usefixtures("installed")

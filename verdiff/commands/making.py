@@ -39,10 +39,9 @@ def train(
     from verdiff.train import command
 
     if nnunetv2:
-        given = {"--prepare": prepare, "--folds": folds, "--minutes": minutes, "--set": setting, "--seed": seed}
-        command.run_nnunetv2(
-            config, data, output, fold=fold, resume=resume, refused=[name for name in given if given[name]], say=say
-        )
+        given = {"--prepare": prepare, "--minutes": minutes, "--set": setting, "--seed": seed, "--threads": threads}
+        refused = [name for name, value in given.items() if value is not None and value is not False]
+        command.run_nnunetv2(config, data, output, fold=fold, folds=folds, resume=resume, refused=refused, say=say)
     elif prepare:
         command.prepare(config, data, output, settings=setting or (), say=say)
     else:

@@ -95,6 +95,7 @@ def run_nnunetv2(
     output: Path,
     *,
     fold: int,
+    folds: int | None = None,
     resume: bool,
     refused: Sequence[str] = (),
     say: Callable[[str], None] = print,
@@ -106,6 +107,7 @@ def run_nnunetv2(
         data: An nnU-Net raw data set.
         output: Where its plan, weights and predictions go.
         fold: Whose cases validate.
+        folds: Make so many folds by patient instead of those of the data set.
         resume: Go on with what is in ``output``.
         refused: Options that were given and mean nothing to it.
         say: Takes a line of news.
@@ -119,10 +121,10 @@ def run_nnunetv2(
     if config_name != "nnunet" or refused:
         raise DataError(
             f"--nnunetv2 with {', '.join([*([] if config_name == 'nnunet' else [config_name]), *refused])}",
-            "verdiff train nnunet --nnunetv2 with a data set, an output, and --fold or --resume if need be",
+            "verdiff train nnunet --nnunetv2 with a data set, an output, and --fold, --folds or --resume if need be",
             "leave out the rest: nnunetv2 plans and trains by itself",
         )
-    outcome = train(data, output, fold=fold, resume=resume, say=say)
+    outcome = train(data, output, fold=fold, folds=folds, resume=resume, say=say)
     say(outcome.evaluate)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from verdiff.errors import BackendError, DataError, VerdiffError
 from verdiff.imaging.atomic import atomic_path
 from verdiff.train.data.layout import DESCRIPTION, MASKS, find_files, read_description, splits_of
-from verdiff.train.data.splits import SPLITS
+from verdiff.train.data.splits import SPLITS, make_splits, read_splits
 
 CONFIGURATION = "2d"
 PLANS = "nnUNetPlans"
@@ -54,6 +54,7 @@ def run(
     output: Path,
     *,
     fold: int = 0,
+    folds: int | None = None,
     trainer: str = TRAINER,
     device: str = "auto",
     processes: int = 2,
@@ -66,6 +67,7 @@ def run(
         data: A raw data set in a folder named ``DatasetNNN_Name``.
         output: Gets nnU-Net's ``preprocessed`` and ``results``, and ``nnunetv2.log``.
         fold: Of ``splits_final.json``, or of the folds that verdiff makes where there is none.
+        folds: Make so many folds by patient instead, those that ``folds`` gives every other system.
         trainer: A trainer class of nnunetv2; ``nnUNetTrainer_5epochs`` and its like train for less.
         device: ``auto``, ``cpu`` or ``cuda``.
         processes: Of preprocessing and augmentation.
@@ -74,7 +76,8 @@ def run(
 
     Raises:
         BackendError: nnunetv2 is not installed.
-        DataError: The folder's name or ``dataset.json`` is not what nnU-Net wants, or there is no such fold.
+        DataError: The folder's name or ``dataset.json`` is not what nnU-Net wants, there is no such fold, or the run
+            to go on with was trained on other folds.
         VerdiffError: nnU-Net failed; the message has its last words.
     """
     if util.find_spec("nnunetv2") is None:
@@ -84,12 +87,19 @@ def run(
     number = _number_of(data)
     description = read_description(data)
     patients = {case: description.patients.get(case, case) for case in find_files(data, description.ending).masks}
-    splits = splits_of(data, patients)
+    splits = splits_of(data, patients) if folds is None else make_splits(patients, folds)
     if not 0 <= fold < len(splits):
         raise DataError(f"fold {fold}", f"0 to {len(splits) - 1}", "pass --fold")
     # Its processes run in other folders.
     data, output = data.resolve(), output.resolve()
     preprocessed, results = output / "preprocessed", output / "results"
+    in_use = preprocessed / data.name / SPLITS
+    if resume and in_use.is_file() and read_splits(in_use) != splits:
+        raise DataError(
+            f"{output.name} was trained on other folds than these",
+            "the --folds that the run began with",
+            "pass them, or choose a new folder",
+        )
     for folder in (preprocessed, results):
         folder.mkdir(parents=True, exist_ok=True)
     nnunet = _Processes(data.parent, preprocessed, results, processes, output / LOG)
@@ -100,7 +110,7 @@ def run(
             "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
             *("-d", str(number), "-c", CONFIGURATION, "-np", str(processes), "--verify_dataset_integrity"),
         )
-    with atomic_path(preprocessed / data.name / SPLITS) as path:
+    with atomic_path(in_use) as path:
         path.write_text(json.dumps(splits, indent=1), "utf-8")
     plan = json.loads(plans.read_text("utf-8"))["configurations"][CONFIGURATION]
     say(
