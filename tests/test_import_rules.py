@@ -217,11 +217,16 @@ def test_only_the_loop_and_the_exported_graph_apply_a_sampler_table() -> None:
     }
 
 
-def loaded_by(statement: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has after `statement`."""
-    code = f"{statement}\nimport sys\nprint(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+def modules_after(statement: str) -> set[str]:
+    """Modules that a fresh interpreter has after `statement`."""
+    code = f"{statement}\nimport sys\nprint(' '.join(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Their top-level packages."""
+    return {name.split(".")[0] for name in modules_after(statement)}
 
 
 @pytest.mark.parametrize("module", ["verdiff.runtime", "verdiff.imaging", "verdiff.bundle", "verdiff.cli"])
@@ -232,3 +237,14 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
 def test_importing_the_runtime_loads_exactly_numpy_and_the_ground_floor() -> None:
     third_party = loaded_by("import verdiff.runtime") - loaded_by("pass") - set(sys.stdlib_module_names)
     assert {name for name in third_party if not name.startswith("_")} == {"numpy", "verdiff"}
+
+
+LOAD = "from verdiff.runtime import Segmenter; Segmenter.load(self_test=True)"
+
+
+@pytest.mark.parametrize("statement", ["import verdiff.runtime", LOAD])
+def test_a_host_without_a_gpu_does_not_load_what_drives_one(statement: str) -> None:
+    loaded = modules_after(statement)
+    rooms = ("verdiff.runtime.device", "verdiff.bundle.engines", "verdiff.runtime.backends.tensorrt")
+    assert [name for name in sorted(loaded) if name.startswith(rooms)] == []
+    assert "verdiff.runtime.segmenter" in loaded

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from verdiff.benchmarks.cases.frontier import as_probability
 from verdiff.diffusion import SamplerTable, StepState, fuse_mean, noise_source, run_loop
 from verdiff.runtime import Segmenter
-from verdiff.runtime.backends import Backend
-from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.backends import Backend, loops_on_device
 from verdiff.runtime.lanes import Lanes
 
 Maps = NDArray[np.float32]
@@ -32,7 +31,7 @@ class RuntimeSlices:
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
-        assert not isinstance(segmenter.backend, DeviceBackend)  # these cases load their model on the CPU
+        assert not loops_on_device(segmenter.backend)  # these cases load their model on the CPU
         self.segmenter, self.backend = segmenter, segmenter.backend
         self.seed = segmenter.manifest.defaults.seed
         self.lanes = Lanes(self.backend.lanes)

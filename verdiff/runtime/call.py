@@ -12,8 +12,7 @@ import numpy as np
 from verdiff.errors import BudgetError, InputError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
 from verdiff.runtime.answer import Answer, restore
-from verdiff.runtime.backends import default_threads
-from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.backends import default_threads, loops_on_device
 from verdiff.runtime.engine import Engine
 from verdiff.runtime.frontier import Setting, settings_of
 from verdiff.runtime.host import HostRunner
@@ -138,7 +137,7 @@ def require_time(clock: Clock) -> None:
 
 
 def _check_policy(segmenter: Segmenter, policy: Policy) -> None:
-    if policy.locate and isinstance(segmenter.backend, DeviceBackend):
+    if policy.locate and loops_on_device(segmenter.backend):
         raise InputError(
             f"the policy {policy} on {segmenter.backend.device}",
             "whole slices on a GPU, whose graphs and memory are made for one size",
@@ -149,7 +148,7 @@ def _check_policy(segmenter: Segmenter, policy: Policy) -> None:
 def _open_effort(segmenter: Segmenter, request: Request) -> OpenEffort | None:
     """What a deadline chooses from, unless the caller has said how much to compute."""
     settings, pace = settings_of(segmenter.manifest), segmenter.pace
-    on_device = isinstance(segmenter.backend, DeviceBackend)
+    on_device = loops_on_device(segmenter.backend)
     if not settings or pace is None or on_device or not (request.choices.effort_is_open and request.clock.timed):
         return None
 
@@ -163,13 +162,13 @@ def _open_effort(segmenter: Segmenter, request: Request) -> OpenEffort | None:
 
 
 def _lanes(segmenter: Segmenter) -> Lanes:
-    if isinstance(segmenter.backend, DeviceBackend):
+    if loops_on_device(segmenter.backend):
         return Lanes(lane_count(default_threads()))
     return Lanes(segmenter.backend.lanes)
 
 
 def _runner(segmenter: Segmenter, clock: Clock, lanes: Lanes) -> AbstractContextManager[Runner]:
-    if isinstance(segmenter.backend, DeviceBackend):
+    if loops_on_device(segmenter.backend):
         return segmenter.backend.call()
     limit = None if segmenter.memory_mb is None else segmenter.memory_mb << 20
     return nullcontext(HostRunner(segmenter.backend, segmenter.manifest, clock, lanes, limit))

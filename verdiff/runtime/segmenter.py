@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from verdiff.bundle import Manifest, open_bundle, resolve_model
 from verdiff.errors import BackendError, InputError
-from verdiff.runtime.backends import Backend, choose_backend, on_device, open_backend
+from verdiff.runtime.backends import Backend, choose_backend, loops_on_device, on_device, open_backend
 from verdiff.runtime.call import Request, open_call
 from verdiff.runtime.clock import Clock
-from verdiff.runtime.device.backend import DeviceBackend
-from verdiff.runtime.device.session import DeviceSession
-from verdiff.runtime.device.streams import stream_handle
 from verdiff.runtime.frontier import Pace
 from verdiff.runtime.precision import AUTO, open_fastest
 from verdiff.runtime.provenance import describe_model
@@ -23,6 +20,10 @@ from verdiff.runtime.sampling import Choices, resolve_sampling
 from verdiff.runtime.selftest import self_test as run_self_test
 from verdiff.runtime.selftest import time_networks
 from verdiff.runtime.volumetric import segment_volume
+
+if TYPE_CHECKING:
+    from verdiff.runtime.device.backend import DeviceBackend
+    from verdiff.runtime.device.session import DeviceSession
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ class Segmenter:
             if self_test and precision != AUTO:
                 tested = run_self_test(loaded, bundle)
         except BaseException:
-            if isinstance(loaded, DeviceBackend):
+            if loops_on_device(loaded):
                 loaded.close()
             raise
-        pace = time_networks(loaded, bundle) if self_test and not isinstance(loaded, DeviceBackend) else None
+        pace = time_networks(loaded, bundle) if self_test and not loops_on_device(loaded) else None
         described = describe_model(bundle)
         return cls(bundle.manifest, loaded, bundle.has("denoiser"), described, memory_mb, chunk, tested, pace, why)
 
@@ -248,12 +249,15 @@ class Segmenter:
             BudgetError: Too little device memory.
             InputError: An option is out of range.
         """
-        if not isinstance(self.backend, DeviceBackend):
+        if not loops_on_device(self.backend):
             raise BackendError(
                 f"a session on the device with the {self.backend.name} backend",
                 "a model on a GPU",
                 "load the Segmenter with device='cuda:0'",
             )
+        from verdiff.runtime.device.session import DeviceSession
+        from verdiff.runtime.device.streams import stream_handle
+
         choices = Choices(steps, samples, seed, sampler, fusion)
         sampling = resolve_sampling(self.manifest, choices, denoiser=self.diffusion)
         shape = slices, rows, cols
@@ -261,7 +265,7 @@ class Segmenter:
 
     def close(self) -> None:
         """Give back what is held on a device, at once; on the host there is nothing. Closing twice does no harm."""
-        if isinstance(self.backend, DeviceBackend):
+        if loops_on_device(self.backend):
             self.backend.close()
 
     def __enter__(self) -> Segmenter:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from verdiff.diffusion import SamplerTable, StepState, background_and_labels, fuse_mean, run_loop
 from verdiff.errors import BackendError
+from verdiff.runtime.backends import loops_on_device
 from verdiff.runtime.batching import Batcher
-from verdiff.runtime.device.backend import DeviceBackend
-from verdiff.runtime.device.golden import device_outputs
 from verdiff.runtime.frontier import Pace
 from verdiff.runtime.lanes import Lanes
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from verdiff.bundle import Bundle
     from verdiff.runtime.backends import Backend
+    from verdiff.runtime.device.backend import DeviceBackend
 
 Maps = NDArray[np.float32]
 
@@ -42,7 +42,9 @@ def self_test(backend: Backend | DeviceBackend, bundle: Bundle) -> dict[str, flo
     """
     golden = bundle.golden()
     table = SamplerTable.from_dict(bundle.manifest.table) if bundle.has("denoiser") else None
-    if isinstance(backend, DeviceBackend):
+    if loops_on_device(backend):
+        from verdiff.runtime.device.golden import device_outputs
+
         found = device_outputs(backend, golden, table)
     else:
         found = _host_outputs(Batcher(backend.lane), golden, table)

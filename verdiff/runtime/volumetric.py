@@ -20,10 +20,10 @@ from verdiff.imaging import Geometry, IntensityRule, intensity_bounds, volume_fr
 from verdiff.imaging.volume_plan import VolumePlan, plan_volume
 from verdiff.imaging.windows import Shape, count_windows, fuse_windows
 from verdiff.runtime.answer import Answer, ScanSlices, restore, restore_slice
+from verdiff.runtime.backends import loops_on_device
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.call import Request, require_time
 from verdiff.runtime.clock import Cancelled, Clock
-from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.engine import RESTORE_MARGIN
 from verdiff.runtime.frontier import BESIDE
 from verdiff.runtime.lanes import Lanes
@@ -238,7 +238,7 @@ class _Windows:
 
 
 def _host_backend(segmenter: Segmenter) -> Backend:
-    assert not isinstance(segmenter.backend, DeviceBackend), "refused when the model was loaded"
+    assert not loops_on_device(segmenter.backend), "refused when the model was loaded"
     return segmenter.backend
 
 

@@ -43,7 +43,7 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle_path: Path, dri
         module = f"null_tensorrt_module_{id(options)}"
         package = Package("tensorrt_rtx" if rtx else "tensorrt", module, "10.13.0.35", cuda)
         monkeypatch.setitem(sys.modules, module, null_tensorrt(driver, rtx=rtx, **(engine or {})))  # type: ignore[arg-type]
-        for place in ("verdiff.runtime.backends", "verdiff.runtime.backends.tensorrt_loading"):
+        for place in ("verdiff.bundle.engines", "verdiff.runtime.backends.tensorrt_loading"):
             monkeypatch.setattr(f"{place}.require_package", lambda *_, **__: package)
         backend = "tensorrt-rtx" if rtx else "tensorrt"
         return Segmenter.load(bundle_path, device="cuda:0", backend=backend, **options)
@@ -215,7 +215,7 @@ def test_what_tensorrt_cannot_do_is_refused_by_name(load: Load, asked: tuple[str
 
 def test_without_a_driver_nothing_of_cuda_is_loaded(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = Package("tensorrt", "no_such_module", "10.13", "13")
-    monkeypatch.setattr("verdiff.runtime.backends.require_package", lambda *_, **__: package)
+    monkeypatch.setattr("verdiff.bundle.engines.require_package", lambda *_, **__: package)
 
     def no_driver(device: str) -> None:
         raise BackendError("no NVIDIA driver", "one", "install it")

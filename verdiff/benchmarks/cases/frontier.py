@@ -32,7 +32,7 @@ from verdiff.evaluate.metrics import score_case
 from verdiff.export.frontier import Measured, fast_of, measure_efforts, worth_choosing
 from verdiff.imaging import IntensityRule, SlicePlan, intensity_bounds, normalise, plan_slices
 from verdiff.runtime import Segmenter
-from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.backends import loops_on_device
 
 Array = NDArray[np.float32]
 
@@ -117,7 +117,7 @@ class Frontier:
 
     def __init__(self, segmenter: Segmenter) -> None:
         # Slice by slice is the host's way; the case loads its model on the CPU.
-        assert not isinstance(segmenter.backend, DeviceBackend)
+        assert not loops_on_device(segmenter.backend)
         self.segmenter, self.backend = segmenter, segmenter.backend
         self.names = [label.name for label in segmenter.manifest.labels]
         self.ids = np.array([0, *(label.id for label in segmenter.manifest.labels)], np.uint8)

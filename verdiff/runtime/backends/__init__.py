@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.bundle.engines import ENGINE_PRECISIONS, require_package
 from verdiff.errors import BackendError
 from verdiff.runtime.lanes import lane_count
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from verdiff.bundle import Bundle
+    from verdiff.runtime.device.backend import DeviceBackend
 
 Maps = NDArray[np.float32]
 
@@ -147,6 +149,8 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
             "cuda or cuda:N",
             "pass --device cuda:0, or another backend",
         )
+    from verdiff.bundle.engines import ENGINE_PRECISIONS, require_package
+
     precisions = ENGINE_PRECISIONS if backend in ENGINE_BACKENDS else ("fp32", "fp16")
     if precision not in precisions:
         raise BackendError(
@@ -164,6 +168,14 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
 def on_device(backend: str, device: str) -> bool:
     """Whether a chosen backend runs the loop on the device, rather than its networks for a loop on the host."""
     return backend in DEVICE_BACKENDS or device != "cpu"
+
+
+def loops_on_device(backend: Backend | DeviceBackend) -> TypeIs[DeviceBackend]:
+    """Whether a loaded backend runs the whole loop on its device.
+
+    Told by the device's name and not by the class, so that a host without a GPU never loads that half of the runtime.
+    """
+    return backend.device != "cpu"
 
 
 def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int | None) -> Backend:
