@@ -78,6 +78,21 @@ def test_a_recycled_chain_comes_down_from_what_sampling_starts_at(start: str) ->
     assert torch.equal(before, same_before) is (start == "prior")
 
 
+@pytest.mark.parametrize(("share", "hidden"), [(0.0, 0), (0.5, 100), (1.0, 200)])
+def test_a_share_of_the_states_is_made_from_the_prior_and_has_the_truth_as_its_target(
+    share: float, hidden: int
+) -> None:
+    config, net = chain("prior", from_prior=share), Recorder()
+    unseen, different = 0, 0
+    for seed in range(50):
+        first, second = losses(config, net, seed), losses(config, net, seed, truth=1 - TRUTH)
+        (x, _), (other, _) = net.seen[-2:]
+        unseen += sum(bool(torch.equal(a, b)) for a, b in zip(x, other, strict=True))
+        different += first != second
+    assert unseen == pytest.approx(hidden, abs=0 if share in (0, 1) else 30)
+    assert different == 50, "the truth stays the target"
+
+
 @pytest.mark.parametrize("prediction", ["x0", "epsilon"])
 @pytest.mark.parametrize(("mse", "bce", "dice"), [terms for terms in product((0.0, 1.0), repeat=3) if any(terms)])
 def test_every_choice_of_terms_is_their_sum(prediction: str, mse: float, bce: float, dice: float) -> None:
@@ -93,6 +108,8 @@ def test_every_choice_of_terms_is_their_sum(prediction: str, mse: float, bce: fl
 def test_a_loss_without_terms_and_a_chain_that_does_not_exist_are_refused_before_training() -> None:
     with pytest.raises(DataError, match="all 0"):
         joint_objective(chain(loss_mse=0.0, loss_bce=0.0, loss_dice=0.0), CPU)
+    with pytest.raises(DataError, match=r"from_prior = 0\.5 with a chain that starts from noise"):
+        joint_objective(chain("noise", from_prior=0.5), CPU)
     with pytest.raises(VerdiffError, match="start step 31"):
         joint_objective(chain(start_step=31), CPU)
     with pytest.raises(VerdiffError, match="nothing of it would be left"):
@@ -109,3 +126,13 @@ def test_deep_supervision_halves_the_weight_at_every_lower_resolution() -> None:
     found = prior_loss(PriorOutput(fine, (), (middle, coarse)), TRUTH, 1.0, 1.0)
     assert float(found) == pytest.approx((parts[0] + parts[1] / 2 + parts[2] / 4) / 1.75, rel=1e-6)
     assert torch.equal(prior_loss(PriorOutput(fine), TRUTH, 1.0, 1.0), logit_loss(fine, TRUTH, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("recycle", 1.5), ("from_prior", -0.1), ("corrupt", 2.0)]
+    + [(key, 0) for key in ("iterations", "batch", "validate_every", "validate_slices")],
+)
+def test_a_number_that_no_training_can_have_is_refused(key: str, value: float) -> None:
+    with pytest.raises(DataError, match=rf"{key} = {value}"):
+        chain(**{key: value})

@@ -20,7 +20,7 @@ from verdiff.train.curves import read_metrics
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.objective import Losses, Objective, joint_objective
 from verdiff.train.trainer import Task, Trainer
-from verdiff.train.validate import dice_per_class, validate
+from verdiff.train.validate import dice_per_class, sample_case, validate
 
 
 def train(run: Path, **training: object) -> Trainer:
@@ -34,6 +34,17 @@ def test_it_learns_the_toy_data_and_the_sampled_mask_is_a_mask(tmp_path: Path) -
     trainer = train(tmp_path / "run", iterations=120, batch=4, learning_rate=5e-3, validate_every=120)
     result = validate(trainer.ema, trainer.config, trainer.val_cases)
     assert result.prior.mean() > 0.8 and result.sampled.mean() > 0.8
+
+
+@pytest.mark.parametrize("every", [1, 2, 1000])
+def test_a_case_of_few_slices_is_validated_on_its_middle_one(tmp_path: Path, every: int) -> None:
+    trainer = Trainer(toy_config(), toy_dataset(), 0, tmp_path / "run", device="cpu")
+    case, table = trainer.val_cases[0], trainer.config.sampling.table(trainer.config.process.build())
+    count = len(case.images)
+    _, sampled, truth = sample_case(trainer.ema, trainer.config, case, table, every=every)
+    assert len(sampled) == len(truth) == max(1, count // every)
+    if every > count:
+        assert np.array_equal(truth[0], case.labels[count // 2])
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])

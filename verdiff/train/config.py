@@ -120,9 +120,12 @@ class TrainingConfig:
     validations without a better one.
 
     ``recycle`` is the share of samples whose x_t is made from the model's own prediction instead of the true mask;
-    ``corrupt`` the share whose prior is damaged before the denoiser sees it; ``timestep_power`` p draws
-    t = T u^(1/p), so that p > 1 leans towards high noise. Loss weights follow the paper's Eq. 10 and SpineSegDiff:
-    mean square error on the prediction's target, binary cross-entropy and soft Dice on x0hat.
+    ``from_prior`` the share whose x_t is made from the prior mask, for chains that start there (SpineSegDiff's released
+    code makes all of them so); ``corrupt`` the share whose prior is damaged before the denoiser sees it;
+    ``timestep_power`` p draws t = T u^(1/p), so that p > 1 leans towards high noise. Loss weights follow the paper's
+    Eq. 10 and SpineSegDiff: mean square error on the prediction's target, binary cross-entropy and soft Dice on x0hat.
+
+    A validation comes after every ``validate_every`` iterations, on every ``validate_slices``-th slice of each case.
     """
 
     iterations: int = 9000
@@ -141,6 +144,7 @@ class TrainingConfig:
     ema: float = 0.999
     seed: int = 35
     recycle: float = 0.0
+    from_prior: float = 0.0
     corrupt: float = 0.0
     timestep_power: float = 1.0
     loss_mse: float = 1.0
@@ -158,6 +162,12 @@ class TrainingConfig:
         ):
             if value not in known:
                 raise DataError(f"{key} = {value!r}", f"one of {', '.join(known)}", "correct [training]")
+        for key in ("iterations", "batch", "validate_every", "validate_slices"):
+            if getattr(self, key) < 1:
+                raise DataError(f"{key} = {getattr(self, key)}", "1 or more", "correct [training]")
+        for key in ("recycle", "from_prior", "corrupt"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise DataError(f"{key} = {getattr(self, key)}", "a share from 0 to 1", "correct [training]")
 
 
 MOST_STUDENT_STEPS = 4

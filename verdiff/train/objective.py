@@ -39,13 +39,20 @@ def joint_objective(config: RunConfig, device: torch.device) -> Objective:
     """What ``verdiff train`` minimises: :func:`batch_losses` of both networks.
 
     Raises:
-        DataError: Every term of the denoiser's loss is switched off.
+        DataError: Every term of the denoiser's loss is switched off, or x_t are to come from the prior in a chain that
+            does not start there.
         VerdiffError: The chain of ``[sampling]`` does not exist, for example a start step beyond the last timestep.
     """
     training, process = config.training, config.process.build()
     if not (training.loss_mse or training.loss_bce or training.loss_dice):
         raise DataError(
             "loss_mse, loss_bce and loss_dice are all 0", "at least one term of the loss", "correct [training]"
+        )
+    if training.from_prior and config.sampling.start != "prior":
+        raise DataError(
+            f"from_prior = {training.from_prior} with a chain that starts from {config.sampling.start}",
+            'start = "prior" in [sampling], where such x_t occur',
+            "correct [training] or [sampling]",
         )
     config.sampling.table(process)
     table = MarginalTable(process).to(device)
@@ -83,7 +90,7 @@ def batch_losses(
 
     With ``[sampling] start_step`` = t0 the chain is truncated: timesteps are drawn from 1 to t0 alone. Where it starts
     from the prior, recycled x_t come down from the prior too, since that and not the true mask is what sampling has at
-    t0.
+    t0; ``from_prior`` is the share of x_t that are the prior's own marginal, as at t0. The truth is the target of all.
     """
     training, process, last = config.training, config.process, first_timestep(config)
     noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -114,6 +121,9 @@ def batch_losses(
             raw = net(x, earlier, prior, tuple(feature.detach() for feature in output.features))
             guess = to_x0hat(process.prediction, raw.float(), x, prior, table(earlier))
         start = torch.where(recycled[:, None, None, None], guess, x0)
+    if training.from_prior:
+        begun = torch.from_numpy(rng.random(len(x0)) < training.from_prior).to(x0.device)
+        start = torch.where(begun[:, None, None, None], prior, start)
     x = marginal(start, timestep)
     raw = net(x, timestep, prior, output.features).float()
     at = table(timestep)

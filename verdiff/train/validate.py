@@ -48,13 +48,14 @@ def sample_case(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Prior and sampled probabilities float32 [slices, K, H, W] of every ``every``-th slice, and the true labels.
 
-    Of a single-pass model the two are the same.
+    A case of fewer slices gives its middle one. Of a single-pass model the two are the same.
     """
     device = next(net.parameters()).device
     denoiser = None
     if net.denoiser is not None:
         denoiser = X0Denoiser.of(net, config.process).to(device)
-    chosen = np.arange(len(case.images))[every // 2 :: every]
+    count = len(case.images)
+    chosen = np.arange(count)[min(every, count) // 2 :: every]
     truth = case.labels[chosen]
     rows, cols = truth.shape[1:]
     priors, sampled = [], []

@@ -64,7 +64,9 @@ class FocalBlock(nn.Module):
 
     A depthwise convolution and a dilated depthwise one on top of it, each with its own skip connection, then two
     1 x 1 x 1 convolutions, four times as wide between them. The paper's 7 x 7 kernels lie within slices and see one
-    slice to each side. The dilated one stays in float32: on processors bf16 gives such layers non-finite gradients.
+    slice to each side. The authors' code norms behind each depthwise convolution; here it is before, which trains
+    without their layer scale. The dilated one stays in float32: on processors bf16 gives such layers non-finite
+    gradients.
     """
 
     def __init__(self, channels: int, dilation: int) -> None:
