@@ -25,7 +25,8 @@ from verdiff.export.torch_graphs import export_networks, round_weights_to_half
 from verdiff.export.verify import verify_bundle
 from verdiff.export.weights import store_as_half
 from verdiff.train.checkpoint import Checkpoint, load_network
-from verdiff.train.config import SamplingConfig, section
+from verdiff.train.config import SamplingConfig
+from verdiff.train.settings import table_of
 
 # SNOMED CT codes of the structures for which one was found in published mappings.
 SNOMED = {"disc": "360499006", "canal": "61853006"}
@@ -59,7 +60,7 @@ def draft_of_run(
         from verdiff.export.volumetric import draft_of_volume_run
 
         return draft_of_volume_run(source, net, checkpoint, statements, half_weights=half_weights, say=say)
-    sampling = section(
+    sampling = table_of(
         SamplingConfig, {**asdict(config.sampling), **statements.get("defaults", {})}, "the card's defaults"
     )
     table = sampling.table(config.process.build()) if config.diffusion else None

@@ -110,7 +110,7 @@ def change_intensity(image: Tensor, config: AugmentConfig, rng: Generator) -> Te
         low = functional.interpolate(unit[None], small, mode="bilinear", antialias=True)
         unit = functional.interpolate(low, (rows, cols), mode="bilinear")[0]
     if config.blur_px and rng.random() < 0.25:
-        unit = _blur(unit, float(rng.uniform(0.2, config.blur_px)))
+        unit = _blur(unit, float(rng.uniform(min(0.2, config.blur_px), config.blur_px)))
     if config.bias_field and rng.random() < 0.5:
         coarse = torch.from_numpy(rng.standard_normal((1, 1, 4, 3)).astype(np.float32))
         field = functional.interpolate(coarse, (rows, cols), mode="bicubic", align_corners=True)[0]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.schedules import Schedule
@@ -16,6 +16,7 @@ from verdiff.diffusion.tables import SamplerTable, make_table
 from verdiff.errors import DataError
 from verdiff.systems import system_named
 from verdiff.train.building import settings_class
+from verdiff.train.settings import COUNT, bounded, check_bounds, table_of
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,16 @@ class DataConfig:
 
     modality: str = "MR"
     view: str = "sagittal"
-    spacing_mm: float | None = None
-    slice_spacing_mm: float | None = None
-    crop: float = 1.0
+    spacing_mm: float | None = bounded(None, 0, above=True)
+    slice_spacing_mm: float | None = bounded(None, 0, above=True)
+    crop: float = bounded(1.0, 0, 1, above=True)
     intensity_kind: str = "percentile"
     intensity_low: float = 0.5
     intensity_high: float = 99.5
-    middle_slices: int | None = None
+    middle_slices: int | None = bounded(None, 1)
+
+    def __post_init__(self) -> None:
+        check_bounds(type(self), vars(self), "[data]")
 
     def preparation(self) -> dict[str, Any]:
         """The settings that a prepared cache depends on: all but ``middle_slices``, which choose among its slices."""
@@ -48,9 +52,12 @@ class ProcessConfig:
 
     name: str = "verdiff"
     schedule: str = "linear"
-    timesteps: int = 1000
-    signal_scale: float = 1.0
+    timesteps: int = bounded(1000, 1)
+    signal_scale: float = bounded(1.0, 0, 1, above=True)
     prediction: str = "x0"
+
+    def __post_init__(self) -> None:
+        check_bounds(type(self), vars(self), "[process]")
 
     def build(self) -> Process:
         """The process itself, from :mod:`verdiff.diffusion`."""
@@ -63,13 +70,16 @@ class SamplingConfig:
     """How masks are drawn in validation, and the defaults an exported bundle starts from."""
 
     sampler: str = "ddim"
-    steps: int = 3
-    samples: int = 1
-    eta: float = 0.0
+    steps: int = bounded(3, 1)
+    samples: int = bounded(1, 1)
+    eta: float = bounded(0.0, 0, 1)
     start: str = "noise"
-    start_step: int | None = None
+    start_step: int | None = bounded(None, 1)
     fusion: str = "mean"
-    seed: int = 35
+    seed: int = bounded(35, 0)
+
+    def __post_init__(self) -> None:
+        check_bounds(type(self), vars(self), "[sampling]")
 
     def table(self, process: Process) -> SamplerTable:
         """The sampler table these settings stand for."""
@@ -96,19 +106,22 @@ class AugmentConfig:
     with even odds, nnU-Net's).
     """
 
-    rotation_deg: float = 30.0
-    shift: float = 0.05
-    elastic_px: float = 4.0
-    contrast: float = 0.25
-    zoom: float = 1.0
-    gamma: float = 0.0
-    bias_field: float = 0.0
-    blur_px: float = 0.0
-    noise: float = 0.0
-    low_resolution: float = 1.0
-    field_of_view: float = 0.0
-    small_field: float = 0.0
+    rotation_deg: float = bounded(30.0, 0, 180)
+    shift: float = bounded(0.05, 0, 1)
+    elastic_px: float = bounded(4.0, 0)
+    contrast: float = bounded(0.25, 0, 1)
+    zoom: float = bounded(1.0, 1)
+    gamma: float = bounded(0.0, 0)
+    bias_field: float = bounded(0.0, 0)
+    blur_px: float = bounded(0.0, 0)
+    noise: float = bounded(0.0, 0)
+    low_resolution: float = bounded(1.0, 1)
+    field_of_view: float = bounded(0.0, 0, 1)
+    small_field: float = bounded(0.0, 0, 1)
     mirror: bool = False
+
+    def __post_init__(self) -> None:
+        check_bounds(type(self), vars(self), "[augment]")
 
 
 @dataclass(frozen=True)
@@ -128,32 +141,32 @@ class TrainingConfig:
     A validation comes after every ``validate_every`` iterations, on every ``validate_slices``-th slice of each case.
     """
 
-    iterations: int = 9000
-    minutes: float | None = None
-    batch: int = 1
-    crop: tuple[int, int] | None = None
+    iterations: int = bounded(9000, 1)
+    minutes: float | None = bounded(None, 0)
+    batch: int = bounded(1, 1)
+    crop: tuple[int, int] | None = bounded(None, 1)
     optimizer: str = "adam"
-    learning_rate: float = 1e-4
-    momentum: float = 0.99
-    weight_decay: float = 0.0
-    warmup: int = 0
+    learning_rate: float = bounded(1e-4, 0)
+    momentum: float = bounded(0.99, 0, 1)
+    weight_decay: float = bounded(0.0, 0)
+    warmup: int = bounded(0, 0)
     decay: str = "none"
-    plateau_factor: float = 0.5
-    plateau_patience: int = 10
-    clip: float = 1.0
-    ema: float = 0.999
-    seed: int = 35
-    recycle: float = 0.0
-    from_prior: float = 0.0
-    corrupt: float = 0.0
-    timestep_power: float = 1.0
-    loss_mse: float = 1.0
-    loss_bce: float = 1.0
-    loss_dice: float = 0.0
-    loss_prior: float = 1.0
-    validate_every: int = 250
-    validate_slices: int = 3
-    patience: int | None = None
+    plateau_factor: float = bounded(0.5, 0, 1, above=True)
+    plateau_patience: int = bounded(10, 0)
+    clip: float = bounded(1.0, 0, above=True)
+    ema: float = bounded(0.999, 0, 1)
+    seed: int = bounded(35, 0)
+    recycle: float = bounded(0.0, 0, 1)
+    from_prior: float = bounded(0.0, 0, 1)
+    corrupt: float = bounded(0.0, 0, 1)
+    timestep_power: float = bounded(1.0, 0, above=True)
+    loss_mse: float = bounded(1.0, 0)
+    loss_bce: float = bounded(1.0, 0)
+    loss_dice: float = bounded(0.0, 0)
+    loss_prior: float = bounded(1.0, 0)
+    validate_every: int = bounded(250, 1)
+    validate_slices: int = bounded(3, 1)
+    patience: int | None = bounded(None, 1)
 
     def __post_init__(self) -> None:
         for key, value, known in (
@@ -162,12 +175,7 @@ class TrainingConfig:
         ):
             if value not in known:
                 raise DataError(f"{key} = {value!r}", f"one of {', '.join(known)}", "correct [training]")
-        for key in ("iterations", "batch", "validate_every", "validate_slices"):
-            if getattr(self, key) < 1:
-                raise DataError(f"{key} = {getattr(self, key)}", "1 or more", "correct [training]")
-        for key in ("recycle", "from_prior", "corrupt"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise DataError(f"{key} = {getattr(self, key)}", "a share from 0 to 1", "correct [training]")
+        check_bounds(type(self), vars(self), "[training]")
 
 
 MOST_STUDENT_STEPS = 4
@@ -186,14 +194,15 @@ class DistillationConfig:
     teacher_steps: int = 5
     teacher_samples: int = 2
     truth_weight: float = 0.5
-    iterations: int = 2000
-    minutes: float | None = None
-    learning_rate: float = 3e-4
-    warmup: int = 20
-    ema: float = 0.99
-    validate_every: int = 100
+    iterations: int = bounded(2000, 1)
+    minutes: float | None = bounded(None, 0)
+    learning_rate: float = bounded(3e-4, 0)
+    warmup: int = bounded(20, 0)
+    ema: float = bounded(0.99, 0, 1)
+    validate_every: int = bounded(100, 1)
 
     def __post_init__(self) -> None:
+        check_bounds(type(self), vars(self), "[distillation]")
         if not 1 <= self.steps <= MOST_STUDENT_STEPS or self.teacher_steps < self.steps:
             raise DataError(
                 f"a student of {self.steps} steps and a teacher of {self.teacher_steps}",
@@ -229,6 +238,14 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.network is None:
             object.__setattr__(self, "network", settings_class(self.system)())
+        check_bounds(type(self.network), vars(self.network), "[network]", numbers=COUNT)
+        crop, multiple = self.training.crop, self.network.multiple
+        if crop is not None and (len(crop) != 2 or any(side % multiple for side in crop)):
+            raise DataError(
+                f"crop = {list(crop)}",
+                f"rows and columns, each a multiple of {multiple} with this network",
+                "correct [training]",
+            )
 
     @property
     def diffusion(self) -> bool:
@@ -261,33 +278,15 @@ class RunConfig:
                 "remove it or correct its spelling",
             )
         built: dict[str, Any] = {
-            name: section(kind, dict(values.get(name) or {}), f"{origin} [{name}]") for name, kind in sections.items()
+            name: table_of(
+                kind,
+                dict(values.get(name) or {}),
+                f"{origin} [{name}]",
+                numbers=COUNT if name == "network" else None,
+            )
+            for name, kind in sections.items()
         }
         return cls(names["model_id"], names["system"], **built)
-
-
-def section(cls: type, values: dict[str, Any], origin: str) -> Any:
-    """One table of the file as its dataclass; numbers are widened, lists become tuples."""
-    hints = get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]
-    for key, value in values.items():
-        if key not in names:
-            raise DataError(f"{origin} has the key {key!r}", f"one of {', '.join(names)}", "correct its spelling")
-        hint = str(hints[key])
-        if isinstance(value, list | tuple):
-            values[key] = tuple(value)
-            right = "tuple" in hint
-        elif isinstance(value, bool):
-            right = "bool" in hint
-        elif isinstance(value, int | float):
-            right = "float" in hint or ("int" in hint and isinstance(value, int))
-        elif value is None:
-            right = "None" in hint
-        else:
-            right = "str" in hint
-        if not right:
-            raise DataError(f"{origin} {key} = {value!r}", f"a value of type {hint}", "correct the value")
-    return cls(**values)
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -156,10 +156,10 @@ def test_a_file_of_another_name_in_spider_is_refused(source: Path, tmp_path: Pat
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     source = downloads.write_ctspine1k(tmp_path / "download")
-    twin = source / "data" / "volumes" / "again" / "1.3.6.1.0001.nii.gz"
+    twin = source / "rawdata" / "volumes" / "again" / "HN_P001.nii.gz"
     twin.parent.mkdir()
-    twin.write_bytes((source / "data/volumes/COLONOG/1.3.6.1.0001.nii.gz").read_bytes())
-    with pytest.raises(DataError, match=r"1.3.6.1.0001.nii.gz lies in COLONOG and in again"):
+    twin.write_bytes((source / "rawdata/volumes/HNSCC-3DCT-RT/HN_P001.nii.gz").read_bytes())
+    with pytest.raises(DataError, match=r"HN_P001.nii.gz lies in HNSCC-3DCT-RT and in again"):
         convert("ctspine1k", source, tmp_path / "out")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from verdiff.errors import DataError
 from verdiff.train.networks.comparator import Comparator, SinglePassSettings
 from verdiff.train.networks.model import PriorOutput
+from verdiff.train.settings import bounded
 
 FEWEST_LEVELS = 4
 
@@ -28,7 +29,7 @@ class NnUNetConfig(SinglePassSettings):
     planned: bool = True
     memory_gb: float = 8.0
     widths: tuple[int, ...] = (32, 64, 128, 256, 512, 512, 512)
-    pools: tuple[int, int] = (6, 6)
+    pools: tuple[int, int] = bounded((6, 6), 0)
 
     def __post_init__(self) -> None:
         if len(self.pools) != 2 or len(self.widths) != max(self.pools) + 1 or len(self.widths) < FEWEST_LEVELS:

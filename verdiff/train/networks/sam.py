@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from verdiff.errors import DataError
 from verdiff.train.networks.blocks import group_norm
 from verdiff.train.networks.comparator import AtFixedSize, Comparator, Logits, SinglePassSettings
+from verdiff.train.settings import bounded
 
 PATCH = 16
 
@@ -35,7 +36,7 @@ class SamConfig(SinglePassSettings):
     depth: int = 12
     heads: int = 3
     window: int = 16
-    global_layers: tuple[int, ...] = (2, 5, 8, 11)
+    global_layers: tuple[int, ...] = bounded((2, 5, 8, 11), 0)
     neck: int = 256
 
     def __post_init__(self) -> None:
