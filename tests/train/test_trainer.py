@@ -36,6 +36,16 @@ def test_it_learns_the_toy_data_and_the_sampled_mask_is_a_mask(tmp_path: Path) -
     assert result.prior.mean() > 0.8 and result.sampled.mean() > 0.8
 
 
+def test_slices_too_small_for_the_network_are_refused_before_training(tmp_path: Path) -> None:
+    data = toy_dataset()
+    case = data.cases[1]
+    small = dataclasses.replace(case, images=case.images[:, :4], labels=case.labels[:, :4])
+    data = dataclasses.replace(data, cases=(data.cases[0], small, *data.cases[2:]))
+    with pytest.raises(DataError, match=rf"slices of 4 x {small.images.shape[2]} pixels in case {case.name}"):
+        Trainer(toy_config(), data, 0, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("every", [1, 2, 1000])
 def test_a_case_of_few_slices_is_validated_on_its_middle_one(tmp_path: Path, every: int) -> None:
     trainer = Trainer(toy_config(), toy_dataset(), 0, tmp_path / "run", device="cpu")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from verdiff.errors import DataError
 from verdiff.train.augment import change_intensity, crop_and_warp, rescale, small_field_size
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Case
@@ -20,6 +23,22 @@ def verification_slices(cases: list[Case]) -> np.ndarray:
     middles = [case.images[len(case.images) // 2] for case in cases[:VERIFIED_PATIENTS]]
     rows, cols = (min(plane.shape[axis] for plane in middles) for axis in (0, 1))
     return np.stack([plane[:rows, :cols] for plane in middles])
+
+
+def require_slices(cases: Sequence[Case], config: RunConfig) -> None:
+    """Refuse slices that are one pixel at the network's lowest resolution: nothing is left to normalise by there.
+
+    Raises:
+        DataError: A case has such slices; its name is in the message.
+    """
+    for case in cases:
+        rows, cols = case.images.shape[1:]
+        if min(rows, cols) <= config.network.multiple:
+            raise DataError(
+                f"slices of {rows} x {cols} pixels in case {case.name}, at {config.data.spacing_mm} mm",
+                f"more than {config.network.multiple} pixels a side, which the network makes one of",
+                "choose a finer spacing_mm in [data]",
+            )
 
 
 def generator_for(seed: int, iteration: int) -> Generator:

@@ -240,10 +240,10 @@ class RunConfig:
             object.__setattr__(self, "network", settings_class(self.system)())
         check_bounds(type(self.network), vars(self.network), "[network]", numbers=COUNT)
         crop, multiple = self.training.crop, self.network.multiple
-        if crop is not None and (len(crop) != 2 or any(side % multiple for side in crop)):
+        if crop is not None and (len(crop) != 2 or any(side % multiple or side < 2 * multiple for side in crop)):
             raise DataError(
                 f"crop = {list(crop)}",
-                f"rows and columns, each a multiple of {multiple} with this network",
+                f"rows and columns, each a multiple of {multiple} with this network, and {2 * multiple} or more",
                 "correct [training]",
             )
 

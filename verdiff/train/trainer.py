@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from verdiff.errors import DataError, VerdiffError
-from verdiff.train.batches import generator_for, make_batch, verification_slices
+from verdiff.train.batches import generator_for, make_batch, require_slices, verification_slices
 from verdiff.train.batches3d import make_batch3d, verification_windows
 from verdiff.train.building import build_network
 from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
@@ -138,8 +138,7 @@ class Trainer:
             tuple(c.name for c in self.val_cases),
             dict(task.teacher),
         )
-        if config.dimensions == 3:
-            require_volumes(dataset.cases, config)
+        (require_volumes if config.dimensions == 3 else require_slices)(dataset.cases, config)
         self.make_batch, self.validate = (
             (make_batch3d, validate3d) if config.dimensions == 3 else (make_batch, validate)
         )
