@@ -243,8 +243,13 @@ LOAD = "from verdiff.runtime import Segmenter; Segmenter.load(self_test=True)"
 
 
 @pytest.mark.parametrize("statement", ["import verdiff.runtime", LOAD])
-def test_a_host_without_a_gpu_does_not_load_what_drives_one(statement: str) -> None:
+def test_a_host_with_slices_and_no_gpu_loads_neither_what_drives_one_nor_what_takes_volumes(statement: str) -> None:
     loaded = modules_after(statement)
-    rooms = ("verdiff.runtime.device", "verdiff.bundle.engines", "verdiff.runtime.backends.tensorrt")
+    rooms = (
+        "verdiff.runtime.device",
+        "verdiff.bundle.engines",
+        "verdiff.runtime.backends.tensorrt",
+        "verdiff.runtime.volumetric",
+    )
     assert [name for name in sorted(loaded) if name.startswith(rooms)] == []
     assert "verdiff.runtime.segmenter" in loaded

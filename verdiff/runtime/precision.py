@@ -16,7 +16,7 @@ import numpy as np
 
 from verdiff.bundle import graph_name
 from verdiff.errors import BackendError
-from verdiff.runtime.backends import BACKENDS, STORED_AS, choose_backend, installed_backends, open_backend
+from verdiff.runtime.backends import AUTO, BACKENDS, STORED_AS, choose_backend, installed_backends, open_backend
 from verdiff.runtime.processor import instruction_set
 from verdiff.runtime.selftest import self_test, time_networks
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from verdiff.bundle import Bundle
     from verdiff.runtime.backends import Backend
 
-AUTO = "auto"
 # What the manifest calls the gate of a precision.
 GATES = {"fp16": "fp16", "bf16": "bf16", "int8": "int8-ov"}
 # Timings of each candidate, taken in turns so that a slow moment meets all of them.

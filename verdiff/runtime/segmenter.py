@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from verdiff.bundle import Manifest, open_bundle, resolve_model
 from verdiff.errors import BackendError, InputError
-from verdiff.runtime.backends import Backend, choose_backend, loops_on_device, on_device, open_backend
+from verdiff.runtime.backends import AUTO, Backend, choose_backend, loops_on_device, on_device, open_backend
 from verdiff.runtime.call import Request, open_call
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.frontier import Pace
-from verdiff.runtime.precision import AUTO, open_fastest
 from verdiff.runtime.provenance import describe_model
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.sampling import Choices, resolve_sampling
 from verdiff.runtime.selftest import self_test as run_self_test
 from verdiff.runtime.selftest import time_networks
-from verdiff.runtime.volumetric import segment_volume
 
 if TYPE_CHECKING:
     from verdiff.runtime.device.backend import DeviceBackend
@@ -97,6 +95,8 @@ class Segmenter:
         loaded: Backend | DeviceBackend
         tested, why = {}, {}
         if precision == AUTO:
+            from verdiff.runtime.precision import open_fastest
+
             fastest = open_fastest(bundle, backend=backend, device=device, threads=threads)
             loaded, tested, why = fastest.backend, fastest.differences, fastest.chosen
         elif on_device(chosen := choose_backend(backend, device, precision), device):
@@ -177,7 +177,7 @@ class Segmenter:
             scan, Choices(steps, samples, seed, sampler, fusion, policy), clock, force, prior_only, progress
         )
         if self.manifest.volume:
-            return segment_volume(self, request)
+            return _segment_volume(self, request)
         with open_call(self, request, anytime=clock.bounded) as call:
             *_, outcome = call.engine.passes()
             return call.result(outcome, call.engine.answer)
@@ -210,7 +210,7 @@ class Segmenter:
             scan, Choices(steps, samples, seed, sampler, fusion, policy), clock, force, prior_only, progress
         )
         if self.manifest.volume:
-            yield segment_volume(self, request)
+            yield _segment_volume(self, request)
             return
         with open_call(self, request, anytime=True) as call:
             for outcome in call.engine.passes():
@@ -273,6 +273,13 @@ class Segmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
+    # Most models take slices, and their hosts start sooner without this.
+    from verdiff.runtime.volumetric import segment_volume
+
+    return segment_volume(segmenter, request)
 
 
 def _require_slices(manifest: Manifest, device: str) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Maps = NDArray[np.float32]
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# As a precision or a backend: what is best here, by trying or by what is installed.
+AUTO = "auto"
 # Which of a bundle's graphs a processor runs for a precision, where they differ: OpenVINO computes the FP32 graphs in
 # bf16 by itself, and INT8 has a form for processors and one for TensorRT.
 STORED_AS = {"bf16": "fp32", "int8": "int8-ov"}
@@ -108,8 +110,8 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
     """
     if backend in DEVICE_BACKENDS:
         return _device_backend(backend, device, precision)
-    if backend not in ("auto", *BACKENDS):
-        known = " or ".join(("auto", *BACKENDS, *DEVICE_BACKENDS))
+    if backend not in (AUTO, *BACKENDS):
+        known = " or ".join((AUTO, *BACKENDS, *DEVICE_BACKENDS))
         raise BackendError(f"backend {backend!r}", known, "choose one of them")
     if precision not in PRECISIONS:
         raise BackendError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of them")
@@ -117,7 +119,7 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
         raise BackendError(f"device {device!r}", "cpu, cuda or cuda:N", "choose one of them")
     cuda = device != "cpu"
     wanted = backend
-    if backend == "auto":
+    if backend == AUTO:
         wanted = "openvino" if precision in STORED_AS else "onnxruntime"
         if not cuda and wanted not in installed_backends():
             wanted = (*installed_backends(), wanted)[0]
