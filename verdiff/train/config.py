@@ -240,7 +240,9 @@ class RunConfig:
             object.__setattr__(self, "network", settings_class(self.system)())
         check_bounds(type(self.network), vars(self.network), "[network]", numbers=COUNT)
         crop, multiple = self.training.crop, self.network.multiple
-        if crop is not None and (len(crop) != 2 or any(side % multiple or side < 2 * multiple for side in crop)):
+        fits = crop is None or (len(crop) == 2 and not any(side % multiple or side < 2 * multiple for side in crop))
+        # Volumes have no crop, which is told when they are seen.
+        if crop is not None and self.dimensions == 2 and not fits:
             raise DataError(
                 f"crop = {list(crop)}",
                 f"rows and columns, each a multiple of {multiple} with this network, and {2 * multiple} or more",
