@@ -239,15 +239,8 @@ class RunConfig:
         if self.network is None:
             object.__setattr__(self, "network", settings_class(self.system)())
         check_bounds(type(self.network), vars(self.network), "[network]", numbers=COUNT)
-        crop, multiple = self.training.crop, self.network.multiple
-        fits = crop is None or (len(crop) == 2 and not any(side % multiple or side < 2 * multiple for side in crop))
-        # Volumes have no crop, which is told when they are seen.
-        if crop is not None and self.dimensions == 2 and not fits:
-            raise DataError(
-                f"crop = {list(crop)}",
-                f"rows and columns, each a multiple of {multiple} with this network, and {2 * multiple} or more",
-                "correct [training]",
-            )
+        if self.dimensions == 2 and self.training.crop is not None:
+            _check_crop(self.training.crop, self.network.multiple)
 
     @property
     def diffusion(self) -> bool:
@@ -289,6 +282,15 @@ class RunConfig:
             for name, kind in sections.items()
         }
         return cls(names["model_id"], names["system"], **built)
+
+
+def _check_crop(crop: tuple[int, ...], multiple: int) -> None:
+    if len(crop) != 2 or any(side % multiple or side < 2 * multiple for side in crop):
+        raise DataError(
+            f"crop = {list(crop)}",
+            f"rows and columns, each a multiple of {multiple} with this network, and {2 * multiple} or more",
+            "correct [training]",
+        )
 
 
 def shipped_configs() -> dict[str, Path]:
