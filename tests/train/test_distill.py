@@ -281,7 +281,7 @@ def test_patients_that_the_teacher_may_have_trained_on_are_refused(toy_run: Path
     [
         ({"steps": 5}, "a student of 5 steps"),
         ({"steps": 4, "teacher_steps": 3}, "a teacher of 3"),
-        ({"teacher_samples": 0}, "0 samples"),
+        ({"teacher_samples": 0}, "teacher_samples = 0"),
         ({"truth_weight": 1.5}, r"truth_weight = 1\.5"),
     ],
 )

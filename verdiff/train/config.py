@@ -192,8 +192,8 @@ class DistillationConfig:
 
     steps: int = 1
     teacher_steps: int = 5
-    teacher_samples: int = 2
-    truth_weight: float = 0.5
+    teacher_samples: int = bounded(2, 1)
+    truth_weight: float = bounded(0.5, 0, 1)
     iterations: int = bounded(2000, 1)
     minutes: float | None = bounded(None, 0)
     learning_rate: float = bounded(3e-4, 0)
@@ -208,12 +208,6 @@ class DistillationConfig:
                 f"a student of {self.steps} steps and a teacher of {self.teacher_steps}",
                 f"1 to {MOST_STUDENT_STEPS} steps, and a teacher of no fewer",
                 "correct --steps or --teacher-steps",
-            )
-        if self.teacher_samples < 1 or not 0 <= self.truth_weight <= 1:
-            raise DataError(
-                f"{self.teacher_samples} samples of the teacher, truth_weight = {self.truth_weight}",
-                "at least one sample, and a weight from 0 to 1",
-                "correct --teacher-samples or --truth-weight",
             )
 
 

@@ -7,9 +7,10 @@ added: ``liver_0.nii.gz`` and ``liver_0_seg.nii.gz``. Releases differ in what th
 L1-L5, 25 L6.
 
 Names as the authors' ``data_split.txt`` lists them: ``1.3.6.1.4.1.9328.50.4.0001`` and ``CTC-1018399231`` (COLONOG),
-``HN_P001``, ``liver_0``, ``volume-covid19-A-0202_0_ct``; of VerSe ``verse532``, ``verse506_CT-iso`` and, of a patient
-with several series, ``verse401_verse201_CT-iso``. One volume was taken of each COLONOG, HNSCC and liver patient; VerSe
-and COVID-19 names begin with the patient's, which folds keep together.
+``HN_P001``, ``liver_0``, ``volume-covid19-A-0202_0_ct``. It lists none of VerSe; public code reads ``verse532``,
+``verse506_CT-iso`` and, of a patient with several series, ``verse401_verse201_CT-iso``. VerSe and COVID-19 names begin
+with the patient's, which folds keep together. Of the others each volume counts as one patient: COLONOG has one of a
+patient by the authors' words, HNSCC is numbered by patient, and the liver names do not say.
 """
 
 from __future__ import annotations
