@@ -93,6 +93,7 @@ def run(
         seed=seed,
         device=device,
         on_round=lambda number: say(f"round {number} of {repeats}"),
+        say=say,
     )
     machine, watch = describe_machine(), Watch()
     outcome = run_case(case, options)

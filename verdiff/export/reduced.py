@@ -124,8 +124,7 @@ def add_on_record(draft: Draft, precision: str, say: Say) -> Draft:
         f"{precision} gate on record for these very graphs (SHA-256 equal): {record['slices']} slices of "
         f"{record['patients']} patients, worst Dice against FP32: {dice}"
     )
-    report = Gate(source, manifest, [golden_slices(draft)]).compare(candidate.executed())
-    most = max(most for _, most in report.drift)
+    most = max(most for _, most in Gate(source, manifest, [golden_slices(draft)]).drift(candidate.executed()))
     say(f"on the generated test image, here: finite at every step, drift at most {most:.1e}")
     return _stored(draft, precision, candidate, say)
 

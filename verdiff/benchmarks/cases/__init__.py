@@ -50,6 +50,7 @@ class Options:
         size: Rows and columns of the network input, for the cases that have no scan.
         device: The GPU, for the case ``gpu``.
         on_round: Called with the number of each timed round.
+        say: Called with a line before whatever takes a while.
     """
 
     bundle: str | Path | None = None
@@ -67,6 +68,7 @@ class Options:
     size: tuple[int, int] = (320, 256)
     device: str = "cuda:0"
     on_round: Callable[[int], object] | None = None
+    say: Callable[[str], object] = lambda line: None
 
 
 @dataclass(frozen=True)

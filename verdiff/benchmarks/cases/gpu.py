@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from verdiff.benchmarks.cases import Figure, Options, Outcome
+from verdiff.benchmarks.gpu.prepare import Say, build_missing, with_half_graphs
 from verdiff.benchmarks.gpu.rivals import GpuRival, Mask, runtime_rival
 from verdiff.benchmarks.gpu.table import Row, markdown_table
 from verdiff.benchmarks.gpu.torch_rivals import torch_rival
@@ -53,7 +54,13 @@ def run(options: Options, require_gpu: Callable[[str], tuple[Driver, Gpu]] = req
         DataError: It has no denoiser.
     """
     driver, gpu = require_gpu(options.device)
-    workload = Workload(open_bundle(resolve_model(options.bundle)), size=options.size, seed=options.seed)
+    asked = open_bundle(resolve_model(options.bundle))
+    bundle, no_half = asked, None
+    try:
+        bundle = with_half_graphs(asked, options.say)
+    except VerdiffError as error:
+        no_half = error
+    workload = Workload(bundle, size=options.size, seed=options.seed)
     reference = workload.planes_of(
         Segmenter.load(workload.bundle.path, device="cpu", threads=options.threads)
         .segment(workload.scan, steps=workload.steps, samples=workload.samples, seed=workload.seed, force=True)
@@ -63,16 +70,19 @@ def run(options: Options, require_gpu: Callable[[str], tuple[Driver, Gpu]] = req
     def free() -> int | None:
         return require_gpu(options.device)[1].free_bytes
 
-    outcome = compare(workload, factories(options), reference, options, free=free)
+    outcome = compare(workload, factories(options, no_half), reference, options, free=free)
     subject = {**outcome.subject, "GPU": f"{gpu.name}, SM {gpu.sm}", "driver": driver.version}
+    subject["bundle_sha256"] = asked.manifest_sha256
     notes = outcome.notes
+    if bundle is not asked:
+        notes = (*notes, "The graphs in FP16 were converted here: those that passed the gate, by their SHA-256.")
     if options.training_run is None:
         notes = (*notes, "PyTorch's networks have random weights: no training run was given, so no Dice of theirs.")
     return Outcome(**{**vars(outcome), "subject": subject, "notes": notes})
 
 
-def factories(options: Options) -> dict[str, Factory]:
-    """How each rival is loaded, in the order of the table."""
+def factories(options: Options, no_half: VerdiffError | None = None) -> dict[str, Factory]:
+    """How each rival is loaded, in the order of the table; ``no_half``: why the bundle has no graphs in FP16."""
     made: dict[str, Factory] = {
         name: partial(
             torch_rival,
@@ -84,8 +94,24 @@ def factories(options: Options) -> dict[str, Factory]:
         for name, (precision, compiled) in TORCH.items()
     }
     for name, (backend, precision, graphs) in RUNTIME.items():
-        made[name] = partial(runtime_rival, device=options.device, backend=backend, precision=precision, graphs=graphs)
+        if precision == "fp16" and no_half is not None:
+            made[name] = partial(_refused, no_half)
+            continue
+        built = partial(_built_and_loaded, say=options.say, device=options.device)
+        made[name] = partial(built, backend=backend, precision=precision, graphs=graphs)
     return made
+
+
+def _refused(reason: VerdiffError, workload: Workload) -> GpuRival:
+    raise reason
+
+
+def _built_and_loaded(
+    workload: Workload, *, say: Say, device: str, backend: str, precision: str, graphs: bool | None
+) -> GpuRival:
+    """The runtime with one backend; a TensorRT that is installed builds the engines it lacks first."""
+    build_missing(workload.bundle, backend=backend, precision=precision, device=device, say=say)
+    return runtime_rival(workload, device, backend=backend, precision=precision, graphs=graphs)
 
 
 def compare(
@@ -132,7 +158,10 @@ def compare(
                 memory[name] = _taken(before, free())
                 dice[name] = mean_dice(mask, reference, ids) if rival.same_weights else None
         if not rivals:
-            listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            alike: dict[str, list[str]] = {}
+            for name, reason in reasons.items():
+                alike.setdefault(reason, []).append(name)
+            listed = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in alike.items())
             raise BackendError(
                 f"a GPU and nothing that runs on it ({listed})", "at least one rival", "pip install 'verdiff[gpu]'"
             )
@@ -150,7 +179,6 @@ def compare(
         figures=figures(rows),
         subject={
             "model": f"{workload.bundle.manifest.model_id} {workload.bundle.manifest.version}",
-            "bundle_sha256": workload.bundle.manifest_sha256,
             "workload": f"{workload.slices} slices of {workload.size[0]} x {workload.size[1]} pixels, "
             f"{workload.samples} samples, {workload.steps} steps",
             "batches": ", ".join(f"{name}: {rival.batch}" for name, rival in rivals.items()),

@@ -130,6 +130,17 @@ class Gate:
         Raises:
             VerificationError: A value that is not finite, with patient and step.
         """
+        return self._report(self._traces(executed, engine))
+
+    def drift(self, executed: Networks) -> tuple[tuple[float, float], ...]:
+        """Mean and largest difference of the prior and of each step's x0hat, as probabilities; no masks are judged.
+
+        Raises:
+            VerificationError: A value that is not finite, with patient and step.
+        """
+        return self._drift(self._traces(executed, GraphRunner))
+
+    def _traces(self, executed: Networks, engine: Engine) -> list[Trace]:
         runner = Runner(executed, self.table, self.manifest.defaults.seed, engine)
         traces = []
         for patient in self.patients:
@@ -140,7 +151,15 @@ class Gate:
             if not np.isfinite(trace.prior).all():
                 raise VerificationError(f"{patient.name}: the prior is not finite", "finite numbers", "use FP32")
             traces.append(trace)
-        return self._report(traces)
+        return traces
+
+    def _drift(self, traces: list[Trace]) -> tuple[tuple[float, float], ...]:
+        pairs = list(zip(self.reference, traces, strict=True))
+        stages = [
+            [(exact.prior, found.prior) for exact, found in pairs],
+            *([(e.steps[i], f.steps[i]) for e, f in pairs] for i in range(len(pairs[0][0].steps))),
+        ]
+        return tuple(_mean_and_most([np.abs(a - b) / 2 for a, b in stage]) for stage in stages)
 
     def _report(self, traces: list[Trace]) -> GateReport:
         names = list(self.manifest.label_ids)
@@ -153,18 +172,13 @@ class Gate:
                 total = int(a.sum()) + int(b.sum())
                 dice[name][patient.name] = 2 * int((a & b).sum()) / total if total else 1.0
                 distances[name] += self._distances(a, b)
-        pairs = list(zip(self.reference, traces, strict=True))
+        pairs = zip(self.reference, traces, strict=True)
         uncertainty = [np.abs(exact.uncertainty - found.uncertainty) for exact, found in pairs]
-        stages = [
-            [(exact.prior, found.prior) for exact, found in pairs],
-            *([(e.steps[i], f.steps[i]) for e, f in pairs] for i in range(len(pairs[0][0].steps))),
-        ]
-        drift = tuple(_mean_and_most([np.abs(a - b) / 2 for a, b in stage]) for stage in stages)
         return GateReport(
             dice,
             {name: float(np.mean(values)) if values else 0.0 for name, values in distances.items()},
             _mean_and_most(uncertainty),
-            drift,
+            self._drift(traces),
             sum(len(trace.prior) for trace in traces),
         )
 
