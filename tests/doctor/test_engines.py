@@ -2,146 +2,240 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from verdiff.bundle.engines import (
-    EngineKey,
-    Machine,
-    Package,
-    ProfileShape,
-    Sidecar,
-    TensorInfo,
-    TensorRange,
-    prepare_folder,
-    write_engine,
-)
+from tests.bundle.engines.make import make_key, make_sidecar
+from tests.doctor.machines import A4000, DRIVER, H200, LEAN, NO_DRIVER, OLD, RTX, RTX_SMS, TENSORRT, plant
+from verdiff.bundle.engines import Package, prepare_folder
+from verdiff.doctor import engines
 from verdiff.doctor.engines import check_engine, check_engines
-from verdiff.doctor.report import BAD, GOOD, NOTE
+from verdiff.doctor.report import BAD, GOOD, NOTE, Check
+from verdiff.doctor.tensorrt import Installed
 from verdiff.errors import BackendError
-from verdiff.runtime.nvidia import Driver, Gpu
+from verdiff.runtime.nvidia import Driver
 
-PLAN = b"a plan"
-HERE = Machine("tensorrt", "10.13.0.35", "13", "580.65.06", (13, 0), "90", "NVIDIA H200")
-DRIVER = Driver("580.65.06", (13, 0), (Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30),))
-NO_DRIVER = BackendError("no NVIDIA driver (libcuda.so.1)", "a driver", "install the driver")
-KEY = EngineKey(
-    model_id="spine-mr",
-    role="prior",
-    precision="fp16",
-    graph_sha256="0" * 64,
-    flavour="tensorrt",
-    trt_version="10.13.0.35",
-    profiles=(ProfileShape((TensorRange("image", (1, 1, 320, 256), (8, 1, 320, 256), (25, 1, 320, 256)),)),),
-    flags=(),
-    sm="90",
-    gpu_name="NVIDIA H200",
-)
+HERE = {"tensorrt": TENSORRT}
+BUILD = "verdiff build tiny-mr --precision fp16 --role prior --flavour tensorrt"
 
 
-def sidecar(**changes: object) -> Sidecar:
-    key = replace(KEY, **changes)  # type: ignore[arg-type]
-    return Sidecar(
-        key=key,
-        plan_sha256=hashlib.sha256(PLAN).hexdigest(),
-        plan_bytes=len(PLAN),
-        io=(TensorInfo("image", "FLOAT", "input", (-1, 1, 320, 256)),),
-        weight_bytes=None,
-        device_memory_bytes=1 << 20,
-        proof=(),
-        cuda_version="13",
-        driver_version="580.65.06",
-        gpu_name="NVIDIA H200",
-        built_at="2026-11-21T07:00:00+00:00",
-        build_seconds=2.0,
-        verdiff="0.1.0",
-        arguments=("spine-mr", "--precision", key.precision, "--role", key.role),
-    )
+def check(
+    installed: Installed | None = TENSORRT, driver: Driver | BackendError = DRIVER, gpu: Any = H200, **changes: Any
+) -> Check:
+    return check_engine(make_sidecar(make_key(**changes)), installed, driver, (gpu,))
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A private folder, on a machine with TensorRT 10.13."""
-    package = Package("tensorrt", "tensorrt", "10.13.0.35", "13")
-    monkeypatch.setattr(
-        "verdiff.bundle.engines.find_package", lambda name, lean_will_do: package if name == "tensorrt" else None
-    )
+def cache(tmp_path: Path) -> Path:
     return prepare_folder(tmp_path / "engines")
 
 
-def plant(folder: Path, made: Sidecar) -> Path:
-    return write_engine(made.key, PLAN, made, folder)
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Make the system refuse a folder and all that lies in it, as it refuses another user's; root's tests too."""
+
+    def refuse(folder: Path) -> None:
+        def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+            def asked(path: Any = ".", *arguments: Any, **named: Any) -> Any:
+                if not isinstance(path, int) and Path(os.fspath(path)).is_relative_to(folder):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+                return call(path, *arguments, **named)
+
+            return asked
+
+        for name in ("stat", "listdir", "scandir", "mkdir"):
+            monkeypatch.setattr(os, name, guarded(getattr(os, name)))
+
+    return refuse
 
 
 def test_an_engine_of_this_machine_loads_here() -> None:
-    check = check_engine(sidecar(), HERE)
-    assert (check.state, check.found) == (GOOD, "prior in fp16, loads here")
+    found = check()
+    assert (found.state, found.found) == (GOOD, "prior in fp16, loads here")
 
 
 @pytest.mark.parametrize(
-    ("changes", "machine", "said"),
+    ("changes", "gpu", "said"),
     [
-        ({"sm": "86", "gpu_name": "NVIDIA RTX A4000"}, HERE, "built for SM 86"),
-        ({"trt_version": "10.14.1.2"}, HERE, "built by TensorRT 10.14.1.2"),
-        ({}, replace(HERE, gpu_name="NVIDIA H100"), "tuned for NVIDIA H200"),
-        ({}, replace(HERE, lean=True), "lean runtime"),
+        ({"sm": "86", "gpu_name": "NVIDIA RTX A4000"}, H200, "built for SM 86"),
+        ({"trt_version": "10.14.1.2"}, H200, "built by TensorRT 10.14.1.2"),
+        ({}, replace(H200, name="NVIDIA H100"), "tuned for NVIDIA H200"),
     ],
 )
 def test_an_engine_of_another_machine_says_what_differs_and_how_to_build_it_here(
-    changes: dict[str, object], machine: Machine, said: str
+    changes: dict[str, Any], gpu: Any, said: str
 ) -> None:
-    check = check_engine(sidecar(**changes), machine)
-    assert (check.state, said in check.found) == (NOTE, True)
-    assert check.remedy.startswith("verdiff build spine-mr --precision fp16 --role prior --flavour tensorrt")
+    found = check(gpu=gpu, **changes)
+    assert (found.state, said in found.found, found.remedy) == (NOTE, True, BUILD)
+
+
+def test_the_lean_runtime_builds_nothing_so_the_whole_one_comes_first() -> None:
+    found = check(LEAN)
+    assert (found.state, "lean runtime" in found.found) == (NOTE, True)
+    assert found.remedy == f"pip install 'verdiff[tensorrt]', then {BUILD}"
+
+
+def test_an_engine_for_another_than_the_first_gpu_is_built_there() -> None:
+    assert check(gpu=A4000).remedy == f"{BUILD} --device cuda:1"
 
 
 def test_an_engine_without_its_tensorrt_names_the_extra() -> None:
-    check = check_engine(sidecar(), None)
-    assert (check.state, "not installed" in check.found, "verdiff[tensorrt]" in check.remedy) == (NOTE, True, True)
+    found = check(None)
+    assert (found.state, "not installed" in found.found, "verdiff[tensorrt]" in found.remedy) == (NOTE, True, True)
 
 
-def test_an_engine_is_not_built_again_for_a_missing_driver_or_an_old_one() -> None:
-    alone = check_engine(sidecar(), Machine("tensorrt", "10.13.0.35", "13"))
-    assert "verdiff build" not in alone.remedy
-    old = check_engine(sidecar(), replace(HERE, driver_version="550.1", driver_cuda=(12, 4)))
-    assert old.remedy.startswith("update NVIDIA's driver to one that runs CUDA 13, then verdiff build")
+def test_an_engine_is_not_built_again_for_what_its_library_or_the_driver_lacks() -> None:
+    alone = check(driver=NO_DRIVER, gpu=None)
+    assert (alone.state, "verdiff build" in alone.remedy) == (NOTE, False)
+    old = check(driver=OLD)
+    assert (old.state, old.remedy) == (NOTE, "update NVIDIA's driver to one that runs CUDA 13")
+    both = check(driver=OLD, trt_version="10.14.1.2")
+    assert both.remedy == f"update NVIDIA's driver to one that runs CUDA 13, then {BUILD}"
+    assert ("550.54" in both.found, "10.14.1.2" in both.found) == (True, True)
+
+
+def test_an_engine_whose_library_does_not_load_does_not_load() -> None:
+    found = check(replace(TENSORRT, missing=("libnvinfer.so.10",)))
+    assert (found.state, "libnvinfer.so.10 not found" in found.found) == (NOTE, True)
+    assert found.remedy.startswith("pip install 'verdiff[tensorrt]'")
+
+
+def test_no_build_is_advised_that_the_library_would_refuse() -> None:
+    """TensorRT-RTX on a GPU that is none of its own."""
+    rtx = replace(RTX, sms=RTX_SMS)
+    found = check(rtx, flavour="tensorrt_rtx", trt_version="1.7.1.116", sm="86", gpu_name="")
+    assert (found.state, "does not run on NVIDIA H200, SM 90" in found.found) == (NOTE, True)
+    assert "verdiff build" not in found.remedy
+
+
+def test_a_driver_of_unknown_version_is_said_to_be() -> None:
+    found = check(driver=replace(OLD, version=""))
+    assert "NVIDIA's driver (version unknown) runs CUDA up to 12.4" in found.found
 
 
 def test_every_engine_of_the_cache_is_listed(cache: Path) -> None:
-    plant(cache, sidecar())
-    plant(cache, sidecar(sm="86", gpu_name="NVIDIA RTX A4000"))
-    summary, *engines = check_engines(DRIVER, folder=cache)
-    assert summary.found == f"1 of 2 in {cache} load on this machine"
-    assert sorted(check.state for check in engines) == [NOTE, GOOD]
+    plant(cache)
+    plant(cache, sm="75", gpu_name="Tesla T4")
+    found = check_engines(DRIVER, HERE, folder=cache)
+    assert found.checks[0].found == f"1 of 2 in {cache} load on this machine"
+    assert sorted(check.state for check in found.checks[1:]) == [NOTE, GOOD]
+    assert [sidecar.key.sm for sidecar in found.loading] == ["90"]
+
+
+@pytest.mark.parametrize(
+    ("device", "state", "said"),
+    [
+        ("cpu", GOOD, "loads on cuda:1"),
+        ("cuda:1", GOOD, "loads here"),
+        ("cuda", NOTE, "NVIDIA H200"),
+        ("cuda:7", GOOD, "loads on cuda:1"),
+    ],
+)
+def test_an_engine_may_be_for_any_gpu_of_the_machine_unless_one_is_named(
+    cache: Path, device: str, state: str, said: str
+) -> None:
+    plant(cache, sm="86", gpu_name=A4000.name)
+    _, engine = check_engines(DRIVER, HERE, device, cache).checks
+    assert (engine.state, said in engine.found) == (state, True)
 
 
 def test_a_plan_cut_short_and_a_damaged_sidecar_are_named_with_a_remedy(cache: Path) -> None:
-    cut, damaged = plant(cache, sidecar()), plant(cache, sidecar(role="step"))
-    cut.write_bytes(PLAN[:-1])
+    cut, damaged = plant(cache), plant(cache, role="step")
+    cut.write_bytes(b"a pla")
     damaged.with_suffix(".json").write_text("{", "utf-8")
-    _, *engines = check_engines(DRIVER, folder=cache)
-    assert [check.state for check in engines] == [NOTE, NOTE]
-    assert all("verdiff build" in check.remedy for check in engines)
+    found = check_engines(DRIVER, HERE, folder=cache)
+    assert [check.state for check in found.checks[1:]] == [NOTE, NOTE]
+    assert all("verdiff build" in check.remedy for check in found.checks[1:])
+
+
+def test_a_plan_whose_bytes_were_changed_does_not_load(cache: Path) -> None:
+    plant(cache).write_bytes(b"a plot")
+    found = check_engines(DRIVER, HERE, folder=cache)
+    summary, engine = found.checks
+    assert summary.found.startswith("0 of 1")
+    assert (engine.state, "SHA-256" in engine.found, BUILD in engine.remedy) == (NOTE, True, True)
+    assert found.loading == []
+
+
+def test_plans_beyond_what_is_hashed_in_time_are_said_to_be_unchecked(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "HASHED_BYTES", 1 << 20)
+    plant(cache, b"a" * (1 << 20))
+    plant(cache, b"b", role="step")
+    found = {check.found.partition(" ")[0]: check.found for check in check_engines(DRIVER, HERE, folder=cache).checks}
+    assert ("not checked" in found["prior"]) != ("not checked" in found["step"])
+    unchecked = found["prior"] + found["step"]
+    assert "its bytes were not checked, since no more than 1 MiB of plans are" in unchecked
+
+
+def test_plans_of_other_machines_take_nothing_of_what_is_hashed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "HASHED_BYTES", 6)
+    for sm in ("75", "80", "89"):
+        plant(cache, sm=sm)
+    plant(cache)
+    assert not any("not checked" in check.found for check in check_engines(DRIVER, HERE, folder=cache).checks)
 
 
 def test_without_a_driver_no_engine_loads(cache: Path) -> None:
-    plant(cache, sidecar())
-    _, engine = check_engines(NO_DRIVER, folder=cache)
+    plant(cache)
+    _, engine = check_engines(NO_DRIVER, HERE, folder=cache).checks
     assert (engine.state, "shows no NVIDIA GPU" in engine.found) == (NOTE, True)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="folders have modes on POSIX")
 def test_a_cache_that_others_can_write_is_a_problem(cache: Path) -> None:
-    plant(cache, sidecar())
+    plant(cache)
     cache.chmod(0o777)
-    (check,) = check_engines(DRIVER, folder=cache)
-    assert (check.state, "chmod 700" in check.remedy) == (BAD, True)
+    (found,) = check_engines(DRIVER, HERE, folder=cache).checks
+    assert (found.state, "chmod 700" in found.remedy) == (BAD, True)
+
+
+@pytest.mark.parametrize("above", [0, 1])
+def test_a_cache_that_may_not_be_read_or_searched_for_is_a_problem(
+    cache: Path, forbid: Callable[[Path], None], above: int
+) -> None:
+    plant(cache)
+    forbid((cache, cache.parent)[above])
+    (found,) = check_engines(DRIVER, HERE, folder=cache).checks
+    assert (found.state, "Permission denied" in found.found) == (BAD, True)
+    assert found.remedy == "check its permissions, or name another folder in VERDIFF_CACHE"
+
+
+def test_a_cache_under_a_name_that_no_folder_can_have_is_a_problem(tmp_path: Path) -> None:
+    (found,) = check_engines(DRIVER, HERE, folder=tmp_path / ("x" * 300)).checks
+    assert (found.state, "VERDIFF_CACHE" in found.remedy) == (BAD, True)
+
+
+def test_a_file_in_the_cache_s_place_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "engines").touch()
+    (found,) = check_engines(DRIVER, HERE, folder=tmp_path / "engines").checks
+    assert (found.state, "remove what is in its place" in found.remedy) == (BAD, True)
+
+
+@pytest.mark.parametrize(("device", "state"), [("cpu", NOTE), ("cuda", BAD)])
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, device: str, state: str) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("verdiff.bundle.engines.cache_path", homeless)
+    (found,) = check_engines(DRIVER, HERE, device).checks
+    assert (found.state, "VERDIFF_CACHE" in found.remedy) == (state, True)
 
 
 def test_a_cache_that_is_not_there_is_no_problem_and_is_not_made(tmp_path: Path) -> None:
-    (check,) = check_engines(DRIVER, folder=tmp_path / "engines")
-    assert (check.state, (tmp_path / "engines").exists()) == (GOOD, False)
+    (found,) = check_engines(DRIVER, HERE, folder=tmp_path / "engines").checks
+    assert (found.state, (tmp_path / "engines").exists()) == (GOOD, False)
+
+
+def test_packages_of_one_flavour_do_not_answer_for_the_other(cache: Path) -> None:
+    plant(cache)
+    rtx = Installed(Package("tensorrt_rtx", "tensorrt_rtx", "10.13.0.35", "13"))
+    _, engine = check_engines(DRIVER, {"tensorrt_rtx": rtx}, folder=cache).checks
+    assert (engine.state, "not installed" in engine.found) == (NOTE, True)

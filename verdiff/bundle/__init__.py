@@ -8,7 +8,7 @@ from __future__ import annotations
 from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
 from verdiff.bundle.manifest import SCHEMA_VERSION, VOLUME_SCHEMA, Defaults, Feature, Label, Manifest
-from verdiff.bundle.names import DEFAULT_MODEL, resolve_model, shipped_models
+from verdiff.bundle.names import DEFAULT_MODEL, model_argument, resolve_model, shipped_models
 from verdiff.bundle.reading import Bundle, open_bundle
 from verdiff.bundle.writing import write_bundle
 
@@ -25,6 +25,7 @@ __all__ = [
     "Label",
     "Manifest",
     "graph_name",
+    "model_argument",
     "open_bundle",
     "pack_golden",
     "resolve_model",

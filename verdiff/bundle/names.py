@@ -37,3 +37,9 @@ def resolve_model(name_or_path: str | Path | None = None) -> Path:
         f"a model that ships with verdiff ({names}) or the path of a bundle",
         "list the models with 'verdiff models', or check the path",
     )
+
+
+def model_argument(path: Path) -> str:
+    """What :func:`resolve_model` finds ``path`` by in any working folder: a shipped model's name, or the full path."""
+    names = {shipped: name for name, shipped in shipped_models().items()}
+    return names.get(path) or str(path.absolute())

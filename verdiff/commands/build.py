@@ -85,12 +85,12 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def listing(folder: Path | None) -> list[str]:
-    """A line for every engine of the cache: what it is, and whether it loads here or why not."""
-    from verdiff.bundle.engines import find_engines
+def listing(cache: Path | None) -> list[str]:
+    """A line for every engine of a cache: what it is, and whether it loads here or why not."""
+    from verdiff.bundle.engines import cache_path, find_engines
 
     problems: list[BackendError] = []
-    engines = find_engines(folder, problems=problems)
+    engines = find_engines(cache_path(cache), problems=problems)
     lines = []
     for each in engines:
         key = each.key

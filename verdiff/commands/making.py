@@ -128,7 +128,7 @@ def build(
     size: Annotated[list[str] | None, typer.Option(help="ROWSxCOLUMNS to build for; the usual fields of view.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images of the largest call.")] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="For later TensorRT versions too, and the lean runtime.")
+        bool, typer.Option("--version-compatible", help="For TensorRT's lean runtime of the same version too.")
     ] = False,
     hardware_compatible: Annotated[
         bool, typer.Option("--hardware-compatible", help="For every GPU from Ampere on.")
@@ -136,7 +136,7 @@ def build(
     sm: Annotated[list[str] | None, typer.Option(help="TensorRT-RTX: compute capability to build for, 89.")] = None,
     device: Annotated[str | None, typer.Option(help="cuda or cuda:N to build on.")] = None,
     workspace_mb: Annotated[int | None, typer.Option(min=1, help="The most device memory a layer may take.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of the engines; the user's cache.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="What VERDIFF_CACHE is otherwise; the user's cache.")] = None,
     show: Annotated[bool, typer.Option("--list", help="List the engines there are, and build nothing.")] = False,
 ) -> None:
     """Build TensorRT engines of a model for this machine, and prove their precision."""

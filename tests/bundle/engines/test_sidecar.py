@@ -19,10 +19,12 @@ CHANGES: dict[str, Any] = {
     "graph_sha256": "cd" * 32,
     "flavour": "tensorrt_rtx",
     "trt_version": "10.13.0.36",
+    "cuda_version": "12",
     "profiles": (profile(192, 192),),
     "flags": ("version-compatible",),
     "sm": "89",
     "gpu_name": "NVIDIA H100",
+    "workspace_bytes": 1 << 20,
     "recipe": 99,
 }
 
@@ -40,12 +42,17 @@ def test_another_value_of_any_field_is_another_engine(name: str) -> None:
 
 def test_the_fingerprint_stays_the_same_between_versions_of_python_and_runs() -> None:
     assert make_key().stem == "tiny-mr-prior-fp16-" + make_key().fingerprint()[:16]
-    assert make_key().fingerprint() == "c29a62d34dfeff8fcd723960b1c9da3ded5ba7959af7a3c12fb59b6869ce26f5"
+    assert make_key().fingerprint() == "71eaa59c8d735d3d0c7fab3811b6328047df49c01263e39b19c91834f7424ecf"
 
 
 def test_a_sidecar_is_read_as_it_was_written() -> None:
     for sidecar in (make_sidecar(), make_sidecar(weight_bytes=None, device_memory_bytes=7, build_seconds=3)):
         assert Sidecar.from_json(sidecar.to_json(), "it") == sidecar
+
+
+SHAPES, NAMED = ("minimum", "optimum", "maximum"), {"name": "image", "values": False}
+IMAGE = {shape: [8, 1, 192, 192] for shape in SHAPES} | NAMED
+FLAT = {shape: [1] for shape in SHAPES} | NAMED
 
 
 def changed(*path: str, value: Any = None) -> str:
@@ -75,6 +82,13 @@ def changed(*path: str, value: Any = None) -> str:
         (changed("key", "flavour", value="onnx"), "'onnx' is none of"),
         (changed("key", "profiles", value=[{"ranges": [{"name": "x"}]}]), "minimum"),
         (changed("key", "profiles", value=[[1]]), "TypeError"),
+        (changed("key", "profiles", value=[{"ranges": []}]), "a profile of no size"),
+        (changed("key", "profiles", value=[{"ranges": [IMAGE | {"maximum": [8]}]}]), "shapes differ in length"),
+        (
+            changed("key", "profiles", value=[{"ranges": [FLAT]}]),
+            "a profile of no size",
+        ),
+        (changed("key", "profiles", value=[{"ranges": [IMAGE | {"minimum": [0, 1, 2, 2]}]}]), "a profile of no size"),
         (changed("io", value=[{"name": "x", "dtype": "float32", "mode": "input", "shape": [1.5]}]), "1.5 is no int"),
         (changed("arguments", value=[7]), "7 is no str"),
         (changed("fingerprint", value="00"), "it states fingerprint 00... for a key of"),

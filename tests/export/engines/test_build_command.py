@@ -24,11 +24,11 @@ def build(folder: Path, *more: object) -> Result:
 
 
 def test_it_builds_lists_and_finds_what_it_built(library: Library, tmp_path: Path) -> None:
-    folder = tmp_path / "engines"
+    folder = tmp_path / "cache"
     assert "no engines in the cache" in verdiff("build", "--list", "--cache", folder).stdout
     first = build(folder)
     assert first.exit_code == 0, first.output
-    (plan,) = folder.glob("*.plan")
+    (plan,) = folder.glob("engines/*.plan")
     assert str(plan) in first.stdout
     assert "bytes of weights" in first.stdout
     again = build(folder)
@@ -42,9 +42,9 @@ def test_it_builds_lists_and_finds_what_it_built(library: Library, tmp_path: Pat
 
 
 def test_a_command_in_a_message_builds_the_same_engine(library: Library, tmp_path: Path) -> None:
-    folder = tmp_path / "engines"
+    folder = tmp_path / "cache"
     build(folder)
-    (plan,) = folder.glob("*.plan")
+    (plan,) = folder.glob("engines/*.plan")
     plan.write_bytes(b"short")
     listed = verdiff("build", "--list", "--cache", folder).stdout
     command = listed.split("build it again: ")[1].strip().split()

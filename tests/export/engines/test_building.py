@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -16,11 +21,12 @@ from tests.export.engines.graphs import convolution, quantised
 from verdiff.bundle import Bundle, graph_name, open_bundle, resolve_model, write_bundle
 from verdiff.bundle.engines import Bucket, Machine, read_engine, read_sidecar
 from verdiff.errors import BackendError
-from verdiff.export.engines import BuildRequest, Built, build_engines
+from verdiff.export.engines import BuildRequest, Built, build_engines, building
 from verdiff.export.engines.building import Target, build_plan, make_key
 from verdiff.export.engines.graphs import EngineGraph, profile_of
 from verdiff.export.engines.library import Library
 from verdiff.export.engines.timings import TimingCache
+from verdiff.runtime.nvidia import Gpu
 
 Engines = dict[tuple[str, str], Built]
 FEATURES = [f"feature_{i}" for i in range(4)]
@@ -110,6 +116,38 @@ def test_what_is_there_already_is_not_built_again(library: Library, tmp_path: Pa
     assert other.new and other.path != first.path
 
 
+def test_two_builds_of_one_engine_at_once_make_it_once(library: Library, tmp_path: Path) -> None:
+    request = BuildRequest(roles=("prior",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c")
+    with ThreadPoolExecutor(2) as pool:
+        (first,), (second,) = pool.map(build_engines, (request, request))
+    assert sorted((first.new, second.new)) == [False, True]
+    assert first.sidecar == second.sidecar
+
+
+def test_the_gpu_that_was_asked_for_is_the_one_that_is_used(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def set_current(self) -> None:
+            chosen.append(self.index)
+            if self.index == 2:
+                raise RuntimeError("CUDA_ERROR_ECC_UNCORRECTABLE: an error\nand more")
+
+    monkeypatch.setattr(building, "import_module", lambda name: SimpleNamespace(Device=Device))
+    monkeypatch.setattr(building, "_deserialise", lambda *_: None)
+    for index in (1, 2):
+        gpu = Gpu(index, "NVIDIA GeForce RTX 4090", "89", 24 << 30, None)
+        with pytest.raises(BackendError, match="cannot be used") if index == 2 else nullcontext() as caught:
+            small(library, convolution(), tmp_path, gpu=gpu)
+    assert chosen == [1, 2]
+    assert "cuda:2 (NVIDIA GeForce RTX 4090)" in caught.value.found and "an error)" in caught.value.found
+
+
 def small(library: Library, graph: EngineGraph, folder: Path, precision: str = "fp32", **options: object) -> tuple:
     """Build a small graph for SM 89, or for what ``options`` say."""
     manifest = open_bundle(resolve_model()).manifest
@@ -167,7 +205,7 @@ def test_a_bundle_whose_fp16_graph_computes_in_fp32_builds_nothing(
     request = BuildRequest(str(tmp_path / "lie.verdiff"), "fp16", ("prior",), sizes=(SIZES[0],), cache=tmp_path / "c")
     with pytest.raises(BackendError, match="fp16 was asked for"):
         build_engines(request)
-    assert [path for path in (tmp_path / "c").iterdir() if path.suffix != ".lock"] == []
+    assert [path for path in (tmp_path / "c" / "engines").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_a_bundle_without_the_precision_names_the_command_that_adds_it(tmp_path: Path) -> None:
@@ -205,6 +243,22 @@ def test_an_interrupt_while_it_builds_ends_the_build_and_is_passed_on(library: L
     # TensorRT is none the worse for it.
     plan, sidecar = small(library, convolution(), tmp_path)
     assert len(plan) == sidecar.plan_bytes
+
+
+def test_ctrl_c_ends_a_build_at_its_next_step(library: Library, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def watch(share: float, phase: str) -> None:
+        calls.append(phase)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        small(library, convolution(), tmp_path, progress=watch)
+    whole: list[str] = []
+    small(library, convolution(), tmp_path, progress=lambda share, phase: whole.append(phase))
+    assert len(calls) < len(whole)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_too_small_a_workspace_says_what_to_do(library: Library, tmp_path: Path) -> None:

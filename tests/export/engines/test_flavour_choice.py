@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -148,11 +149,95 @@ def test_the_builder_is_set_up_strongly_typed_without_tf32_and_refit(
     flag = api.BuilderFlag
     assert not config.get_flag(flag.TF32)
     assert not config.get_flag(flag.REFIT)
-    assert config.get_flag(flag.VERSION_COMPATIBLE) is bool(flags)
+    assert config.get_flag(flag.VERSION_COMPATIBLE) is ("version-compatible" in flags)
     # A plan that carries its own runtime would be host code.
-    assert config.get_flag(flag.EXCLUDE_LEAN_RUNTIME) is bool(flags)
+    assert config.get_flag(flag.EXCLUDE_LEAN_RUNTIME) is ("version-compatible" in flags)
+    assert config.max_aux_streams == 0
+    # TensorRT-RTX's own, without which its engines may allocate in a run and cannot be captured.
+    assert not config.get_flag(flag.REQUIRE_USER_ALLOCATION)  # type: ignore[attr-defined]
     assert config.get_memory_pool_limit(api.MemoryPoolType.WORKSPACE) == 1 << 28
     assert config.num_optimization_profiles == 1
+
+
+def test_types_decide_the_precision_by_the_flag_that_older_versions_need(library: Library) -> None:
+    flag = library.api.NetworkDefinitionCreationFlag
+    assert library.network_flags() == 1 << int(flag.STRONGLY_TYPED)
+    without = SimpleNamespace(NetworkDefinitionCreationFlag=SimpleNamespace())
+    assert replace(library, api=without).network_flags() == 0  # type: ignore[arg-type]
+
+
+def test_an_engine_for_other_gpus_too_is_asked_for_by_its_level(library: Library, tmp_path: Path) -> None:
+    """TensorRT-RTX refuses the setting, so what is set is looked at and not what becomes of it."""
+    tensorrt = as_tensorrt(library)
+    for flags, level in ((), None), (("hardware-compatible",), tensorrt.api.HardwareCompatibilityLevel.AMPERE_PLUS):
+        asked = NullTimings(b"")
+        asked.clear_flag = asked.set_flag = lambda flag: None  # type: ignore[attr-defined]
+        network = SimpleNamespace(builder=SimpleNamespace(create_builder_config=lambda asked=asked: asked))
+        configure(tensorrt, network, [], Target(DRIVER, H200, flags=flags), TimingCache(tmp_path, tensorrt, H200))  # type: ignore[arg-type]
+        assert getattr(asked, "hardware_compatibility_level", None) == level
+
+
+def test_tensorrt_rtx_s_engines_allocate_nothing_in_a_run(library: Library, tmp_path: Path) -> None:
+    graph = convolution()
+    profile = profile_of(graph, Bucket(64, 48, 1, 2, 2), open_bundle(resolve_model()).manifest)
+    network = parse(library, graph)
+    config = configure(library, network, [profile], Target(sms=("89",)), TimingCache(tmp_path, library, None))
+    assert config.get_flag(library.api.BuilderFlag.REQUIRE_USER_ALLOCATION)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        (BuildRequest(sms=("abc",)), "--sm abc"),
+        (BuildRequest(device="cpu"), "an engine for the cpu"),
+        (BuildRequest(sizes=((0, 0),)), "an engine size of 0 x 0 pixels"),
+    ],
+)
+def test_odd_words_are_refused(request_: BuildRequest, told: str) -> None:
+    with pytest.raises(BackendError, match=told):
+        room.build_engines(request_)
+
+
+def test_an_engine_for_another_gpu_than_the_one_at_hand_is_not_loaded_to_look_into(
+    library: Library, machine: list[Gpu]
+) -> None:
+    machine += [ADA]
+    assert make_target(library, BuildRequest(device="cuda:0")).builds_for_its_gpu
+    assert not make_target(library, BuildRequest(device="cuda:0", sms=("120",))).builds_for_its_gpu
+    assert make_target(as_tensorrt(library), BuildRequest()).builds_for_its_gpu
+
+
+class NullTimings:
+    """A builder's settings as far as timings go: refuses a blob that is not its own."""
+
+    def __init__(self, own: bytes) -> None:
+        self.own, self.taken = own, b"nothing"
+
+    def create_timing_cache(self, blob: bytes) -> bytes | None:
+        return None if blob == b"unreadable" else blob
+
+    def set_timing_cache(self, timings: bytes, ignore_mismatch: bool) -> bool:
+        if timings in (self.own, b""):
+            self.taken = timings
+        return timings in (self.own, b"") and not ignore_mismatch
+
+    def get_timing_cache(self) -> SimpleNamespace:
+        return SimpleNamespace(serialize=lambda: self.own)
+
+
+def test_timings_of_one_build_serve_the_next_and_others_are_not_believed(library: Library, tmp_path: Path) -> None:
+    timings = TimingCache(tmp_path, as_tensorrt(library), H200)
+    assert timings.path is not None
+    first = NullTimings(b"measured")
+    timings.lend(first)  # type: ignore[arg-type]
+    assert first.taken == b""
+    timings.keep(first)  # type: ignore[arg-type]
+    assert timings.path.read_bytes() == b"measured"
+    for left, taken in ((b"measured", b"measured"), (b"another's", b""), (b"unreadable", b"")):
+        timings.path.write_bytes(left)
+        following = NullTimings(b"measured")
+        timings.lend(following)  # type: ignore[arg-type]
+        assert following.taken == taken
 
 
 def test_timings_are_kept_for_a_gpu_and_a_version(library: Library, tmp_path: Path) -> None:

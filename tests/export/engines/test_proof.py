@@ -14,7 +14,7 @@ from tests.export.engines.graphs import convolution
 from verdiff.bundle.engines import TensorInfo
 from verdiff.errors import BackendError
 from verdiff.export.engines.library import Library
-from verdiff.export.engines.network import parse
+from verdiff.export.engines.network import Network, parse
 from verdiff.export.engines.proof import (
     convolution_types,
     layer_types,
@@ -36,20 +36,27 @@ def test_the_weights_of_the_graph_are_counted() -> None:
 
 @pytest.mark.parametrize("reported", [TYPED, TYPED + 500, (TYPED + SINGLE) // 2 + 512])
 def test_weights_of_the_typed_size_are_a_proof(reported: int) -> None:
-    (sentence,) = prove_weights(HALF, reported, "builder", "fp16")
+    (sentence,) = prove_weights(HALF, reported, "builder", "fp16", {})
     assert f"{reported:,} bytes" in sentence and f"{TYPED:,}" in sentence
 
 
 @pytest.mark.parametrize("reported", [SINGLE, (TYPED + SINGLE) // 2 + 513, 3 * SINGLE])
 def test_weights_of_the_size_of_fp32_are_an_error(reported: int) -> None:
     with pytest.raises(BackendError) as caught:
-        prove_weights(HALF, reported, "builder", "fp16")
+        prove_weights(HALF, reported, "builder", "fp16", {})
     assert f"keeps {reported:,} bytes" in caught.value.found
     assert f"{TYPED:,}" in caught.value.expected
 
 
+def test_larger_weights_of_an_engine_that_computes_in_fp16_are_its_kernels_own_matter() -> None:
+    (sentence,) = prove_weights(HALF, 3 * SINGLE, "engine", "fp16", {"FP16": 2, "FP32": 1})
+    assert f"{3 * SINGLE:,} bytes" in sentence and "reduced precision" in sentence
+    with pytest.raises(BackendError, match="keeps"):
+        prove_weights(HALF, 3 * SINGLE, "engine", "fp16", {"FP16": 1, "FP32": 2})
+
+
 def test_no_report_is_said() -> None:
-    assert "not reported" in prove_weights(HALF, None, "builder", "fp16")[0]
+    assert "not reported" in prove_weights(HALF, None, "builder", "fp16", {})[0]
 
 
 def test_a_network_whose_convolutions_are_of_another_type_is_refused(library: Library) -> None:
@@ -57,6 +64,22 @@ def test_a_network_whose_convolutions_are_of_another_type_is_refused(library: Li
         network = parse(library, convolution(np.float32))
         with pytest.raises(BackendError, match="reads the convolution wide as float32 -> float32"):
             prove_network(library, network, HALF, "fp16")
+
+
+def test_a_network_that_does_not_show_its_convolutions_proves_nothing(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+    monkeypatch.setattr(Network, "types", lambda self, kind: seen if kind == library.api.LayerType.CONVOLUTION else {})
+    with library.listening():
+        network = parse(library, HALF)
+        with pytest.raises(BackendError, match=r"shows 0 of the 2 convolutions .*, 2 fewer in float16"):
+            prove_network(library, network, HALF, "fp16")
+        seen.update(one=("float16", "float16"), two=("float32", "float32"))
+        with pytest.raises(BackendError, match=r"shows 2 of the 2 convolutions .*, 1 fewer in float16"):
+            prove_network(library, network, HALF, "fp16")
+        seen.update(two=("float16", "float16"))
+        assert "0 of 2 convolutions found by name" in prove_network(library, network, HALF, "fp16")[0]
 
 
 def test_inputs_and_outputs_of_another_type_are_refused(library: Library) -> None:
@@ -111,8 +134,8 @@ def engine(library: Library, **changes: Any) -> Any:
 
 
 def test_an_engine_is_asked_for_types_and_layers(library: Library) -> None:
-    proof, memory = prove_engine(library, engine(library), HALF)
-    assert memory == 12345
+    proof, layers, memory = prove_engine(library, engine(library), HALF)
+    assert (memory, layers) == (12345, {"FP16": 2, "FP32": 1, "Int64": 1})
     assert proof == [
         "engine: inputs and outputs have the graph's types",
         "engine: layers by type of output: 2 FP16, 1 FP32, 1 Int64",

@@ -186,7 +186,13 @@ def write_plan(role: str, graph_sha256: str, *, rtx: bool = False, **changes: An
     plan = f"plan {role}".encode()
     values: dict[str, Any] = {
         **{"model_id": "tiny-mr", "role": role, "precision": "fp32", "graph_sha256": graph_sha256},
-        **{"flavour": "tensorrt_rtx" if rtx else "tensorrt", "trt_version": "10.13.0.35", "flags": (), "sm": "90"},
+        **{
+            "flavour": "tensorrt_rtx" if rtx else "tensorrt",
+            "trt_version": "10.13.0.35",
+            "cuda_version": "13",
+            "flags": (),
+            "sm": "90",
+        },
         **{"profiles": profile_shapes()[role], "gpu_name": "", "recipe": RECIPE},
     }
     key = EngineKey(**{**values, **changes})
@@ -199,7 +205,6 @@ def write_plan(role: str, graph_sha256: str, *, rtx: bool = False, **changes: An
         weight_bytes=None,
         device_memory_bytes=None,
         proof=(),
-        cuda_version="13",
         driver_version="580.65",
         gpu_name="Null GPU",
         built_at="2026-11-21T08:00:00+00:00",

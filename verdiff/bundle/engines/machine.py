@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from verdiff.bundle.engines.flavours import FLAVOURS
-from verdiff.bundle.engines.sidecar import FLAGS, RECIPE, VERSION_COMPATIBLE, EngineKey, Sidecar
+from verdiff.bundle.engines.sidecar import FLAGS, RECIPE, VERSION_COMPATIBLE, Sidecar
 from verdiff.errors import BackendError
 
 
@@ -55,14 +54,13 @@ def differences(sidecar: Sidecar, machine: Machine) -> list[str]:
         found.append(f"it is {FLAVOURS[key.flavour].title}'s, and this machine runs {FLAVOURS[machine.flavour].title}")
         return found
     title = FLAVOURS[key.flavour].title
-    if not _version_fits(key, machine):
+    # A version-compatible plan too wants the runtime of the version that built it: it carries none of its own.
+    if key.trt_version != machine.trt_version:
         found.append(f"it was built by {title} {key.trt_version}, and this machine has {machine.trt_version}")
     if machine.lean and VERSION_COMPATIBLE not in key.flags:
         found.append(f"it is not version-compatible, and this machine has {title}'s lean runtime")
-    if sidecar.cuda_version and machine.cuda_version and sidecar.cuda_version != machine.cuda_version:
-        found.append(
-            f"it was built for CUDA {sidecar.cuda_version}, and {title} is here for CUDA {machine.cuda_version}"
-        )
+    if key.cuda_version and machine.cuda_version and key.cuda_version != machine.cuda_version:
+        found.append(f"it was built for CUDA {key.cuda_version}, and {title} is here for CUDA {machine.cuda_version}")
     if (old := driver_too_old(machine)) is not None:
         found.append(old)
     if not machine.sm:
@@ -80,7 +78,7 @@ def driver_too_old(machine: Machine) -> str | None:
         return None
     newest = ".".join(map(str, machine.driver_cuda))
     return (
-        f"NVIDIA's driver {machine.driver_version} runs CUDA up to {newest}, and this "
+        f"NVIDIA's driver {machine.driver_version or 'of unknown version'} runs CUDA up to {newest}, and this "
         f"{FLAVOURS[machine.flavour].title} needs CUDA {machine.cuda_version}"
     )
 
@@ -128,23 +126,15 @@ def build_arguments(
     flags: Iterable[str] = (),
     sizes: Iterable[str] = (),
     batch: int | None = None,
+    workspace_mb: int | None = None,
 ) -> tuple[str, ...]:
-    """The words after ``verdiff build`` that make one engine; no ``sizes`` and no ``batch`` mean the default ones."""
+    """The words after ``verdiff build`` that make one engine; what is None or empty is left to its default."""
     words = [model, "--precision", precision, "--role", role]
     words += [f"--{flag}" for flag in FLAGS if flag in flags]
     words += [word for size in sizes for word in ("--size", size)]
     words += [] if batch is None else ["--batch", str(batch)]
+    words += [] if workspace_mb is None else ["--workspace-mb", str(workspace_mb)]
     return tuple(words)
-
-
-def _version_fits(key: EngineKey, machine: Machine) -> bool:
-    if VERSION_COMPATIBLE not in key.flags:
-        return key.trt_version == machine.trt_version
-    return _numbers(key.trt_version) <= _numbers(machine.trt_version)
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def _sm_fits(target: str, sm: str) -> bool:

@@ -123,11 +123,12 @@ def buckets(
     else:
         chosen = set(sizes)
     for rows, cols in chosen:
-        if rows % manifest.multiple or cols % manifest.multiple or rows * cols > manifest.max_pixels:
+        multiples = all(length > 0 and length % manifest.multiple == 0 for length in (rows, cols))
+        if not multiples or rows * cols > manifest.max_pixels:
             raise BackendError(
                 f"an engine size of {rows} x {cols} pixels",
-                f"multiples of {manifest.multiple} and at most {manifest.max_pixels:,} pixels, as {manifest.model_id} "
-                "takes them",
+                f"positive multiples of {manifest.multiple} and at most {manifest.max_pixels:,} pixels, as "
+                f"{manifest.model_id} takes them",
                 "choose another --size",
             )
     return tuple(_bucket(rows, cols, batch) for rows, cols in sorted(chosen, key=lambda s: (math.prod(s), s)))

@@ -13,7 +13,7 @@ from verdiff.bundle.engines.shapes import ProfileShape, TensorRange
 from verdiff.errors import BackendError
 
 # What verdiff makes of a graph (the step's inputs, the builder's settings): raised when engines must be built anew.
-RECIPE = 1
+RECIPE = 2
 ENGINE_ROLES = ("prior", "step", "pipeline")
 ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
 VERSION_COMPATIBLE, HARDWARE_COMPATIBLE = "version-compatible", "hardware-compatible"
@@ -34,10 +34,12 @@ class EngineKey:
         graph_sha256: Of the bundle's graph with its weights; of its manifest for the pipeline, made of all of them.
         flavour: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         trt_version: The library that built it, all four parts.
+        cuda_version: Major version of the CUDA that library was built for; ``""`` if not known.
         profiles: The shapes it takes.
         flags: Some of :data:`FLAGS`, sorted.
         sm: Where it runs: ``"90"``; ``"80+"`` when hardware-compatible; ``"86,89"`` for several.
         gpu_name: The one GPU it was tuned for; ``""`` when it is hardware-compatible or TensorRT-RTX's.
+        workspace_bytes: The most device memory a layer may take; None left it to TensorRT.
         recipe: :data:`RECIPE` of the verdiff that built it.
     """
 
@@ -47,10 +49,12 @@ class EngineKey:
     graph_sha256: str
     flavour: str
     trt_version: str
+    cuda_version: str
     profiles: tuple[ProfileShape, ...]
     flags: tuple[str, ...]
     sm: str
     gpu_name: str = ""
+    workspace_bytes: int | None = None
     recipe: int = RECIPE
 
     def fingerprint(self) -> str:
@@ -94,7 +98,6 @@ class Sidecar:
         device_memory_bytes: What its largest profile takes beside weights and inputs; None where TensorRT does not
             say.
         proof: How the precision was proven, one sentence a proof.
-        cuda_version: Major version of the CUDA that TensorRT was built for; ``""`` if not known.
         driver_version: NVIDIA's driver at build time; ``""`` without one.
         gpu_name: The GPU at build time; ``""`` without one.
         built_at: UTC, ISO 8601.
@@ -110,7 +113,6 @@ class Sidecar:
     weight_bytes: int | None
     device_memory_bytes: int | None
     proof: tuple[str, ...]
-    cuda_version: str
     driver_version: str
     gpu_name: str
     built_at: str
@@ -137,7 +139,7 @@ class Sidecar:
             values = json.loads(data)
             sidecar = _sidecar(values)
             stated, made = str(values["fingerprint"]), sidecar.key.fingerprint()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise unreadable(name, f"{type(error).__name__}: {error}") from error
         if stated != made:
             raise unreadable(name, f"it states fingerprint {stated[:12]}... for a key of {made[:12]}...")
@@ -172,9 +174,16 @@ def _sidecar(values: Mapping[str, Any]) -> Sidecar:
 
 def _profile(values: Mapping[str, Any]) -> ProfileShape:
     shapes = ("minimum", "optimum", "maximum")
-    return ProfileShape(
+    profile = ProfileShape(
         tuple(_make(TensorRange, each, **{name: _shape(each[name]) for name in shapes}) for each in values["ranges"])
     )
+    if any(not len(each.minimum) == len(each.optimum) == len(each.maximum) for each in profile.ranges):
+        raise ValueError("a range whose shapes differ in length")
+    try:
+        _ = profile.bucket
+    except (BackendError, StopIteration, IndexError, ValueError) as error:
+        raise ValueError(f"a profile of no size ({error})") from error
+    return profile
 
 
 def _make(kind: Callable[..., _T], values: Mapping[str, Any], **parts: Any) -> _T:

@@ -28,14 +28,14 @@ PRIVATE_FOLDER = 0o700
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-def cache_path() -> Path:
+def cache_path(root: Path | None = None) -> Path:
     """Where engines lie, whether or not it is there yet; see :func:`cache_folder`."""
-    stated = os.environ.get(CACHE_VARIABLE, "")
+    stated = os.environ.get(CACHE_VARIABLE, "") if root is None else str(root)
     return (Path(stated).expanduser() if stated else _user_cache() / "verdiff") / "engines"
 
 
-def cache_folder() -> Path:
-    """Where engines lie: ``engines`` in ``$VERDIFF_CACHE``, else in verdiff's folder of the user's cache.
+def cache_folder(root: Path | None = None) -> Path:
+    """Where engines lie: ``engines`` in ``root`` or ``$VERDIFF_CACHE``, else in verdiff's folder of the user's cache.
 
     Made if it is not there.
 
@@ -43,7 +43,7 @@ def cache_folder() -> Path:
         BackendError: It belongs to, or can be written by, somebody else.
         OutputError: It cannot be made.
     """
-    return prepare_folder(cache_path())
+    return prepare_folder(cache_path(root))
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -125,15 +125,22 @@ def find_engines(folder: Path | None = None, *, problems: list[BackendError] | N
 
     Args:
         folder: Of the cache.
-        problems: A list that gets what is wrong with each engine that is left out.
+        problems: A list that gets what is wrong with each engine that is left out, or with the folder.
     """
-    found = []
-    for path in sorted((cache_path() if folder is None else folder).glob("*" + SIDECAR)):
+    folder, found = cache_path() if folder is None else folder, []
+    noted = [] if problems is None else problems
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(SIDECAR))
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        names = []
+        noted.append(_not_readable(folder, error))
+    for name in names:
         try:
-            found.append(read_sidecar(path.with_suffix(PLAN)))
+            found.append(read_sidecar((folder / name).with_suffix(PLAN)))
         except BackendError as error:
-            if problems is not None:
-                problems.append(error)
+            noted.append(error)
     return sorted(found, key=lambda sidecar: sidecar.built_at, reverse=True)
 
 
@@ -239,11 +246,7 @@ def _check_private(folder: Path) -> None:
     try:
         status = folder.stat()
     except OSError as error:
-        raise BackendError(
-            f"the engine folder {folder} cannot be read ({error.strerror})",
-            "a folder of this user",
-            f"check its permissions, or name another in {CACHE_VARIABLE}",
-        ) from error
+        raise _not_readable(folder, error) from error
     if not stat.S_ISDIR(status.st_mode):
         raise BackendError(
             f"{folder} is no folder", "a folder for engines", f"remove it, or name another in {CACHE_VARIABLE}"
@@ -254,6 +257,14 @@ def _check_private(folder: Path) -> None:
             "a folder that only this user can write, since an engine is code",
             f"chmod 700 {folder}, or name another folder in {CACHE_VARIABLE}",
         )
+
+
+def _not_readable(folder: Path, error: OSError) -> BackendError:
+    return BackendError(
+        f"the engine folder {folder} cannot be read ({error.strerror or error})",
+        "a folder of this user",
+        f"check its permissions, or name another in {CACHE_VARIABLE}",
+    )
 
 
 def _not_writable(path: Path, error: OSError) -> OutputError:

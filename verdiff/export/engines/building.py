@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
 from verdiff.export.engines.library import Library
 from verdiff.export.engines.network import Network, parse, plain_reason
-from verdiff.export.engines.progress import PhaseTree, Progress
+from verdiff.export.engines.progress import PhaseTree, Progress, interrupts_end
 from verdiff.export.engines.proof import prove_engine, prove_network, prove_weights, weight_bytes
 from verdiff.export.engines.timings import TimingCache
 from verdiff.runtime.nvidia import Driver, Gpu
@@ -55,6 +56,11 @@ class Target:
         return "80+" if HARDWARE_COMPATIBLE in self.flags else self.gpu.sm
 
     @property
+    def builds_for_its_gpu(self) -> bool:
+        """Whether the GPU at hand can load what is built."""
+        return self.gpu is not None and (not self.sms or self.gpu.sm in self.sms)
+
+    @property
     def gpu_name(self) -> str:
         """The one GPU that the engine is tuned for; ``""`` if it runs on others too."""
         return "" if self.sms or self.gpu is None or HARDWARE_COMPATIBLE in self.flags else self.gpu.name
@@ -76,10 +82,12 @@ def make_key(
         graph_sha256=graph.sha256,
         flavour=library.flavour.name,
         trt_version=library.version,
+        cuda_version=library.package.cuda,
         profiles=tuple(profiles),
         flags=tuple(sorted(target.flags)),
         sm=target.sm,
         gpu_name=target.gpu_name,
+        workspace_bytes=target.workspace_bytes,
     )
 
 
@@ -119,8 +127,9 @@ def build_plan(
         config = configure(library, network, key.profiles, target, timings)
         tree = PhaseTree(progress)
         config.progress_monitor = library.monitor(tree.started, tree.stepped, tree.finished)
-        # The stubs leave out that this, as loading and setting below, can fail and say so by its result.
-        made = cast("trt.IHostMemory | None", network.builder.build_serialized_network(network.definition, config))
+        with interrupts_end(tree):
+            # The stubs leave out that this, as loading and setting below, can fail and say so by its result.
+            made = cast("trt.IHostMemory | None", network.builder.build_serialized_network(network.definition, config))
         if tree.error is not None:
             raise tree.error
         if made is None:
@@ -129,13 +138,14 @@ def build_plan(
         timings.keep(config)
         weights, source = max(messages.numbers(WEIGHTS_SAID), default=None), "builder"
         memory = max(messages.numbers(ACTIVATIONS_SAID), default=None)
-        engine = None if target.gpu is None else _deserialise(library, plan, target)
+        engine = _deserialise(library, plan, target) if target.builds_for_its_gpu else None
+        layers: Counter[str] = Counter()
         if engine is not None:
-            told, memory = prove_engine(library, engine, graph)
+            told, layers, memory = prove_engine(library, engine, graph)
             proof += told
             if (asked := weight_bytes(engine)) is not None:
                 weights, source = asked, "engine"
-        proof += prove_weights(graph, weights, source, key.precision)
+        proof += prove_weights(graph, weights, source, key.precision, layers)
     return plan, Sidecar(
         key=key,
         plan_sha256=hashlib.sha256(plan).hexdigest(),
@@ -144,7 +154,6 @@ def build_plan(
         weight_bytes=weights,
         device_memory_bytes=memory,
         proof=tuple(proof),
-        cuda_version=library.package.cuda,
         driver_version="" if target.driver is None else target.driver.version,
         gpu_name="" if target.gpu is None else target.gpu.name,
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -165,6 +174,8 @@ def configure(
     config.profiling_verbosity = api.ProfilingVerbosity.DETAILED
     if target.workspace_bytes is not None:
         config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, target.workspace_bytes)
+    # One stream: the caller's, at the caller's priority. TensorRT's auxiliary ones have none but the default one.
+    config.max_aux_streams = 0
     if VERSION_COMPATIBLE in target.flags:
         config.set_flag(api.BuilderFlag.VERSION_COMPATIBLE)
         # A plan that carries its own runtime is host code: verdiff never runs such a plan.
@@ -172,6 +183,7 @@ def configure(
     if HARDWARE_COMPATIBLE in target.flags:
         config.hardware_compatibility_level = api.HardwareCompatibilityLevel.AMPERE_PLUS
     library.target(config, target.sms)
+    library.require_capturable(config)
     timings.lend(config)
     return config
 
@@ -193,7 +205,7 @@ def _deserialise(library: Library, plan: bytes, target: Target) -> trt.ICudaEngi
 def _use(gpu: Gpu) -> None:
     """Make ``gpu`` the device that TensorRT builds on; the first one is without asking."""
     try:
-        device = import_module("cuda.core").Device(gpu.index)
+        import_module("cuda.core").Device(gpu.index).set_current()
     except ImportError as error:
         if gpu.index == 0:
             return
@@ -202,7 +214,14 @@ def _use(gpu: Gpu) -> None:
             "cuda-core, to build on another GPU than the first",
             "pip install 'verdiff[tensorrt]', or set CUDA_VISIBLE_DEVICES",
         ) from error
-    device.set_current()
+    except Exception as error:
+        # cuda-core's errors are of kinds of its own, and of none that is public.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BackendError(
+            f"cuda:{gpu.index} ({gpu.name}) cannot be used ({reason})",
+            "a GPU to build on",
+            f"run 'verdiff doctor --device cuda:{gpu.index}'",
+        ) from error
 
 
 def _failed(library: Library, role: str, errors: list[str], *, given_up: bool, target: Target) -> BackendError:

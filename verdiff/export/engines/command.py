@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from verdiff.bundle import Bundle, open_bundle, resolve_model
+from verdiff.bundle import Bundle, model_argument, open_bundle, resolve_model
 from verdiff.bundle.engines import (
     ENGINE_PRECISIONS,
     ENGINE_ROLES,
@@ -24,7 +24,6 @@ from verdiff.bundle.engines import (
     engine_lock,
     engine_path,
     installed_flavours,
-    prepare_folder,
     read_plan,
     read_sidecar,
     require_package,
@@ -57,7 +56,7 @@ class BuildRequest:
         batch: The largest call instead of the buckets' own.
         sms: TensorRT-RTX: compute capabilities; the GPU's own, or without a GPU all but Turing.
         device: ``"cuda:N"``; without it the first GPU, or none where TensorRT-RTX needs none.
-        cache: Folder of the engines.
+        cache: As ``$VERDIFF_CACHE``: its folder ``engines`` is used. None is this user's cache.
         workspace_mb: The most device memory a layer may take.
     """
 
@@ -113,7 +112,7 @@ def build_engines(
     library = load_library(choose_flavour(request))
     library.check_flags(request.flags)
     target = make_target(library, request)
-    folder = cache_folder() if request.cache is None else prepare_folder(request.cache)
+    folder = cache_folder(request.cache)
     workshop = _Workshop(request, bundle, library, target, folder, progress, say)
     return [workshop.engine(graph, shapes) for graph in graphs]
 
@@ -206,12 +205,13 @@ class _Workshop:
         """Of the command that builds this engine again."""
         request = self.request
         return build_arguments(
-            request.model or self.bundle.manifest.model_id,
+            model_argument(self.bundle.path),
             precision=request.precision,
             role=role,
             flags=request.flags,
             sizes=(f"{rows}x{cols}" for rows, cols in request.sizes),
             batch=request.batch,
+            workspace_mb=request.workspace_mb,
         )
 
 
@@ -233,6 +233,13 @@ def _has_gpu() -> bool:
 
 def _check(request: BuildRequest) -> None:
     """Refuse words that are none of the lists."""
+    for sm in request.sms:
+        if not sm.isdecimal():
+            raise BackendError(f"--sm {sm}", "a compute capability without its dot", "for example --sm 89")
+    if request.device == "cpu":
+        raise BackendError(
+            "an engine for the cpu", "a GPU: cuda or cuda:N", "leave --device out; on processors nothing is built"
+        )
     for word, allowed in (
         (request.precision, ENGINE_PRECISIONS),
         (request.flavour, ("auto", *FLAVOURS)),

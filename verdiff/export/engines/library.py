@@ -182,6 +182,14 @@ class Library:
         for index, sm in enumerate(sms):
             rtx.set_compute_capability(getattr(capability, f"SM{sm}"), index)
 
+    def require_capturable(self, config: trt.IBuilderConfig) -> None:
+        """Have TensorRT-RTX build an engine that allocates nothing while it runs, or refuse the graph now.
+
+        Without it, one whose tensors outgrow a limit of its own allocates in a run, and cannot be captured.
+        """
+        if self.is_rtx:
+            config.set_flag(cast(Any, self.api.BuilderFlag).REQUIRE_USER_ALLOCATION)
+
     def monitor(
         self,
         started: Callable[[str, str | None, int], None],

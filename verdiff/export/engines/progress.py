@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 Progress = Callable[[float, str], bool | None]
@@ -27,15 +30,21 @@ class PhaseTree:
     Attributes:
         given_up: Whether ``progress`` ended the build.
         error: What it raised to do so.
+        interrupted: Asked at every step whether somebody pressed Ctrl-C.
     """
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
         self.given_up = False
         self.error: BaseException | None = None
+        self.interrupted: Callable[[], bool] = lambda: False
         self._open: dict[str, _Phase] = {}
         self._lock = threading.Lock()
         self._share = 0.0
+
+    def give_up(self, error: BaseException) -> None:
+        """End the build at its next step, with ``error`` for whoever started it."""
+        self.error, self.given_up = self.error or error, True
 
     def started(self, name: str, parent: str | None, steps: int) -> None:
         """A phase opens, inside another or at the top."""
@@ -49,6 +58,8 @@ class PhaseTree:
             if name in self._open:
                 self._open[name].done = step + 1
             self._tell(name)
+            if self.interrupted():
+                self.give_up(KeyboardInterrupt())
             return not self.given_up
 
     def finished(self, name: str) -> None:
@@ -67,7 +78,7 @@ class PhaseTree:
         try:
             self.given_up = self.progress(self._share, name) is False
         except BaseException as error:
-            self.error, self.given_up = error, True
+            self.give_up(error)
 
     def _share_of(self, name: str) -> float:
         share, phase = 0.0, self._open.get(name)
@@ -75,3 +86,45 @@ class PhaseTree:
             share = (phase.done + share) / phase.steps
             share, phase = min(1.0, share), self._open.get(phase.parent) if phase.parent else None
         return share
+
+
+@contextmanager
+def interrupts_end(tree: PhaseTree) -> Iterator[None]:
+    """Have Ctrl-C end a build at its next step.
+
+    Python runs a signal's handler in its main thread, which is in TensorRT until the build is over, and a
+    KeyboardInterrupt raised there would be lost. The byte that a signal writes into the wake-up socket can be read from
+    any thread. A host that has its own handler or socket keeps them.
+    """
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not ours:
+        yield
+        return
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        if before != -1:
+            signal.set_wakeup_fd(before)
+            yield
+            return
+
+        def interrupted() -> bool:
+            with suppress(BlockingIOError):
+                return signal.SIGINT in reader.recv(64)
+            return False
+
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        tree.interrupted = interrupted
+        try:
+            yield
+        finally:
+            # One that came after the last step ends the build too.
+            if interrupted():
+                tree.give_up(KeyboardInterrupt())
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.set_wakeup_fd(-1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,16 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
         )
     same_tensors(library, network.tensors(), graph)
     matched = sum(name in found for name in expected)
+    # Where TensorRT calls layers otherwise than the nodes they come from, there must still be one of each type.
+    others = Counter(types[1] for name, types in found.items() if name not in expected)
+    unseen = Counter(kind for name, kind in expected.items() if name not in found and kind != "int8") - others
+    if unseen or len(found) < len(expected):
+        raise BackendError(
+            f"{library.title} shows {len(found)} of the {len(expected)} convolutions of the {graph.role} graph"
+            + "".join(f", {number} fewer in {kind}" for kind, number in unseen.items()),
+            "each of them, in the graph's type",
+            "report this message with the versions that 'verdiff doctor' shows",
+        )
     layers = ", ".join(f"{number} in {kind}" for kind, number in sorted(count.items())) or "none"
     return [
         f"network: {matched} of {len(expected)} convolutions found by name, all of the graph's types ({layers})",
@@ -96,7 +107,9 @@ def same_tensors(library: Library, found: tuple[TensorInfo, ...], graph: EngineG
             )
 
 
-def prove_weights(graph: EngineGraph, reported: int | None, source: str, precision: str) -> list[str]:
+def prove_weights(
+    graph: EngineGraph, reported: int | None, source: str, precision: str, layers: Mapping[str, int]
+) -> list[str]:
     """Check what the engine keeps of weights: nearer to the graph's typed weights than to FP32's.
 
     Args:
@@ -104,6 +117,7 @@ def prove_weights(graph: EngineGraph, reported: int | None, source: str, precisi
         reported: Bytes; None proves nothing, and is said.
         source: Who reported them.
         precision: What was asked for.
+        layers: How many of the engine's layers give which type, from :func:`prove_engine`; empty if it was not asked.
 
     Raises:
         BackendError: FP16 was asked for, and the weights take the room of FP32.
@@ -113,20 +127,25 @@ def prove_weights(graph: EngineGraph, reported: int | None, source: str, precisi
     if reported is None:
         return ["weights: not reported, so the network's types are all there is"]
     limit = (typed + single) // 2 + ALIGNMENT * len(weights)
+    told = f"{source}: {reported:,} bytes of weights; the graph has {typed:,}, in FP32 they would be {single:,}"
     if precision != "fp32" and typed < single and reported > limit:
+        reduced = sum(number for kind, number in layers.items() if kind != "FP32")
+        if reduced > layers.get("FP32", 0):
+            # A kernel may want its weights transformed or padded, and each profile may have its own copy of them.
+            return [f"{told}; more than the graph's, in an engine most of whose layers are in reduced precision"]
         raise BackendError(
             f"{precision} was asked for, and the engine keeps {reported:,} bytes of weights",
             f"about {typed:,} bytes, as in the graph; {single:,} would be FP32",
             "report this message with the versions that 'verdiff doctor' shows",
         )
-    return [f"{source}: {reported:,} bytes of weights; the graph has {typed:,}, in FP32 they would be {single:,}"]
+    return [told]
 
 
-def prove_engine(library: Library, engine: trt.ICudaEngine, graph: EngineGraph) -> tuple[list[str], int]:
+def prove_engine(library: Library, engine: trt.ICudaEngine, graph: EngineGraph) -> tuple[list[str], Counter[str], int]:
     """Ask a deserialised engine for the types of its inputs, outputs and layers.
 
     Returns:
-        What was proven, and the device memory that a context of the engine takes.
+        What was proven, how many layers give which type, and the device memory that a context of the engine takes.
 
     Raises:
         BackendError: See :func:`same_tensors`.
@@ -149,11 +168,11 @@ def prove_engine(library: Library, engine: trt.ICudaEngine, graph: EngineGraph) 
         proof.append(
             "engine: layers by type of output: " + ", ".join(f"{n} {kind}" for kind, n in sorted(layers.items()))
         )
-    return proof, engine.device_memory_size_v2
+    return proof, layers, engine.device_memory_size_v2
 
 
 def weight_bytes(engine: trt.ICudaEngine) -> int | None:
-    """What a deserialised engine keeps of weights; None from TensorRT 10, which does not tell."""
+    """What a deserialised engine keeps of weights; None before TensorRT 10.14, which does not tell."""
     ask = getattr(engine, "get_engine_stat", None)
     return None if ask is None else int(ask())
 

@@ -38,13 +38,17 @@ class TimingCache:
         return self.folder / f"timings-{self.library.version}-sm{self.gpu.sm}-{name}.cache"
 
     def lend(self, config: trt.IBuilderConfig) -> None:
-        """Give a build what is known; TensorRT refuses a file that is not its own, and starts from nothing."""
+        """Give a build what is known; a file that cannot be read or that TensorRT refuses counts as nothing."""
         if self.path is None:
             return
-        known = self.path.read_bytes() if self.path.is_file() else b""
-        accepted = cast(bool, config.set_timing_cache(config.create_timing_cache(known), False))
-        if not accepted:
-            config.set_timing_cache(config.create_timing_cache(b""), False)
+        try:
+            known = self.path.read_bytes()
+        except OSError:
+            known = b""
+        for blob in (known, b""):
+            timings = cast("trt.ITimingCache | None", config.create_timing_cache(blob))
+            if timings is not None and cast(bool, config.set_timing_cache(timings, False)):
+                return
 
     def keep(self, config: trt.IBuilderConfig) -> None:
         """Write down what a build knows now.
@@ -52,5 +56,8 @@ class TimingCache:
         Raises:
             OutputError: The folder cannot be written.
         """
-        if self.path is not None:
-            place_file(self.path, bytes(memoryview(config.get_timing_cache().serialize())))
+        if self.path is None:
+            return
+        timings = cast("trt.ITimingCache | None", config.get_timing_cache())
+        if timings is not None:
+            place_file(self.path, bytes(memoryview(timings.serialize())))

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from verdiff.bundle import graph_name, shipped_models
+from verdiff.bundle import graph_name, model_argument
 from verdiff.bundle.engines import (
     Machine,
     driver_too_old,
@@ -66,14 +66,13 @@ def _load(bundle: Bundle, runtime: Any, machine: Machine, role: str, precision: 
             f"one of {', '.join(bundle.precisions(STORED[role])) or 'none'}",
             f"verdiff export {bundle.path} --{precision}" if precision != "fp32" else "choose another precision",
         )
-    names = {path: shipped for shipped, path in shipped_models().items()}
     sidecar = select_engine(
         find_engines(),
         machine,
         role=role,
         precision=precision,
         graph_sha256=manifest.files[name],
-        model=names.get(bundle.path, str(bundle.path)),
+        model=model_argument(bundle.path),
     )
     said.clear()
     engine = runtime.deserialize_cuda_engine(read_engine(engine_path(sidecar.key), machine))
