@@ -40,6 +40,7 @@ class NullContext:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     addresses: dict[str, int] = field(default_factory=dict)
     memory: tuple[int, int] | None = None
+    laid_out_for: dict[str, tuple[int, ...]] | None = None
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         self.profile, self.shapes = index, {}
@@ -57,11 +58,18 @@ class NullContext:
 
     def update_device_memory_size_for_shapes(self) -> int:
         assert not self.infer_shapes()
+        self.laid_out_for = dict(self.shapes)
+        return self._bytes()
+
+    def _bytes(self) -> int:
         batch, _, rows, cols = self.shapes["image" if self.engine.role == "prior" else "x"]
-        return MEMORY_A_PIXEL * batch * rows * cols
+        grown = 2 if self.engine.grows and self.engine.contexts_made > 1 else 1
+        return grown * MEMORY_A_PIXEL * batch * rows * cols
 
     def set_device_memory(self, memory: int, size: int) -> None:
-        assert memory % 256 == 0 and size >= self.update_device_memory_size_for_shapes()
+        # Laid out for the largest shapes until it is told to do so for these.
+        assert self.laid_out_for == self.shapes, "memory for other shapes than the tensors are laid out for"
+        assert memory % 256 == 0 and size >= self._bytes()
         self.memory = memory, size
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
@@ -72,13 +80,28 @@ class NullContext:
         if self.engine.refuses:
             self.engine.logger.log(SimpleNamespace(name="ERROR"), "Cask convolution execution failed ")
             return False
-        assert self.memory is not None and not self.infer_shapes()
+        assert self.memory is not None and self.laid_out_for == self.shapes
         self.engine.driver.view(self.memory[0], np.uint8, (self.memory[1],))
         batch, _, rows, cols = self.shapes["image" if self.engine.role == "prior" else "x"]
         networks = TinyNetworks(self.engine.driver, batch=batch, half=self.engine.half)
         network = networks.open(self.engine.role, CallShape(batch, rows, cols), (0, 1024 * batch), stream)
         network.enqueue(self.addresses, stream)
         return True
+
+
+class NullKernels:
+    """TensorRT-RTX's runtime cache: a context compiles a kernel, unless it is here."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.known = b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        self.known = blob if blob.startswith(b"kernels of ") else b""
+        return bool(self.known)
+
+    def serialize(self) -> bytes:
+        return b"kernels of " + ",".join(sorted(set(self.made))).encode()
 
 
 class RtxContext(NullContext):
@@ -103,6 +126,8 @@ class NullEngine:
     refuses: bool = False
     capturable: bool = True
     contexts: bool = True
+    grows: bool = False
+    contexts_made: int = 0
 
     @property
     def num_io_tensors(self) -> int:
@@ -119,12 +144,16 @@ class NullEngine:
         return TENSORS[self.role][name]
 
     def create_runtime_config(self) -> Any:
-        config = SimpleNamespace(strategy=None)
+        config = SimpleNamespace(strategy=None, kernels=None)
+        config.create_runtime_cache = NullKernels
+        config.set_runtime_cache = lambda kernels: setattr(config, "kernels", kernels)
         config.set_execution_context_allocation_strategy = lambda strategy: setattr(config, "strategy", strategy)
         return config
 
     def create_execution_context(self, given: Any) -> NullContext | None:
+        self.contexts_made += 1
         if self.rtx:
+            given.kernels.made.append(self.role)
             asked = given.strategy, given.cuda_graph_strategy, given.dynamic_shapes_kernel_specialization_strategy
             assert asked == ("USER_MANAGED", "DISABLED", "EAGER")
             return RtxContext(self)

@@ -17,9 +17,9 @@ from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_invariance import same
 from verdiff.bundle import graph_name, open_bundle
 from verdiff.bundle.engines import Package, engine_path
-from verdiff.errors import BackendError
+from verdiff.errors import BackendError, OutputError
 from verdiff.runtime import Segmenter, nvidia
-from verdiff.runtime.backends import choose_backend, tensorrt_loading
+from verdiff.runtime.backends import choose_backend, rtx_kernels, tensorrt_loading
 from verdiff.runtime.device import opening
 
 Load = Callable[..., Segmenter]
@@ -125,10 +125,64 @@ def test_a_plan_that_was_changed_is_refused_before_it_is_loaded(built: Load, has
         built()
 
 
-def test_a_driver_too_old_is_said_before_tensorrt_starts(built: Load) -> None:
+def test_a_driver_too_old_is_said_before_tensorrt_starts(built: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_loading, "import_module", pytest.fail)
     with pytest.raises(BackendError, match=r"runs CUDA up to 13\.0") as caught:
         built(cuda="14")
     assert "driver" in caught.value.remedy
+
+
+def test_without_an_engine_tensorrt_is_not_started(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_loading, "import_module", pytest.fail)
+    with pytest.raises(BackendError, match="no engine of the prior"):
+        load()
+
+
+@BOTH
+def test_a_tensorrt_whose_libraries_are_missing_is_named(
+    built: Load, monkeypatch: pytest.MonkeyPatch, rtx: bool
+) -> None:
+    def without_libraries(name: str) -> None:
+        raise ImportError("libnvinfer.so.11: cannot open shared object file")
+
+    monkeypatch.setattr(tensorrt_loading, "import_module", without_libraries)
+    with pytest.raises(BackendError, match=r"cannot be loaded \(libnvinfer.so.11") as caught:
+        built(rtx=rtx)
+    assert "tensorrt-rtx]" in caught.value.remedy if rtx else "tensorrt]" in caught.value.remedy
+
+
+def test_an_engine_that_wants_more_memory_than_it_said_is_refused(built: Load) -> None:
+    with pytest.raises(BackendError, match="bytes to work in, where it had said"):
+        built(engine={"grows": True})
+
+
+def test_what_tensorrt_rtx_compiles_is_kept_beside_the_engine(built: Load, hashes: dict[str, str]) -> None:
+    path = engine_path(write_plan("step", hashes["step"], rtx=True)).with_suffix(".kernels")
+    built(rtx=True).close()
+    assert path.read_bytes() == b"kernels of step"
+    assert path.stat().st_mode & 0o077 == 0
+    for left in (b"kernels of step", b"another version's"):
+        path.write_bytes(left)
+        built(rtx=True).close()
+        assert path.read_bytes() == b"kernels of step"
+
+
+def test_a_folder_that_cannot_be_written_keeps_no_kernels_and_runs(
+    built: Load, hashes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OutputError("the disk is full", "room", "make some")
+
+    monkeypatch.setattr(rtx_kernels, "place_file", full)
+    segmenter = built(rtx=True)
+    assert same(segmenter.segment(mr_scan()), numpy_segmenter().segment(mr_scan()))
+    segmenter.close()
+    assert not engine_path(write_plan("step", hashes["step"], rtx=True)).with_suffix(".kernels").exists()
+
+
+def test_tensorrt_keeps_no_kernels(built: Load, tmp_path: Path) -> None:
+    built().close()
+    assert not list((tmp_path / "cache").rglob("*.kernels"))
 
 
 def test_an_engine_that_does_not_load_is_named_with_the_reason(built: Load) -> None:

@@ -17,6 +17,7 @@ from verdiff.runtime.device.network import CallShape
 if TYPE_CHECKING:
     import tensorrt as trt
 
+    from verdiff.runtime.backends.rtx_kernels import KernelCache
     from verdiff.runtime.device.driver import Pointer, Stream
 
 # Features are carried from one engine to the other and never looked into; numpy has no bfloat16.
@@ -30,11 +31,15 @@ STEP_MAPS = ("x", "timestep", "prior", "row", "noise", "previous", "x_next", "x0
 
 @dataclass(frozen=True)
 class Engine:
-    """A deserialised engine, what its builder said of it, and the runtime that must outlive it."""
+    """A deserialised engine, what its builder said of it, and the runtime that must outlive it.
+
+    ``kernels`` are those that TensorRT-RTX compiles here; TensorRT's engines have theirs in them.
+    """
 
     sidecar: Sidecar
     engine: trt.ICudaEngine
     runtime: trt.Runtime
+    kernels: KernelCache | None = None
 
     def profile(self, shape: CallShape, strides: Mapping[str, int]) -> int:
         """Number of the first profile that holds this shape.
@@ -115,6 +120,11 @@ class TensorRtNetworks:
         """See :meth:`verdiff.runtime.device.network.Networks.open`."""
         context = self._context(role)
         self._set_shape(role, context, shape, stream)
+        # This lays the context's tensors out for these shapes, in as little memory as was measured for them; without it
+        # it would write where the largest shapes have theirs.
+        wanted = context.update_device_memory_size_for_shapes()
+        if wanted > memory[1]:
+            raise self.refused(f"the {role} engine wants {wanted:,} bytes to work in, where it had said {memory[1]:,}")
         context.set_device_memory(*memory)
         capturable = getattr(context, "is_stream_capturable", None)
         if capturable is not None and not capturable(stream):
@@ -127,6 +137,9 @@ class TensorRtNetworks:
 
     def close(self) -> None:
         """Give back the engines; TensorRT does so when the last reference goes."""
+        for engine in self._engines.values():
+            if engine.kernels is not None:
+                engine.kernels.keep()
         self._measuring.clear()
         self._engines.clear()
 
@@ -142,7 +155,7 @@ class TensorRtNetworks:
 
     def _context(self, role: str) -> trt.IExecutionContext:
         """An execution context that works in memory it is given, and leaves CUDA graphs to us."""
-        api, engine = self._api, self._engines[role].engine
+        api, engine, kernels = self._api, self._engines[role].engine, self._engines[role].kernels
         managed = api.ExecutionContextAllocationStrategy.USER_MANAGED
         if hasattr(api, "CudaGraphStrategy"):
             config: Any = engine.create_runtime_config()
@@ -150,6 +163,8 @@ class TensorRtNetworks:
             config.cuda_graph_strategy = api.CudaGraphStrategy.DISABLED
             # Kernels for a new shape are compiled before its first run ends: the captured ones are the final ones.
             config.dynamic_shapes_kernel_specialization_strategy = api.DynamicShapesKernelSpecializationStrategy.EAGER
+            if kernels is not None:
+                kernels.lend(config)
             context = engine.create_execution_context(config)
         else:
             context = engine.create_execution_context(managed)

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from verdiff.bundle import graph_name, model_argument
 from verdiff.bundle.engines import (
+    FLAVOURS,
+    TENSORRT_RTX,
     Machine,
+    Package,
+    Sidecar,
     driver_too_old,
     engine_path,
     find_engines,
@@ -19,6 +23,7 @@ from verdiff.bundle.engines import (
     select_engine,
 )
 from verdiff.errors import BackendError
+from verdiff.runtime.backends.rtx_kernels import KernelCache
 from verdiff.runtime.backends.tensorrt import Engine, TensorRtNetworks
 from verdiff.runtime.machine import machine_of
 from verdiff.runtime.nvidia import require_gpu
@@ -49,24 +54,46 @@ def open_networks(bundle: Bundle, driver: Driver, *, backend: str, precision: st
     # Asked before the library is: without a driver that fits it may end the process.
     if (old := driver_too_old(machine)) is not None:
         raise BackendError(old, f"a driver that runs CUDA {machine.cuda_version}", "update NVIDIA's driver")
-    api = import_module(package.module)
-    logger, said = _logger(api)
-    runtime = api.Runtime(logger)
     roles = ("prior", "step") if bundle.has("denoiser") else ("prior",)
-    engines = {role: _load(bundle, runtime, machine, role, precision, said) for role in roles}
+    chosen = {role: _choose(bundle, machine, role, precision) for role in roles}
+    api = _imported(package, machine)
+    logger, said = _logger(api)
+    try:
+        runtime = api.Runtime(logger)
+    except (TypeError, RuntimeError) as error:
+        raise _broken(machine, "; ".join(said) or str(error)) from error
+    engines = {role: _load(runtime, machine, sidecar, said) for role, sidecar in chosen.items()}
     strides = {feature.name: feature.stride for feature in bundle.manifest.features}
     return TensorRtNetworks(api, machine, precision, engines, strides, said)
 
 
-def _load(bundle: Bundle, runtime: Any, machine: Machine, role: str, precision: str, said: deque[str]) -> Engine:
+def _imported(package: Package, machine: Machine) -> Any:
+    try:
+        return import_module(package.module)
+    except (ImportError, OSError) as error:
+        raise _broken(machine, str(error)) from error
+
+
+def _broken(machine: Machine, reason: str) -> BackendError:
+    flavour = FLAVOURS[machine.flavour]
+    return BackendError(
+        f"{flavour.title} {machine.trt_version} cannot be loaded ({reason})",
+        "its Python package with its libraries, and a driver that works",
+        f"pip install --force-reinstall 'verdiff[{flavour.extra}]'; then 'verdiff doctor'",
+    )
+
+
+def _choose(bundle: Bundle, machine: Machine, role: str, precision: str) -> Sidecar:
     manifest, name = bundle.manifest, graph_name(STORED[role], precision)
     if name not in manifest.files:
         raise BackendError(
             f"{manifest.model_id} {manifest.version} has no {STORED[role]} graph in {precision}",
             f"one of {', '.join(bundle.precisions(STORED[role])) or 'none'}",
-            f"verdiff export {bundle.path} --{precision}" if precision != "fp32" else "choose another precision",
+            f"verdiff export {model_argument(bundle.path)} --{precision.partition('-')[0]}"
+            if precision != "fp32"
+            else "choose another precision",
         )
-    sidecar = select_engine(
+    return select_engine(
         find_engines(),
         machine,
         role=role,
@@ -74,15 +101,19 @@ def _load(bundle: Bundle, runtime: Any, machine: Machine, role: str, precision: 
         graph_sha256=manifest.files[name],
         model=model_argument(bundle.path),
     )
+
+
+def _load(runtime: Any, machine: Machine, sidecar: Sidecar, said: deque[str]) -> Engine:
     said.clear()
-    engine = runtime.deserialize_cuda_engine(read_engine(engine_path(sidecar.key), machine))
+    path = engine_path(sidecar.key)
+    engine = runtime.deserialize_cuda_engine(read_engine(path, machine))
     if engine is None:
         raise BackendError(
             f"{machine} does not load {sidecar.key.stem} ({'; '.join(said) or 'no reason given'})",
             "an engine that loads where it was built",
             f"build it again: {rebuild_command(sidecar, machine)}",
         )
-    return Engine(sidecar, engine, runtime)
+    return Engine(sidecar, engine, runtime, KernelCache(path) if machine.flavour == TENSORRT_RTX.name else None)
 
 
 @cache
