@@ -70,23 +70,30 @@ def test_both_onnxruntime_packages_are_a_problem(
     assert (state == BAD) == ("uninstall -y onnxruntime onnxruntime-gpu" in check.remedy)
 
 
+def test_a_processor_that_is_not_asked_for_may_lack_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "version_of", lambda name: None)
+    checks = {check.name: check for check in check_inference(NO_DRIVER, needed=False)}
+    assert checks["inference"].state == NOTE
+
+
 def test_a_provider_whose_needs_are_met_is_said_to_be() -> None:
-    (check,) = check_providers(FakeOnnxRuntime(), DRIVER)
+    listed, check = check_providers(FakeOnnxRuntime(), DRIVER)
+    assert (listed.found, listed.state) == ("CUDA, CPU; built for CUDA 13.0", GOOD)
     assert (check.name, check.state) == ("onnxruntime CUDA", GOOD)
 
 
 def test_each_listed_provider_that_would_not_load_says_why_and_what_mends_it() -> None:
     module = FakeOnnxRuntime(offered=["TensorrtExecutionProvider", "CUDAExecutionProvider", CPU])
-    checks = check_providers(module, NO_DRIVER)
+    _, *checks = check_providers(module, NO_DRIVER)
     assert [check.name for check in checks] == ["onnxruntime CUDA", "onnxruntime TensorRT"]
     for check in checks:
         assert (check.state, check.remedy) == (NOTE, "install the driver")
     old = Driver("550.1", (12, 4), DRIVER.gpus)
-    assert "which runs CUDA up to 12.4" in check_providers(module, old)[0].found
+    assert "which runs CUDA up to 12.4" in check_providers(module, old)[1].found
 
 
 def test_the_cpu_package_beside_a_gpu_is_a_note_and_without_one_nothing() -> None:
     module = FakeOnnxRuntime(offered=[CPU])
-    (check,) = check_providers(module, DRIVER)
+    _, check = check_providers(module, DRIVER)
     assert (check.state, "verdiff[gpu]" in check.remedy) == (NOTE, True)
-    assert check_providers(module, NO_DRIVER) == []
+    assert [check.name for check in check_providers(module, NO_DRIVER)] == ["onnxruntime providers"]

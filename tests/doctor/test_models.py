@@ -53,5 +53,11 @@ def test_a_named_bundle_that_is_not_there_is_a_problem_with_a_remedy(tmp_path: P
     assert check.state != NOTE
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-that-name/spine.verdiff"])
+def test_a_path_that_cannot_be_looked_for_is_a_problem(name: str) -> None:
+    check = check_models(name)[-1]
+    assert (check.state, check.remedy != "") == (BAD, True)
+
+
 def test_a_shipped_name_is_not_checked_twice() -> None:
     assert [check.name for check in check_models("spine-mr")].count("model spine-mr") == 1

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.doctor.machines import DRIVER, RTX
+from tests.runtime.device.null_driver import NullDriver
 from verdiff import doctor
 from verdiff.doctor import system
 from verdiff.doctor.report import Check
-from verdiff.errors import BackendError
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:
@@ -43,9 +44,55 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_a_problem_with_its_remedy(tmp_
     assert by_name(doctor.examine(tmp_path))["NVIDIA driver"].state == doctor.NOTE
 
 
-def test_a_device_of_no_known_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="'gpu'"):
-        doctor.examine(tmp_path, device="gpu")
+def test_a_gpu_that_the_one_installed_tensorrt_is_not_for_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
+) -> None:
+    """This environment's TensorRT-RTX on an H200, where `verdiff build` would refuse too."""
+    pytest.importorskip("tensorrt_rtx_bindings")
+    monkeypatch.setattr("verdiff.runtime.nvidia.read_driver", lambda: DRIVER)
+    monkeypatch.setattr("verdiff.runtime.nvidia.require_gpu", lambda name: (DRIVER, DRIVER.gpus[0]))
+    monkeypatch.setattr("verdiff.runtime.device.cuda_core.open_driver", lambda name: NullDriver())
+    monkeypatch.setattr("verdiff.doctor.device.has_provider", lambda: False)
+    monkeypatch.setattr(
+        "verdiff.bundle.engines.find_package", lambda name, lean_will_do: RTX.package if "rtx" in name else None
+    )
+    checks = by_name(doctor.examine(tmp_path, device="cuda"))
+    assert checks["device cuda"].state == doctor.GOOD
+    way = checks["device cuda tensorrt-rtx"]
+    assert (way.state, "does not run on NVIDIA H200, SM 90" in way.found) == (doctor.BAD, True)
+
+
+def test_a_device_of_no_known_kind_is_a_problem_of_a_whole_report(tmp_path: Path, cache: Path) -> None:
+    checks = doctor.examine(tmp_path, device="gpu")
+    assert by_name(checks)["device gpu"].remedy == "choose cuda or cuda:N for a GPU, or cpu"
+    assert not doctor.healthy(checks)
+    assert {check.name for check in doctor.examine(tmp_path)} <= by_name(checks).keys()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder somebody stands in can be deleted on POSIX")
+def test_a_deleted_working_folder_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    check = by_name(doctor.examine())["disk"]
+    assert (check.state, check.remedy) == (doctor.BAD, "change into a folder that exists")
+
+
+def test_a_cache_that_may_not_be_looked_for_is_a_problem_and_its_disk_is_that_of_the_nearest_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VERDIFF_CACHE", str(tmp_path / ("x" * 300)))
+    checks = by_name(doctor.examine(tmp_path))
+    assert (checks["engines"].state, checks["disk of engines"].state) == (doctor.BAD, doctor.GOOD)
+
+
+def test_a_user_without_a_home_has_no_disk_of_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("verdiff.bundle.engines.cache_path", homeless)
+    check = system.check_disks(tmp_path)[1]
+    assert (check.state, "VERDIFF_CACHE" in check.remedy) == (doctor.NOTE, True)
 
 
 def test_the_report_has_a_line_and_a_remedy_a_problem() -> None:

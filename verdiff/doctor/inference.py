@@ -18,13 +18,23 @@ DOUBLING_MODEL = bytes.fromhex(
 )
 
 
-def check_inference(driver: Driver | BackendError) -> list[Check]:
-    """ONNX Runtime and OpenVINO, whether one of them is enough for ``verdiff infer``, and the GPU providers."""
+def check_inference(driver: Driver | BackendError, *, needed: bool = True) -> list[Check]:
+    """ONNX Runtime and OpenVINO, whether one of them is enough for ``verdiff infer``, and the providers.
+
+    Args:
+        driver: Of this machine, or why there is none.
+        needed: Whether the processor is to be used; on a GPU the checks of the device say whether something runs.
+    """
     backends = [check_backend("onnxruntime", double_onnxruntime), check_backend("openvino", double_openvino)]
     checks = [*backends]
     if not any(check.state == GOOD for check in backends):
         checks.append(
-            Check("inference", BAD, "no working backend", "pip install 'verdiff[cpu]' (or [gpu], or [openvino])")
+            Check(
+                "inference",
+                BAD if needed else NOTE,
+                "no working backend for the processor",
+                "pip install 'verdiff[cpu]' (or [gpu], or [openvino])",
+            )
         )
     checks.append(check_packages())
     if backends[0].state == GOOD:
@@ -91,7 +101,7 @@ def check_packages() -> Check:
 
 
 def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Check]:
-    """Of each GPU provider that ONNX Runtime lists: whether it would load, or why not. None is loaded to find out."""
+    """The providers that ONNX Runtime lists, and of each for GPUs whether it would load. None is loaded to find out."""
     from verdiff.runtime.backends.providers import GPU_PROVIDERS, require_provider
 
     def ask(device: str) -> tuple[Driver, Any]:
@@ -99,8 +109,11 @@ def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Che
             raise driver
         return driver, driver.gpus[0]
 
-    checks = []
     listed = onnxruntime.get_available_providers()
+    built_for = getattr(onnxruntime, "cuda_version", "") or ""
+    names = ", ".join(name.removesuffix("ExecutionProvider") for name in listed)
+    found = f"{names}; built for CUDA {built_for}" if built_for else names
+    checks = [Check("onnxruntime providers", GOOD, found)]
     for provider in GPU_PROVIDERS.values():
         if provider.name not in listed:
             continue
@@ -111,7 +124,7 @@ def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Che
         else:
             found = "listed; its libraries and the driver are there"
             checks.append(Check(f"onnxruntime {provider.title}", GOOD, found))
-    if not checks and not isinstance(driver, BackendError):
+    if len(checks) == 1 and not isinstance(driver, BackendError):
         remedy = "pip uninstall -y onnxruntime, then pip install 'verdiff[gpu]' to use the GPU through it"
         checks.append(Check("onnxruntime CUDA", NOTE, "the package for the CPU is installed", remedy))
     return checks

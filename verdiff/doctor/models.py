@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from verdiff.doctor.report import BAD, GOOD, Check, refused
+from verdiff.doctor.report import BAD, GOOD, Check, first_line, refused
 from verdiff.errors import VerdiffError
 
 
@@ -30,6 +30,9 @@ def _named(model: str) -> Check:
         path = resolve_model(model)
     except VerdiffError as error:
         return refused(name, BAD, error)
+    except (OSError, RuntimeError) as error:
+        # A folder that may not be searched, a name that no file can have, a home folder of nobody.
+        return Check(name, BAD, f"{model} cannot be looked for ({first_line(error)})", "check the path")
     return _bundle(name, path)
 
 

@@ -60,11 +60,23 @@ def check_training() -> Check:
     return Check("training", GOOD, f"torch {version_of('torch')}, onnx {version_of('onnx')}")
 
 
-def check_disks(folder: Path) -> list[Check]:
-    """Room where results go and where engines are kept."""
+def check_disks(folder: Path | None = None) -> list[Check]:
+    """Room where results go (None is the working folder) and where engines are kept."""
     from verdiff.bundle.engines import cache_path
 
-    return [_disk("disk", folder), _disk("disk of engines", _nearest(cache_path()))]
+    try:
+        checks = [_disk("disk", folder or Path.cwd())]
+    except OSError as error:
+        # It was deleted while somebody stood in it.
+        found = f"the working folder cannot be found ({error.strerror or error})"
+        checks = [Check("disk", BAD, found, "change into a folder that exists")]
+    try:
+        checks.append(_disk("disk of engines", _nearest(cache_path())))
+    except RuntimeError as error:
+        # This user has no home folder.
+        found = f"there is no place for engines ({error})"
+        checks.append(Check("disk of engines", NOTE, found, "name a folder in VERDIFF_CACHE"))
+    return checks
 
 
 def _disk(name: str, folder: Path) -> Check:
@@ -78,8 +90,14 @@ def _disk(name: str, folder: Path) -> Check:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the first of those above it that exists."""
-    return next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    """The folder, or the first of those above it that is there and may be looked into."""
+    for each in (folder, *folder.parents):
+        try:
+            each.stat()
+        except OSError:
+            continue
+        return each
+    return folder
 
 
 def _installed_memory() -> str:
