@@ -92,6 +92,14 @@ def test_each_listed_provider_that_would_not_load_says_why_and_what_mends_it() -
     assert "which runs CUDA up to 12.4" in check_providers(module, old)[1].found
 
 
+def test_a_provider_that_would_round_fp32_to_tf32_is_said_to_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = FakeOnnxRuntime(offered=["TensorrtExecutionProvider", CPU])
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    assert "NVIDIA_TF32_OVERRIDE is not set" in check_providers(module, DRIVER)[1].found
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert "TF32" not in check_providers(module, DRIVER)[1].found
+
+
 def test_the_cpu_package_beside_a_gpu_is_a_note_and_without_one_nothing() -> None:
     module = FakeOnnxRuntime(offered=[CPU])
     _, check = check_providers(module, DRIVER)

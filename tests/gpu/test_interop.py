@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from tests.gpu.stand_in import CountingDriver, stand_in_segmenter
 from tests.runtime.scans import mr_scan, numpy_segmenter
+from verdiff.errors import InputError
 from verdiff.imaging import IntensityRule, intensity_bounds, plan_slices
 
 SCAN = mr_scan(5)
@@ -63,6 +65,40 @@ def test_arrays_go_in_and_come_out_on_the_librarys_stream(driver: CountingDriver
         assert pointer == answer.labels.pointer
         del labels, answer
         session.close()
+
+
+def test_a_tensor_that_is_filled_late_on_a_side_stream_is_waited_for(driver: CountingDriver) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch was built without CUDA")
+    ready, side = torch.from_numpy(SLICES).cuda(), torch.cuda.Stream()
+    with stand_in_segmenter(driver) as segmenter:
+        session = segmenter.on_device(*SLICES.shape, PIXEL)
+        late = torch.full_like(ready, float("nan"))
+        torch.cuda.synchronize()
+        with torch.cuda.stream(side):
+            torch.cuda._sleep(500_000_000)
+            late.copy_(ready)
+            answer = session.segment(late, BOUNDS)
+        assert not side.query(), "the host did not wait"
+        del late
+        answer.wait()
+        assert np.mean(torch.from_dlpack(answer.labels).cpu().numpy() == expected()) > 0.995
+
+
+def test_an_array_in_the_hosts_memory_is_refused(driver: CountingDriver) -> None:
+    said = {"shape": SLICES.shape, "typestr": "<f4", "data": (SLICES.ctypes.data, False), "version": 3, "stream": None}
+    with stand_in_segmenter(driver) as segmenter:
+        session = segmenter.on_device(*SLICES.shape, PIXEL)
+        with pytest.raises(InputError, match="host's memory"):
+            session.segment(SimpleNamespace(__cuda_array_interface__=said), BOUNDS)
+
+
+def test_our_arrays_outlive_the_session_that_was_closed(driver: CountingDriver, library: Library) -> None:
+    with stand_in_segmenter(driver) as segmenter:
+        with segmenter.on_device(*SLICES.shape, PIXEL) as session:
+            labels = library.ours(session.segment(library.up(SLICES), BOUNDS).labels)
+        assert np.mean(library.down(labels) == expected()) > 0.995
 
 
 def test_our_arrays_outlive_the_session_that_made_them(driver: CountingDriver, library: Library) -> None:

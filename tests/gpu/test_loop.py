@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Barrier
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from tests.gpu.stand_in import CountingDriver, stand_in_segmenter
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_invariance import same
-from verdiff.errors import BackendError
+from verdiff.errors import BackendError, InputError
+from verdiff.imaging import IntensityRule, intensity_bounds, plan_slices
 from verdiff.runtime.device.cuda_core import open_driver
 
 RUNS = 1000
@@ -105,6 +107,46 @@ def test_cancelling_between_steps_gives_a_mask(driver: CountingDriver) -> None:
         )
         assert result.outcome == "cancelled"
         assert 5 <= result.provenance["reached"]["steps"][1] <= 7
+
+
+def test_slices_on_the_device_are_read_where_they_lie_and_elsewhere_refused(driver: CountingDriver) -> None:
+    scan = mr_scan(2, 40, 40)
+    plan = plan_slices(scan.geometry, view="sagittal", spacing_mm=1.0, multiple=4)
+    slices = np.ascontiguousarray(plan.extract(scan.array), np.float32)
+    bounds = intensity_bounds(scan.array, IntensityRule("percentile", 0.5, 99.5))
+    expected = plan.extract(numpy_segmenter().segment(scan).labels)
+
+    def array(pointer: int) -> Any:
+        said = {"shape": slices.shape, "typestr": "<f4", "data": (pointer, False), "version": 3, "stream": None}
+        return SimpleNamespace(__cuda_array_interface__=said)
+
+    with stand_in_segmenter(driver) as segmenter, driver.active():
+        pinned, there = driver.allocate_pinned(slices.nbytes), driver.allocate(slices.nbytes)
+        stream = segmenter.backend.stream  # type: ignore[union-attr]
+        pinned[:] = slices.view(np.uint8).ravel()
+        driver.upload(there, pinned, stream)
+        driver.synchronise(stream)
+        with segmenter.on_device(*slices.shape, (0.9, 0.9)) as session:
+            for _ in range(3):
+                answer = session.segment(array(there), bounds)
+            answer.wait()
+            with pytest.raises(InputError, match="host's memory"):
+                session.segment(array(slices.ctypes.data), bounds)
+        # The session is closed; what it gave is there.
+        labels = pinned[: answer.labels.nbytes]
+        driver.download(labels, answer.labels.pointer, stream)
+        driver.synchronise(stream)
+        assert np.mean(labels.reshape(slices.shape) == expected) > 0.995
+        driver.free(there)
+        driver.free_pinned(pinned)
+
+
+def test_its_stream_does_not_wait_for_the_default_one(driver: CountingDriver) -> None:
+    bindings = pytest.importorskip("cuda.bindings.driver")
+    with stand_in_segmenter(driver) as segmenter, driver.active():
+        status, flags = bindings.cuStreamGetFlags(segmenter.backend.stream)  # type: ignore[union-attr]
+        assert status == bindings.CUresult.CUDA_SUCCESS
+        assert flags == bindings.CUstream_flags.CU_STREAM_NON_BLOCKING
 
 
 @pytest.mark.parametrize("priority", [None, -1])

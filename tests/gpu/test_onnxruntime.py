@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
@@ -79,6 +82,58 @@ def test_a_hundred_calls_take_no_more_memory_than_five(on_cuda: Any, device: str
             for _ in range(count):
                 segmenter.segment(mr_scan(), **OPTIONS)
             free.append(require_gpu(device)[1].free_bytes)
-    if None in free:
+    assert_flat(free)
+
+
+def test_a_thread_for_every_call_takes_no_more_memory_than_five(on_cuda: Any, device: str) -> None:
+    """ONNX Runtime keeps handles of cuBLAS and cuDNN, and every graph, for each thread that it is called from."""
+    with on_cuda(graphs=True) as segmenter:
+        free = []
+        for count in (5, 50):
+            for _ in range(count):
+                thread = Thread(target=segmenter.segment, args=(mr_scan(),), kwargs=OPTIONS)
+                thread.start()
+                thread.join()
+            free.append(require_gpu(device)[1].free_bytes)
+    assert_flat(free)
+
+
+def test_loading_and_capturing_at_once_in_several_threads_give_one_thread_s_masks(on_cuda: Any) -> None:
+    """A capture of ONNX Runtime's forbids memory to every other thread of the process."""
+    with on_cuda(graphs=True) as segmenter:
+        expected = segmenter.segment(mr_scan(), **OPTIONS)
+    together = Barrier(4)
+
+    def work(number: int) -> list[Any]:
+        found = []
+        together.wait()
+        for _ in range(5):
+            with on_cuda(graphs=True) as segmenter:
+                found += [segmenter.segment(mr_scan(), **OPTIONS).labels for _ in range(2)]
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        for labels in chain.from_iterable(pool.map(work, range(4))):
+            np.testing.assert_array_equal(labels, expected.labels)
+
+
+def test_a_context_that_is_not_the_primary_one_is_refused(on_cuda: Any, device: str) -> None:
+    driver = pytest.importorskip("cuda.bindings.driver")
+    status, number = driver.cuDeviceGet(require_gpu(device)[1].index)
+    assert int(status) == 0
+    # CUDA 13 has parameters of the creation in front of the flags.
+    status, context = driver.cuCtxCreate(None, 0, number)
+    assert int(status) == 0
+    try:
+        with pytest.raises(BackendError, match="that a program made for itself"):
+            on_cuda()
+    finally:
+        driver.cuCtxDestroy(context)
+
+
+def assert_flat(free: list[int | None]) -> None:
+    """That no more than noise was taken between two looks at the free memory."""
+    before, after = free
+    if before is None or after is None:
         pytest.skip("the driver does not tell how much memory is free")
-    assert free[0] - free[1] < 8 << 20
+    assert before - after < 8 << 20

@@ -125,9 +125,10 @@ def uploaded(pycuda: Pycuda, planes: NDArray[np.float32]) -> Iterator[Any]:
 def test_the_model_is_loaded_in_the_hosts_context_and_on_its_stream(
     pycuda: Pycuda, loaded: list[dict[str, Any]]
 ) -> None:
-    PycudaHost(pycuda.context, Stream()).load("tiny", device="cuda:0", backend="tensorrt")
+    stream = Stream()
+    PycudaHost(pycuda.context, stream).load("tiny", device="cuda:0", backend="tensorrt")
     PycudaHost(pycuda.context).load()
-    assert loaded[0] == {"model": "tiny", "stream": HOST_STREAM, "device": "cuda:0", "backend": "tensorrt"}
+    assert loaded[0] == {"model": "tiny", "stream": stream, "device": "cuda:0", "backend": "tensorrt"}
     assert loaded[1] == {"model": None, "stream": 1}
     assert pycuda.context.calls == ["push", "pop"] * 2
 

@@ -6,10 +6,11 @@ to the one that reads it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from threading import Thread, current_thread
 from typing import Any
 
 CPU = "CPUExecutionProvider"
@@ -71,6 +72,9 @@ class FakeOnnxRuntime:
         given: What a session ends up with; None is what it asked for, the CPU behind it.
         placed: Where a session's nodes go.
         refuses: Raised when a session is opened with a provider option of this name switched on.
+        allows: How many sessions are opened before one is refused.
+        during: Called in every run, with its configuration entries.
+        threads: Which threads ran sessions.
         log: Everything that happened, in order.
     """
 
@@ -78,6 +82,9 @@ class FakeOnnxRuntime:
     given: list[str] | None = None
     placed: tuple[Part, ...] = (Part("CUDAExecutionProvider", ("Conv",)), Part(CPU, ("Shape",)))
     refuses: dict[str, Exception] = field(default_factory=dict)
+    allows: int = 0
+    during: Callable[[dict[str, str]], None] = lambda entries: None
+    threads: set[Thread] = field(default_factory=set)
     inputs: dict[bytes, tuple[Tensor, ...]] = field(default_factory=dict)
     outputs: dict[bytes, tuple[Tensor, ...]] = field(default_factory=dict)
     cuda_version: str = "13.0"
@@ -102,7 +109,7 @@ class FakeOnnxRuntime:
         session = Session(self, graph, options, list(providers), enable_fallback)
         for _, settings in (each for each in providers if isinstance(each, tuple)):
             for name, error in self.refuses.items():
-                if settings.get(name) == "1":
+                if settings.get(name) == "1" and len(self.sessions) >= self.allows:
                     raise error
         self.sessions.append(session)
         return session
@@ -136,6 +143,8 @@ class Session:
 
     def run_with_iobinding(self, binding: Binding, run_options: RunOptions | None = None) -> None:
         entries = {} if run_options is None else dict(run_options.entries)
+        self.module.threads.add(current_thread())
+        self.module.during(entries)
         self.module.log.append(("run", self.graph, dict(binding.inputs), dict(binding.outputs), entries))
 
 

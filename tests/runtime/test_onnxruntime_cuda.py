@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,91 +10,35 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.runtime.fake_onnxruntime import FakeOnnxRuntime, Part, Tensor
-from tests.runtime.tiny_bundle import denoiser_graph, prior_graph, write_tiny_half
+from tests.runtime import recording_device
+from tests.runtime.fake_onnxruntime import FakeOnnxRuntime, Part
+from tests.runtime.recording_device import (
+    CALLERS,
+    SHAPE,
+    RecordingDriver,
+    fake_module,
+    load,
+    run_prior,
+    runs,
+    step_addresses,
+)
+from tests.runtime.tiny_bundle import write_tiny_half
 from verdiff.bundle import open_bundle
 from verdiff.errors import BackendError
-from verdiff.runtime.backends import onnxruntime_cuda
+from verdiff.runtime.backends import onnxruntime_cuda, providers
 from verdiff.runtime.backends.onnxruntime_cuda import MOST_GRAPHS, OnnxNetworks
 from verdiff.runtime.backends.step_graph import step_graph
 from verdiff.runtime.device.network import CallShape
-from verdiff.runtime.nvidia import Gpu
 
-CALLERS = 7
-SHAPE = CallShape(2, 8, 12)
 MAPS = (2, 3, 8, 12)
-
-
-class RecordingDriver:
-    """A device's streams and events, in the module's own log."""
-
-    gpu = Gpu(1, "NVIDIA H200", "90", 1 << 37, 1 << 36)
-
-    def __init__(self, log: list[tuple[Any, ...]]) -> None:
-        self.log, self.numbers, self.held = log, count(100), set[int]()
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        yield
-
-    def open_stream(self, priority: int | None) -> int:
-        return self._take()
-
-    def open_event(self) -> int:
-        return self._take()
-
-    def close_stream(self, stream: int) -> None:
-        self.held.remove(stream)
-
-    def close_event(self, event: int) -> None:
-        self.held.remove(event)
-
-    def record(self, event: int, stream: int) -> None:
-        self.log.append(("record", event, stream))
-
-    def wait(self, stream: int, event: int) -> None:
-        self.log.append(("wait", stream, event))
-
-    def _take(self) -> int:
-        taken = next(self.numbers)
-        self.held.add(taken)
-        return taken
-
-
-def described(session: onnxruntime.InferenceSession) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """What the real onnxruntime says of a graph."""
-    return (
-        tuple(Tensor(each.name, each.type) for each in session.get_inputs()),
-        tuple(Tensor(each.name, each.type) for each in session.get_outputs()),
-    )
 
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> FakeOnnxRuntime:
-    made = FakeOnnxRuntime()
-    for graph in (prior_graph(), step_graph(denoiser_graph())):
-        real = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-        made.inputs[graph], made.outputs[graph] = described(real)
+    made = fake_module()
     monkeypatch.setitem(sys.modules, "onnxruntime", made)
     monkeypatch.setattr(onnxruntime_cuda, "require_provider", lambda *asked: None)
     return made
-
-
-def load(path: Path, module: FakeOnnxRuntime, **options: Any) -> tuple[OnnxNetworks, RecordingDriver]:
-    driver = RecordingDriver(module.log)
-    settings = {"backend": "onnxruntime", "precision": "fp32", "threads": 1, **options}
-    return OnnxNetworks(open_bundle(path), driver, **settings), driver  # type: ignore[arg-type]
-
-
-def step_addresses(number: int) -> dict[str, int]:
-    """Of step ``number``: x and x0hat change places, row, timestep and noise move on, the conditions stay."""
-    there = {"prior": 10, "feature_0": 11, "row": 100 + number, "timestep": 200 + number, "noise": 300 + number}
-    here, other = number % 2, (number + 1) % 2
-    return {**there, "x": 20 + here, "x_next": 20 + other, "x0hat": 30 + here, "previous": 30 + other}
-
-
-def runs(module: FakeOnnxRuntime) -> list[tuple[Any, ...]]:
-    return [entry for entry in module.log if entry[0] == "run"]
 
 
 def test_a_step_waits_for_the_caller_s_stream_and_the_caller_s_stream_for_it(
@@ -170,6 +111,45 @@ def test_there_is_an_end_to_the_graphs_a_session_keeps(bundle_path: Path, module
     assert (ids[MOST_GRAPHS - 1], ids[MOST_GRAPHS:]) == (str(MOST_GRAPHS), ["-1", "-1"])
 
 
+def test_tensorrt_s_provider_keeps_one_graph_and_so_gets_none(
+    bundle_path: Path, module: FakeOnnxRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(providers.TF32_SWITCH, "0")
+    networks, _ = load(bundle_path, module, backend="onnxruntime-tensorrt")
+    assert not networks.graphs
+    assert module.sessions[0].asked[0][1]["trt_cuda_graph_enable"] == "0"
+    with pytest.raises(BackendError, match="keeps one and replays it for every step"):
+        load(bundle_path, module, backend="onnxruntime-tensorrt", graphs=True)
+
+
+def test_fp32_that_would_be_tf32_is_refused(
+    bundle_path: Path, module: FakeOnnxRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(providers.TF32_SWITCH, raising=False)
+    with pytest.raises(BackendError, match="computes fp32 in TF32"):
+        load(bundle_path, module, backend="onnxruntime-tensorrt")
+
+
+def test_a_context_that_is_not_the_primary_one_is_refused(
+    bundle_path: Path, module: FakeOnnxRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RecordingDriver, "is_primary", False)
+    with pytest.raises(BackendError, match="a CUDA context on cuda:1 that a program made for itself") as caught:
+        load(bundle_path, module)
+    assert "--backend tensorrt" in caught.value.remedy
+    assert "pycuda.driver.Device(1).retain_primary_context()" in caught.value.remedy
+    monkeypatch.setattr(RecordingDriver, "is_primary", True)
+    load(bundle_path, module)
+
+
+@pytest.mark.parametrize("priority", [None, -3])
+def test_networks_run_at_the_priority_that_was_asked_for(
+    bundle_path: Path, module: FakeOnnxRuntime, priority: int | None
+) -> None:
+    _, driver = load(bundle_path, module, priority=priority)
+    assert driver.priority == priority
+
+
 def test_layers_that_onnxruntime_puts_on_the_cpu_are_refused(bundle_path: Path, module: FakeOnnxRuntime) -> None:
     module.placed = (Part("CUDAExecutionProvider", ("Tanh",)), Part("CPUExecutionProvider", ("Conv",)))
     with pytest.raises(BackendError, match="layers of the prior graph on the CPU: Conv"):
@@ -193,8 +173,19 @@ def test_graphs_are_left_out_where_the_provider_cannot(bundle_path: Path, module
     module.refuses["enable_cuda_graph"] = REFUSAL
     networks, _ = load(bundle_path, module)
     assert not networks.graphs
-    networks.open("prior", SHAPE, (0, 0), CALLERS).enqueue({"image": 1, "prior": 10, "feature_0": 11}, CALLERS)
+    run_prior(networks)
     assert "gpu_graph_id" not in runs(module)[0][4]
+
+
+def test_no_session_keeps_its_graphs_when_a_later_one_cannot_have_any(
+    bundle_path: Path, module: FakeOnnxRuntime
+) -> None:
+    """A prior with graphs, run without a graph's number, would replay its first addresses for ever."""
+    module.refuses["enable_cuda_graph"], module.allows = REFUSAL, 1
+    networks, _ = load(bundle_path, module)
+    assert not networks.graphs
+    with_graphs, *kept = (session.asked[0][1]["enable_cuda_graph"] for session in module.sessions)
+    assert (with_graphs, kept) == ("1", ["0", "0"])
 
 
 def test_graphs_that_were_asked_for_are_not_left_out(bundle_path: Path, module: FakeOnnxRuntime) -> None:
@@ -219,7 +210,7 @@ def test_what_was_taken_is_given_back_when_a_graph_cannot_be_loaded(
             super().__init__(log)
             taken.append(self)
 
-    monkeypatch.setattr(sys.modules[__name__], "RecordingDriver", Kept)
+    monkeypatch.setattr(recording_device, "RecordingDriver", Kept)
     module.given = ["CPUExecutionProvider"]
     with pytest.raises(BackendError, match="gave CPUExecutionProvider"):
         load(bundle_path, module)
@@ -246,7 +237,7 @@ def test_a_run_that_fails_says_what_to_do(
 
     monkeypatch.setattr(type(module.sessions[0]), "run_with_iobinding", fail)
     with pytest.raises(BackendError, match=said) as caught:
-        networks.open("prior", SHAPE, (0, 0), CALLERS).enqueue({"image": 1, "prior": 10, "feature_0": 11}, CALLERS)
+        run_prior(networks)
     assert remedy in caught.value.remedy
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,14 @@ import pytest
 from tests.runtime.fake_onnxruntime import CPU, FakeOnnxRuntime, Part
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import providers
-from verdiff.runtime.backends.providers import CUDA, TENSORRT, TENSORRT_RTX, provider_options, require_placement
+from verdiff.runtime.backends.providers import (
+    CUDA,
+    TENSORRT,
+    TENSORRT_RTX,
+    provider_options,
+    require_fp32,
+    require_placement,
+)
 from verdiff.runtime.nvidia import Driver, Gpu
 
 H200 = Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30)
@@ -86,13 +94,25 @@ def test_an_older_minor_version_of_the_same_cuda_is_no_reason() -> None:
         (CUDA, ("libcublasLt.so.13", "libcudnn.so.9"), "pip install 'verdiff[gpu]'"),
         (CUDA, ("libcuda.so.1",), "install the NVIDIA driver"),
         (CUDA, ("libcudart.so.13", "libcuda.so.1"), "brings libcuda.so.1, then pip install 'verdiff[gpu]'"),
-        (TENSORRT, ("libnvinfer.so.10",), "pip install 'verdiff[tensorrt]'"),
+        (
+            TENSORRT,
+            ("libnvinfer.so.10",),
+            "pip install 'verdiff[tensorrt]' 'tensorrt<11', or use --backend onnxruntime",
+        ),
+        (TENSORRT, ("libnvonnxparser.so.10", "libnvinfer.so.10"), "pip install 'verdiff[tensorrt]' 'tensorrt<11', or"),
+        (TENSORRT, ("nvinfer_11.dll",), "'tensorrt<12'"),
+        (
+            TENSORRT,
+            ("libcudnn.so.9", "libnvinfer.so.10"),
+            "pip install 'verdiff[gpu]' 'verdiff[tensorrt]' 'tensorrt<11'",
+        ),
+        (TENSORRT_RTX, ("libtensorrt_rtx.so.1",), "pip install 'verdiff[tensorrt-rtx]'"),
     ],
 )
 def test_every_missing_library_is_named_with_what_brings_it(
     provider: providers.Provider, missing: tuple[str, ...], remedy: str
 ) -> None:
-    module = FakeOnnxRuntime(offered=[TENSORRT.name, CUDA.name, CPU])
+    module = FakeOnnxRuntime(offered=[TENSORRT.name, TENSORRT_RTX.name, CUDA.name, CPU])
     with pytest.raises(BackendError, match=", ".join(missing)) as caught:
         require(module, provider, missing=missing)
     assert remedy in caught.value.remedy
@@ -142,6 +162,32 @@ def test_the_cuda_provider_computes_fp32_in_fp32_and_the_same_way_at_every_load(
     assert "user_compute_stream" not in options
 
 
+@pytest.mark.parametrize("provider", [TENSORRT, TENSORRT_RTX])
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [({}, "NVIDIA_TF32_OVERRIDE is not set"), ({"NVIDIA_TF32_OVERRIDE": "1"}, "NVIDIA_TF32_OVERRIDE = '1'")],
+)
+def test_fp32_in_tf32_is_refused_with_what_forbids_it(
+    provider: providers.Provider, environment: dict[str, str], found: str
+) -> None:
+    with pytest.raises(BackendError, match=f"{found}, and on NVIDIA H200") as caught:
+        require_fp32(provider, H200, "1.31.1", environment=environment)
+    assert "NVIDIA_TF32_OVERRIDE=0" in caught.value.expected
+    assert "before the program starts" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("provider", "sm", "environment"),
+    [
+        (TENSORRT, "90", {"NVIDIA_TF32_OVERRIDE": "0"}),
+        (TENSORRT, "75", {}),
+        (CUDA, "90", {}),
+    ],
+)
+def test_fp32_that_is_fp32_is_taken(provider: providers.Provider, sm: str, environment: dict[str, str]) -> None:
+    require_fp32(provider, replace(H200, sm=sm), "1.31.1", environment=environment)
+
+
 def test_a_caller_s_stream_is_handed_on() -> None:
     ((_, options),) = provider_options(CUDA, "cuda", graphs=False, stream=0xBEEF)
     assert (options["has_user_compute_stream"], options["user_compute_stream"]) == ("1", str(0xBEEF))
@@ -151,6 +197,7 @@ def test_tensorrt_s_provider_leaves_to_cuda_what_it_cannot_do_and_keeps_its_engi
     listed = provider_options(TENSORRT, "cuda:0", graphs=True, folder=tmp_path)
     assert [name for name, _ in listed] == [TENSORRT.name, CUDA.name]
     assert listed[0][1]["trt_engine_cache_path"] == str(tmp_path)
+    assert listed[0][1]["trt_engine_cache_prefix"] == "fp32"
     assert listed[0][1]["trt_cuda_graph_enable"] == "1"
     assert "enable_cuda_graph" not in listed[1][1]
     assert provider_options(TENSORRT_RTX, "cuda:0", graphs=False, folder=tmp_path)[0][1] == {

@@ -102,7 +102,7 @@ def check_packages() -> Check:
 
 def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Check]:
     """The providers that ONNX Runtime lists, and of each for GPUs whether it would load. None is loaded to find out."""
-    from verdiff.runtime.backends.providers import GPU_PROVIDERS, require_provider
+    from verdiff.runtime.backends.providers import GPU_PROVIDERS, require_fp32, require_provider
 
     def ask(device: str) -> tuple[Driver, Any]:
         if isinstance(driver, BackendError):
@@ -118,7 +118,8 @@ def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Che
         if provider.name not in listed:
             continue
         try:
-            require_provider(onnxruntime, provider, "cuda", require_gpu=ask)
+            gpu = require_provider(onnxruntime, provider, "cuda", require_gpu=ask)
+            require_fp32(provider, gpu, onnxruntime.__version__)
         except BackendError as error:
             checks.append(refused(f"onnxruntime {provider.title}", NOTE, error))
         else:

@@ -31,7 +31,8 @@ class PycudaHost:
 
     def __init__(self, context: Any, stream: Any = None) -> None:
         self._context = context
-        self._stream = DEFAULT_STREAM if stream is None else int(stream.handle)
+        # The object and not its address: whoever gets it keeps the stream alive.
+        self._stream = DEFAULT_STREAM if stream is None else stream
 
     def load(self, model: str | Path | None = None, **options: Any) -> Segmenter:
         """:meth:`verdiff.runtime.Segmenter.load` in this context and on this stream.

@@ -64,6 +64,7 @@ class Segmenter:
         chunk: int | None = None,
         stream: Any = None,
         priority: int | None = None,
+        graphs: bool | None = None,
     ) -> Segmenter:
         """Open and verify a bundle, load its networks, test them against its goldens and warm them up.
 
@@ -81,8 +82,9 @@ class Segmenter:
                 is device memory, beside that of the engines or of ONNX Runtime's sessions.
             chunk: Slices worked on at once; None is the backend's choice.
             stream: On a GPU: the caller's CUDA stream, on which all work is put (an address, or a stream of
-                cuda-core, CuPy, PyTorch or pycuda); None for a stream of its own.
+                cuda-core, CuPy, PyTorch or pycuda, which is kept alive); None for a stream of its own.
             priority: On a GPU: of that stream of its own; lower numbers go first.
+            graphs: On a GPU with ONNX Runtime: replay its runs as CUDA graphs; None is where it can.
 
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
@@ -112,6 +114,7 @@ class Segmenter:
                 memory_mb=memory_mb,
                 stream=stream,
                 priority=priority,
+                graphs=graphs,
             )
         else:
             loaded = open_backend(bundle, backend=chosen, precision=precision, threads=threads)
@@ -261,10 +264,15 @@ class Segmenter:
         choices = Choices(steps, samples, seed, sampler, fusion)
         sampling = resolve_sampling(self.manifest, choices, denoiser=self.diffusion)
         shape = slices, rows, cols
-        return DeviceSession(self.backend, self.manifest, sampling, shape, spacing_mm, stream_handle(stream))
+        handle = stream_handle(stream)
+        return DeviceSession(self.backend, self.manifest, sampling, shape, spacing_mm, handle, keep=stream)
 
     def close(self) -> None:
-        """Give back what is held on a device, at once; on the host there is nothing. Closing twice does no harm."""
+        """Give back what is held on a device; on the host there is nothing. Closing twice does no harm.
+
+        A call in another thread is waited for. Within a call of this thread's own (a stream that is not finished, a
+        callback) it takes effect when that call ends. A session's arrays keep their memory until they are gone.
+        """
         if loops_on_device(self.backend):
             self.backend.close()
 

@@ -15,6 +15,9 @@ typedef std::function<void()> Work;
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_CONTEXT = 201, NOT_FOUND = 500, NOT_SUPPORTED = 801,
        CAPTURE_UNSUPPORTED = 900, NOT_CAPTURING = 904 };
+// What verdiff is to ask for, and nothing else is taken: streams that do not wait for the default one, events without
+// timing whose wait sleeps, the attribute that says whose memory a pointer is.
+enum { NON_BLOCKING = 1, SLEEPING_WITHOUT_TIMING = 1 | 2, DEVICE_ORDINAL = 9 };
 
 struct Graph { std::vector<Work> work; };
 struct Stream { int priority; unsigned flags; Graph* capture; };
@@ -34,6 +37,7 @@ static thread_local std::vector<void*> contexts;
 #define CUDA extern "C" __attribute__((visibility("default"))) Result
 #define NEEDS_CONTEXT if (contexts.empty()) return NO_CONTEXT
 
+static thread_local int capture_mode = 0;
 static Stream& stream_of(void* handle) { return (Address)handle <= 2 ? default_stream : *(Stream*)handle; }
 
 static Result put(void* handle, Work work)
@@ -57,6 +61,8 @@ CUDA cuDeviceGetAttribute(int* value, int which, int) { *value = which == 75 ? 9
 CUDA cuDeviceTotalMem_v2(size_t* total, int) { *total = TOTAL; return SUCCESS; }
 CUDA cuDeviceGetPCIBusId(char* id, int size, int) { snprintf(id, size, "0000:00:00.0"); return SUCCESS; }
 CUDA cuDevicePrimaryCtxRetain(void** context, int) { *context = PRIMARY; return SUCCESS; }
+CUDA cuDevicePrimaryCtxGetState(int, unsigned* flags, int* active) { *flags = 0; *active = 1; return SUCCESS; }
+CUDA cuThreadExchangeStreamCaptureMode(int* mode) { std::swap(*mode, capture_mode); return SUCCESS; }
 CUDA cuCtxGetCurrent(void** context) { *context = contexts.empty() ? nullptr : contexts.back(); return SUCCESS; }
 CUDA cuCtxPushCurrent_v2(void* context) { contexts.push_back(context); return SUCCESS; }
 CUDA cuCtxPopCurrent_v2(void** context)
@@ -92,6 +98,17 @@ CUDA cuMemFree_v2(Address pointer)
     free((void*)pointer);
     return SUCCESS;
 }
+CUDA cuPointerGetAttribute(void* value, int which, Address pointer)
+{
+    LOCKED;
+    if (which != DEVICE_ORDINAL) return NOT_SUPPORTED;
+    auto after = memory.upper_bound(pointer);
+    if (after == memory.begin()) return INVALID_VALUE;
+    auto block = std::prev(after);
+    if (pointer >= block->first + block->second) return INVALID_VALUE;
+    *(int*)value = 0;
+    return SUCCESS;
+}
 CUDA cuMemAllocHost_v2(void** pointer, size_t size) { NEEDS_CONTEXT; *pointer = malloc(size); return SUCCESS; }
 CUDA cuMemFreeHost(void* pointer) { NEEDS_CONTEXT; free(pointer); return SUCCESS; }
 CUDA cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t size, void* stream)
@@ -116,6 +133,7 @@ CUDA cuMemsetD8Async(Address to, unsigned char value, size_t size, void* stream)
 CUDA cuStreamCreateWithPriority(void** stream, unsigned flags, int priority)
 {
     NEEDS_CONTEXT;
+    if (flags != NON_BLOCKING) return INVALID_VALUE;
     *stream = new Stream{priority, flags, nullptr};
     return SUCCESS;
 }
@@ -125,7 +143,14 @@ CUDA cuStreamGetPriority(void* stream, int* priority) { *priority = stream_of(st
 CUDA cuStreamGetFlags(void* stream, unsigned* flags) { *flags = stream_of(stream).flags; return SUCCESS; }
 CUDA cuStreamGetCtx(void*, void** context) { *context = PRIMARY; return SUCCESS; }
 CUDA cuStreamWaitEvent(void*, void*, unsigned) { NEEDS_CONTEXT; return SUCCESS; }
-CUDA cuEventCreate(void** event, unsigned) { NEEDS_CONTEXT; *event = malloc(1); return SUCCESS; }
+CUDA cuEventCreate(void** event, unsigned flags)
+{
+    NEEDS_CONTEXT;
+    if (flags != SLEEPING_WITHOUT_TIMING) return INVALID_VALUE;
+    *event = malloc(1);
+    return SUCCESS;
+}
+CUDA cuEventQuery(void*) { NEEDS_CONTEXT; return SUCCESS; }
 CUDA cuEventDestroy_v2(void* event) { free(event); return SUCCESS; }
 CUDA cuEventRecord(void*, void*) { NEEDS_CONTEXT; return SUCCESS; }
 CUDA cuEventSynchronize(void*) { NEEDS_CONTEXT; return SUCCESS; }

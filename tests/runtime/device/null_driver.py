@@ -40,15 +40,6 @@ class Captured:
 
 
 @dataclass
-class Mark:
-    """An event: how far a stream must have come."""
-
-    stream: int = 0
-    place: int = 0
-    closed: bool = False
-
-
-@dataclass
 class Queue:
     """A stream: work not yet done, and how much was."""
 
@@ -59,6 +50,15 @@ class Queue:
         while self.done < place:
             self.done += 1
             self.waiting.popleft()()
+
+
+@dataclass
+class Mark:
+    """An event: how far a stream must have come, be it destroyed since or not."""
+
+    queue: Queue = field(default_factory=Queue)
+    place: int = 0
+    closed: bool = False
 
 
 @dataclass
@@ -88,7 +88,11 @@ class NullDriver:
         fail_at: Number of the call that fails, or None.
         code: With which CUDA error.
         total: Bytes of device memory there are.
+        is_primary: As of a device's.
+        elsewhere: N of the ``cuda:N`` of pointers that are not this device's.
     """
+
+    is_primary = True
 
     def __init__(self, *, fail_at: int | None = None, code: str = "CUDA_ERROR_INVALID_VALUE", total: int = 64 << 20):
         self.gpu, self.calls, self.total = GPU, [], total
@@ -96,6 +100,8 @@ class NullDriver:
         self.device: dict[int, NDArray[np.uint8]] = {}
         self.pinned: dict[int, NDArray[np.uint8]] = {}
         self.streams: dict[int, Queue] = {HOST_STREAM: Queue()}
+        self.elsewhere: dict[int, int] = {}
+        self._destroyed: list[Queue] = []
         self.events: list[Mark] = []
         self.graphs: list[Captured] = []
         self.capturing: dict[int, list[Work]] = {}
@@ -143,9 +149,14 @@ class NullDriver:
     def free(self, pointer: int) -> None:
         self._note("free")
         # As a device does: what was put on streams is done first.
-        for queue in self.streams.values():
+        for queue in (*self.streams.values(), *self._destroyed):
             queue.run_to(queue.done + len(queue.waiting))
         del self.device[pointer]
+
+    def ordinal_of(self, pointer: int) -> int | None:
+        self._note("ordinal_of")
+        here = any(base <= pointer < base + block.size for base, block in self.device.items())
+        return GPU.index if here else self.elsewhere.get(pointer)
 
     def allocate_pinned(self, size: int) -> NDArray[np.uint8]:
         self._note("allocate_pinned", size)
@@ -165,7 +176,11 @@ class NullDriver:
 
     def close_stream(self, stream: int) -> None:
         self._note("close_stream")
-        del self.streams[stream]
+        self.destroy(stream)
+
+    def destroy(self, stream: int) -> None:
+        """As a host destroys a stream of its own; what was put on it is done all the same."""
+        self._destroyed.append(self.streams.pop(stream))
 
     def open_event(self) -> Mark:
         self._note("open_event")
@@ -174,21 +189,29 @@ class NullDriver:
 
     def close_event(self, event: Mark) -> None:
         self._note("close_event")
+        assert not event.closed
         event.closed = True
 
     def record(self, event: Mark, stream: int) -> None:
         self._note("record")
-        assert stream not in self.capturing
+        assert stream not in self.capturing and not event.closed
         queue = self.streams[stream]
-        event.stream, event.place = stream, queue.done + len(queue.waiting)
+        event.queue, event.place = queue, queue.done + len(queue.waiting)
 
     def wait(self, stream: int, event: Mark) -> None:
-        other, place = self.streams[event.stream], event.place
+        assert not event.closed
+        other, place = event.queue, event.place
         self._put("wait", stream, lambda: other.run_to(place))
 
     def finish(self, event: Mark) -> None:
         self._note("finish")
-        self.streams[event.stream].run_to(event.place)
+        assert not event.closed
+        event.queue.run_to(event.place)
+
+    def passed(self, event: Mark) -> bool:
+        self._note("passed")
+        assert not event.closed
+        return event.queue.done >= event.place
 
     def synchronise(self, stream: int) -> None:
         self._note("synchronise")
@@ -258,6 +281,12 @@ class NullDriver:
             if base <= pointer and pointer + size <= base + block.size:
                 return block[pointer - base : pointer - base + size].view(dtype).reshape(shape)
         raise DeviceError(f"access to {size} bytes at {pointer:#x}", "CUDA_ERROR_ILLEGAL_ADDRESS")
+
+    def open_stream_of_host(self) -> int:
+        """Another stream of the host program's own."""
+        stream = 8 + len(self.streams)
+        self.streams[stream] = Queue()
+        return stream
 
     @contextmanager
     def given_array(self, array: NDArray[Any]) -> Iterator[Given]:

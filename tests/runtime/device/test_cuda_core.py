@@ -6,8 +6,9 @@ import ast
 import dataclasses
 import inspect
 import re
+from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_every_name_used_of_cuda_core_is_there() -> None:
 
 
 def test_both_drivers_have_every_method_of_the_protocol() -> None:
-    wanted = {name for name in vars(Driver) if not name.startswith("_")} - {"gpu"}
+    wanted = {name for name in vars(Driver) if not name.startswith("_")} - {"gpu", "is_primary"}
     for kind in (CudaCore, NullDriver):
         assert wanted <= set(dir(kind)), kind
         for name in wanted:
@@ -75,13 +76,21 @@ def test_both_drivers_have_every_method_of_the_protocol() -> None:
 class Bindings:
     """cuda.bindings.driver with a context; the function named ``fails`` answers with an error."""
 
+    primary_is_there = True
+
     def __init__(
         self, fails: str = "", code: str = "CUDA_ERROR_ILLEGAL_ADDRESS", current: int = 0, of: int = 0
     ) -> None:
         self.CUresult = SimpleNamespace(CUDA_SUCCESS=SimpleNamespace(name="CUDA_SUCCESS"))
+        self.CUstream_flags = SimpleNamespace(CU_STREAM_DEFAULT=0, CU_STREAM_NON_BLOCKING=1)
+        self.CUevent_flags = SimpleNamespace(CU_EVENT_BLOCKING_SYNC=1, CU_EVENT_DISABLE_TIMING=2)
+        self.CUpointer_attribute = SimpleNamespace(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL=9)
+        self.CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread local")
         self.fails, self.code, self.calls = fails, code, []
         self.results = {"cuCtxGetCurrent": current, "cuCtxGetDevice": of, "cuDeviceGet": 0}
-        self.results |= {"cuDevicePrimaryCtxRetain": 70, "cuMemAlloc": 4096}
+        self.results |= {"cuDevicePrimaryCtxRetain": 70, "cuMemAlloc": 4096, "cuPointerGetAttribute": 5}
+        self.results |= {"cuThreadExchangeStreamCaptureMode": "global"}
+        self.results |= {"cuStreamCreateWithPriority": 3, "cuEventCreate": 8}
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("cu"):
@@ -93,6 +102,8 @@ class Bindings:
                 if self.code == "missing":
                     raise RuntimeError(f'Function "{name}" not found')
                 return (SimpleNamespace(name=self.code),)
+            if name == "cuDevicePrimaryCtxGetState":
+                return self.CUresult.CUDA_SUCCESS, 0, self.primary_is_there
             return self.CUresult.CUDA_SUCCESS, *([self.results[name]] if name in self.results else [])
 
         return function
@@ -110,6 +121,126 @@ def test_the_callers_context_is_taken_where_there_is_one(current: int, of: int, 
         pass
     assert ("cuCtxPushCurrent", pushed) in bindings.calls
     assert bindings.calls[-1] == ("cuCtxPopCurrent",)
+
+
+@pytest.mark.parametrize(("current", "there", "primary"), [(0, False, True), (70, True, True), (55, True, False)])
+def test_the_primary_context_is_known_for_what_it_is(current: int, there: bool, primary: bool) -> None:
+    bindings = Bindings(current=current)
+    bindings.primary_is_there = there
+    assert CudaCore(GPU, None, bindings).is_primary is primary
+
+
+def test_a_program_with_a_context_of_its_own_does_not_pay_for_the_primary_one() -> None:
+    bindings = Bindings(current=55)
+    bindings.primary_is_there = False
+    assert not CudaCore(GPU, None, bindings).is_primary
+    assert "cuDevicePrimaryCtxRetain" not in [call[0] for call in bindings.calls]
+
+
+@pytest.mark.parametrize("fails", ["", "cuMemFree"])
+def test_captures_of_other_threads_forbid_nothing_while_the_context_is_active(fails: str) -> None:
+    bindings = Bindings(fails=fails)
+    driver = CudaCore(GPU, None, bindings)
+    with suppress(DeviceError), driver.active():
+        assert bindings.calls[-1] == ("cuThreadExchangeStreamCaptureMode", "thread local")
+        driver.free(4096)
+    names = [call[0] for call in bindings.calls]
+    assert names[-4:] == [
+        "cuThreadExchangeStreamCaptureMode",
+        "cuMemFree",
+        "cuThreadExchangeStreamCaptureMode",
+        "cuCtxPopCurrent",
+    ]
+    assert bindings.calls[-2] == ("cuThreadExchangeStreamCaptureMode", "global")
+
+
+def test_a_mode_that_is_not_taken_leaves_no_context_behind() -> None:
+    bindings = Bindings(fails="cuThreadExchangeStreamCaptureMode")
+    driver = CudaCore(GPU, None, bindings)
+    with pytest.raises(DeviceError), driver.active():
+        raise AssertionError("the block must not run")
+    assert bindings.calls[-1] == ("cuCtxPopCurrent",)
+
+
+def test_streams_do_not_wait_for_the_default_one_and_events_sleep() -> None:
+    bindings = Bindings()
+    driver = CudaCore(GPU, None, bindings)
+    assert (driver.open_stream(-2), driver.open_event()) == (3, 8)
+    assert bindings.calls[-2:] == [("cuStreamCreateWithPriority", 1, -2), ("cuEventCreate", 1 | 2)]
+
+
+def test_the_flags_and_attributes_are_those_of_the_installed_bindings() -> None:
+    bindings, ours = pytest.importorskip("cuda.bindings.driver"), Bindings()
+    for kind in ("CUstream_flags", "CUevent_flags", "CUpointer_attribute"):
+        for name, value in vars(getattr(ours, kind)).items():
+            assert int(getattr(getattr(bindings, kind), name)) == value
+    assert bindings.CUresult.CUDA_ERROR_NOT_READY.name == "CUDA_ERROR_NOT_READY"
+
+
+@pytest.mark.parametrize(("code", "ordinal"), [("", 5), ("CUDA_ERROR_INVALID_VALUE", None)], ids=["device", "host"])
+def test_a_pointer_is_of_a_device_or_of_none(code: str, ordinal: int | None) -> None:
+    bindings = Bindings(fails="cuPointerGetAttribute" if code else "", code=code)
+    assert CudaCore(GPU, None, bindings).ordinal_of(0x1000) == ordinal
+    assert bindings.calls[-1] == ("cuPointerGetAttribute", 9, 0x1000)
+
+
+def test_an_event_has_passed_or_not_and_a_failure_is_neither() -> None:
+    assert CudaCore(GPU, None, Bindings()).passed("event")
+    assert not CudaCore(GPU, None, Bindings(fails="cuEventQuery", code="CUDA_ERROR_NOT_READY")).passed("event")
+    with pytest.raises(DeviceError, match="ILLEGAL_ADDRESS"):
+        CudaCore(GPU, None, Bindings(fails="cuEventQuery")).passed("event")
+    with pytest.raises(DeviceError, match="ILLEGAL_ADDRESS"):
+        CudaCore(GPU, None, Bindings(fails="cuPointerGetAttribute")).ordinal_of(1)
+
+
+class Core:
+    """cuda.core, which counts the streams that are made of addresses."""
+
+    def __init__(self) -> None:
+        self.made: list[int] = []
+        self.launched: list[Any] = []
+        self.Stream = SimpleNamespace(from_handle=self.from_handle)
+
+    def from_handle(self, handle: int) -> Any:
+        self.made.append(handle)
+        return SimpleNamespace(handle=handle)
+
+    def LaunchConfig(self, **_: Any) -> None:
+        pass
+
+    def launch(self, stream: Any, *_: Any) -> None:
+        self.launched.append(stream.handle)
+
+
+def test_a_stream_is_made_of_its_address_once_until_it_is_closed() -> None:
+    core = Core()
+    driver = CudaCore(GPU, core, Bindings())
+    for stream in (3, 4, 3, 4):
+        driver.launch("kernel", 10, (), stream)
+    assert (core.launched, core.made) == ([3, 4, 3, 4], [3, 4])
+    driver.close_stream(3)
+    driver.launch("kernel", 10, (), 3)
+    assert core.made == [3, 4, 3]
+
+
+def test_streams_that_a_host_makes_for_ever_do_not_add_up() -> None:
+    core = Core()
+    driver = CudaCore(GPU, core, Bindings())
+    for stream in range(3, 1000):
+        driver.launch("kernel", 10, (), stream)
+    assert len(driver._streams) == cuda_core.MOST_STREAMS
+
+
+def test_kernels_are_compiled_without_fused_multiply_add() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def program(source: str, language: str, options: Any) -> Any:
+        return SimpleNamespace(compile=lambda kind: SimpleNamespace(code=kind.encode()))
+
+    core = ModuleType("core")
+    core.__dict__.update(ProgramOptions=lambda **options: asked.append(options), Program=program)
+    assert cuda_core.compile_cubin(core, "text", "sm_90", (("CLASSES", "3"),)) == b"cubin"
+    assert asked == [{"arch": "sm_90", "fma": False, "define_macro": [("CLASSES", "3")]}]
 
 
 def test_an_error_of_the_driver_is_named_with_its_device() -> None:

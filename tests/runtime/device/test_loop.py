@@ -123,7 +123,8 @@ def test_nothing_is_taken_copied_or_waited_for_between_steps(watched: bool) -> N
 
 def test_a_watched_loop_always_has_a_step_waiting_behind_the_one_that_runs() -> None:
     driver = NullDriver()
-    device_segmenter(driver, batch=8).segment(mr_scan(), samples=1, steps=4, cancel=lambda: False)
+    segmenter = device_segmenter(driver, batch=8)
+    segmenter.segment(mr_scan(), samples=1, steps=4, cancel=lambda: False)
     names = [name for name in driver.names if name in ("launch_graph", "finish")]
     assert names == ["launch_graph", *["launch_graph", "finish"] * 3, "finish"]
 

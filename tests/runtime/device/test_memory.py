@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,10 @@ from tests.runtime.device.tiny_networks import device_segmenter
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_invariance import same
 from verdiff.errors import BudgetError, InputError
+from verdiff.runtime import Segmenter
 from verdiff.runtime.device.layout import ALIGNMENT, Feature, Need, layout_of
+from verdiff.runtime.device.session import DeviceSession
+from verdiff.runtime.device.spaces import Spaces
 
 
 def taken(driver: NullDriver) -> list[int]:
@@ -119,6 +124,83 @@ def test_memory_below_one_slice_is_refused_before_it_is_taken() -> None:
         segmenter.segment(mr_scan())
     assert "about 1 MiB" in caught.value.expected
     assert taken(driver) == []
+
+
+def session_of(segmenter: Segmenter, slices: int = 4) -> DeviceSession:
+    return segmenter.on_device(slices, 45, 36, (0.9, 0.9))
+
+
+def test_what_a_session_takes_counts_under_the_cap() -> None:
+    """The block that was there goes, if it leaves too little; later scans have what the session leaves."""
+    free = NullDriver()
+    device_segmenter(free, batch=8).segment(mr_scan())
+    limit = taken(free)[0]
+    driver = NullDriver()
+    segmenter = device_segmenter(driver, batch=8, limit=limit)
+    for _ in range(2):
+        segmenter.segment(mr_scan())
+        assert sum(block.size for block in driver.device.values()) <= limit
+        session = session_of(segmenter)
+        assert len(driver.device) == 2
+        assert sum(block.size for block in driver.device.values()) <= limit
+        assert same(segmenter.segment(mr_scan()), numpy_segmenter().segment(mr_scan()))
+        assert sum(block.size for block in driver.device.values()) <= limit
+        session.close()
+    del session
+    segmenter.segment(mr_scan())
+    assert segmenter.segment(mr_scan()).provenance["backend"]["batch"] == 8
+
+
+def test_work_that_was_left_is_done_before_its_block_makes_room() -> None:
+    free = NullDriver()
+    device_segmenter(free, batch=8).segment(mr_scan())
+    driver = NullDriver()
+    limit = taken(free)[0]
+    segmenter = device_segmenter(driver, batch=8, limit=limit)
+    first = session_of(segmenter, 1)
+    segmenter.segment(mr_scan())
+    left = limit - sum(block.size for block in driver.device.values())
+    # Labels, three probabilities and the uncertainty of a pixel.
+    slices = left // (45 * 36 * (1 + 3 * 4 + 4)) + 1
+    with driver.given_array(np.zeros((1, 45, 36), np.float32)) as one:
+        first.segment(one, (0.0, 1.0))
+        driver.calls.clear()
+        session_of(segmenter, slices)
+        assert driver.names.index("finish") < driver.names.index("close_graph")
+
+
+def test_a_session_beyond_the_cap_is_refused_before_anything_is_taken() -> None:
+    driver = NullDriver()
+    segmenter = device_segmenter(driver, limit=200_000)
+    with pytest.raises(BudgetError, match="MiB of device memory") as caught:
+        session_of(segmenter, 40)
+    assert "beside it" in caught.value.expected
+    assert taken(driver) == []
+
+
+@pytest.mark.parametrize("name", ["allocate", "allocate_pinned"])
+def test_memory_that_another_program_took_meanwhile_is_a_matter_of_budget(name: str) -> None:
+    clean = NullDriver()
+    session_of(device_segmenter(clean))
+    for number in (place for place, call in enumerate(clean.names, 1) if call == name):
+        driver = NullDriver(fail_at=number, code="CUDA_ERROR_OUT_OF_MEMORY")
+        segmenter = device_segmenter(driver)
+        with pytest.raises(BudgetError, match="OUT_OF_MEMORY"):
+            session_of(segmenter)
+        segmenter.close()
+        assert not any(driver.held.values())
+
+
+def test_no_batch_is_more_than_a_kernel_can_count() -> None:
+    spaces = Spaces(NullDriver(), None, None, 0, 1 << 60)  # type: ignore[arg-type]
+
+    def need_of(batch: int) -> Need:
+        return need(batch=batch, classes=4, rows=1 << 14, cols=1 << 14)
+
+    assert need_of(1).values == 2**30
+    assert spaces.fit(need_of, 8).batch == 1
+    with pytest.raises(BudgetError, match="crop"):
+        spaces.fit(lambda batch: replace(need_of(batch), classes=8), 8)
 
 
 def test_a_thousand_calls_hold_what_one_holds() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +13,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.runtime.device.null_driver import NullDriver
+from tests.runtime.device.null_driver import HOST_STREAM, NullDriver
 from tests.runtime.device.tiny_networks import CLASSES
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.tiny_bundle import tiny_manifest, write_tiny_half
 from verdiff.bundle import open_bundle
+from verdiff.errors import InputError
 from verdiff.runtime import Segmenter
 from verdiff.runtime.backends import onnxruntime_cuda
 from verdiff.runtime.backends.onnxruntime_cuda import OnnxNetworks
+from verdiff.runtime.device import opening
 from verdiff.runtime.device.backend import DeviceBackend
 
 
@@ -71,13 +75,14 @@ def open_segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     bundle = open_bundle(write_tiny_half(tmp_path / "half.verdiff"))
 
     @contextmanager
-    def opened(precision: str) -> Iterator[tuple[NullDriver, Segmenter]]:
-        networks = OnnxNetworks(bundle, driver, backend="onnxruntime", precision=precision, threads=1, graphs=False)
+    def opened(precision: str, graphs: bool = False) -> Iterator[tuple[NullDriver, Segmenter]]:
+        networks = OnnxNetworks(bundle, driver, backend="onnxruntime", precision=precision, threads=1, graphs=graphs)
         backend = DeviceBackend(driver, networks, CLASSES)
         manifest = tiny_manifest()
         yield driver, Segmenter(manifest, backend, True, {"id": manifest.model_id, "version": "0.0.0"})
         backend.close()
 
+    opened.driver = driver  # type: ignore[attr-defined]
     return opened
 
 
@@ -91,6 +96,61 @@ def test_a_whole_mask_is_the_host_s(open_segmenter: Any, precision: str, share: 
     assert np.mean(found.labels == expected.labels) >= share
     assert found.provenance["backend"]["name"] == "onnxruntime"
     assert sum(driver.held.values()) == 0
+
+
+def test_in_a_thread_of_its_own_the_mask_is_the_same(open_segmenter: Any) -> None:
+    """With graphs, runs are put on the stream in another thread, where the context must be current as well."""
+    found = []
+    for graphs in (False, True):
+        with open_segmenter("fp32", graphs) as (driver, segmenter):
+            found.append(segmenter.segment(mr_scan(), samples=2, steps=3))
+        assert sum(driver.held.values()) == 0
+    np.testing.assert_array_equal(found[0].labels, found[1].labels)
+    np.testing.assert_array_equal(found[0].uncertainty, found[1].uncertainty)
+
+
+@pytest.mark.parametrize("stream", [None, HOST_STREAM])
+def test_networks_have_the_session_s_priority_with_a_caller_s_stream_too(
+    open_segmenter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: int | None
+) -> None:
+    driver = open_segmenter.driver
+    monkeypatch.setattr(opening, "open_driver", lambda device: driver)
+    bundle = open_bundle(tmp_path / "half.verdiff")
+    loaded = opening.open_device(
+        bundle, backend="onnxruntime", device="cuda", precision="fp32", stream=stream, priority=-2
+    )
+    opened = {call for call in driver.calls if call.startswith("open_stream")}
+    loaded.close()
+    assert opened == {"open_stream -2"}
+
+
+def test_a_caller_s_stream_object_lives_as_long_as_what_works_on_it(
+    open_segmenter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HostStream:
+        ptr = HOST_STREAM
+
+    monkeypatch.setattr(opening, "open_driver", lambda device: open_segmenter.driver)
+    given = HostStream()
+    gone = weakref.ref(given)
+    bundle = open_bundle(tmp_path / "half.verdiff")
+    loaded = opening.open_device(bundle, backend="onnxruntime", device="cuda", precision="fp32", stream=given)
+    del given
+    gc.collect()
+    assert gone() is not None
+    assert loaded.stream == HOST_STREAM
+    loaded.close()
+
+
+def test_what_is_no_stream_is_refused_before_anything_is_taken(
+    open_segmenter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = open_segmenter.driver
+    monkeypatch.setattr(opening, "open_driver", lambda device: driver)
+    bundle = open_bundle(tmp_path / "half.verdiff")
+    with pytest.raises(InputError, match="a stream of type"):
+        opening.open_device(bundle, backend="onnxruntime", device="cuda", precision="fp32", stream="none")
+    assert driver.calls == []
 
 
 def test_nothing_comes_to_the_host_between_the_prior_and_the_answer(open_segmenter: Any) -> None:

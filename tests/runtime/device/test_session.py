@@ -208,10 +208,12 @@ def test_a_session_needs_a_device() -> None:
         numpy_segmenter().on_device(*SLICES.shape, PIXEL)
 
 
-@pytest.mark.parametrize("shape", [(0, 4, 4), (1, 4, 4000)])
-def test_a_shape_that_makes_no_sense_is_refused(driver: NullDriver, shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "pitch"), [((0, 4, 4), 1.0), ((1, 4, 4000), 1000.0), ((1, 2**16, 2**15), 1e-3), ((1, 2**40, 1), 1e-9)]
+)
+def test_a_shape_that_makes_no_sense_is_refused(driver: NullDriver, shape: tuple[int, int, int], pitch: float) -> None:
     with pytest.raises(InputError):
-        device_segmenter(driver).on_device(*shape, (1.0, 1.0) if shape[0] == 0 else (1000.0, 1.0))
+        device_segmenter(driver).on_device(*shape, (pitch, 1.0))
 
 
 def test_arrays_keep_their_memory_until_the_last_of_them_goes(driver: NullDriver, given: Given) -> None:
@@ -222,6 +224,14 @@ def test_arrays_keep_their_memory_until_the_last_of_them_goes(driver: NullDriver
     del labels
     gc.collect()
     assert len(driver.device) == blocks - 1
+
+
+@pytest.mark.parametrize("first_slice", [-1, 2**31 - 4, 2**40])
+def test_slices_are_numbered_as_far_as_the_noise_counts(driver: NullDriver, given: Given, first_slice: int) -> None:
+    session = device_segmenter(driver).on_device(*SLICES.shape, PIXEL)
+    with pytest.raises(InputError, match="first_slice"):
+        session.segment(given, BOUNDS, first_slice=first_slice)
+    session.segment(given, BOUNDS, first_slice=2**31 - 5).wait()
 
 
 def test_a_closed_session_says_so_and_leaves_the_segmenter(driver: NullDriver, given: Given) -> None:

@@ -6,31 +6,47 @@ the provider can, each binding is replayed as a CUDA graph of ONNX Runtime's own
 own addresses. A capture around a session is not allowed: ONNX Runtime up to 1.31 ends the process then
 (github.com/microsoft/onnxruntime/pull/32081).
 
+Its captures forbid every other thread to take memory (:mod:`~verdiff.runtime.backends.capturing`), and with graphs on
+it keeps library handles and graphs for every thread that ever ran a session, until the session is closed. So the first
+runs of a binding hold the process's lock, and with graphs all runs are one thread's.
+
 Not yet run on a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from verdiff.bundle.engines.shapes import MAX_BATCH, PIXELS_A_CALL, buckets
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import graph_bytes
+from verdiff.runtime.backends.capturing import capture_lock
 from verdiff.runtime.backends.onnxruntime import first_line, open_session, tensor_types
 from verdiff.runtime.backends.providers import (
     GPU_PROVIDERS,
-    TENSORRT,
     provider_options,
+    require_fp32,
     require_placement,
     require_provider,
 )
+from verdiff.runtime.backends.refusals import (
+    capture_failed,
+    of_a_capture,
+    replays,
+    require_precision,
+    require_primary,
+    run_failed,
+)
+from verdiff.runtime.backends.run_thread import RunThread
 from verdiff.runtime.backends.step_graph import COEFFICIENTS, step_graph
 from verdiff.runtime.device.block import quietly
 from verdiff.runtime.device.layout import Feature
@@ -47,6 +63,24 @@ CAPTURE_REFUSED = ("graph capture feature", "CUDA Graph feature")
 MOST_GRAPHS = 512
 NO_GRAPH = -1
 Shapes = Mapping[str, tuple[int, ...]]
+Result = TypeVar("Result")
+
+
+@dataclass
+class Binding:
+    """A session's inputs and outputs at their addresses.
+
+    Attributes:
+        binding: ONNX Runtime's.
+        options: Of its runs.
+        graph: Whether they become a CUDA graph.
+        runs: How many there were.
+    """
+
+    binding: Any
+    options: Any
+    graph: bool
+    runs: int = 0
 
 
 class OnnxNetworks:
@@ -60,9 +94,11 @@ class OnnxNetworks:
         threads: Of the processor, for what a session does there: working out shapes.
         graphs: Replay steps as CUDA graphs; None is where the provider can.
         folder: Where TensorRT's providers keep what they build; None keeps nothing.
+        priority: Of the stream the sessions work on: lower numbers go first; None is the default.
 
     Raises:
-        BackendError: The provider, a library, the driver or the precision is not there, or a graph cannot be loaded.
+        BackendError: The provider, a library, the driver or the precision is not there, the context is not the
+            device's primary one, or a graph cannot be loaded.
     """
 
     capturable = False
@@ -77,29 +113,33 @@ class OnnxNetworks:
         threads: int,
         graphs: bool | None = None,
         folder: Path | None = None,
+        priority: int | None = None,
     ) -> None:
         onnxruntime: Any = import_module("onnxruntime")
         self.name, self.version, self.precision = backend, str(onnxruntime.__version__), precision
         self._provider, self._device = GPU_PROVIDERS[backend], f"cuda:{driver.gpu.index}"
-        require_precision(backend, precision)
+        require_precision(self._provider, precision)
+        require_primary(driver, self._device)
         require_provider(onnxruntime, self._provider, self._device)
+        require_fp32(self._provider, driver.gpu, self.version)
         self._onnxruntime, self._driver, self._manifest = onnxruntime, driver, bundle.manifest
         self._threads, self._folder = threads, folder
-        self.graphs = True if graphs is None else graphs
-        self._ids = count(1)
+        self.graphs, self._may_do_without = replays(self._provider, graphs), graphs is None
+        self._ids, self._spoilt = count(1), ""
+        self._thread = RunThread("verdiff-onnxruntime") if self.graphs else None
         with ExitStack() as undo:
+            undo.callback(self._end_thread)
             undo.enter_context(driver.active())
-            self._stream = driver.open_stream(None)
+            self._stream = driver.open_stream(priority)
             undo.callback(quietly, driver.close_stream, self._stream)
             self._events: list[Event] = []
             for _ in range(2):
                 self._events.append(driver.open_event())
                 undo.callback(quietly, driver.close_event, self._events[-1])
-            may_do_without = graphs is None
-            self._sessions = {"prior": self._session(graph_bytes(bundle, "prior", precision), "prior", may_do_without)}
+            networks = {"prior": graph_bytes(bundle, "prior", precision)}
             if bundle.has("denoiser"):
-                step = step_graph(graph_bytes(bundle, "denoiser", precision))
-                self._sessions["step"] = self._session(step, "step", may_do_without)
+                networks["step"] = step_graph(graph_bytes(bundle, "denoiser", precision))
+            self._sessions = self._open(networks)
             undo.pop_all()
         self.roles = tuple(self._sessions)
         self.sizes = tuple((bucket.rows, bucket.cols) for bucket in buckets(bundle.manifest))
@@ -120,11 +160,14 @@ class OnnxNetworks:
 
     def open(self, role: str, shape: CallShape, memory: tuple[Pointer, int], stream: Stream) -> BoundNetwork:
         """The network of ``role`` for one shape."""
-        return BoundNetwork(self, self._sessions[role], self.shapes(role, shape))
+        return BoundNetwork(self, role, self.shapes(role, shape))
 
     def close(self) -> None:
         """Give back sessions, stream and events."""
-        self._sessions.clear()
+        with suppress(BackendError):
+            # A session is closed in the thread that kept handles for it; giving back memory spoils captures as well.
+            self._in_thread(self._sessions.clear, alone=True)
+        self._end_thread()
         for event in self._events:
             quietly(self._driver.close_event, event)
         quietly(self._driver.close_stream, self._stream)
@@ -141,73 +184,107 @@ class OnnxNetworks:
         full = dict.fromkeys(("x", "prior", "noise", "previous", "x_next", "x0hat"), maps)
         return {**found, **full, "timestep": (batch,), "row": (COEFFICIENTS,)}
 
-    def bind(self, session: Any, shapes: Shapes, addresses: Mapping[str, Pointer]) -> tuple[Any, Any]:
-        """A binding of ``session`` to ``addresses``, and the options of its runs."""
-        binding = session.io_binding()
-        number = device_index(self._device)
+    def bind(self, role: str, shapes: Shapes, addresses: Mapping[str, Pointer]) -> Binding:
+        """The session of ``role`` bound to ``addresses``, with the options of its runs."""
+        session = self._sessions[role]
+        binding, device = session.io_binding(), device_index(self._device)
         for tensors, bind in (
             (session.get_inputs(), binding.bind_input),
             (session.get_outputs(), binding.bind_output),
         ):
             for name, kind in tensor_types(tensors).items():
-                bind(name, "cuda", number, kind, shapes[name], addresses[name])
+                bind(name, "cuda", device, kind, shapes[name], addresses[name])
         options = self._onnxruntime.RunOptions()
         # The stream keeps the order; the host waits once, for the answer.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        number = NO_GRAPH
         if self.graphs:
             number = next(self._ids)
-            options.add_run_config_entry("gpu_graph_id", str(number if number <= MOST_GRAPHS else NO_GRAPH))
-        return binding, options
+            number = number if number <= MOST_GRAPHS else NO_GRAPH
+            options.add_run_config_entry("gpu_graph_id", str(number))
+        return Binding(binding, options, number != NO_GRAPH)
 
-    def run(self, session: Any, binding: Any, options: Any, stream: Stream) -> None:
+    def run(self, role: str, bound: Binding, stream: Stream) -> None:
         """One run in the order of ``stream``.
 
         Raises:
-            BackendError: ONNX Runtime or the device refused.
+            BackendError: ONNX Runtime or the device refused, or a capture failed, now or before.
         """
+        if self._spoilt:
+            raise capture_failed(self.version, self._device, self._spoilt)
         begun, done = self._events
         self._driver.record(begun, stream)
         self._driver.wait(self._stream, begun)
+        # The first run takes memory in any case, which another session's capture would forbid.
+        first = bound.runs < max(1, self._provider.captured_within if bound.graph else 1)
         try:
-            session.run_with_iobinding(binding, options)
+            run = partial(self._sessions[role].run_with_iobinding, bound.binding, bound.options)
+            self._in_thread(run, alone=first)
         except Exception as error:
-            memory = "memory" in str(error).lower()
-            raise BackendError(
-                f"onnxruntime {self.version} failed on {self._device}: {first_line(error)}",
-                "enough free device memory" if memory else "a run without errors",
-                "free device memory (nvidia-smi shows who holds it), or lower the samples or the scan"
-                if memory
-                else "run 'verdiff doctor --device "
-                f"{self._device}'; look at nvidia-smi and the system log for Xid errors, and load the Segmenter again",
-            ) from error
+            said = first_line(error)
+            if first and bound.graph and of_a_capture(said):
+                # The stream may still be capturing, and nothing tells: what is put on it now might never run.
+                self._spoilt = said
+                raise capture_failed(self.version, self._device, said) from error
+            raise run_failed(self.version, self._device, said) from error
+        bound.runs += 1
         self._driver.record(done, self._stream)
         self._driver.wait(stream, done)
 
-    def _session(self, graph: bytes, role: str, may_do_without: bool) -> Any:
+    def _in_thread(self, call: Callable[[], Result], *, alone: bool) -> Result:
+        """``call`` in the thread of the runs where there is one; ``alone``: while no other thread captures."""
+        if self._thread is None:
+            with capture_lock() if alone else nullcontext():
+                return call()
+
+        def work() -> Result:
+            # A replay does not make a context current itself.
+            with self._driver.active(), capture_lock() if alone else nullcontext():
+                return call()
+
+        return self._thread.run(work)
+
+    def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
+
+    def _open(self, graphs: Mapping[str, bytes]) -> dict[str, Any]:
+        """Sessions by role; all of them replay CUDA graphs, or none does."""
         try:
-            return self._opened(graph, role)
+            return self._in_thread(partial(self._opened, graphs), alone=True)
         except BackendError as error:
             refused = any(words in error.found for words in CAPTURE_REFUSED)
-            if not (self.graphs and may_do_without and refused):
+            if not (self.graphs and self._may_do_without and refused):
                 raise
         self.graphs = False
-        return self._opened(graph, role)
+        self._end_thread()
+        return self._in_thread(partial(self._opened, graphs), alone=True)
 
-    def _opened(self, graph: bytes, role: str) -> Any:
+    def _opened(self, graphs: Mapping[str, bytes]) -> dict[str, Any]:
         listed = provider_options(
             self._provider, self._device, graphs=self.graphs, stream=self._stream, folder=self._folder
         )
-        session = open_session(self._onnxruntime, graph, role, self._device, listed, threads=self._threads)
-        require_placement(session, self._provider, role, self._device, self.version)
-        return session
+        sessions: dict[str, Any] = {}
+        try:
+            for role, graph in graphs.items():
+                sessions[role] = open_session(
+                    self._onnxruntime, graph, role, self._device, listed, threads=self._threads
+                )
+                require_placement(sessions[role], self._provider, role, self._device, self.version)
+        except BaseException:
+            # The error keeps this frame, and with it what was opened before: here it is given back under the lock.
+            sessions.clear()
+            raise
+        return sessions
 
 
 class BoundNetwork:
     """One network at one shape; each set of addresses is bound once and replayed after."""
 
-    def __init__(self, networks: OnnxNetworks, session: Any, shapes: Shapes) -> None:
-        self._networks, self._session, self._shapes = networks, session, shapes
-        self._bound: dict[tuple[Pointer, ...], tuple[Any, Any]] = {}
+    def __init__(self, networks: OnnxNetworks, role: str, shapes: Shapes) -> None:
+        self._networks, self._role, self._shapes = networks, role, shapes
+        self._bound: dict[tuple[Pointer, ...], Binding] = {}
 
     def enqueue(self, addresses: Mapping[str, Pointer], stream: Stream) -> None:
         """One run in the order of ``stream``, which must not be capturing.
@@ -217,23 +294,14 @@ class BoundNetwork:
         """
         key = tuple(addresses[name] for name in sorted(addresses))
         if key not in self._bound:
-            self._bound[key] = self._networks.bind(self._session, self._shapes, addresses)
-        self._networks.run(self._session, *self._bound[key], stream)
+            self._bound[key] = self._networks.bind(self._role, self._shapes, addresses)
+        try:
+            self._networks.run(self._role, self._bound[key], stream)
+        except BackendError:
+            # ONNX Runtime ends a capture also after an error: under this number half a graph may be kept.
+            del self._bound[key]
+            raise
 
     def close(self) -> None:
         """Forget the bindings."""
         self._bound.clear()
-
-
-def require_precision(backend: str, precision: str) -> None:
-    """Refuse what a provider would not compute as asked.
-
-    Raises:
-        BackendError: fp16 on TensorRT's provider, which is free to compute a graph's FP32 islands in FP16 too.
-    """
-    if GPU_PROVIDERS[backend] is TENSORRT and precision != "fp32":
-        raise BackendError(
-            f"precision {precision} with ONNX Runtime's TensorRT provider",
-            "a precision that is held: this provider may compute the layers that must stay fp32 in fp16",
-            "use --backend tensorrt (strongly typed engines) or --backend onnxruntime",
-        )

@@ -6,8 +6,10 @@ stderr at best. So everything a provider needs is looked at before, and where th
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +21,9 @@ from verdiff.runtime.nvidia import CUDA_LIBRARY, Driver, Gpu, device_index, requ
 
 # Opened by the CUDA provider at the first convolution, so it is no entry of the plug-in's own table.
 CUDNN = "libcudnn.so.9"
+# TensorRT's switch where its caller has none. It warns when it is not the same as an engine was built with.
+TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
+FIRST_SM_WITH_TF32 = 80
 # What works out shapes may stay on the CPU, where ONNX Runtime puts it on purpose; a network's layers may not.
 SHAPE_OPERATORS = frozenset(
     (
@@ -38,6 +43,9 @@ class Provider:
         plugin: Which of the ``onnxruntime_providers_*`` libraries it lives in.
         graphs: The option that replays a run as a CUDA graph.
         libraries: What it opens beside the libraries it is linked with.
+        captured_within: How many runs of a binding it takes until that is captured; 0 where a provider keeps one graph
+            and replays it whatever is bound, so that graphs cannot be used.
+        rounds_to_tf32: Whether it computes fp32 in TF32 where the environment does not forbid it.
     """
 
     name: str
@@ -45,11 +53,30 @@ class Provider:
     plugin: str
     graphs: str
     libraries: tuple[str, ...] = ()
+    captured_within: int = 1
+    rounds_to_tf32: bool = False
 
 
+# One call of ONNX Runtime does the runs that warm up and the one that captures.
 CUDA = Provider("CUDAExecutionProvider", "CUDA", "cuda", "enable_cuda_graph", (CUDNN,))
-TENSORRT = Provider("TensorrtExecutionProvider", "TensorRT", "tensorrt", "trt_cuda_graph_enable")
-TENSORRT_RTX = Provider("NvTensorRTRTXExecutionProvider", "TensorRT-RTX", "nv_tensorrt_rtx", "enable_cuda_graph")
+# Of the graphs by ``gpu_graph_id`` it knows number 0 only: every step would replay the first one's addresses.
+TENSORRT = Provider(
+    "TensorrtExecutionProvider",
+    "TensorRT",
+    "tensorrt",
+    "trt_cuda_graph_enable",
+    captured_within=0,
+    rounds_to_tf32=True,
+)
+# It counts runs itself and captures in the second or third.
+TENSORRT_RTX = Provider(
+    "NvTensorRTRTXExecutionProvider",
+    "TensorRT-RTX",
+    "nv_tensorrt_rtx",
+    "enable_cuda_graph",
+    captured_within=3,
+    rounds_to_tf32=True,
+)
 GPU_PROVIDERS = {
     "onnxruntime": CUDA,
     "onnxruntime-tensorrt": TENSORRT,
@@ -130,11 +157,31 @@ def provider_options(
         return [(provider.name, {**cuda, provider.graphs: str(int(graphs))})]
     own = {**shared, provider.graphs: str(int(graphs))}
     if provider is TENSORRT and folder is not None:
-        own |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+        # An engine's name does not tell whether it was built with TF32; these were not.
+        own |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder), "trt_engine_cache_prefix": "fp32"}
         own |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
     if provider is TENSORRT_RTX and folder is not None:
         own["nv_runtime_cache_path"] = str(folder)
     return [(provider.name, own), (CUDA.name, cuda)]
+
+
+def require_fp32(provider: Provider, gpu: Gpu, version: str, *, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a provider that would compute fp32 in TF32, with inputs rounded to ten bits.
+
+    Raises:
+        BackendError: It has no option against that (ONNX Runtime up to 1.31), this GPU can do it, and the environment
+            does not forbid it.
+    """
+    if not provider.rounds_to_tf32 or int(gpu.sm) < FIRST_SM_WITH_TF32 or environment.get(TF32_SWITCH) == "0":
+        return
+    found = environment.get(TF32_SWITCH)
+    raise BackendError(
+        f"{TF32_SWITCH} {'is not set' if found is None else f'= {found!r}'}, and on {gpu.name} (SM {gpu.sm}) the "
+        f"{provider.title} provider of onnxruntime {version} computes fp32 in TF32, without an option against it",
+        f"fp32 that is fp32: {TF32_SWITCH}=0",
+        f"set {TF32_SWITCH}=0 before the program starts (the CUDA libraries read it once), or use --backend "
+        "onnxruntime, tensorrt or tensorrt-rtx, which have TF32 off",
+    )
 
 
 def require_placement(session: Any, provider: Provider, role: str, device: str, version: str) -> None:
@@ -211,11 +258,25 @@ def _not_built_in(version: str, provider: Provider, device: str) -> BackendError
 
 def _how_to_get(missing: tuple[str, ...]) -> str:
     if CUDA_LIBRARY in missing:
-        rest = ", then pip install 'verdiff[gpu]' for the others" if len(missing) > 1 else ""
+        others = tuple(name for name in missing if name != CUDA_LIBRARY)
+        rest = f", then {_how_to_get(others)}" if others else ""
         return f"install the NVIDIA driver, which brings {CUDA_LIBRARY}{rest}"
-    if any("nvinfer" in name or "nvonnxparser" in name for name in missing):
-        return "pip install 'verdiff[tensorrt]', or use --backend onnxruntime, which needs no TensorRT"
-    return "pip install 'verdiff[gpu]', which brings CUDA and cuDNN"
+    packages = dict.fromkeys(_package_of(name) for name in missing)
+    remedy = f"pip install {' '.join(packages)}"
+    if all("tensorrt" in package for package in packages):
+        return f"{remedy}, or use --backend onnxruntime, which needs no TensorRT"
+    return remedy if len(packages) > 1 else f"{remedy}, which brings CUDA and cuDNN"
+
+
+def _package_of(library: str) -> str:
+    """What to tell pip for a library; TensorRT's carry their major version in their name."""
+    if "rtx" in library:
+        return "'verdiff[tensorrt-rtx]'"
+    named = re.search(r"nv(?:infer|onnxparser)\D*(\d+)?", library)
+    if named is None:
+        return "'verdiff[gpu]'"
+    # The newest TensorRT is another one than onnxruntime is linked with, as a rule.
+    return "'verdiff[tensorrt]'" if named[1] is None else f"'verdiff[tensorrt]' 'tensorrt<{int(named[1]) + 1}'"
 
 
 def _for_cuda(version: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from verdiff.errors import BackendError, BudgetError
 from verdiff.runtime.device.block import quietly
-from verdiff.runtime.device.driver import DeviceError, Event, Stream
+from verdiff.runtime.device.driver import RESTART, DeviceError, Event, Stream
 from verdiff.runtime.device.kernels import Kernels
 from verdiff.runtime.device.runner import DeviceRunner
 from verdiff.runtime.device.spaces import Spaces
@@ -34,6 +34,7 @@ class DeviceBackend:
         threads: 0, since no processor thread computes.
         batch: Images of a network call, of the shape that was used last.
         stream: Where the work is put: the caller's stream, or one of its own.
+        release: Gives everything back without a lock, once; :meth:`close` calls it, or the garbage collector.
 
     Args:
         driver: The device.
@@ -42,6 +43,7 @@ class DeviceBackend:
         limit: Bytes of device memory to take beside the engines, or None for a share of what is free.
         stream: The caller's stream, or None.
         priority: Of a stream of its own: lower numbers go first; None is the default.
+        keep: Whatever keeps the caller's stream alive, such as its library's object.
     """
 
     threads = 0
@@ -55,11 +57,13 @@ class DeviceBackend:
         limit: int | None = None,
         stream: Stream | None = None,
         priority: int | None = None,
+        keep: object = None,
     ) -> None:
         self.driver, self.networks, self.classes = driver, networks, classes
         self.name, self.version, self.precision = networks.name, networks.version, networks.precision
         self.device, self.batch = f"cuda:{driver.gpu.index}", 1
-        self._lock, self._caller = Lock(), 0
+        self.keep = keep
+        self._lock, self._caller, self._closing = Lock(), 0, False
         self._lost: DeviceError | None = None
         self._running: Stream | None = None
         events: list[Event] = []
@@ -67,21 +71,24 @@ class DeviceBackend:
             undo.callback(networks.close)
             own = driver.open_stream(priority)
             undo.callback(quietly, driver.close_stream, own)
-            for _ in range(2):
+            for _ in range(3):
                 events.append(driver.open_event())
                 undo.callback(quietly, driver.close_event, events[-1])
             kernels = Kernels(driver, classes)
             undo.pop_all()
-        self.kernels, self.events = kernels, tuple(events)
+        self.kernels, self.events = kernels, (events[0], events[1])
+        # After the work that a call left on a stream: an event of our own outlives a stream of somebody else's.
+        self._left = events[2]
         self.spaces = Spaces(driver, kernels, networks, own, limit)
         self.stream = own if stream is None else stream
-        self.close = weakref.finalize(self, _close, driver, networks, self.spaces, own, self.events)
+        self.release = weakref.finalize(self, _release, driver, networks, self.spaces, own, tuple(events))
 
     def reserve(self, sampling: Sampling) -> None:
         """Take the memory of any call with ``sampling`` and one chunk of slices at a time, of every size but those too
         large for this device or its cap.
 
         Raises:
+            BudgetError: Another program took the memory meanwhile.
             BackendError: The device failed.
         """
         needs: list[Need] = []
@@ -114,9 +121,11 @@ class DeviceBackend:
             self._check_alive()
             self._caller = get_ident()
             try:
-                if stream is None or stream != self._running:
-                    self.settle()
+                self._follow(stream)
                 yield DeviceRunner(self, self.stream if stream is None else stream)
+                if stream is not None:
+                    with self.working():
+                        self.driver.record(self._left, stream)
                 self._running = stream
             except BaseException:
                 # Work that is still on its way must not meet the next call's.
@@ -125,13 +134,44 @@ class DeviceBackend:
                 raise
             finally:
                 self._caller = 0
+                if self._closing:
+                    self.release()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Between the calls of other threads; within one of this thread's own it is alone already."""
+        if self._caller == get_ident():
+            yield
+            return
+        with self._lock:
+            yield
+
+    def close(self) -> None:
+        """Give everything back, once a call in another thread is over and what was left on a stream is done.
+
+        Within a call of this thread's own (a stream that is not finished, a callback) that call goes on, and all is
+        given back at its end. Closing twice does no harm.
+        """
+        self._closing = True
+        with self.alone():
+            if not self._caller:
+                self.release()
 
     def settle(self) -> None:
         """Wait for the work of a call that left some on its stream."""
         if self._running is not None:
             with self.working():
-                self.driver.synchronise(self._running)
+                self.driver.finish(self._left)
             self._running = None
+
+    def _follow(self, stream: Stream | None) -> None:
+        """Have the work of the call before this one come first."""
+        if stream is None or stream != self._running:
+            self.settle()
+            return
+        with self.working():
+            # On the device only; and not for nothing: a destroyed stream's address may be another stream's by now.
+            self.driver.wait(stream, self._left)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -148,14 +188,15 @@ class DeviceBackend:
         if self._lost is not None:
             raise BackendError(
                 f"{self.device} was lost in an earlier call ({self._lost.call}: {self._lost.code})",
-                "a Segmenter whose device is there",
-                "load the Segmenter again",
+                "a process whose device is there",
+                RESTART,
             )
-        if not self.close.alive:
+        if self._closing:
             raise BackendError("a Segmenter that was closed", "an open one", "load the Segmenter again")
 
 
-def _close(driver: Driver, networks: Networks, spaces: Spaces, own: Stream, events: tuple[Event, ...]) -> None:
+def _release(driver: Driver, networks: Networks, spaces: Spaces, own: Stream, events: tuple[Event, ...]) -> None:
+    """Takes no lock: it may be the garbage collector that calls."""
     with ExitStack() as undo:
         with suppress(DeviceError):
             undo.enter_context(driver.active())
@@ -164,3 +205,4 @@ def _close(driver: Driver, networks: Networks, spaces: Spaces, own: Stream, even
         for event in events:
             undo.callback(quietly, driver.close_event, event)
         undo.callback(spaces.close)
+        undo.callback(quietly, driver.finish, events[-1])

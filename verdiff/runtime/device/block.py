@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.errors import BudgetError
 from verdiff.runtime.device.driver import DeviceError, Pointer
 from verdiff.runtime.device.layout import Layout, aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from verdiff.runtime.device.driver import Driver
 
@@ -39,21 +40,37 @@ class Block:
     """``size`` bytes of the device and ``staging`` bytes of page-locked memory.
 
     Raises:
-        DeviceError: One of them is not there; nothing is left taken.
+        BudgetError: There is not so much of one of them; nothing is left taken.
+        DeviceError: The device failed; likewise.
     """
 
     def __init__(self, driver: Driver, size: int, staging: int) -> None:
         self.size, self.staging = size, staging
         with ExitStack() as undo:
-            self.base: Pointer = driver.allocate(size)
+            with _counted(size, "device memory"):
+                self.base: Pointer = driver.allocate(size)
             undo.callback(quietly, driver.free, self.base)
-            self.pinned: NDArray[np.uint8] = driver.allocate_pinned(staging)
+            with _counted(staging, "page-locked host memory"):
+                self.pinned: NDArray[np.uint8] = driver.allocate_pinned(staging)
             undo.callback(quietly, driver.free_pinned, self.pinned)
             self._release = undo.pop_all()
 
     def close(self) -> None:
         """Give both back."""
         self._release.close()
+
+
+@contextmanager
+def _counted(size: int, what: str) -> Iterator[None]:
+    """Too little memory is a matter of the caller's budget, whoever finds it out."""
+    try:
+        yield
+    except DeviceError as error:
+        if error.code != "CUDA_ERROR_OUT_OF_MEMORY":
+            raise
+        raise BudgetError(
+            f"no {size / 2**20:.1f} MiB of {what} ({error.found})", error.expected, error.remedy
+        ) from error
 
 
 def staging_size(layout: Layout) -> int:

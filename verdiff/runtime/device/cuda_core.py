@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BLOCK = 256
 # Other threads of the host may allocate while this one writes a graph down.
 CAPTURE_MODE = "thread_local"
+# Of streams that are not ours, whose end nobody tells us.
+MOST_STREAMS = 16
 
 
 def open_driver(device: str) -> CudaCore:
@@ -58,18 +60,29 @@ class CudaCore:
         self.gpu, self._core, self._cu = gpu, core, bindings
         self._call("cuInit", 0)
         device = self._call("cuDeviceGet", gpu.index)
-        context = self._call("cuCtxGetCurrent")
-        if int(context) == 0 or int(self._call("cuCtxGetDevice")) != int(device):
-            context = self._call("cuDevicePrimaryCtxRetain", device)
-        self._context = context
+        current = self._call("cuCtxGetCurrent")
+        theirs = int(current) != 0 and int(self._call("cuCtxGetDevice")) == int(device)
+        # To ask for the primary context is to make it, which a program with a context of its own should not pay for.
+        _, there = self._call("cuDevicePrimaryCtxGetState", device) if theirs else (0, 1)
+        primary = self._call("cuDevicePrimaryCtxRetain", device) if there else 0
+        self._context = current if theirs else primary
+        self.is_primary = int(self._context) == int(primary)
+        self._capture_mode = bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._captures: dict[Stream, Any] = {}
+        self._streams: dict[Stream, Any] = {}
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Make the context current in this thread for a while; the caller's comes back after."""
         self._call("cuCtxPushCurrent", self._context)
         try:
-            yield
+            # ONNX Runtime and others capture in CUDA's global mode, in which calls that may wait (taking memory, asking
+            # an event) fail in every thread but those that say that captures elsewhere are none of their business.
+            mode = self._call("cuThreadExchangeStreamCaptureMode", self._capture_mode)
+            try:
+                yield
+            finally:
+                self._cu.cuThreadExchangeStreamCaptureMode(mode)
         finally:
             self._cu.cuCtxPopCurrent()
 
@@ -85,6 +98,16 @@ class CudaCore:
     def free(self, pointer: Pointer) -> None:
         """Give back what :meth:`allocate` gave."""
         self._call("cuMemFree", pointer)
+
+    def ordinal_of(self, pointer: Pointer) -> int | None:
+        """N of the ``cuda:N`` whose memory ``pointer`` is in; None for memory that CUDA knows nothing of."""
+        ordinal = self._cu.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        try:
+            return int(self._call("cuPointerGetAttribute", ordinal, pointer))
+        except DeviceError as error:
+            if error.code != "CUDA_ERROR_INVALID_VALUE":
+                raise
+            return None
 
     def allocate_pinned(self, size: int) -> NDArray[np.uint8]:
         """``size`` bytes of page-locked host memory."""
@@ -102,6 +125,7 @@ class CudaCore:
 
     def close_stream(self, stream: Stream) -> None:
         """Destroy what :meth:`open_stream` gave."""
+        self._streams.pop(stream, None)
         self._call("cuStreamDestroy", stream)
 
     def open_event(self) -> Event:
@@ -125,6 +149,16 @@ class CudaCore:
         """Hold the host back until ``event``."""
         self._call("cuEventSynchronize", event)
 
+    def passed(self, event: Event) -> bool:
+        """Whether what ``event`` marks is done, or it marks nothing; nobody waits."""
+        try:
+            self._call("cuEventQuery", event)
+        except DeviceError as error:
+            if error.code != "CUDA_ERROR_NOT_READY":
+                raise
+            return False
+        return True
+
     def synchronise(self, stream: Stream) -> None:
         """Hold the host back until all of ``stream`` is done."""
         self._call("cuStreamSynchronize", stream)
@@ -147,7 +181,7 @@ class CudaCore:
 
     def begin_capture(self, stream: Stream) -> None:
         """From here what is enqueued on ``stream`` is written down instead of run."""
-        builder = self._core.Stream.from_handle(stream).create_graph_builder()
+        builder = self._stream(stream).create_graph_builder()
         self._named("begin capture", builder.begin_building, CAPTURE_MODE)
         self._captures[stream] = builder
 
@@ -181,9 +215,16 @@ class CudaCore:
     def launch(self, kernel: Kernel, threads: int, arguments: tuple[Argument, ...], stream: Stream) -> None:
         """Run a kernel on at least ``threads`` threads, in the order of ``stream``."""
         config = self._core.LaunchConfig(grid=-(-threads // BLOCK), block=BLOCK)
-        self._named(
-            "launch a kernel", self._core.launch, self._core.Stream.from_handle(stream), config, kernel, *arguments
-        )
+        self._named("launch a kernel", self._core.launch, self._stream(stream), config, kernel, *arguments)
+
+    def _stream(self, handle: Stream) -> Any:
+        """cuda-core's object of a stream: it costs more than a launch to make, and leaves cycles behind."""
+        known = self._streams.get(handle)
+        if known is None:
+            if len(self._streams) >= MOST_STREAMS:
+                self._streams.pop(next(iter(self._streams)))
+            known = self._streams[handle] = self._core.Stream.from_handle(handle)
+        return known
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """One function of the driver's C interface."""

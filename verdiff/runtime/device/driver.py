@@ -25,7 +25,8 @@ Kernel = Any
 Argument = int | np.generic
 """Of a kernel: a plain integer is a pointer, everything else is a numpy scalar of the parameter's type."""
 
-# After one of these the context and all that lives in it is gone; every later call in it fails.
+# After one of these the context and all that lives in it is gone, and so is the process's use of the device: in CUDA's
+# words, "to continue using CUDA, the process must be terminated and relaunched".
 LOST = frozenset(
     f"CUDA_ERROR_{name}"
     for name in (
@@ -35,6 +36,7 @@ LOST = frozenset(
         *("CONTEXT_IS_DESTROYED", "DEINITIALIZED", "MPS_CLIENT_TERMINATED", "UNKNOWN"),
     )
 )
+RESTART = "restart the process: loading the Segmenter again in this one fails too"
 _OLD = frozenset(
     f"CUDA_ERROR_{name}"
     for name in (
@@ -50,14 +52,14 @@ class DeviceError(BackendError):
     Attributes:
         call: What was asked of the driver.
         code: The CUDA error's name.
-        lost: Whether the context is gone, so that everything on it must be loaded again.
+        lost: Whether the context is gone, so that the process must be started again.
     """
 
     def __init__(self, call: str, code: str) -> None:
         self.call, self.code, self.lost = call, code, code in LOST
         if self.lost:
-            expected = "a device that stays there; its memory, engines and graphs are gone now"
-            remedy = "load the Segmenter again; if it recurs, look at nvidia-smi and the system log for Xid errors"
+            expected = "a device that stays there; this process cannot use it any more"
+            remedy = f"{RESTART}; if it recurs, look at nvidia-smi and the system log for Xid errors"
         elif code == "CUDA_ERROR_OUT_OF_MEMORY":
             expected = "enough free device memory"
             remedy = "free device memory (nvidia-smi shows who holds it), or lower memory_mb, the samples or the scan"
@@ -76,6 +78,11 @@ class Driver(Protocol):
         """Which device it is."""
         ...
 
+    @property
+    def is_primary(self) -> bool:
+        """Whether the context is the device's primary one, in which the CUDA runtime and what is built on it work."""
+        ...
+
     def active(self) -> AbstractContextManager[None]:
         """Make the context current in this thread for a while; the caller's comes back after."""
         ...
@@ -90,6 +97,10 @@ class Driver(Protocol):
 
     def free(self, pointer: Pointer) -> None:
         """Give back what :meth:`allocate` gave."""
+        ...
+
+    def ordinal_of(self, pointer: Pointer) -> int | None:
+        """N of the ``cuda:N`` whose memory ``pointer`` is in; None for memory that CUDA knows nothing of."""
         ...
 
     def allocate_pinned(self, size: int) -> NDArray[np.uint8]:
@@ -126,6 +137,10 @@ class Driver(Protocol):
 
     def finish(self, event: Event) -> None:
         """Hold the host back until ``event``."""
+        ...
+
+    def passed(self, event: Event) -> bool:
+        """Whether what ``event`` marks is done, or it marks nothing; nobody waits."""
         ...
 
     def synchronise(self, stream: Stream) -> None:

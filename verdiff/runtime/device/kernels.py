@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from verdiff.runtime.device.driver import Driver
 
 NAMES = ("philox_normal", "start", "mark_non_finite", "fuse_mean", "fuse_steps", "to_model", "from_model")
+# Kernels take their counts as int.
 COUNT_LIMIT = 2**31
 
 

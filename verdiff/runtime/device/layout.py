@@ -63,6 +63,11 @@ class Need:
         """Of a padded slice."""
         return self.rows * self.cols
 
+    @property
+    def values(self) -> int:
+        """Of one batch of maps [B, K, H, W], the largest count that a kernel is given."""
+        return self.batch * self.classes * self.pixels
+
     def alone(self) -> Need:
         """The same with room for one chunk of slices only."""
         return replace(self, chunks=1, sample_chunks=1)

@@ -40,17 +40,22 @@ def open_device(
         memory_mb: The most device memory to take beside the engines, in MiB; None is a share of what is free. What a
             call with the model's own sampling needs is taken now.
         stream: The caller's stream, see :func:`verdiff.runtime.device.streams.stream_handle`; None for one of its own.
-        priority: Of a stream of its own: lower numbers go first.
+            An object is kept alive.
+        priority: Of a stream of its own: lower numbers go first. ONNX Runtime's sessions have one beside the caller's
+            as well, so with them it can be given along with ``stream``.
 
     Raises:
         BackendError: No driver, no such device, no library for it, or no engine that loads here.
+        InputError: ``stream`` is none.
     """
+    handle = stream_handle(stream)
     driver = open_driver(device)
     with driver.active():
-        networks = _networks(bundle, driver, backend, precision, threads, graphs)
+        networks = _networks(bundle, driver, backend, precision, threads, graphs, priority)
     limit = None if memory_mb is None else memory_mb << 20
-    manifest, handle = bundle.manifest, stream_handle(stream)
-    loaded = DeviceBackend(driver, networks, len(manifest.labels), limit=limit, stream=handle, priority=priority)
+    manifest = bundle.manifest
+    classes = len(manifest.labels)
+    loaded = DeviceBackend(driver, networks, classes, limit=limit, stream=handle, priority=priority, keep=stream)
     try:
         loaded.reserve(resolve_sampling(manifest, Choices(), denoiser=bundle.has("denoiser")))
     except BaseException:
@@ -60,7 +65,13 @@ def open_device(
 
 
 def _networks(
-    bundle: Bundle, driver: Driver, backend: str, precision: str, threads: int | None, graphs: bool | None
+    bundle: Bundle,
+    driver: Driver,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    graphs: bool | None,
+    priority: int | None,
 ) -> Networks:
     if backend == "onnxruntime" or backend in PROVIDER_BACKENDS:
         from verdiff.bundle.engines import cache_folder
@@ -74,6 +85,7 @@ def _networks(
             threads=resolve_threads(threads),
             graphs=graphs,
             folder=cache_folder() if backend in PROVIDER_BACKENDS else None,
+            priority=priority,
         )
     from verdiff.runtime.backends.tensorrt_loading import open_networks
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from verdiff.errors import BudgetError
 from verdiff.runtime.device.block import Block, staging_size
+from verdiff.runtime.device.kernels import COUNT_LIMIT
 from verdiff.runtime.device.layout import Need, layout_of
 from verdiff.runtime.device.workspace import Workspace
 
 if TYPE_CHECKING:
     from verdiff.diffusion import SamplerTable
-    from verdiff.runtime.device.driver import Driver, Stream
+    from verdiff.runtime.device.driver import Driver, Pointer, Stream
     from verdiff.runtime.device.kernels import Kernels
     from verdiff.runtime.device.loop import Loop
     from verdiff.runtime.device.network import Networks
@@ -27,12 +28,15 @@ FREE_SHARE = 0.9
 class Spaces:
     """Workspaces by shape.
 
+    Attributes:
+        beside: Bytes of the blocks that sessions hold of their own, by address; they count under the limit.
+
     Args:
         driver: The device.
         kernels: Its compiled kernels.
         networks: The engines.
         capturing: A stream of our own.
-        limit: Bytes the block may have; None is a share of what is free when it is taken.
+        limit: Bytes the block and those beside it may have; None is a share of what is free when it is taken.
     """
 
     def __init__(
@@ -40,33 +44,41 @@ class Spaces:
     ) -> None:
         self._driver, self._kernels, self._networks, self._capturing = driver, kernels, networks, capturing
         self._limit = limit
+        self.beside: dict[Pointer, int] = {}
         self._block: Block | None = None
         self._there: OrderedDict[Need, Workspace] = OrderedDict()
         self._in_use: tuple[Need, SamplerTable | None] | None = None
 
-    def fit(self, need_of: Callable[[int], Need], batch: int) -> Need:
+    def fit(self, need_of: Callable[[int], Need], batch: int, extra: int = 0) -> Need:
         """What fits under the cap: caches are given up first, then the batch is halved, down to one.
 
         Args:
             need_of: What a batch needs.
             batch: The one to begin with.
+            extra: Bytes that will be taken beside the block.
 
         Raises:
-            BudgetError: A batch of one slice, with nothing kept, is still too much.
+            BudgetError: A batch of one slice, with nothing kept, is still too much, or more than kernels can count.
         """
-        limit = self._room()
+        limit = self._room(extra)
         while True:
             wanted = need_of(batch)
             for need in (wanted, wanted.alone()):
-                if layout_of(need).size <= limit:
+                if layout_of(need).size <= limit and need.values < COUNT_LIMIT:
                     return need
             if batch == 1:
                 break
             batch //= 2
-        least = layout_of(wanted.alone()).size
+        if wanted.values >= COUNT_LIMIT:
+            raise BudgetError(
+                f"{wanted.values} values of one slice of {wanted.rows} x {wanted.cols} pixels",
+                f"fewer than {COUNT_LIMIT}, which is as far as the kernels count",
+                "crop the scan",
+            )
+        least, beside = layout_of(wanted.alone()).size, f" and {extra / 2**20:.0f} beside it" if extra else ""
         raise BudgetError(
-            f"{limit / 2**20:.0f} MiB of device memory for slices of {wanted.rows} x {wanted.cols} pixels",
-            f"about {-(-least // 2**20)} MiB, the least for one slice at a time",
+            f"{max(0, limit) / 2**20:.0f} MiB of device memory for slices of {wanted.rows} x {wanted.cols} pixels",
+            f"about {-(-least // 2**20)} MiB{beside}, the least for one slice at a time",
             "free device memory (see nvidia-smi), raise memory_mb, ask for fewer samples or noisy steps, or crop",
         )
 
@@ -74,7 +86,8 @@ class Spaces:
         """A block with room for any one of ``needs``: the one there is, or a larger one in its place.
 
         Raises:
-            DeviceError: The device has not so much.
+            BudgetError: The device has not so much.
+            DeviceError: The device failed.
         """
         layouts = [layout_of(need) for need in needs]
         size, staging = max(each.size for each in layouts), max(map(staging_size, layouts))
@@ -83,6 +96,11 @@ class Spaces:
             self.close()
             self._block = Block(self._driver, size, staging)
         return self._block
+
+    def make_room(self, extra: int) -> None:
+        """Give the block back if there is no room for ``extra`` bytes beside it; the next call takes a smaller one."""
+        if self._block is not None and self._block.size > self._room(extra):
+            self.close()
 
     def ready(self, need: Need, table: SamplerTable | None) -> bool:
         """Whether there is nothing to make and nothing to upload."""
@@ -127,8 +145,9 @@ class Spaces:
             self._block.close()
             self._block = None
 
-    def _room(self) -> int:
+    def _room(self, extra: int) -> int:
+        """Bytes that the block may have, with ``extra`` beside it."""
         if self._limit is not None:
-            return self._limit
+            return self._limit - sum(list(self.beside.values())) - extra
         free, _ = self._driver.memory()
-        return int(FREE_SHARE * free) + (0 if self._block is None else self._block.size)
+        return int(FREE_SHARE * free) + (0 if self._block is None else self._block.size) - extra

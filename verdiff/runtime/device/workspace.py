@@ -62,7 +62,7 @@ class Workspace:
     @property
     def maps(self) -> int:
         """Values of one batch of maps, [B, K, H, W]."""
-        return self.need.batch * self.need.classes * self.need.pixels
+        return self.need.values
 
     def upload(self, name: str, stream: Stream) -> None:
         """The staged array to the device."""
