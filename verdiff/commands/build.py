@@ -70,7 +70,7 @@ def engines_of(bundle: Path, precisions: tuple[str, ...], *, say: Callable[[str]
     ``"int8-ov"`` has none: it is for processors.
     """
     for precision in [each for each in precisions or ("fp32",) if each != "int8-ov"]:
-        run(BuildOptions(str(bundle), "int8-trt" if precision == "int8" else precision), say=say)
+        run(BuildOptions(str(bundle), precision), say=say)
 
 
 def parse_size(text: str) -> tuple[int, int]:

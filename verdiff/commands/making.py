@@ -120,7 +120,7 @@ def export(
 
 def build(
     model: Annotated[str | None, typer.Argument(help="A shipped model's name or a bundle.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8-trt; the bundle must carry it.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8; the bundle must carry it.")] = "fp32",
     flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt-rtx.")] = "auto",
     role: Annotated[
         list[str] | None, typer.Option(help="prior, step or pipeline; what the runtime drives by default.")

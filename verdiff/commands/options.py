@@ -22,9 +22,7 @@ BackendName = Annotated[
     str, typer.Option(help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx; see docs/runtime.md.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
-Precision = Annotated[
-    str, typer.Option(help="fp32, fp16, bf16 or int8; TensorRT: int8-trt; auto: the fastest that passed.")
-]
+Precision = Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8; auto: the fastest that passed.")]
 BudgetMs = Annotated[float | None, typer.Option(help="Best mask in so many milliseconds (loading apart).")]
 Force = Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")]
 

@@ -208,11 +208,14 @@ def test_a_bundle_whose_fp16_graph_computes_in_fp32_builds_nothing(
     assert [path for path in (tmp_path / "c" / "engines").iterdir() if path.suffix != ".lock"] == []
 
 
-def test_a_bundle_without_the_precision_names_the_command_that_adds_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("word", "stored", "option"), [("fp16", "fp16", "--fp16"), ("int8", "int8-trt", "--int8")])
+def test_a_bundle_without_the_precision_names_the_command_that_adds_it(
+    tmp_path: Path, word: str, stored: str, option: str
+) -> None:
     with pytest.raises(BackendError) as caught:
-        build_engines(BuildRequest(precision="fp16", cache=tmp_path))
-    assert "has no prior graph in fp16" in caught.value.found
-    assert "verdiff export" in caught.value.remedy and "--fp16" in caught.value.remedy
+        build_engines(BuildRequest(precision=word, cache=tmp_path))
+    assert f"has no prior graph in {stored}" in caught.value.found
+    assert "verdiff export" in caught.value.remedy and caught.value.remedy.endswith(option)
 
 
 def test_the_share_that_is_done_rises_to_the_end(library: Library, tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ def test_without_an_engine_the_command_that_builds_it_is_named(load: Load, bundl
     assert caught.value.remedy == f"verdiff build {bundle_path} --precision fp32 --role prior --flavour {flavour}"
 
 
+@pytest.mark.parametrize("word", ["int8", "int8-trt"])
+def test_int8_means_the_form_that_tensorrt_takes(load: Load, bundle_path: Path, word: str) -> None:
+    with pytest.raises(BackendError, match="has no prior graph in int8-trt") as caught:
+        load(precision=word)
+    assert caught.value.remedy == f"verdiff export {bundle_path} --int8"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -36,6 +36,7 @@ from verdiff.bundle.engines.sidecar import (
     EngineKey,
     Sidecar,
     TensorInfo,
+    engine_precision,
 )
 from verdiff.bundle.engines.store import (
     cache_folder,
@@ -78,6 +79,7 @@ __all__ = [
     "driver_too_old",
     "engine_lock",
     "engine_path",
+    "engine_precision",
     "find_engines",
     "find_package",
     "installed_flavours",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verdiff.bundle import Bundle, model_argument, open_bundle, resolve_model
@@ -23,6 +23,7 @@ from verdiff.bundle.engines import (
     driver_too_old,
     engine_lock,
     engine_path,
+    engine_precision,
     installed_flavours,
     read_plan,
     read_sidecar,
@@ -48,7 +49,7 @@ class BuildRequest:
 
     Attributes:
         model: A shipped model's name or a bundle; None for the default model.
-        precision: ``"fp32"`` or ``"fp16"``; the bundle must carry it.
+        precision: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``; the bundle must carry it.
         roles: Some of ``prior``, ``step``, ``pipeline``; by default what the runtime drives.
         flavour: ``"tensorrt"``, ``"tensorrt_rtx"`` or ``"auto"``.
         flags: Of :data:`verdiff.bundle.engines.FLAGS`.
@@ -104,6 +105,7 @@ def build_engines(
             engine is not of the precision asked for.
         OutputError: The cache cannot be written.
     """
+    request = replace(request, precision=engine_precision(request.precision))
     _check(request)
     bundle = open_bundle(resolve_model(request.model))
     roles = request.roles or engine_roles(bundle)

@@ -153,14 +153,15 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
         )
     from verdiff.bundle.engines import ENGINE_PRECISIONS, require_package
 
-    precisions = ENGINE_PRECISIONS if backend in ENGINE_BACKENDS else ("fp32", "fp16")
-    if precision not in precisions:
+    runs_engines = backend in ENGINE_BACKENDS
+    precisions = PRECISIONS if runs_engines else ("fp32", "fp16")
+    if precision not in precisions and not (runs_engines and precision in ENGINE_PRECISIONS):
         raise BackendError(
             f"precision {precision!r} with the {backend} backend",
             f"one of {', '.join(precisions)}",
             "choose one of them",
         )
-    if backend in ENGINE_BACKENDS:
+    if runs_engines:
         require_package(backend.replace("-", "_"), lean_will_do=True)
     elif find_spec("onnxruntime") is None:
         raise BackendError("onnxruntime is not installed", f"it, for {backend}", "pip install 'verdiff[gpu]'")

@@ -16,6 +16,7 @@ from verdiff.bundle.engines import (
     Sidecar,
     driver_too_old,
     engine_path,
+    engine_precision,
     find_engines,
     read_engine,
     rebuild_command,
@@ -43,7 +44,7 @@ def open_networks(bundle: Bundle, driver: Driver, *, backend: str, precision: st
         bundle: The model.
         driver: The device; its context is current.
         backend: ``"tensorrt"`` or ``"tensorrt-rtx"``.
-        precision: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+        precision: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``.
 
     Raises:
         BackendError: TensorRT is not installed, the driver is too old, or there is no engine that loads here; the
@@ -84,6 +85,7 @@ def _broken(machine: Machine, reason: str) -> BackendError:
 
 
 def _choose(bundle: Bundle, machine: Machine, role: str, precision: str) -> Sidecar:
+    precision = engine_precision(precision)
     manifest, name = bundle.manifest, graph_name(STORED[role], precision)
     if name not in manifest.files:
         raise BackendError(
