@@ -127,9 +127,8 @@ class OnnxNetworks:
         self.graphs, self._may_do_without = replays(self._provider, graphs), graphs is None
         self._ids, self._spoilt = count(1), ""
         self._thread = RunThread("verdiff-onnxruntime") if self.graphs else None
-        with ExitStack() as undo:
+        with driver.active(), ExitStack() as undo:
             undo.callback(self._end_thread)
-            undo.enter_context(driver.active())
             self._stream = driver.open_stream(priority)
             undo.callback(quietly, driver.close_stream, self._stream)
             self._events: list[Event] = []
