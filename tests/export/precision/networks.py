@@ -35,12 +35,14 @@ def prior_graph(*, gain: float = 1.0, offset: float = 0.0) -> onnx.ModelProto:
     """image -> prior, feature_0.
 
     Args:
-        gain: Between two layers, undone after the second: at 1e6 the values there leave FP16's range.
+        gain: Between two layers, in two factors, undone before the second layer: at 1e6 the values there leave
+            FP16's range and no weight does.
         offset: Added and taken away again before the last layer: at 1000 nothing but FP32 keeps the digits.
     """
     rng, b = np.random.default_rng(0), GraphBuilder()
     enter = b.op("Conv", "image", b.const(_weights(rng, WIDTH, 1, 3, 3)), pads=[1, 1, 1, 1], out="entered")
-    loud = b.op("Mul", b.op("Relu", _norm(b, enter)), b.const(gain, np.float32), out="loud")
+    up = b.const(gain**0.5, np.float32)
+    loud = b.op("Mul", b.op("Mul", b.op("Relu", _norm(b, enter)), up), up, out="loud")
     quiet = b.op("Mul", loud, b.const(1 / gain, np.float32), out="quiet")
     wide = b.op("Conv", quiet, b.const(_weights(rng, WIDTH, WIDTH, 3, 3)), pads=[1, 1, 1, 1], out="widened")
     b.op("Relu", _norm(b, wide), out="feature_0")

@@ -100,16 +100,23 @@ class Ranges:
         self._runner = GraphRunner(self.model, watch=tuple(n for n in made if types.get(n) == TensorProto.FLOAT))
         self.low: dict[str, float] = {}
         self.high: dict[str, float] = {}
+        self.not_a_number: set[str] = set()
 
     def look(self, feed: dict[str, NDArray]) -> None:
         """Take in one call."""
         for name, values in {**feed, **self._runner.inner(feed)}.items():
-            self.low[name] = min(self.low.get(name, np.inf), float(values.min()))
-            self.high[name] = max(self.high.get(name, -np.inf), float(values.max()))
+            # A NaN is neither below nor above anything, so the magnitudes leave it out and it is noted by itself.
+            self.low[name] = float(np.fmin(self.low.get(name, np.inf), np.fmin.reduce(values, axis=None)))
+            self.high[name] = float(np.fmax(self.high.get(name, -np.inf), np.fmax.reduce(values, axis=None)))
+            if np.isnan(values).any():
+                self.not_a_number.add(name)
 
     def oversize(self, limit: float = HALF_MAX) -> dict[str, float]:
-        """Values that pass ``limit`` (or are not finite), with the magnitude reached."""
-        reached = {name: max(-self.low[name], self.high[name]) for name in self.low}
+        """Values that pass ``limit`` (or are not finite), with the magnitude reached; NaN where one was met."""
+        reached = {
+            name: float("nan") if name in self.not_a_number else max(-self.low[name], self.high[name])
+            for name in self.low
+        }
         return {name: value for name, value in reached.items() if not value <= limit}
 
     def touching(self, limit: float = HALF_MAX) -> dict[str, float]:

@@ -24,6 +24,8 @@ LARGEST = {"fp16": HALF_MAX, "bf16": 3.38e38}
 FEATURE = "feature_"
 # Inputs that the operator's definition keeps in float32 whatever it computes in: Resize's region and scales.
 FLOAT_SLOTS = {"Resize": (1, 2)}
+# Their attributes say what they give, whatever reads it: FP32, with a cast before a half node.
+SOURCES = frozenset({"Constant", "ConstantOfShape", "EyeLike"})
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class _Writer:
         ]
         gives = [name for name in node.output if self.types.get(name) == TensorProto.FLOAT]
         kind = TensorProto.FLOAT
-        if carries or gives:
+        if (carries or gives) and node.op_type not in SOURCES:
             self.floating.append(node.name)
             kind = TensorProto.FLOAT if node.name in self.islands else self.low
         for index, name in enumerate(node.input):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.export.precision.graphs import upstream_of, weight_arrays
 
@@ -36,7 +37,7 @@ def required_islands(model: onnx.ModelProto) -> dict[str, str]:
         model: A network with plain weights and named nodes (:func:`~verdiff.export.precision.graphs.plain_weights`).
     """
     found: dict[str, str] = {}
-    weights = weight_arrays(model)
+    weights = _constants(model)
     timed = {"timestep"} if any(value.name == "timestep" for value in model.graph.input) else set()
     for node in model.graph.node:
         if node.op_type in NORMS:
@@ -57,6 +58,16 @@ def required_islands(model: onnx.ModelProto) -> dict[str, str]:
     return found
 
 
+def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Weights, and what Constant nodes give."""
+    found = weight_arrays(model)
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name.startswith("value"):
+            value = helper.get_attribute_value(node.attribute[0])
+            found[node.output[0]] = numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.array(value)
+    return found
+
+
 def _coordinates(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> list[str]:
     """Nodes that compute in floating point from nothing but constants and the sizes of tensors."""
     sized: set[str] = set()
@@ -70,7 +81,7 @@ def _coordinates(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> list
         if not (moving <= sized if moving else node.op_type == "Range"):
             continue
         sized.update(node.output)
-        to_float = node.op_type == "Cast" and onnx.helper.get_node_attr_value(node, "to") == onnx.TensorProto.FLOAT
+        to_float = node.op_type == "Cast" and helper.get_node_attr_value(node, "to") == TensorProto.FLOAT
         counts = node.op_type == "Range" and node.input[0] in weights and weights[node.input[0]].dtype.kind == "f"
         if to_float or counts or moving & floating:
             floating.update(node.output)
