@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from verdiff.bundle import open_bundle, write_bundle
-from verdiff.errors import DataError, VerificationError
+from verdiff.errors import BundleError, VerificationError
 from verdiff.export import command, reduced, slices
 from verdiff.export.command import ExportOptions
 from verdiff.export.draft import Draft
@@ -131,27 +133,13 @@ def test_five_patients_are_too_few(toy_bundle: Path, scans: Path, tmp_path: Path
     few.mkdir()
     for path in sorted(scans.iterdir())[:5]:
         (few / path.name).symlink_to(path)
-    with pytest.raises(VerificationError, match="slices of 5 patients"):
+    with pytest.raises(VerificationError, match="scans of 5 patients"):
         command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16",), few), say=lambda line: None)
 
 
 def test_a_run_is_exported_with_fp16_at_once(toy_run: Path, scans: Path, tmp_path: Path) -> None:
     command.run(toy_run, ExportOptions(tmp_path / "o.verdiff", ("fp16",), scans), say=lambda line: None)
     assert open_bundle(tmp_path / "o.verdiff").has("prior", "fp16")
-
-
-def test_scans_put_aside_in_training_are_preferred(toy_bundle: Path, scans: Path) -> None:
-    manifest = open_bundle(toy_bundle).manifest
-    named = replace(manifest, training={**manifest.training, "validation_cases": ["case4", "case1"]})
-    chosen, spare = slices.slices_of_scans(scans, named, lambda line: None)
-    assert [patient.name for patient in chosen] == ["case4", "case1"]
-    assert [patient.name for patient in spare] == ["case0", "case2", "case3", "case5", "case6", "case7"]
-    assert chosen[0].image.shape == (slices.SLICES_A_PATIENT, 1, 40, 36) and chosen[0].image.dtype == np.float32
-
-
-def test_a_folder_without_scans_is_refused(toy_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no scans in"):
-        slices.slices_of_scans(tmp_path, open_bundle(toy_bundle).manifest, lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -260,3 +248,72 @@ def test_a_new_release_has_its_own_version(tmp_path: Path) -> None:
 
     written = run(None, ExportOptions(tmp_path / "new.verdiff", ("fp16",), release="9.8.7"), say=lambda _: None)
     assert open_bundle(written).manifest.version == "9.8.7"
+
+
+def forged(recorded: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The bundle with its record changed by someone, who also writes its checksum anew."""
+    draft = Draft.of(open_bundle(recorded))
+    record = change(json.loads(json.dumps(draft.manifest.gates["fp16"])))
+    path = recorded.with_name("forged.verdiff")
+    write_bundle(path, replace(draft.manifest, gates={"fp16": record}), draft.files)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"patients": 1}, r"1 patients \(at least 6\)"),
+        ({"mean_dice": {"vertebra": 1.0, "disc": 0.5}}, r"mean_dice of disc 0\.5"),
+        ({"worst_dice": {"vertebra": 0.9, "disc": 1.0}}, r"worst_dice of vertebra 0\.9"),
+        ({"worst_dice": {"vertebra": 7, "disc": 1.0}}, r"worst_dice of vertebra 7 \(from 0\.998 to 1\)"),
+        ({"hd95_mm": {"vertebra": 0.0, "disc": 4.0}}, r"hd95_mm of disc 4 \(at most 0\.1\)"),
+        ({"limits": {"mean_dice": 0, "worst_dice": 0, "hd95_mm": 99}, "patients": 5}, "5 patients"),
+    ],
+)
+def test_a_record_of_a_gate_that_was_not_passed_converts_nothing(
+    recorded: Path, tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    path, output = forged(recorded, lambda record: {**record, **changes}), tmp_path / "out.verdiff"
+    with pytest.raises(VerificationError, match=f"on record was not passed: .*{named}"):
+        command.run(path, ExportOptions(output, ("fp16",)), say=lambda line: None)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: {},
+        lambda record: [],
+        lambda record: None,
+        lambda record: "passed",
+        *(lambda record, key=key: {k: v for k, v in record.items() if k != key} for key in ("graphs", "islands")),
+        *(
+            lambda record, key=key, value=value: {**record, key: value}
+            for key in ("graphs", "islands", "patients", "slices", "mean_dice", "worst_dice", "hd95_mm", "backends")
+            for value in (None, "six", [1], {"prior": 3, "vertebra": "x", "onnxruntime": 1}, True)
+        ),
+    ],
+)
+def test_a_damaged_record_is_named(recorded: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    with pytest.raises(BundleError, match=r"gates\.fp16"):
+        command.run(forged(recorded, change), ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=lambda line: None)
+
+
+def test_patients_in_whom_nothing_is_found_are_no_proof(toy_bundle: Path, scans: Path, tmp_path: Path) -> None:
+    dark = tmp_path / "dark"
+    dark.mkdir()
+    for path in sorted(scans.iterdir()):
+        (dark / path.name).symlink_to(path)
+    empty = sitk.ReadImage(scans / "case2_0000.nii.gz")
+    flat = sitk.GetImageFromArray(np.linspace(0, 1, 5 * 40 * 36, dtype=np.float32).reshape(5, 40, 36) ** 64)
+    flat.CopyInformation(empty)
+    (dark / "case2_0000.nii.gz").unlink()
+    sitk.WriteImage(flat, dark / "case2_0000.nii.gz")
+    with pytest.raises(VerificationError, match="no structure at all in case2"):
+        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16",), dark), say=lambda line: None)
+    assert not (tmp_path / "o.verdiff").exists()
+
+
+def test_the_record_says_how_many_patients_training_may_have_seen(converted: tuple[Path, list[str]]) -> None:
+    assert open_bundle(converted[0]).manifest.gates["fp16"]["patients_perhaps_trained_on"] == PATIENTS
+    assert any("may have been trained on case0" in line for line in converted[1])

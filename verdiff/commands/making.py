@@ -78,13 +78,15 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="An nnU-Net raw data set: measure Dice against time on it, into the manifest.")
     ] = None,
-    fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are scored.")] = 0,
-    every: Annotated[int, typer.Option(min=1, help="Score every n-th slice of them.")] = 1,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Fold of --data whose validation cases are scored; 0.")
+    ] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="With --data: score every n-th slice; 1.")] = None,
     release: Annotated[str | None, typer.Option(help="Semantic version of the new bundle; the source's.")] = None,
     card: Annotated[
         Path | None, typer.Option(help="With a run: JSON with what no run knows: licence, metrics, intended use.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="With a run: which checkpoint.")] = "best.pt",
+    weights: Annotated[str | None, typer.Option(help="With a run: which checkpoint; best.pt.")] = None,
     full_weights: Annotated[
         bool, typer.Option("--float32-weights", help="With a run: do not store weights as float16.")
     ] = False,
@@ -110,6 +112,7 @@ def export(
         fold=fold,
         every=every,
         release=release,
+        engine=engine,
     )
     written = command.run(source, options, say=say)
     if engine:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verdiff.bundle import MANIFEST, Manifest, open_bundle, resolve_model
 from verdiff.bundle.names import SUFFIX
-from verdiff.errors import BackendError, DataError, VerificationError
-from verdiff.evaluate.fold import labelled_scans
+from verdiff.errors import BackendError, DataError, OutputError, VerificationError
+from verdiff.evaluate.cases import validation_cases
+from verdiff.evaluate.fold import file_ending, labelled_scans
 from verdiff.export.draft import Draft
 from verdiff.export.precision.gate import LEAST_PATIENTS
-from verdiff.export.precision.networks import Patient
-from verdiff.export.reduced import PRECISIONS, Reference, add_judged, add_on_record
-from verdiff.export.slices import slices_of_run, slices_of_scans
+from verdiff.export.reduced import (
+    GIVE_SCANS,
+    PRECISIONS,
+    Reference,
+    add_judged,
+    add_on_record,
+    require_calibration,
+    require_record,
+)
+from verdiff.export.slices import Chosen, scans_in, slices_of_run, slices_of_scans
 from verdiff.runtime import Segmenter
 
 CHECKPOINTS = ("best.pt", "last.pt")
+# As the manifest wants it, which is written last.
+VERSION = r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+# A bundle that is not one file is a folder, which nobody means to call by the suffix of a file.
+FILE_SUFFIXES = (".json", ".onnx", ".zip", ".pt", ".pth", ".plan", ".engine", ".gz", ".tar", ".npz")
 
 
 @dataclass(frozen=True)
@@ -30,24 +45,26 @@ class ExportOptions:
             FP32.
         scans: A folder of scans for the gate, one a patient.
         card: For a run: JSON with what no run knows.
-        weights: For a run: which checkpoint.
+        weights: For a run: which checkpoint; None is the best.
         half_weights: For a run: store weights as float16.
         data: An nnU-Net raw data set, to measure the frontier on.
-        fold: Whose validation cases are scored.
-        every: Every how-manieth slice of them.
+        fold: With data: whose validation cases are scored; None is 0.
+        every: With data: every how-manieth slice of them; None is all.
         release: Version of the new bundle; None is that of the source.
+        engine: TensorRT engines are to be built of it, so TensorRT has to be there.
     """
 
     output: Path | None = None
     precisions: tuple[str, ...] = ()
     scans: Path | None = None
     card: Path | None = None
-    weights: str = CHECKPOINTS[0]
+    weights: str | None = None
     half_weights: bool = True
     data: Path | None = None
-    fold: int = 0
-    every: int = 1
+    fold: int | None = None
+    every: int | None = None
     release: str | None = None
+    engine: bool = False
 
 
 def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str], None]) -> Path:
@@ -57,46 +74,45 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         Where the bundle was written.
 
     Raises:
-        DataError: A run that is none, a bundle and nothing to convert it to, or scans that cannot be used.
-        BundleError: The bundle cannot be opened.
+        DataError: A run that is none, a bundle and nothing to convert it to, options that do not fit, or scans that
+            cannot be used.
+        InputError: A scan that cannot be read.
+        UnsuitableScanError: A scan that does not look like the model's training data.
+        BundleError: The bundle cannot be opened, or a record in it is damaged.
+        BackendError: What the export needs is not installed, or engines are asked for and TensorRT is not there.
         VerificationError: A graph failed its checks; nothing is written.
         OutputError: The output cannot be written.
     """
     path = Path(source) if source is not None else None
-    aside: list[Patient] = []
-    calibration: list[Patient] = []
     is_run = path is not None and path.is_dir() and any((path / name).is_file() for name in CHECKPOINTS)
-    if path is not None and is_run:
-        require_training()
-        from verdiff.export.from_run import draft_of_run
-
-        draft = draft_of_run(
-            path, card=options.card, half_weights=options.half_weights, weights=options.weights, say=say
-        )
-        if not draft.manifest.volume:
-            aside = slices_of_run(path, draft.manifest.multiple)
-    else:
-        draft = _of_bundle(source, options)
-    if draft.manifest.volume:
-        _require_slices(draft.manifest, options)
-    patients = aside
+    # A bundle is opened at once, and what it is decides what may be asked; a run's weights are loaded after the checks.
+    draft = None if is_run else _of_bundle(source, options)
+    _check(options, is_run)
+    chosen = Chosen([])
+    if draft is None:
+        draft, chosen = _of_run(Path(source or ""), options, say)
+    output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
+    _require_place(output)
+    for precision in () if is_run or options.scans is not None else options.precisions:
+        require_record(draft, precision)
     if options.scans is not None:
-        patients, calibration = slices_of_scans(options.scans, draft.manifest, say)
-    if patients and options.precisions:
-        reference = Reference(draft, patients)
+        chosen = slices_of_scans(options.scans, draft.manifest, say)
+    if chosen.judged and options.precisions:
+        require_calibration(options.precisions, chosen.calibration)
+        reference = Reference(draft, chosen.judged, len(chosen.seen))
         for precision in options.precisions:
-            draft = add_judged(draft, precision, reference, calibration, say)
-    elif is_run and len(patients) >= LEAST_PATIENTS:
-        draft = _with_record(draft, Reference(draft, patients), say)
-    for precision in () if patients else options.precisions:
+            draft = add_judged(draft, precision, reference, chosen.calibration, say)
+    elif is_run and len(chosen.judged) >= LEAST_PATIENTS:
+        draft = _with_record(draft, Reference(draft, chosen.judged, len(chosen.seen)), say)
+    for precision in () if chosen.judged else options.precisions:
         draft = add_on_record(draft, precision, say)
     if options.data is not None:
         draft = _with_frontier(draft, options.data, options, say)
     if options.release is not None:
         draft = replace(draft, manifest=replace(draft.manifest, version=options.release))
-    output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
     size = draft.write(output)
-    say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {', '.join(('fp32', *options.precisions))}")
+    held = ", ".join(open_bundle(output).precisions("prior"))
+    say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {held}")
     return output
 
 
@@ -115,15 +131,16 @@ def _with_record(draft: Draft, reference: Reference, say: Callable[[str], None])
 def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callable[[str], None]) -> Draft:
     from verdiff.export.frontier import frontier_record, measure_efforts
 
-    scans = list(labelled_scans(data, options.fold, modality=draft.manifest.modality))
+    fold, every = options.fold or 0, options.every or 1
+    scans = list(labelled_scans(data, fold, modality=draft.manifest.modality))
     with draft.opened() as bundle:
         segmenter = Segmenter.load(bundle.path)
-        measured = measure_efforts(segmenter, scans, every=options.every, say=say)
-    slices = "all slices" if options.every == 1 else f"every {options.every} slices"
+        measured = measure_efforts(segmenter, scans, every=every, say=say)
+    slices = "all slices" if every == 1 else f"every {every} slices"
     record = frontier_record(
         measured,
         {
-            "data": f"{data.name}, {len(scans)} validation cases of fold {options.fold}, {slices}",
+            "data": f"{data.name}, {len(scans)} validation cases of fold {fold}, {slices}",
             "backend": f"{segmenter.backend.name}, {segmenter.backend.precision}, {segmenter.backend.threads} threads",
         },
     )
@@ -136,10 +153,115 @@ def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callab
     return draft.with_frontier(record)
 
 
+def _check(options: ExportOptions, is_run: bool) -> None:
+    """Refuse what cannot end well before anything is computed, opened or trained on.
+
+    Raises:
+        DataError: Options that do not fit each other, a version that is none, or data that cannot be scored on.
+        VerificationError: Too few scans for the gate, or INT8 with nothing to calibrate on.
+        BackendError: Engines are asked for and TensorRT, or a GPU that it needs, is not there.
+        OutputError: The output cannot be written.
+    """
+    lone = [f"--{name}" for name in ("fold", "every") if getattr(options, name) is not None]
+    if lone and options.data is None:
+        raise DataError(
+            f"{' and '.join(lone)} without --data",
+            "labelled scans, of which they say which are scored",
+            f"name a data set with --data, or leave {' and '.join(lone)} out",
+        )
+    if options.engine and options.precisions == ("int8-ov",):
+        raise DataError(
+            "--engine with --int8-ov alone, whose graphs are for processors",
+            "graphs that TensorRT takes",
+            "pass --int8 in place of --int8-ov, or leave --engine out",
+        )
+    if options.release is not None:
+        _require_version(options.release)
+    if options.output is not None:
+        _require_place(options.output)
+    if options.data is not None:
+        _require_data(options.data, options.fold or 0)
+    if options.scans is not None:
+        count = len(scans_in(options.scans))
+        if options.precisions and count < LEAST_PATIENTS:
+            raise VerificationError(
+                f"scans of {count} patients in {options.scans}",
+                f"at least {LEAST_PATIENTS}: what holds for one patient says little about the next",
+                GIVE_SCANS,
+            )
+    elif is_run:
+        require_calibration(options.precisions, ())
+    if options.engine:
+        _require_tensorrt()
+
+
+def _require_version(release: str) -> None:
+    if not re.fullmatch(VERSION, release):
+        raise DataError(f"--release {release}", "a semantic version such as 1.0.0", "write the version like that")
+
+
+def _require_place(output: Path) -> None:
+    """Refuse an output that could not be written in the end.
+
+    Raises:
+        OutputError: A file where a folder is to be or the other way round, a folder that is no bundle, the suffix of
+            another kind of file, or a place that cannot be written.
+    """
+    target = Path(os.path.realpath(output))
+    zipped = target.suffix == SUFFIX
+    if not zipped and target.suffix.lower() in FILE_SUFFIXES:
+        raise OutputError(
+            f"-o {output}", f"NAME{SUFFIX} for one file, or a folder's name", f"write -o {output.with_suffix(SUFFIX)}"
+        )
+    if target.exists() and zipped != target.is_file():
+        found, wanted = ("folder", f"a name without {SUFFIX}") if zipped else ("file", f"a name ending in {SUFFIX}")
+        raise OutputError(f"a {found} at {output}", f"{wanted}, or nothing there", "choose another name, or remove it")
+    # Opening it to see would look at every file below, of a whole disk perhaps.
+    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise OutputError(
+            f"a folder at {output} that is not a bundle (no {MANIFEST})",
+            "an older bundle, an empty folder or nothing there",
+            f"choose a name in it, such as -o {output / ('model' + SUFFIX)}",
+        )
+    there = next(folder for folder in target.parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{output} cannot be written: {there}: {error.strerror or error}",
+            "a folder that can be written, with room for the bundle",
+            "choose another place with -o, or change its permissions",
+        ) from error
+
+
+def _require_data(data: Path, fold: int) -> None:
+    """Refuse a data set without labelled scans of the fold."""
+    ending, cases = file_ending(data), validation_cases(data / "splits_final.json", fold)
+    needed = [("imagesTr", f"{name}_0000{ending}") for name in cases] + [("labelsTr", f"{n}{ending}") for n in cases]
+    lacking = [f"{part}/{name}" for part, name in needed if not (data / part / name).is_file()]
+    if lacking or not cases:
+        raise DataError(
+            f"{data} lacks {lacking[0]}" if lacking else f"{data} has no validation case in fold {fold}",
+            "scan and mask of every validation case of the fold",
+            "check --data and --fold",
+        )
+
+
+def _require_tensorrt() -> None:
+    """Refuse before the export what would refuse after it."""
+    from verdiff.export.engines.command import BuildRequest, choose_flavour, make_target
+    from verdiff.export.engines.library import load_library
+
+    request = BuildRequest()
+    make_target(load_library(choose_flavour(request)), request)
+
+
 def _require_slices(manifest: Manifest, options: ExportOptions) -> None:
     """Refuse what is judged or measured on slices, for a model that takes volumes."""
     asked = [f"--{precision}" for precision in options.precisions]
     asked += [f"--{name}" for name in ("data", "scans") if getattr(options, name) is not None]
+    asked += ["--engine"] if options.engine else []
     if asked:
         raise DataError(
             f"{', '.join(asked)} for {manifest.model_id}, which takes volumes",
@@ -164,6 +286,18 @@ def require_training() -> None:
         )
 
 
+def _of_run(path: Path, options: ExportOptions, say: Callable[[str], None]) -> tuple[Draft, Chosen]:
+    require_training()
+    from verdiff.export.from_run import draft_of_run
+
+    weights = options.weights or CHECKPOINTS[0]
+    draft = draft_of_run(path, card=options.card, half_weights=options.half_weights, weights=weights, say=say)
+    if draft.manifest.volume:
+        _require_slices(draft.manifest, options)
+        return draft, Chosen([])
+    return draft, Chosen(slices_of_run(path, draft.manifest.multiple))
+
+
 def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
     path = Path(source) if source is not None else None
     if path is not None and path.is_dir() and not (path / MANIFEST).is_file():
@@ -175,12 +309,26 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
             )
         raise DataError(f"{path} is neither a training run nor a bundle", "one of the two", "check the path")
     bundle = open_bundle(resolve_model(source))
+    if bundle.manifest.volume:
+        _require_slices(bundle.manifest, options)
     if not options.precisions and options.data is None:
+        build = (
+            f"; engines of the bundle as it is: verdiff build {bundle.manifest.model_id if source is None else source}"
+        )
         raise DataError(
             f"the bundle {bundle.manifest.model_id} and nothing to add to it",
             "a precision to convert it to, labelled scans to measure it on, or the folder of a training run",
-            "pass --" + ", --".join(PRECISIONS) + ", or --data, or name a run",
+            f"pass --{', --'.join(PRECISIONS)}, or --data, or name a run{build if options.engine else ''}",
         )
-    if options.card is not None:
-        raise DataError("--card with a bundle", "a card with a training run", "export the run with its card again")
+    given = {"--card": options.card, "--weights": options.weights, "--float32-weights": not options.half_weights}
+    for name in [name for name, value in given.items() if value]:
+        raise DataError(
+            f"{name} with a bundle", "what no bundle can be given afterwards", f"leave {name} out, or name a run"
+        )
+    if options.scans is not None and not options.precisions:
+        raise DataError(
+            "--scans with a bundle and no precision to judge on them",
+            "one of --" + ", --".join(PRECISIONS),
+            "name a precision, or leave --scans out",
+        )
     return Draft.of(bundle)

@@ -13,13 +13,13 @@ import onnx
 from verdiff.bundle import GOLDEN, graph_name
 from verdiff.bundle.golden import unpack_golden
 from verdiff.diffusion import SamplerTable
-from verdiff.errors import VerificationError
+from verdiff.errors import DataError, VerificationError
 from verdiff.export.checks import check_pipelines, require_passed
 from verdiff.export.draft import Draft, sha256
 from verdiff.export.pipeline import build_pipeline
 from verdiff.export.precision.diagnosis import Ranges
 from verdiff.export.precision.execution import ENGINES
-from verdiff.export.precision.gate import LEAST_PATIENTS, Gate, limits_of
+from verdiff.export.precision.gate import LEAST_PATIENTS, Gate, check_record, limits_of
 from verdiff.export.precision.half import to_half
 from verdiff.export.precision.judge import pass_gate
 from verdiff.export.precision.networks import Networks, Patient
@@ -29,6 +29,7 @@ from verdiff.runtime.backends import installed_backends
 from verdiff.runtime.backends.openvino_graphs import computes_bf16
 from verdiff.runtime.processor import instruction_set
 
+GIVE_SCANS = f"name a folder with scans of at least {LEAST_PATIENTS} patients with --scans"
 Say = Callable[[str], None]
 PRECISIONS = ("fp16", "bf16", "int8")
 # What the manifest and the graphs' names call them; INT8 comes in two forms, together or one alone.
@@ -54,19 +55,20 @@ class Reference:
     Args:
         draft: The bundle to add to.
         patients: Real slices of at least six patients.
+        seen: How many of them the model may have been trained on, for the record.
 
     Raises:
         VerificationError: Fewer patients.
     """
 
-    def __init__(self, draft: Draft, patients: Sequence[Patient]) -> None:
+    def __init__(self, draft: Draft, patients: Sequence[Patient], seen: int = 0) -> None:
         if len(patients) < LEAST_PATIENTS:
             raise VerificationError(
                 f"slices of {len(patients)} patients",
                 f"at least {LEAST_PATIENTS}: what holds for one patient says little about the next",
                 "name a folder of scans with --scans",
             )
-        self.source = networks_of(draft)
+        self.seen, self.source = seen, networks_of(draft)
         self.stored = {role: sha256(draft.files[graph_name(role)]) for role in self.source.roles()}
         self.ranges = {role: Ranges(model) for role, model in self.source.roles().items()}
         self.gate = Gate(self.source, draft.manifest, patients, feeds=lambda role, feed: self.ranges[role].look(feed))
@@ -83,8 +85,10 @@ def add_judged(
         store: Off records the gate alone, from which FP16 and BF16 graphs can be made again bit for bit.
 
     Raises:
-        VerificationError: The gate is not passed, or there is nothing to calibrate on.
+        VerificationError: The gate is not passed, FP32 finds nothing in a patient or a structure in none, or there is
+            nothing to calibrate on.
     """
+    reference.gate.require_foreground()
     for name in GRAPHS[precision]:
         convert = _converter(name, reference.source, draft, calibration)
         candidate, record = _judged(name, reference, convert, say)
@@ -97,19 +101,14 @@ def add_on_record(draft: Draft, precision: str, say: Say) -> Draft:
     """``draft`` with the graphs of ``precision``, which have to be those whose gate is on record, bit for bit.
 
     Raises:
-        VerificationError: There is no record, it is of another conversion, or it is INT8, whose calibration is not
-            kept.
+        DataError: It is INT8, and the bundle carries its graphs already.
+        BundleError: The record is damaged.
+        VerificationError: There is no record, it was not passed, it is of another conversion, or it is INT8, whose
+            calibration is not kept.
     """
+    require_record(draft, precision)
     manifest, source = draft.manifest, networks_of(draft)
-    record: Mapping[str, Any] | None = manifest.gates.get(precision)
-    give_scans = f"name a folder with scans of at least {LEAST_PATIENTS} patients with --scans"
-    if record is None or precision.startswith("int8"):
-        raise VerificationError(
-            f"no slices to judge {precision} on, and {manifest.model_id} {manifest.version} carries no record to "
-            "make it from",
-            f"real slices of at least {LEAST_PATIENTS} patients",
-            give_scans,
-        )
+    record = check_record(manifest.gates[precision], precision, source.roles(), manifest.label_ids)
     candidate = Candidate.of(source, _converter(precision, source, draft, ()), record["islands"])
     for role, network in candidate.networks.items():
         found, expected = sha256(_bytes(network.model)), record["graphs"].get(role)
@@ -117,7 +116,7 @@ def add_on_record(draft: Draft, precision: str, say: Say) -> Draft:
             raise VerificationError(
                 f"the {role} converts to a graph with SHA-256 {found[:16]}...",
                 f"{str(expected)[:16]}..., the graph that passed the gate when the model was released",
-                f"this version converts differently; to judge its conversion, {give_scans}",
+                f"this version converts differently; to judge its conversion, {GIVE_SCANS}",
             )
     dice = ", ".join(f"{name} {value:.5f}" for name, value in record["worst_dice"].items())
     say(
@@ -129,15 +128,49 @@ def add_on_record(draft: Draft, precision: str, say: Say) -> Draft:
     return _stored(draft, precision, candidate, say)
 
 
-def _converter(name: str, source: Networks, draft: Draft, calibration: Sequence[Patient]) -> Convert:
-    if name not in STYLES:
-        return lambda role, model, extra: to_half(model, extra, name)
-    if not calibration:
+def require_record(draft: Draft, precision: str) -> None:
+    """Refuse a precision that only ``--scans`` could give, before anything is computed.
+
+    Raises:
+        DataError: It is INT8, and the bundle carries its graphs already.
+        VerificationError: There is no record, or it is INT8, whose calibration is not kept.
+    """
+    manifest, int8 = draft.manifest, precision.startswith("int8")
+    model = f"{manifest.model_id} {manifest.version}"
+    there = [name for name in GRAPHS[precision] if graph_name("prior", name) in draft.files]
+    if int8 and len(there) == len(GRAPHS[precision]):
+        raise DataError(
+            f"{model}, which carries {' and '.join(there)} graphs already",
+            "scans to calibrate on and to judge by, where they are to be made again",
+            f"use the bundle as it is, with --precision int8; or {GIVE_SCANS}",
+        )
+    if int8 or precision not in manifest.gates:
+        carried = f" (it carries {', '.join(there)})" if there else ""
+        raise VerificationError(
+            f"no slices to judge {precision} on, and {model} carries no record to make it from{carried}",
+            f"real slices of at least {LEAST_PATIENTS} patients",
+            GIVE_SCANS,
+        )
+
+
+def require_calibration(precisions: Sequence[str], calibration: Sequence[Patient]) -> None:
+    """Refuse INT8 without slices to calibrate on, before anything is computed.
+
+    Raises:
+        VerificationError: There are none.
+    """
+    if not calibration and any(precision.startswith("int8") for precision in precisions):
         raise VerificationError(
             "no scans to calibrate INT8 on",
             "scans of patients beside the gate's, whose activations set the steps",
-            "put more scans into the folder of --scans",
+            f"name a folder of more than {LEAST_PATIENTS} scans with --scans",
         )
+
+
+def _converter(name: str, source: Networks, draft: Draft, calibration: Sequence[Patient]) -> Convert:
+    if name not in STYLES:
+        return lambda role, model, extra: to_half(model, extra, name)
+    require_calibration([name], calibration)
     ranges = {role: Ranges(model) for role, model in source.roles().items()}
     Gate(source, draft.manifest, calibration, feeds=lambda role, feed: ranges[role].look(feed))
     reach = {role: {name: (seen.low[name], seen.high[name]) for name in seen.low} for role, seen in ranges.items()}
@@ -160,6 +193,8 @@ def _judged(name: str, reference: Reference, convert: Convert, say: Say) -> tupl
         "limits": asdict(limits),
         "executed_as": EXECUTED_AS[name.partition("-")[0]],
         **report.as_dict(),
+        # A count: files are called after patients, and a bundle is given away.
+        "patients_perhaps_trained_on": reference.seen,
         "saturation_free": name in STYLES and saturation_free(name),
         "backends": _on_processors(name, graphs, reference, say),
     }

@@ -2,60 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from verdiff.bundle import Manifest
-from verdiff.errors import DataError
-from verdiff.evaluate.cases import case_name
+from verdiff.errors import DataError, InputError, UnsuitableScanError
 from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.precision.networks import Patient
 from verdiff.imaging import IntensityRule, intensity_bounds, normalise, plan_slices, read_volume
+from verdiff.imaging.atomic import full_suffix
+from verdiff.imaging.dicom import is_dicom
+from verdiff.imaging.reading import DICOM_SUFFIXES, FILM_SUFFIXES, MEDICAL_SUFFIXES, NIFTI_SUFFIXES
+from verdiff.runtime.suitability import unsuitable_reasons
 from verdiff.train.data.cases import VERIFICATION_SLICES
 
 SLICES_A_PATIENT = 3
 MOST_PATIENTS = 8
-SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg")
+SCAN_SUFFIXES = (*NIFTI_SUFFIXES, *MEDICAL_SUFFIXES, *FILM_SUFFIXES, *DICOM_SUFFIXES)
+# What verdiff and data sets write beside a scan and call after it; VerSe and BIDS say what was segmented, too.
+BESIDE = re.compile(r".*[_-](seg|seg-\w+_msk|msk|mask|dseg|label|labels|uncertainty|preview|instances)", re.IGNORECASE)
+CHANNEL = re.compile(r"(.+)_\d{4}")
+# A slice of a mask has a value for each structure, a slice of a scan hundreds.
+MOST_MASK_VALUES = 32
 
 
-def slices_of_scans(
-    folder: Path, manifest: Manifest, say: Callable[[str], None]
-) -> tuple[list[Patient], list[Patient]]:
-    """A few slices of the scans in ``folder``, one scan a patient, as the runtime gives them to the networks.
+@dataclass(frozen=True)
+class Chosen:
+    """What a folder of scans gives.
 
-    Returns:
-        Patients for the gate, and others to calibrate on. For the gate: the cases that the model's training put aside
-        for validation where the folder holds them, else the first six; what is left is for calibration.
+    Attributes:
+        judged: For the gate.
+        calibration: Other patients, to calibrate on.
+        seen: Names of those in ``judged`` that training did not put aside, as far as the manifest says.
+    """
+
+    judged: list[Patient]
+    calibration: list[Patient] = field(default_factory=list)
+    seen: tuple[str, ...] = ()
+
+
+def scans_in(folder: Path) -> dict[str, Path]:
+    """The scans of a folder by case: every file and DICOM folder that ``verdiff infer`` reads, but for masks.
 
     Raises:
-        DataError: No folder, or no scan in it.
-        InputError: A scan that cannot be read.
+        DataError: No folder, no scan in it, or two files of one case.
     """
-    scans = sorted(folder.iterdir()) if folder.is_dir() else []
-    named = {case_name(path): path for path in scans if path.name.lower().endswith(SCAN_SUFFIXES)}
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    stems = {path: _stem(path) for path in entries if not path.name.startswith(".") and _is_scan(path)}
+    masks = [path for path, stem in stems.items() if BESIDE.fullmatch(stem)]
+    stems = {path: stem for path, stem in stems.items() if path not in masks}
+    # nnU-Net numbers the channels of a case from 0 on. Where several names have a 0, the numbers are channels.
+    channels = sum(stem.endswith("_0000") for stem in stems.values()) > 1
+    named: dict[str, Path] = {}
+    for path, stem in stems.items():
+        found = CHANNEL.fullmatch(stem) if channels or stem.endswith("_0000") else None
+        other = named.setdefault(found[1] if found else stem, path)
+        if other is not path:
+            raise DataError(
+                f"{other.name} and {path.name} in {folder}, two files of one case",
+                "one scan a patient",
+                "move one of them out of the folder of --scans",
+            )
     if not named:
-        raise DataError(f"no scans in {folder}", "a folder of scans, one a patient", "check --scans")
-    aside = [name for name in manifest.training.get("validation_cases", ()) if name in named]
-    judged = aside[:MOST_PATIENTS] or sorted(named)[:LEAST_PATIENTS]
-    spare = [name for name in sorted(named) if name not in judged and name not in aside][:MOST_PATIENTS]
+        raise DataError(
+            f"no scans in {folder}" + (f" beside {masks[0].name}, which is called as a mask is" if masks else ""),
+            f"a folder of scans, one a patient: {', '.join(SCAN_SUFFIXES)}, or a DICOM folder for each",
+            "check --scans",
+        )
+    return named
+
+
+def slices_of_scans(folder: Path, manifest: Manifest, say: Callable[[str], None]) -> Chosen:
+    """A few slices of the scans in ``folder``, one scan a patient, as the runtime gives them to the networks.
+
+    The gate judges the cases that the model's training put aside for validation, topped up to six with others where
+    the folder holds fewer. Calibration is on what is left, never on a case that was put aside.
+
+    Raises:
+        DataError: No folder, no scan in it, two files of one case, or the same pixels under two names.
+        InputError: A scan that cannot be read, or a mask in the place of one.
+        UnsuitableScanError: A scan that does not look like the model's training data.
+    """
+    named = scans_in(folder)
+    kept = manifest.training.get("validation_cases", ())
+    aside = [name for name in (kept if isinstance(kept, list | tuple) else ()) if name in named]
+    judged, spare = choose(named, aside)
     say(f"the gate's patients: {', '.join(judged)}")
-    return [slices_of(named[name], manifest) for name in judged], [slices_of(named[name], manifest) for name in spare]
+    seen = tuple(name for name in judged if name not in aside)
+    if seen:
+        say(f"of these the model may have been trained on {', '.join(seen)}: not among the cases it put aside")
+    patients: dict[str, Patient] = {}
+    pixels: dict[str, str] = {}
+    for name in (*judged, *spare):
+        patients[name], digest = _read(name, named[name], manifest)
+        other = pixels.setdefault(digest, name)
+        if other != name:
+            raise DataError(
+                f"{named[other].name} and {named[name].name} in {folder} have the same pixels",
+                "another patient in every scan",
+                "leave one of the copies in the folder of --scans",
+            )
+    return Chosen([patients[name] for name in judged], [patients[name] for name in spare], seen)
 
 
-def slices_of(path: Path, manifest: Manifest) -> Patient:
-    """A few slices of one scan on the model's grid, at even distances, the outermost left out: they show muscle."""
-    volume = read_volume(path, modality=manifest.modality)
+def choose(names: Collection[str], aside: list[str]) -> tuple[list[str], list[str]]:
+    """Cases for the gate and others to calibrate on: those put ``aside`` first, topped up to six in order of name."""
+    others = sorted(name for name in names if name not in aside)
+    judged = aside[:MOST_PATIENTS]
+    needed = max(0, LEAST_PATIENTS - len(judged))
+    return judged + others[:needed], others[needed:][:MOST_PATIENTS]
+
+
+def _read(name: str, path: Path, manifest: Manifest) -> tuple[Patient, str]:
+    """Slices of one scan on the model's grid, evenly spaced without the outermost (muscle), and its pixels' hash."""
+    volume = read_volume(path)
     plan = plan_slices(
         volume.geometry,
         view=manifest.view,  # type: ignore[arg-type]
         spacing_mm=manifest.spacing_mm,
         multiple=manifest.multiple,
     )
+    reasons = unsuitable_reasons(volume, manifest, plan)
+    if reasons:
+        raise UnsuitableScanError(
+            f"{path} does not look like the training data: {'; '.join(reasons)}",
+            f"scans that {manifest.model_id} is for",
+            "move it out of the folder of --scans",
+        )
     at = np.unique((np.arange(1, SLICES_A_PATIENT + 1) * plan.slices) // (SLICES_A_PATIENT + 1))
+    planes = plan.extract(volume.array)[at]
+    values = np.unique(planes)
+    if len(values) <= MOST_MASK_VALUES and np.array_equal(values, np.rint(values)):
+        raise InputError(
+            f"{path} has {len(values)} different values in {len(at)} slices, as a mask has",
+            "a scan",
+            "name the folder of the scans with --scans, or move the mask out of it",
+        )
     bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
-    return Patient(case_name(path), plan.to_model(normalise(plan.extract(volume.array)[at], *bounds)))
+    digest = hashlib.sha256(np.ascontiguousarray(volume.array, np.float32).data).hexdigest()
+    return Patient(name, plan.to_model(normalise(planes, *bounds))), digest
+
+
+def _is_scan(path: Path) -> bool:
+    if path.is_dir():
+        return any(each.is_file() and _is_dicom(each) for each in sorted(path.iterdir()))
+    return path.is_file() and (full_suffix(path) in SCAN_SUFFIXES or _is_dicom(path))
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        return is_dicom(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be opened: {error.strerror or error}", "a readable file", "check its permissions"
+        ) from error
+
+
+def _stem(path: Path) -> str:
+    suffix = full_suffix(path)
+    return path.name[: -len(suffix)] if suffix in SCAN_SUFFIXES and not path.is_dir() else path.name
 
 
 def slices_of_run(run: Path, multiple: int) -> list[Patient]:

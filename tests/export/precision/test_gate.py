@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from verdiff.export.precision.graphs import plain_weights
 from verdiff.export.precision.half import HalfNetwork, convert, to_half
 from verdiff.export.precision.islands import STATISTICS, required_islands
 from verdiff.export.precision.judge import pass_gate
-from verdiff.export.precision.networks import Networks
+from verdiff.export.precision.networks import Networks, Trace
 from verdiff.export.precision.search import Candidate, find_islands, islands_by_range
 
 FP16 = LIMITS["fp16"]
@@ -52,7 +53,16 @@ def test_a_sound_conversion_passes_and_says_what_it_measured(bench: Bench) -> No
     assert len(report.drift) == 1 + len(bench.gate.table)
     assert 0 < report.drift[-1][0] <= report.drift[-1][1] < 0.05
     plain = report.as_dict()
-    assert set(plain) == {"patients", "slices", "mean_dice", "worst_dice", "hd95_mm", "uncertainty", "drift"}
+    assert set(plain) == {
+        "patients",
+        "slices",
+        "patients_with",
+        "mean_dice",
+        "worst_dice",
+        "hd95_mm",
+        "uncertainty",
+        "drift",
+    }
     assert any("worst patient" in line for line in report.lines())
 
 
@@ -128,15 +138,60 @@ def test_a_value_that_is_not_finite_names_patient_and_step(bench: Bench) -> None
 
 def test_a_nan_is_outside_every_limit() -> None:
     nan = float("nan")
-    report = GateReport({"disc": {"a": nan, "b": 1.0}}, {"disc": nan}, (0.0, 0.0), ((0.0, 0.0),), 2)
+    report = GateReport({"disc": {"a": nan, "b": 1.0}}, {"disc": nan}, (0.0, 0.0), ((0.0, 0.0),), 2, 2)
     assert len(report.failures(FP16)) >= 2
 
 
 def test_the_worst_patient_counts_beside_the_mean() -> None:
     dice = {f"p{i}": 1.0 for i in range(20)} | {"bad": 0.99}
-    report = GateReport({"disc": dice}, {"disc": 0.0}, (0.0, 0.0), ((0.0, 0.0),), 21)
+    report = GateReport({"disc": dice}, {"disc": 0.0}, (0.0, 0.0), ((0.0, 0.0),), 21, 21)
     assert report.failures(Limits(0.999, 0.998, 0.1)) == ["Dice of disc in bad 0.99000 (at least 0.998)"]
 
 
 def test_both_int8_graphs_share_their_limits() -> None:
     assert limits_of("int8-trt") == limits_of("int8-ov") == LIMITS["int8"]
+
+
+class Painted:
+    """A gate of six patients whose masks, FP32's and the candidate's, are empty but for what is painted."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.gate, self.names = copy(bench.gate), list(manifest().label_ids)
+        self.found = [replace(t, probabilities=np.zeros_like(t.probabilities)) for t in bench.gate.reference]
+        self.gate.reference = [replace(t, probabilities=t.probabilities.copy()) for t in self.found]
+
+    def paint(self, traces: list[Trace], patient: int, name: str, cols: int) -> None:
+        channel = self.names.index(name)
+        traces[patient].probabilities[:, channel, 4 * channel, :cols] = 1.0
+
+
+def test_a_patient_without_a_structure_in_either_mask_does_not_count_in_its_mean(bench: Bench) -> None:
+    painted, name = Painted(bench), next(iter(manifest().label_ids))
+    painted.paint(painted.gate.reference, 2, name, 8)
+    painted.paint(painted.found, 2, name, 4)
+    painted.paint(painted.found, 5, name, 4)
+    report = painted.gate._report(painted.found)
+    assert report.dice[name] == pytest.approx({"patient 2": 2 / 3, "patient 5": 0.0})
+    assert report.patients == 6 and report.as_dict()["patients_with"][name] == 2
+    assert any("in 2 of 6 patients" in line for line in report.lines())
+
+
+def test_a_structure_in_no_patient_is_no_agreement(bench: Bench) -> None:
+    painted = Painted(bench)
+    report = painted.gate._report(painted.found)
+    assert report.failures(FP16) == [f"{name} in no patient" for name in painted.names]
+    assert report.as_dict()["mean_dice"] == {}
+
+
+def test_patients_and_structures_that_fp32_does_not_find_are_refused_by_name(bench: Bench) -> None:
+    painted = Painted(bench)
+    first, second, *others = painted.names
+    for patient in (0, 1, 2, 4, 5):
+        painted.paint(painted.gate.reference, patient, first, 8)
+    with pytest.raises(VerificationError) as refusal:
+        painted.gate.require_foreground()
+    assert "no structure at all in patient 3" in refusal.value.found
+    assert f"{', '.join([second, *others])} in no patient" in refusal.value.found
+    for name in painted.names:
+        painted.paint(painted.gate.reference, 3, name, 8)
+    painted.gate.require_foreground()

@@ -6,14 +6,14 @@ is not written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.bundle import Manifest
+from verdiff.bundle import Manifest, checks
 from verdiff.diffusion import SamplerTable, background_and_labels
 from verdiff.errors import VerdiffError, VerificationError
 from verdiff.evaluate.empty import Presence, image_diagonal_mm
@@ -22,6 +22,7 @@ from verdiff.export.precision.execution import Engine, GraphRunner
 from verdiff.export.precision.networks import Networks, Patient, Runner, Trace
 
 LEAST_PATIENTS = 6
+MOST_COUNTED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class GateReport:
     """What the gate measured between a candidate and FP32.
 
     Attributes:
-        dice: Structure -> patient -> Dice of the two masks, over the patient's slices.
+        dice: Structure -> patient -> Dice of the two masks, over the patient's slices; without the patients in whom
+            neither mask has the structure, who would only dilute the mean.
         hd95_mm: Structure -> mean over slices of the 95th percentile of the distance between the two contours.
         uncertainty: Mean and largest difference of the uncertainty, which lies in [0, 1].
         drift: Mean and largest difference of x0hat after each step, as probability; the prior's first.
         slices: Slices compared, of all patients together.
+        patients: Patients compared.
     """
 
     dice: dict[str, dict[str, float]]
@@ -53,16 +56,15 @@ class GateReport:
     uncertainty: tuple[float, float]
     drift: tuple[tuple[float, float], ...]
     slices: int
-
-    @property
-    def patients(self) -> int:
-        """Patients compared."""
-        return len(next(iter(self.dice.values())))
+    patients: int
 
     def failures(self, limits: Limits) -> list[str]:
-        """What is outside ``limits``, in words; a NaN is outside."""
+        """What is outside ``limits``, in words; a NaN is outside, and so is a structure that no patient shows."""
         found = []
         for name, of in self.dice.items():
+            if not of:
+                found.append(f"{name} in no patient")
+                continue
             mean, (worst, patient) = float(np.mean(list(of.values()))), min((v, k) for k, v in of.items())
             if not mean >= limits.mean_dice:
                 found.append(f"mean Dice of {name} {mean:.5f} (at least {limits.mean_dice:g})")
@@ -77,8 +79,9 @@ class GateReport:
         return {
             "patients": self.patients,
             "slices": self.slices,
-            "mean_dice": {name: round(float(np.mean(list(of.values()))), 6) for name, of in self.dice.items()},
-            "worst_dice": {name: round(min(of.values()), 6) for name, of in self.dice.items()},
+            "patients_with": {name: len(of) for name, of in self.dice.items()},
+            "mean_dice": {name: round(float(np.mean(list(of.values()))), 6) for name, of in self.dice.items() if of},
+            "worst_dice": {name: round(min(of.values()), 6) for name, of in self.dice.items() if of},
             "hd95_mm": {name: round(value, 4) for name, value in self.hd95_mm.items()},
             "uncertainty": {"mean": _round(self.uncertainty[0]), "largest": _round(self.uncertainty[1])},
             "drift": [{"mean": _round(mean), "largest": _round(most)} for mean, most in self.drift],
@@ -89,10 +92,9 @@ class GateReport:
         found = [f"whole loop on {self.slices} slices of {self.patients} patients, same noise, against FP32:"]
         for name, of in self.dice.items():
             values = list(of.values())
-            found.append(
-                f"  {name:<12} Dice mean {np.mean(values):.5f}, worst patient {min(values):.5f}, "
-                f"HD95 {self.hd95_mm[name]:.3f} mm"
-            )
+            scores = f"Dice mean {np.mean(values):.5f}, worst patient {min(values):.5f}" if values else "in no patient"
+            some = f", in {len(values)} of {self.patients} patients" if 0 < len(values) < self.patients else ""
+            found.append(f"  {name:<12} {scores}, HD95 {self.hd95_mm[name]:.3f} mm{some}")
         found.append(
             f"  uncertainty  differs by {self.uncertainty[0]:.1e} in the mean, {self.uncertainty[1]:.1e} at most"
         )
@@ -123,6 +125,25 @@ class Gate:
         self.table = SamplerTable.from_dict(manifest.table) if source.denoiser is not None else None
         runner = Runner(source, self.table, manifest.defaults.seed)
         self.reference = [runner.run(patient, feeds) for patient in self.patients]
+
+    def require_foreground(self) -> None:
+        """Refuse patients that prove nothing: where FP32 finds no structure, every candidate agrees with it.
+
+        Raises:
+            VerificationError: Patients without any structure, or structures that FP32 finds in no patient.
+        """
+        names = list(self.manifest.label_ids)
+        seen = [set(np.unique(background_and_labels(trace.probabilities)).tolist()) - {0} for trace in self.reference]
+        bare = [patient.name for patient, found in zip(self.patients, seen, strict=True) if not found]
+        absent = [name for channel, name in enumerate(names, 1) if not any(channel in found for found in seen)]
+        if bare or absent:
+            reasons = [f"no structure at all in {', '.join(bare)}"] if bare else []
+            reasons += [f"{', '.join(absent)} in no patient"] if absent else []
+            raise VerificationError(
+                f"FP32 finds {' and '.join(reasons)}: equal empty masks prove nothing",
+                f"some structure in every patient, and each of {', '.join(names)} in one patient at least",
+                "judge on scans that the model can segment: name a folder of them with --scans",
+            )
 
     def compare(self, executed: Networks, engine: Engine = GraphRunner) -> GateReport:
         """Run the candidate, as hardware computes it, on all patients.
@@ -170,7 +191,8 @@ class Gate:
             for channel, name in enumerate(names, 1):
                 a, b = ours == channel, theirs == channel
                 total = int(a.sum()) + int(b.sum())
-                dice[name][patient.name] = 2 * int((a & b).sum()) / total if total else 1.0
+                if total:
+                    dice[name][patient.name] = 2 * int((a & b).sum()) / total
                 distances[name] += self._distances(a, b)
         pairs = zip(self.reference, traces, strict=True)
         uncertainty = [np.abs(exact.uncertainty - found.uncertainty) for exact, found in pairs]
@@ -180,6 +202,7 @@ class Gate:
             _mean_and_most(uncertainty),
             self._drift(traces),
             sum(len(trace.prior) for trace in traces),
+            len(traces),
         )
 
     def _distances(self, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> list[float]:
@@ -207,3 +230,47 @@ def _round(value: float) -> float:
 def limits_of(precision: str) -> Limits:
     """The limits of ``precision``; both INT8 graphs share theirs."""
     return LIMITS[precision.partition("-")[0]]
+
+
+def check_record(record: object, precision: str, roles: Iterable[str], labels: Collection[str]) -> dict[str, Any]:
+    """The record of a gate in a manifest, which anyone may have written, as values of the right types.
+
+    Args:
+        record: As the manifest has it.
+        precision: Whose limits hold, whatever limits the record names.
+        roles: Of the networks.
+        labels: Names of the model's structures.
+
+    Raises:
+        BundleError: A value that is missing or of a wrong type.
+        VerificationError: Too few patients, or figures outside the limits.
+    """
+    key = f"gates.{precision}"
+    plain = checks.mapping(key, record)
+    graphs, islands = (checks.mapping(f"{key}.{name}", plain.get(name)) for name in ("graphs", "islands"))
+    for role in roles:
+        checks.text(f"{key}.graphs.{role}", graphs.get(role), r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")
+        for node, reason in checks.mapping(f"{key}.islands.{role}", islands.get(role)).items():
+            checks.text(f"{key}.islands.{role}.{node}", reason)
+    for backend, judged in checks.mapping(f"{key}.backends", plain.get("backends", {})).items():
+        checks.mapping(f"{key}.backends.{backend}", judged)
+    patients, _ = (checks.integer(f"{key}.{name}", plain.get(name), 1, MOST_COUNTED) for name in ("patients", "slices"))
+    limits, failed = limits_of(precision), []
+    if patients < LEAST_PATIENTS:
+        failed.append(f"{patients} patients (at least {LEAST_PATIENTS})")
+    bounds = {"mean_dice": limits.mean_dice, "worst_dice": limits.worst_dice, "hd95_mm": limits.hd95_mm}
+    for measure, bound in bounds.items():
+        figures = checks.mapping(f"{key}.{measure}", plain.get(measure))
+        for name in labels:
+            value = checks.number(f"{key}.{measure}.{name}", figures.get(name), 0.0, "a number of at least 0")
+            if measure == "hd95_mm" and value > bound:
+                failed.append(f"{measure} of {name} {value:g} (at most {bound:g})")
+            elif measure != "hd95_mm" and not bound <= value <= 1:
+                failed.append(f"{measure} of {name} {value:g} (from {bound:g} to 1)")
+    if failed:
+        raise VerificationError(
+            f"the {precision} gate on record was not passed: {'; '.join(failed)}",
+            f"a record of at least {LEAST_PATIENTS} patients, within this version's limits",
+            "judge the conversion again: name a folder of scans with --scans",
+        )
+    return plain
