@@ -35,7 +35,7 @@ class RecordingDriver:
         self.current = local()
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self, *, relaxed: bool = False) -> Iterator[None]:
         self.current.context = True
         try:
             yield

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import weakref
 from pathlib import Path
 from threading import Thread, current_thread
 
 import pytest
 
+from tests.runtime import fake_onnxruntime
 from tests.runtime.fake_onnxruntime import FakeOnnxRuntime
 from tests.runtime.recording_device import CALLERS, SHAPE, fake_module, load, run_prior, runs, step_addresses
 from verdiff.errors import BackendError
@@ -36,6 +38,7 @@ def test_a_thread_for_every_call_is_one_thread_for_onnxruntime(bundle_path: Path
     assert only is not current_thread()
     assert only.is_alive()
     networks.close()
+    only.join(30)
     assert not only.is_alive()
 
 
@@ -89,6 +92,24 @@ def test_nobody_takes_memory_while_sessions_are_opened_and_closed(
     weakref.finalize(module.sessions.pop(0), lambda: found.append(capturing._LOCK.locked()))
     networks.close()
     assert found == [True, True, True]
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_an_error_that_is_held_keeps_no_session(bundle_path: Path, module: FakeOnnxRuntime, graphs: bool) -> None:
+    networks, _ = load(bundle_path, module, graphs=graphs)
+    fail_once(module, "CUDA error 2: out of memory")
+    with pytest.raises(BackendError) as held:
+        run_prior(networks)
+    sessions = [weakref.ref(session) for session in module.sessions]
+    module.sessions.clear()
+    assert held.value.__cause__ is not None
+    for frame, _ in traceback.walk_tb(held.value.__cause__.__traceback__):
+        # onnxruntime's own call is C and leaves no frame.
+        if frame.f_code.co_filename == fake_onnxruntime.__file__:
+            frame.clear()
+    networks.close()
+    assert [session() for session in sessions] == [None, None]
+    assert "memory" in held.value.expected
 
 
 CAPTURE_ERRORS = (

@@ -74,6 +74,7 @@ def test_a_closed_thread_refuses_and_can_be_closed_again() -> None:
     own = thread.run(current_thread)
     thread.close()
     thread.close()
+    own.join(30)
     assert not own.is_alive()
     with pytest.raises(BackendError, match="a thread that has ended"):
         thread.run(str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,14 +98,14 @@ def listing(cache: Path | None) -> list[str]:
         sizes = ", ".join(profile.bucket.size for profile in key.profiles)
         lines.append(f"{key.stem}.plan  {each.plan_bytes / 1e6:.1f} MB, {each.built_at}")
         lines.append("  " + ", ".join([f"{key.role} {key.precision}", f"SM {key.sm}", sizes, *key.flags]))
-        lines.append(f"  {_state(each)}")
+        lines.append(f"  {_state(each, cache)}")
     for problem in problems:
         lines.append(f"unusable: {problem.found}")
         lines.append(f"  to do: {problem.remedy}")
     return lines or ["no engines in the cache; build some with 'verdiff build'"]
 
 
-def _state(sidecar: Sidecar) -> str:
+def _state(sidecar: Sidecar, cache: Path | None) -> str:
     from verdiff.bundle.engines import differences, rebuild_command
     from verdiff.runtime.machine import this_machine
 
@@ -115,7 +116,8 @@ def _state(sidecar: Sidecar) -> str:
     reasons = differences(sidecar, machine)
     if not reasons:
         return "loads here"
-    remedy = f"; to do: {rebuild_command(sidecar, machine)}" if machine.sm else ""
+    where = "" if cache is None else f" --cache {shlex.quote(str(cache))}"
+    remedy = f"; to do: {rebuild_command(sidecar, machine)}{where}" if machine.sm else ""
     return f"does not load here: {'; '.join(reasons)}{remedy}"
 
 

@@ -127,7 +127,7 @@ class NullDriver:
         return [call.split(" ")[0] for call in self.calls]
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self, *, relaxed: bool = False) -> Iterator[None]:
         self._context.depth = getattr(self._context, "depth", 0) + 1
         try:
             yield

@@ -85,7 +85,9 @@ class Bindings:
         self.CUstream_flags = SimpleNamespace(CU_STREAM_DEFAULT=0, CU_STREAM_NON_BLOCKING=1)
         self.CUevent_flags = SimpleNamespace(CU_EVENT_BLOCKING_SYNC=1, CU_EVENT_DISABLE_TIMING=2)
         self.CUpointer_attribute = SimpleNamespace(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL=9)
-        self.CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread local")
+        self.CUstreamCaptureMode = SimpleNamespace(
+            CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread local", CU_STREAM_CAPTURE_MODE_RELAXED="relaxed"
+        )
         self.fails, self.code, self.calls = fails, code, []
         self.results = {"cuCtxGetCurrent": current, "cuCtxGetDevice": of, "cuDeviceGet": 0}
         self.results |= {"cuDevicePrimaryCtxRetain": 70, "cuMemAlloc": 4096, "cuPointerGetAttribute": 5}
@@ -128,6 +130,8 @@ def test_the_primary_context_is_known_for_what_it_is(current: int, there: bool, 
     bindings = Bindings(current=current)
     bindings.primary_is_there = there
     assert CudaCore(GPU, None, bindings).is_primary is primary
+    released = [call for call in bindings.calls if call[0] == "cuDevicePrimaryCtxRelease"]
+    assert len(released) == (0 if primary else 1)
 
 
 def test_a_program_with_a_context_of_its_own_does_not_pay_for_the_primary_one() -> None:
@@ -152,6 +156,12 @@ def test_captures_of_other_threads_forbid_nothing_while_the_context_is_active(fa
         "cuCtxPopCurrent",
     ]
     assert bindings.calls[-2] == ("cuThreadExchangeStreamCaptureMode", "global")
+
+
+def test_what_is_collected_within_a_capture_may_be_given_back() -> None:
+    bindings = Bindings()
+    with CudaCore(GPU, None, bindings).active(relaxed=True):
+        assert bindings.calls[-1] == ("cuThreadExchangeStreamCaptureMode", "relaxed")
 
 
 def test_a_mode_that_is_not_taken_leaves_no_context_behind() -> None:

@@ -169,6 +169,25 @@ def test_work_that_was_left_is_done_before_its_block_makes_room() -> None:
         assert driver.names.index("finish") < driver.names.index("close_graph")
 
 
+def test_a_session_that_fits_no_more_beside_a_later_one_says_so_and_takes_nothing() -> None:
+    free = NullDriver()
+    device_segmenter(free, batch=8).segment(mr_scan())
+    driver = NullDriver()
+    limit = taken(free)[0]
+    segmenter = device_segmenter(driver, batch=8, limit=limit)
+    first = session_of(segmenter, 1)
+    left = limit - sum(block.size for block in driver.device.values())
+    second = session_of(segmenter, left // (45 * 36 * (1 + 3 * 4 + 4)) + 1)
+    with driver.given_array(np.zeros((1, 45, 36), np.float32)) as one:
+        with pytest.raises(BudgetError, match="left beside the sessions' arrays"):
+            first.segment(one, (0.0, 1.0))
+        assert sum(block.size for block in driver.device.values()) <= limit
+        second.close()
+        del second
+        first.segment(one, (0.0, 1.0)).wait()
+    assert sum(block.size for block in driver.device.values()) <= limit
+
+
 def test_a_session_beyond_the_cap_is_refused_before_anything_is_taken() -> None:
     driver = NullDriver()
     segmenter = device_segmenter(driver, limit=200_000)

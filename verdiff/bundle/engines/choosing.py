@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 from verdiff.bundle.engines.flavours import FLAVOURS
@@ -35,7 +36,7 @@ def select_engine(
         if not differences(each, machine):
             return each
     words = build_arguments(model, precision=precision, role=role)
-    command = " ".join(["verdiff build", *words, "--flavour", FLAVOURS[machine.flavour].option])
+    command = shlex.join(["verdiff", "build", *words, "--flavour", FLAVOURS[machine.flavour].option])
     if of_graph:
         command = rebuild_command(of_graph[0], machine)
         reasons = "; ".join(f"{each.key.stem}: {', '.join(differences(each, machine))}" for each in of_graph)

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 Progress = Callable[[float, str], bool | None]
@@ -103,28 +103,26 @@ def interrupts_end(tree: PhaseTree) -> Iterator[None]:
     if not ours:
         yield
         return
-    reader, writer = socket.socketpair()
-    with reader, writer:
+    pressed: list[int] = []
+    with ExitStack() as undo:
+        # The handler is the first that comes and the last that goes: in between nothing is raised.
+        undo.callback(signal.signal, signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+        reader, writer = map(undo.enter_context, socket.socketpair())
         reader.setblocking(False)
         writer.setblocking(False)
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        undo.callback(signal.set_wakeup_fd, before)
         if before != -1:
             signal.set_wakeup_fd(before)
-            yield
-            return
 
         def interrupted() -> bool:
             with suppress(BlockingIOError):
-                return signal.SIGINT in reader.recv(64)
-            return False
+                pressed.extend(number for number in reader.recv(64) if number == signal.SIGINT)
+            return bool(pressed)
 
-        signal.signal(signal.SIGINT, lambda number, frame: None)
         tree.interrupted = interrupted
-        try:
-            yield
-        finally:
-            # One that came after the last step ends the build too.
-            if interrupted():
-                tree.give_up(KeyboardInterrupt())
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.set_wakeup_fd(-1)
+        yield
+        # One that came after the last step ends the build too.
+        if interrupted():
+            tree.give_up(KeyboardInterrupt())

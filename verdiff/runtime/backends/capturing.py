@@ -21,9 +21,10 @@ _HELD: ContextVar[bool] = ContextVar("verdiff_capture_lock_held", default=False)
 def capture_lock() -> Iterator[None]:
     """Hold the process's lock against captures in global mode.
 
-    To be held around what may capture (the first runs of a binding), and around whatever takes or gives back device or
-    page-locked memory, loads modules or opens sessions beside it. Hold it for one such piece of work: no other lock is
-    to be taken inside, and a generator must not yield inside.
+    Held around what may capture (the first runs of a binding) and around what ONNX Runtime does beside that with memory
+    and modules (sessions that open or close). verdiff's own calls need no lock: its threads say that captures elsewhere
+    are none of their business (:meth:`verdiff.runtime.device.cuda_core.CudaCore.active`). Hold it for one such piece of
+    work: no other lock is to be taken inside, and a generator must not yield inside.
 
     It may be entered again by whoever holds it, also in a thread that works for the holder in a copy of its
     :mod:`contextvars` context, as :class:`~verdiff.runtime.backends.run_thread.RunThread` does: an owner by thread
@@ -32,9 +33,11 @@ def capture_lock() -> Iterator[None]:
     if _HELD.get():
         yield
         return
-    with _LOCK:
-        token = _HELD.set(True)
-        try:
+    # Noted before it is held and until after it is not: a Segmenter that the garbage collector closes in between goes
+    # on without the lock, instead of waiting for itself.
+    token = _HELD.set(True)
+    try:
+        with _LOCK:
             yield
-        finally:
-            _HELD.reset(token)
+    finally:
+        _HELD.reset(token)

@@ -217,10 +217,12 @@ class OnnxNetworks:
         # The first run takes memory in any case, which another session's capture would forbid.
         first = bound.runs < max(1, self._provider.captured_within if bound.graph else 1)
         try:
-            run = partial(self._sessions[role].run_with_iobinding, bound.binding, bound.options)
-            self._in_thread(run, alone=first)
+            # The session is looked up inside, and an error lets go of its binding: whoever holds the error holds this
+            # frame, and must keep no session by it.
+            self._in_thread(lambda: self._sessions[role].run_with_iobinding(bound.binding, bound.options), alone=first)
         except Exception as error:
             said = first_line(error)
+            bound.binding = None
             if first and bound.graph and of_a_capture(said):
                 # The stream may still be capturing, and nothing tells: what is put on it now might never run.
                 self._spoilt = said

@@ -63,13 +63,15 @@ class RunThread:
             del done
 
     def close(self) -> None:
-        """End the thread after what it was handed."""
+        """Let the thread end after what it was handed.
+
+        Nobody waits for that: it may be the garbage collector that calls, in the midst of threading's own work, and
+        whoever hands something in has waited for it already.
+        """
         with self._lock:
             if not self._closed:
                 self._jobs.put(None)
             self._closed = True
-        if current_thread() is not self._thread:
-            self._thread.join()
 
 
 def _serve(jobs: SimpleQueue[Job | None]) -> None:

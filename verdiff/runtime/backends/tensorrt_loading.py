@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import deque
 from functools import cache
 from importlib import import_module
@@ -91,7 +92,7 @@ def _choose(bundle: Bundle, machine: Machine, role: str, precision: str) -> Side
         raise BackendError(
             f"{manifest.model_id} {manifest.version} has no {STORED[role]} graph in {precision}",
             f"one of {', '.join(bundle.precisions(STORED[role])) or 'none'}",
-            f"verdiff export {model_argument(bundle.path)} --{precision.partition('-')[0]}"
+            shlex.join(["verdiff", "export", model_argument(bundle.path), f"--{precision.partition('-')[0]}"])
             if precision != "fp32"
             else "choose another precision",
         )

@@ -199,7 +199,7 @@ def _release(driver: Driver, networks: Networks, spaces: Spaces, own: Stream, ev
     """Takes no lock: it may be the garbage collector that calls."""
     with ExitStack() as undo:
         with suppress(DeviceError):
-            undo.enter_context(driver.active())
+            undo.enter_context(driver.active(relaxed=True))
         undo.callback(networks.close)
         undo.callback(quietly, driver.close_stream, own)
         for event in events:

@@ -67,18 +67,24 @@ class CudaCore:
         primary = self._call("cuDevicePrimaryCtxRetain", device) if there else 0
         self._context = current if theirs else primary
         self.is_primary = int(self._context) == int(primary)
-        self._capture_mode = bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        if there and not self.is_primary:
+            self._call("cuDevicePrimaryCtxRelease", device)
+        modes = bindings.CUstreamCaptureMode
+        self._capture_modes = (modes.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, modes.CU_STREAM_CAPTURE_MODE_RELAXED)
         self._captures: dict[Stream, Any] = {}
         self._streams: dict[Stream, Any] = {}
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """Make the context current in this thread for a while; the caller's comes back after."""
+    def active(self, *, relaxed: bool = False) -> Iterator[None]:
+        """Make the context current in this thread for a while; the caller's comes back after.
+
+        ``relaxed`` allows what a capture of this very thread forbids, such as giving memory back.
+        """
         self._call("cuCtxPushCurrent", self._context)
         try:
             # ONNX Runtime and others capture in CUDA's global mode, in which calls that may wait (taking memory, asking
             # an event) fail in every thread but those that say that captures elsewhere are none of their business.
-            mode = self._call("cuThreadExchangeStreamCaptureMode", self._capture_mode)
+            mode = self._call("cuThreadExchangeStreamCaptureMode", self._capture_modes[relaxed])
             try:
                 yield
             finally:

@@ -83,8 +83,12 @@ class Driver(Protocol):
         """Whether the context is the device's primary one, in which the CUDA runtime and what is built on it work."""
         ...
 
-    def active(self) -> AbstractContextManager[None]:
-        """Make the context current in this thread for a while; the caller's comes back after."""
+    def active(self, *, relaxed: bool = False) -> AbstractContextManager[None]:
+        """Make the context current in this thread for a while; the caller's comes back after.
+
+        ``relaxed`` allows what a capture of this very thread forbids, such as giving memory back: for whoever the
+        garbage collector may call in the midst of one.
+        """
         ...
 
     def memory(self) -> tuple[int, int]:

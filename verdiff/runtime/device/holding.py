@@ -121,9 +121,10 @@ class Holding:
 def _release(driver: Driver, block: Block, events: tuple[Event, ...], counted: dict[Pointer, int]) -> None:
     with ExitStack() as undo:
         with suppress(DeviceError):
-            undo.enter_context(driver.active())
-        undo.callback(counted.pop, block.base, None)
+            undo.enter_context(driver.active(relaxed=True))
+        # Counted until it is given back and not after: the address may be another block's at once. Last in, first out.
         undo.callback(block.close)
+        undo.callback(counted.pop, block.base, None)
         for event in events:
             undo.callback(quietly, driver.close_event, event)
         undo.callback(quietly, driver.finish, events[0])

@@ -92,10 +92,20 @@ class Spaces:
         layouts = [layout_of(need) for need in needs]
         size, staging = max(each.size for each in layouts), max(map(staging_size, layouts))
         if self._block is None or size > self._block.size or staging > self._block.staging:
+            self._check_cap(size)
             # Graphs hold addresses, so none of them outlives its block.
             self.close()
             self._block = Block(self._driver, size, staging)
         return self._block
+
+    def _check_cap(self, size: int) -> None:
+        """What fitted when a session was made may fit no more beside those that came after."""
+        if self._limit is not None and size > self._room(0):
+            raise BudgetError(
+                f"{max(0, self._room(0)) / 2**20:.1f} MiB of memory_mb left beside the sessions' arrays",
+                f"{size / 2**20:.1f} MiB for this shape of call",
+                "close sessions that are not needed, or raise memory_mb",
+            )
 
     def make_room(self, extra: int) -> None:
         """Give the block back if there is no room for ``extra`` bytes beside it; the next call takes a smaller one."""
