@@ -130,13 +130,24 @@ def session_of(segmenter: Segmenter, slices: int = 4) -> DeviceSession:
     return segmenter.on_device(slices, 45, 36, (0.9, 0.9))
 
 
-def test_what_a_session_takes_counts_under_the_cap() -> None:
-    """The block that was there goes, if it leaves too little; later scans have what the session leaves."""
-    free = NullDriver()
+def with_the_memory_of_one_scan() -> tuple[NullDriver, Segmenter, int]:
+    """A Segmenter whose cap is what one scan takes, and that cap."""
+    free, driver = NullDriver(), NullDriver()
     device_segmenter(free, batch=8).segment(mr_scan())
     limit = taken(free)[0]
-    driver = NullDriver()
-    segmenter = device_segmenter(driver, batch=8, limit=limit)
+    return driver, device_segmenter(driver, batch=8, limit=limit), limit
+
+
+def more_slices_than_fit(driver: NullDriver, limit: int) -> int:
+    """Slices of a session for which there is no room beside what is taken."""
+    left = limit - sum(block.size for block in driver.device.values())
+    # Labels, three probabilities and the uncertainty of a pixel.
+    return left // (45 * 36 * (1 + 3 * 4 + 4)) + 1
+
+
+def test_what_a_session_takes_counts_under_the_cap() -> None:
+    """The block that was there goes, if it leaves too little; later scans have what the session leaves."""
+    driver, segmenter, limit = with_the_memory_of_one_scan()
     for _ in range(2):
         segmenter.segment(mr_scan())
         assert sum(block.size for block in driver.device.values()) <= limit
@@ -152,16 +163,10 @@ def test_what_a_session_takes_counts_under_the_cap() -> None:
 
 
 def test_work_that_was_left_is_done_before_its_block_makes_room() -> None:
-    free = NullDriver()
-    device_segmenter(free, batch=8).segment(mr_scan())
-    driver = NullDriver()
-    limit = taken(free)[0]
-    segmenter = device_segmenter(driver, batch=8, limit=limit)
+    driver, segmenter, limit = with_the_memory_of_one_scan()
     first = session_of(segmenter, 1)
     segmenter.segment(mr_scan())
-    left = limit - sum(block.size for block in driver.device.values())
-    # Labels, three probabilities and the uncertainty of a pixel.
-    slices = left // (45 * 36 * (1 + 3 * 4 + 4)) + 1
+    slices = more_slices_than_fit(driver, limit)
     with driver.given_array(np.zeros((1, 45, 36), np.float32)) as one:
         first.segment(one, (0.0, 1.0))
         driver.calls.clear()
@@ -170,14 +175,9 @@ def test_work_that_was_left_is_done_before_its_block_makes_room() -> None:
 
 
 def test_a_session_that_fits_no_more_beside_a_later_one_says_so_and_takes_nothing() -> None:
-    free = NullDriver()
-    device_segmenter(free, batch=8).segment(mr_scan())
-    driver = NullDriver()
-    limit = taken(free)[0]
-    segmenter = device_segmenter(driver, batch=8, limit=limit)
+    driver, segmenter, limit = with_the_memory_of_one_scan()
     first = session_of(segmenter, 1)
-    left = limit - sum(block.size for block in driver.device.values())
-    second = session_of(segmenter, left // (45 * 36 * (1 + 3 * 4 + 4)) + 1)
+    second = session_of(segmenter, more_slices_than_fit(driver, limit))
     with driver.given_array(np.zeros((1, 45, 36), np.float32)) as one:
         with pytest.raises(BudgetError, match="left beside the sessions' arrays"):
             first.segment(one, (0.0, 1.0))
