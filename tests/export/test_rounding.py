@@ -8,9 +8,20 @@ import torch
 
 from tests.export.test_single_pass import single_pass_config
 from tests.train.toy import toy_config
-from verdiff.export.checks import MEAN_TOLERANCE, TOLERANCE, TOLERANCES, Check
+from verdiff.export.checks import Check, within_rounding
 from verdiff.export.golden import phantom, torch_reference
-from verdiff.export.rounding import ALLOWANCE, CALM, MOST, MOST_MEAN, Spread, rounding, within_rounding
+from verdiff.export.rounding import rounding
+from verdiff.export.spread import (
+    ALLOWANCE,
+    CALM,
+    HALF_TOLERANCE,
+    MEAN_TOLERANCE,
+    MOST,
+    MOST_MEAN,
+    TOLERANCE,
+    TOLERANCES,
+    Spread,
+)
 from verdiff.train.building import build_network
 from verdiff.train.networks import SegmentationModel
 
@@ -54,6 +65,14 @@ def test_a_network_that_magnifies_rounding_is_given_what_it_does_to_pytorch(net:
     assert Spread(1e-3, 2e-5).allows_mean == ALLOWANCE * 2e-5
     assert Spread(1.0, 1.0).allows("onnxruntime") == Spread(1.0, 1.0).allows("openvino") == MOST
     assert Spread(1.0, 1.0).allows_mean == MOST_MEAN
+
+
+def test_what_rounding_to_fp16_moves_is_allowed_whatever_it_is() -> None:
+    """The gate has judged the mask by then, and graphs that passed it are not to fail by a pixel of theirs."""
+    assert Spread(0.0, 0.0, half=True).allows("openvino") == HALF_TOLERANCE
+    assert Spread(0.0, 0.0, half=True).allows_mean == MEAN_TOLERANCE
+    assert Spread(0.1, 1e-3, half=True).allows("onnxruntime") == ALLOWANCE * 0.1
+    assert Spread(0.1, 1e-3, half=True).allows_mean == ALLOWANCE * 1e-3
 
 
 def test_the_same_network_in_float64_leaves_the_one_it_was_copied_from_alone(net: SegmentationModel) -> None:

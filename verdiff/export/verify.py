@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from verdiff.bundle import Bundle
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.export.checks import (
-    TOLERANCE,
     Check,
     backends_of,
     check_pipelines,
     require_passed,
     run_networks,
+    within_rounding,
 )
 from verdiff.export.golden import features_of, torch_reference
-from verdiff.export.rounding import Spread, rounding, within_rounding
+from verdiff.export.rounding import rounding
+from verdiff.export.spread import TOLERANCE, Spread
 from verdiff.runtime.backends import Backend
 from verdiff.train.config import RunConfig
 from verdiff.train.networks import SegmentationModel
@@ -55,7 +56,7 @@ def verify_bundle(
         if table is not None:
             checks += _check_loop(name, backend, table, slices, golden)
     last = slices.spread["prior" if table is None else "loop"]
-    checks += check_pipelines(bundle, image[:2, 0], limits={name: last.allows(name) for name in backends})
+    checks += check_pipelines(bundle, image[:2, 0], spread=last)
     require_passed(checks, say)
     return tuple(checks)
 

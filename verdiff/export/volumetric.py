@@ -19,11 +19,11 @@ from verdiff.bundle.layout import GOLDEN
 from verdiff.diffusion import background_and_labels
 from verdiff.diffusion.noise import noise_source
 from verdiff.errors import DataError
-from verdiff.export.checks import Check, backends_of, probability_difference, require_passed
+from verdiff.export.checks import Check, backends_of, require_passed, within_rounding
 from verdiff.export.draft import Draft
 from verdiff.export.from_run import make_manifest
 from verdiff.export.golden import GOLDEN_SEED, phantom
-from verdiff.export.rounding import CALM, within_rounding
+from verdiff.export.spread import CALM, probability_difference
 from verdiff.export.torch_graphs import PriorGraph, export_graph
 from verdiff.export.weights import store_as_half
 from verdiff.imaging.windows import OVERLAP

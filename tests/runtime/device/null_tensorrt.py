@@ -58,6 +58,9 @@ class NullContext:
 
     def update_device_memory_size_for_shapes(self) -> int:
         assert not self.infer_shapes()
+        if not self.engine.lays_out:
+            self.engine.logger.log(SimpleNamespace(name="ERROR"), "Error Code 7: shape mismatch ")
+            return 0
         self.laid_out_for = dict(self.shapes)
         return self._bytes()
 
@@ -126,6 +129,7 @@ class NullEngine:
     refuses: bool = False
     capturable: bool = True
     contexts: bool = True
+    lays_out: bool = True
     grows: bool = False
     contexts_made: int = 0
 
@@ -142,6 +146,11 @@ class NullEngine:
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return TENSORS[self.role][name]
+
+    def get_device_memory_size_for_profile_v2(self, index: int) -> int:
+        inputs = {each.name: each.maximum for each in self.profiles[index].ranges}
+        batch, _, rows, cols = inputs["image" if self.role == "prior" else "x"]
+        return MEMORY_A_PIXEL * batch * rows * cols
 
     def create_runtime_config(self) -> Any:
         config = SimpleNamespace(strategy=None, kernels=None)

@@ -212,6 +212,7 @@ def test_a_scan_larger_than_every_profile_names_the_size_to_build(built: Load) -
         ({"types": {"feature_0": "INT8"}}, "feature_0 is INT8"),
         ({"extra": ("sneaked_in",)}, "sneaked_in"),
         ({"contexts": False}, "no execution context"),
+        ({"lays_out": False}, "does not say what memory slices of 32x32 pixels in batches of 4 need .Error Code 7"),
         ({"refuses": True}, "did not run .Cask convolution execution failed"),
     ],
 )

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.export.precision.graphs import element_types, plain_weights
+from verdiff.runtime.backends.onnxruntime import ERRORS_ONLY
 from verdiff.runtime.backends.openvino_graphs import SizedNetwork
 
 Maps = NDArray[np.float32]
-ERRORS_ONLY = 3
 
 # They move values without changing them, so what was rounded stays rounded.
 MOVES = frozenset(

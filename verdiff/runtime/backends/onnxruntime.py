@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from verdiff.bundle import Bundle
 
 CPU = "CPUExecutionProvider"
+# Its warnings are about speed: a constant not folded, a node on another provider. They would litter a host's terminal.
 ERRORS_ONLY = 3
 TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,

@@ -113,16 +113,14 @@ class TensorRtNetworks:
             if role not in self._measuring:
                 self._measuring[role] = self._context(role)
             self._set_shape(role, self._measuring[role], shape, 0)
-            sizes.append(self._measuring[role].update_device_memory_size_for_shapes())
+            sizes.append(self._lay_out(role, self._measuring[role], shape))
         return max(sizes)
 
     def open(self, role: str, shape: CallShape, memory: tuple[Pointer, int], stream: Stream) -> EngineNetwork:
         """See :meth:`verdiff.runtime.device.network.Networks.open`."""
         context = self._context(role)
         self._set_shape(role, context, shape, stream)
-        # This lays the context's tensors out for these shapes, in as little memory as was measured for them; without it
-        # it would write where the largest shapes have theirs.
-        wanted = context.update_device_memory_size_for_shapes()
+        wanted = self._lay_out(role, context, shape)
         if wanted > memory[1]:
             raise self.refused(f"the {role} engine wants {wanted:,} bytes to work in, where it had said {memory[1]:,}")
         context.set_device_memory(*memory)
@@ -183,6 +181,21 @@ class TensorRtNetworks:
         missing = context.infer_shapes()
         if missing:
             raise self.refused(f"the {role} engine wants the shape of {', '.join(missing)} too")
+
+    def _lay_out(self, role: str, context: trt.IExecutionContext, shape: CallShape) -> int:
+        """Lay the context's tensors out for its shapes; the bytes that this takes.
+
+        Without it the context would write where the largest shapes of the profile have their tensors.
+        """
+        engine = self._engines[role]
+        wanted = context.update_device_memory_size_for_shapes()
+        # TensorRT's word for a failure is 0, as for a network that needs no memory at any shape.
+        if wanted == 0 and engine.engine.get_device_memory_size_for_profile_v2(engine.profile(shape, self._strides)):
+            raise self.refused(
+                f"the {role} engine does not say what memory slices of {shape.rows}x{shape.cols} pixels in batches of "
+                f"{shape.batch} need"
+            )
+        return wanted
 
     def _feature(self, name: str) -> Feature:
         made = self._type("prior", name)
