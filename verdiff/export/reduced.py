@@ -236,8 +236,12 @@ def _stored(draft: Draft, name: str, candidate: Candidate, spread: Spread, say: 
     """``draft`` with the candidate's graphs, and for FP16 the whole pipeline in its two forms, checked."""
     graphs = {role: network.model for role, network in candidate.networks.items()}
     for role, network in candidate.networks.items():
-        reasons = _reasons(network.islands)
-        say(f"{role}: {len(network.half)} nodes in {name}, {len(network.islands)} kept in FP32 ({reasons})")
+        found = candidate.extra.get(role, {})
+        kept = {node: reason for node, reason in network.islands.items() if node not in found}
+        more = f", and {len(found)} more:" if found else ""
+        say(f"{role}: {len(network.half)} nodes in {name}, {len(kept)} kept in FP32 ({_reasons(kept)}){more}")
+        for node, reason in found.items():
+            say(f"  {node}: {reason}")
     table = SamplerTable.from_dict(draft.manifest.table) if "denoiser" in graphs else None
     whole = name == "fp16" and (table is None or table.deterministic)
     if whole:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -28,8 +29,8 @@ def draft() -> Draft:
     return Draft(manifest(), {**files, GOLDEN: pack_golden({"image": PEOPLE[0].image})})
 
 
-def add(draft: Draft, **options: Any) -> Draft:
-    return reduced.add_judged(draft, "fp16", reduced.Reference(draft, PEOPLE), (), lambda line: None, **options)
+def add(draft: Draft, say: Callable[[str], None] = lambda line: None, **options: Any) -> Draft:
+    return reduced.add_judged(draft, "fp16", reduced.Reference(draft, PEOPLE), (), say, **options)
 
 
 def damaged(output: str, factor: float) -> Callable[..., HalfNetwork]:
@@ -52,6 +53,14 @@ def test_a_sound_conversion_is_added_with_its_record(draft: Draft) -> None:
     assert added.manifest.gates["fp16"]["islands"] == {"prior": {}, "denoiser": {}}
 
 
+def test_every_island_that_only_this_model_needs_is_named_with_its_reason(draft: Draft) -> None:
+    loud = replace(draft, files={**draft.files, graph_name("prior"): prior_graph(gain=1e6).SerializeToString()})
+    said: list[str] = []
+    found = add(loud, said.append).manifest.gates["fp16"]["islands"]["prior"]
+    assert found and all(f"  {node}: {reason}" in said for node, reason in found.items())
+    assert next(line for line in said if line.startswith("prior:")).endswith(f", and {len(found)} more:")
+
+
 def test_a_damaged_weight_that_no_mask_shows_is_refused_by_name(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
     """The norm behind the convolution undoes a factor of two; no backend is there to look a second time."""
     convert = damaged("widened", 2.0)
@@ -64,15 +73,16 @@ def test_a_damaged_weight_that_no_mask_shows_is_refused_by_name(draft: Draft, mo
         add(draft, store=False)
 
 
+@pytest.mark.parametrize(("factor", "seen"), [(-1.0, "probabilities differs"), (1.01, "probabilities, mean")])
 def test_a_pipeline_that_differs_from_its_networks_is_not_written(
-    draft: Draft, monkeypatch: pytest.MonkeyPatch
+    draft: Draft, monkeypatch: pytest.MonkeyPatch, factor: float, seen: str
 ) -> None:
     build = reduced.build_pipeline
 
     def other(prior: onnx.ModelProto, *rest: Any, **options: Any) -> onnx.ModelProto:
         head = next(node for node in prior.graph.node if "logits" in node.output).input[1]
-        return build(scale_weight(prior, head, -1.0), *rest, **options)
+        return build(scale_weight(prior, head, factor), *rest, **options)
 
     monkeypatch.setattr(reduced, "build_pipeline", other)
-    with pytest.raises(VerificationError, match=r"pipeline fp16 (probabilities|labels).* differs by"):
+    with pytest.raises(VerificationError, match=f"pipeline fp16 {seen}"):
         add(draft)

@@ -69,14 +69,14 @@ def passed() -> Any:
 
 @pytest.mark.parametrize("culprit", NODES)
 def test_one_node_that_matters_is_found_exactly(passed: Any, culprit: str) -> None:
-    assert Oracle(passed, lambda kept: culprit in kept).search() == {culprit: "without it: wrong with none"}
+    assert Oracle(passed, lambda kept: culprit in kept).search() == {culprit: "without it, wrong with none"}
 
 
 def test_each_of_several_has_the_figures_of_its_own_absence(passed: Any) -> None:
     needed = {"layer 2", "layer 3", "layer 9"}
     found = Oracle(passed, lambda kept: needed <= kept).search()
     assert found == {
-        name: f"without it: wrong with {', '.join(sorted(needed - {name}))}" for name in sorted(needed, reverse=True)
+        name: f"without it, wrong with {', '.join(sorted(needed - {name}))}" for name in sorted(needed, reverse=True)
     }
 
 
@@ -84,7 +84,7 @@ def test_an_island_that_the_later_ones_make_needless_is_dropped(passed: Any) -> 
     """The shortest run that passes ends with layer 7, but layer 4 is enough where it is alone."""
     oracle = Oracle(passed, lambda kept: "layer 4" in kept and (len(kept) == 1 or "layer 7" in kept))
     said: list[str] = []
-    assert oracle.search(say=said.append) == {"layer 4": "without it: wrong with none"}
+    assert oracle.search(say=said.append) == {"layer 4": "without it, wrong with none"}
     assert {"layer 4", "layer 7"} in oracle.trials
     assert "  without layer 7 of the prior: passes" in said
 
@@ -93,14 +93,14 @@ def test_figures_measured_beside_an_island_that_was_dropped_are_measured_again(p
     """Found are layers 9, 5 and 1; without 9 the others fail together, then 5 goes, and 9 is tried with 1 alone."""
     pair = {"layer 1", "layer 9"}
     oracle = Oracle(passed, lambda kept: kept == pair or pair | {"layer 5"} <= kept)
-    assert oracle.search() == {"layer 9": "without it: wrong with layer 1", "layer 1": "without it: wrong with layer 9"}
+    assert oracle.search() == {"layer 9": "without it, wrong with layer 1", "layer 1": "without it, wrong with layer 9"}
     assert {"layer 1", "layer 5"} in oracle.trials
 
 
 def test_islands_given_beforehand_stay(passed: Any) -> None:
     given = {"layer 0": "an activation of 2e+04"}
     found = Oracle(passed, lambda kept: "layer 6" in kept).search(given)
-    assert found == {**given, "layer 6": "without it: wrong with layer 0"}
+    assert found == {**given, "layer 6": "without it, wrong with layer 0"}
 
 
 def test_a_candidate_that_passes_at_once_gets_no_island_and_no_other_trial(passed: Any) -> None:

@@ -173,7 +173,7 @@ def _needed(trials: _Trials, islands: Sequence[Place], report: GateReport) -> tu
         place = waiting.pop(0)
         outcome = trials.outcome([other for other in kept if other != place], f"without {_listed([place])}")
         if isinstance(outcome, str):
-            reasons[place] = f"without it: {outcome}"
+            reasons[place] = f"without it, {outcome}"
             continue
         kept.remove(place)
         report = outcome
