@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -86,8 +87,8 @@ def _model(name: str, nodes: list, inputs: list, outputs: list, constants: dict[
     return model.SerializeToString()
 
 
-def prior_graph() -> bytes:
-    """image -> prior, feature_0."""
+def prior_graph(*, features: bool = True) -> bytes:
+    """image -> prior, feature_0; without ``features`` the prior alone."""
     nodes = [
         helper.make_node("Conv", ["image", "kernel"], ["feature_0"], pads=[1, 1, 1, 1]),
         helper.make_node("Sub", ["feature_0", "thresholds"], ["above"]),
@@ -98,7 +99,7 @@ def prior_graph() -> bytes:
         "prior",
         nodes,
         [_tensor("image", ["N", 1, "H", "W"])],
-        [_tensor("prior", ["N", 3, "H", "W"]), _tensor("feature_0", ["N", 1, "H", "W"])],
+        [_tensor("prior", ["N", 3, "H", "W"]), _tensor("feature_0", ["N", 1, "H", "W"])][: 1 + features],
         {"kernel": KERNEL, "thresholds": THRESHOLDS, "gains": GAINS},
     )
 
@@ -199,12 +200,23 @@ def tiny_manifest(**changes: object) -> Manifest:
     return replace(manifest, **changes)  # type: ignore[arg-type]
 
 
+# What a manifest says of a model that answers in one pass, as the exporter writes it.
+SINGLE_PASS: dict[str, Any] = {
+    "process": {},
+    "table": {},
+    "features": (),
+    "defaults": Defaults(0, 0, 35, "ddim", 0.0, "noise", None, "mean"),
+}
+
+
 def golden_arrays(manifest: Manifest) -> dict[str, NDArray]:
     """Every stage on a generated image, by the numpy backend."""
     backend = NumpyBackend()
     image = np.clip(noise_source(1, slices=[0, 1], samples=[0, 0], shape=(1, 32, 24))(0), -1, 1)
     image = np.clip(3 * _average(image), -1, 1)
     prior, features = backend.prior(image)
+    if not manifest.table:
+        return {"image": image, "prior": prior, **_answer(manifest, prior)}
     source = noise_source(35, slices=[0, 1], samples=[0, 0], shape=prior.shape[1:])
     kept: dict[str, NDArray] = {"image": image, "prior": prior, "feature_0": features[0], "noise": source(0)[None]}
 
@@ -215,17 +227,21 @@ def golden_arrays(manifest: Manifest) -> dict[str, NDArray]:
 
     table = SamplerTable.from_dict(manifest.table)
     x0hat = run_loop(lambda x, t: backend.denoise(x, t, prior, features), table, prior, source, on_step=keep)
-    fused = fuse_mean(x0hat[None])
+    return {**kept, **_answer(manifest, x0hat)}
+
+
+def _answer(manifest: Manifest, mask: Maps) -> dict[str, NDArray]:
+    fused = fuse_mean(mask[None])
     ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
-    return {**kept, "labels": ids[background_and_labels(fused.probabilities)], "uncertainty": fused.uncertainty}
+    return {"labels": ids[background_and_labels(fused.probabilities)], "uncertainty": fused.uncertainty}
 
 
 def write_tiny(
     path: Path, *, denoiser: bool = True, golden: dict[str, NDArray] | None = None, **changes: object
 ) -> Path:
     """Write the tiny bundle; without ``denoiser`` it is a single-pass model."""
-    manifest = tiny_manifest(**changes)
-    files = {graph_name("prior"): prior_graph()}
+    manifest = tiny_manifest(**(changes if denoiser else {**SINGLE_PASS, **changes}))
+    files = {graph_name("prior"): prior_graph(features=denoiser)}
     if denoiser:
         files[graph_name("denoiser")] = denoiser_graph()
     files[GOLDEN] = pack_golden(golden_arrays(manifest) if golden is None else golden)

@@ -9,8 +9,8 @@ import numpy as np
 from onnx import helper
 
 from tests.runtime.scans import mr_scan
-from tests.runtime.tiny_bundle import Maps, NumpyBackend, _model, _tensor, tiny_manifest
-from verdiff.bundle import GOLDEN, Defaults, Label, Manifest, graph_name, pack_golden, write_bundle
+from tests.runtime.tiny_bundle import SINGLE_PASS, Maps, NumpyBackend, _model, _tensor, tiny_manifest
+from verdiff.bundle import GOLDEN, Label, Manifest, graph_name, pack_golden, write_bundle
 from verdiff.imaging import Volume
 from verdiff.runtime import Segmenter
 from verdiff.runtime.frontier import Pace
@@ -42,16 +42,8 @@ class NumpyVolumeBackend(NumpyBackend):
 
 def volume_manifest(**changes: Any) -> Manifest:
     """The manifest of the tiny model that takes volumes."""
-    single_pass: dict[str, Any] = {
-        "labels": LABELS,
-        "process": {},
-        "table": {},
-        "features": (),
-        "defaults": Defaults(0, 0, 35, "ddim", 0.0, "noise", None, "mean"),
-        "volume": VOLUME,
-        "schema_version": 2,
-    }
-    return tiny_manifest(**{**single_pass, **changes})
+    single: dict[str, Any] = {**SINGLE_PASS, "labels": LABELS, "volume": VOLUME, "schema_version": 2}
+    return tiny_manifest(**{**single, **changes})
 
 
 def volume_graph() -> bytes:

@@ -101,6 +101,20 @@ def test_the_unrolled_pipeline_is_one_engine(library: Library, both: Bundle, tmp
     assert {each.name for each in profile.ranges if each.values} == {"size"}
 
 
+def test_a_model_of_one_pass_is_an_engine_of_its_prior_or_of_its_pipeline(
+    library: Library, single_pass: Path, tmp_path: Path
+) -> None:
+    request = BuildRequest(str(single_pass), sizes=(SIZES[0],), batch=4, cache=tmp_path / "c")
+    (prior,) = build_engines(request)
+    assert prior.sidecar.key.role == "prior"
+    assert (types(prior, "input"), types(prior, "output")) == ({"image": "float32"}, {"prior": "float32"})
+    (pipeline,) = build_engines(replace(request, roles=("pipeline",)))
+    assert types(pipeline, "input") == {"slices": "float32", "bounds": "float32", "size": "int64"}
+    (profile,) = pipeline.sidecar.key.profiles
+    # Nothing is sampled, so the batch counts slices.
+    assert next(each for each in profile.ranges if each.name == "slices").maximum[0] == 4
+
+
 def test_what_is_there_already_is_not_built_again(library: Library, tmp_path: Path) -> None:
     request = BuildRequest(roles=("prior",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c")
     said: list[str] = []

@@ -86,7 +86,8 @@ class NullContext:
         assert self.memory is not None and self.laid_out_for == self.shapes
         self.engine.driver.view(self.memory[0], np.uint8, (self.memory[1],))
         batch, _, rows, cols = self.shapes["image" if self.engine.role == "prior" else "x"]
-        networks = TinyNetworks(self.engine.driver, batch=batch, half=self.engine.half)
+        roles = ("prior", "step") if self.engine.diffusion else ("prior",)
+        networks = TinyNetworks(self.engine.driver, batch=batch, half=self.engine.half, roles=roles)
         network = networks.open(self.engine.role, CallShape(batch, rows, cols), (0, 1024 * batch), stream)
         network.enqueue(self.addresses, stream)
         return True
@@ -132,13 +133,17 @@ class NullEngine:
     lays_out: bool = True
     grows: bool = False
     contexts_made: int = 0
+    diffusion: bool = True
 
     @property
     def num_io_tensors(self) -> int:
-        return len(TENSORS[self.role]) + len(self.extra)
+        return len(self._names())
 
     def get_tensor_name(self, index: int) -> str:
-        return [*TENSORS[self.role], *self.extra][index]
+        return self._names()[index]
+
+    def _names(self) -> list[str]:
+        return [*(name for name in TENSORS[self.role] if self.diffusion or name != "feature_0"), *self.extra]
 
     def get_tensor_dtype(self, name: str) -> Any:
         usual = "HALF" if name == "feature_0" and self.half is np.float16 else "FLOAT"

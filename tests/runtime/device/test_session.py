@@ -78,6 +78,16 @@ def test_labels_are_those_of_segment(driver: NullDriver, given: Given, batch: in
     np.testing.assert_allclose(found["uncertainty"], PLAN.extract(result.uncertainty) / 255, atol=5e-3)
 
 
+def test_a_model_of_one_pass_answers_from_its_prior(driver: NullDriver, given: Given) -> None:
+    expected = PLAN.extract(numpy_segmenter().segment(SCAN, prior_only=True).labels)
+    with device_segmenter(driver, roles=("prior",)) as segmenter, segmenter.on_device(*SLICES.shape, PIXEL) as device:
+        driver.calls.clear()
+        found = on_host(driver, device.segment(given, BOUNDS))
+    assert np.mean(found["labels"] == expected) > 0.995
+    assert {name for name in driver.names if name.startswith("network:")} == {"network:prior"}
+    assert not {"allocate", "upload"} & set(driver.names)
+
+
 def test_a_call_returns_before_anything_has_run(driver: NullDriver, given: Given) -> None:
     segmenter = device_segmenter(driver)
     device = segmenter.on_device(*SLICES.shape, PIXEL)

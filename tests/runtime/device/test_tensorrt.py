@@ -39,14 +39,21 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle_path: Path, dri
     monkeypatch.setattr(tensorrt_loading, "require_gpu", lambda device: (there, GPU))
     monkeypatch.setattr(opening, "open_driver", lambda device: driver)
 
-    def load(*, rtx: bool = False, cuda: str = "13", engine: dict[str, Any] | None = None, **options: Any) -> Segmenter:
+    def load(
+        path: Path | None = None,
+        *,
+        rtx: bool = False,
+        cuda: str = "13",
+        engine: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Segmenter:
         module = f"null_tensorrt_module_{id(options)}"
         package = Package("tensorrt_rtx" if rtx else "tensorrt", module, "10.13.0.35", cuda)
         monkeypatch.setitem(sys.modules, module, null_tensorrt(driver, rtx=rtx, **(engine or {})))  # type: ignore[arg-type]
         for place in ("verdiff.bundle.engines", "verdiff.runtime.backends.tensorrt_loading"):
             monkeypatch.setattr(f"{place}.require_package", lambda *_, **__: package)
         backend = "tensorrt-rtx" if rtx else "tensorrt"
-        return Segmenter.load(bundle_path, device="cuda:0", backend=backend, **options)
+        return Segmenter.load(path or bundle_path, device="cuda:0", backend=backend, **options)
 
     return load
 
@@ -231,6 +238,22 @@ def test_features_have_the_type_the_engines_have(built: Load) -> None:
     assert segmenter.backend.networks.features[0].dtype == np.float16  # type: ignore[union-attr]
     result = segmenter.segment(mr_scan())
     assert np.mean(result.labels == numpy_segmenter().segment(mr_scan()).labels) > 0.999
+
+
+@BOTH
+@pytest.mark.parametrize("half", [np.float32, np.float16])
+def test_a_model_of_one_pass_runs_its_prior_alone(
+    load: Load, single_pass_path: Path, driver: NullDriver, rtx: bool, half: Any
+) -> None:
+    write_plan("prior", open_bundle(single_pass_path).manifest.files[graph_name("prior")], rtx=rtx)
+    segmenter = load(single_pass_path, rtx=rtx, engine={"diffusion": False, "half": half})
+    assert set(segmenter.differences) == {"prior", "labels"}
+    scan = mr_scan(9)
+    expected = Segmenter.load(single_pass_path, backend="onnxruntime", threads=1).segment(scan)
+    driver.calls.clear()
+    result = segmenter.segment(scan)
+    assert np.mean(result.labels == expected.labels) > 0.9999 and result.outcome == "complete"
+    assert {name for name in driver.names if name.startswith("network:")} == {"network:prior"}
 
 
 def test_engines_whose_memory_is_short_run_in_smaller_batches(built: Load, driver: NullDriver) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.runtime.device.null_driver import NullDriver
-from tests.runtime.tiny_bundle import NumpyBackend, tiny_manifest
+from tests.runtime.tiny_bundle import SINGLE_PASS, NumpyBackend, tiny_manifest
 from verdiff.errors import BackendError
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
@@ -31,9 +31,9 @@ class TinyNetwork:
 
     def enqueue(self, addresses: Mapping[str, int], stream: int) -> None:
         wanted = {
-            "prior": {"image", "prior", "feature_0"},
-            "step": {"x", "timestep", "prior", "feature_0", "row", "noise", "previous", "x_next", "x0hat"},
-        }[self.role]
+            "prior": {"image", "prior"},
+            "step": {"x", "timestep", "prior", "row", "noise", "previous", "x_next", "x0hat"},
+        }[self.role] | {feature.name for feature in self.networks.features}
         assert set(addresses) == wanted and not self.closed
         assert all(address % 256 == 0 for address in addresses.values()), "TensorRT takes aligned addresses only"
         given = dict(addresses)
@@ -50,7 +50,8 @@ class TinyNetwork:
         batch, rows, cols = self.shape.batch, self.shape.rows, self.shape.cols
         prior, (feature,) = self.networks.numpy.prior(self._view(at, "image", batch, 1, rows, cols))
         self._view(at, "prior", batch, CLASSES, rows, cols)[:] = prior
-        self._view(at, "feature_0", batch, 1, rows, cols, dtype=self.networks.half)[:] = feature
+        if self.networks.features:
+            self._view(at, "feature_0", batch, 1, rows, cols, dtype=self.networks.half)[:] = feature
 
     def _step(self, at: Mapping[str, int]) -> None:
         maps = (self.shape.batch, CLASSES, self.shape.rows, self.shape.cols)
@@ -68,7 +69,7 @@ class TinyNetwork:
 
 @dataclass
 class TinyNetworks:
-    """Stand-in engines; ``half`` is the type of the feature between the two."""
+    """Stand-in engines; ``half`` is the type of the feature between the two. Of a model of one pass the prior alone."""
 
     driver: NullDriver
     batch: int = 4
@@ -87,7 +88,7 @@ class TinyNetworks:
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        return (Feature("feature_0", 1, 1, np.dtype(self.half)),)
+        return (Feature("feature_0", 1, 1, np.dtype(self.half)),) if "step" in self.roles else ()
 
     def batches(self, rows: int, cols: int) -> tuple[int, int]:
         if rows * cols > self.largest:
@@ -112,5 +113,6 @@ def device_segmenter(
     """The tiny model on the null device."""
     driver = driver or NullDriver()
     backend = DeviceBackend(driver, TinyNetworks(driver, **networks), CLASSES, limit=limit)
-    manifest = tiny_manifest()
-    return Segmenter(manifest, backend, True, {"id": manifest.model_id, "version": "0.0.0"}, None, chunk)
+    diffusion = "step" in backend.networks.roles
+    manifest = tiny_manifest(**({} if diffusion else SINGLE_PASS))
+    return Segmenter(manifest, backend, diffusion, {"id": manifest.model_id, "version": "0.0.0"}, None, chunk)

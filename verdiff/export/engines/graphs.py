@@ -118,7 +118,8 @@ def profile_of(graph: EngineGraph, bucket: Bucket, manifest: Manifest) -> Profil
 
 def _ranges(graph: EngineGraph, bucket: Bucket, manifest: Manifest) -> Iterator[TensorRange]:
     strides = {feature.name: feature.stride for feature in manifest.features}
-    step, samples = manifest.multiple, manifest.defaults.samples
+    step = manifest.multiple
+    samples = max(1, manifest.defaults.samples)  # a model of one pass has none: an image a slice
     batches = (bucket.batch_min, bucket.batch_opt, bucket.batch_max)
     slices = [max(1, batch // samples) for batch in batches]
     # A slice is not padded to its bucket: that would change the statistics its features are normalised with.
@@ -149,26 +150,30 @@ def _three(shapes: Iterable[Shape]) -> tuple[Shape, Shape, Shape]:
 
 
 def _pipeline(bundle: Bundle, precision: str) -> onnx.ModelProto:
+    manifest, instead = bundle.manifest, f"build the roles {' and '.join(engine_roles(bundle))}"
     if precision == "bf16":
         raise BackendError(
             "the pipeline in bf16",
             f"another precision: the pipeline is written in operator set {OPSET}, whose convolutions know no BF16",
-            "build the roles prior and step, or another --precision",
+            f"{instead}, or another --precision",
         )
-    parts = []
-    for role in ("prior", "denoiser"):
+
+    def part(role: str) -> onnx.ModelProto:
         if not bundle.has(role, precision):
             raise _missing(bundle, role, precision)
-        parts.append(plain_weights(onnx.load_from_string(bundle.graph(role, precision))))
-    table = SamplerTable.from_dict(bundle.manifest.table)
+        return plain_weights(onnx.load_from_string(bundle.graph(role, precision)))
+
+    ids = tuple(label.id for label in manifest.labels)
+    if not bundle.has("denoiser"):
+        return build_pipeline(part("prior"), None, None, ids, multiple=manifest.multiple)
+    table = SamplerTable.from_dict(manifest.table)
     if not table.deterministic:
         raise BundleError(
-            f"{bundle.manifest.model_id} samples with noise at every step",
+            f"{manifest.model_id} samples with noise at every step",
             "a sampler table with eta = 0 for a pipeline of one graph",
-            "build the roles prior and step",
+            instead,
         )
-    ids = tuple(label.id for label in bundle.manifest.labels)
-    return build_pipeline(parts[0], parts[1], table, ids, unrolled=True)
+    return build_pipeline(part("prior"), part("denoiser"), table, ids, unrolled=True)
 
 
 def _missing(bundle: Bundle, role: str, precision: str) -> BackendError:

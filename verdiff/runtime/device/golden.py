@@ -25,7 +25,7 @@ def device_outputs(
     backend: DeviceBackend, golden: Mapping[str, NDArray[Any]], table: SamplerTable | None
 ) -> dict[str, Maps]:
     """``prior`` [n, K, H, W]; with a table ``denoiser``, x0hat of the first step, from the first of the graphs a step;
-    and, of a table without step noise, ``probabilities`` from the graph of all steps.
+    and ``probabilities``: of a table without step noise from the graph of all steps, without a table from the prior.
 
     Args:
         backend: The model on its device.
@@ -57,6 +57,8 @@ def _chunk(runner: DeviceRunner, image: Maps, noise: Maps | None, table: Sampler
     with runner.backend.working():
         found = {"prior": _download(runner, space.address("prior", slot.index), count)}
         if table is None or noise is None:
+            runner.enqueue_prior_answer(slot)
+            found["probabilities"] = runner.download(count).probabilities.copy()
             return found
         pairs = Pairs(0, count, 0, 1)
         runner.enqueue_inputs(slot, pairs)
