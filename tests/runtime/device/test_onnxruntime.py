@@ -14,16 +14,17 @@ import onnxruntime
 import pytest
 
 from tests.runtime.device.null_driver import HOST_STREAM, NullDriver
-from tests.runtime.device.tiny_networks import CLASSES
 from tests.runtime.scans import mr_scan, numpy_segmenter
-from tests.runtime.tiny_bundle import tiny_manifest, write_tiny_half
-from verdiff.bundle import open_bundle
+from tests.runtime.tiny_bundle import write_tiny_half
+from verdiff.bundle import Bundle, open_bundle, resolve_model
 from verdiff.errors import InputError
+from verdiff.imaging import read_volume
 from verdiff.runtime import Segmenter
 from verdiff.runtime.backends import onnxruntime_cuda
 from verdiff.runtime.backends.onnxruntime_cuda import OnnxNetworks
 from verdiff.runtime.device import opening
 from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.selftest import self_test
 
 
 class LateSession:
@@ -72,13 +73,13 @@ def open_segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(onnxruntime_cuda, "require_provider", lambda *asked: None)
     monkeypatch.setattr(onnxruntime_cuda, "require_placement", lambda *asked: None)
     monkeypatch.setattr(onnxruntime_cuda, "open_session", late)
-    bundle = open_bundle(write_tiny_half(tmp_path / "half.verdiff"))
+    tiny = open_bundle(write_tiny_half(tmp_path / "half.verdiff"))
 
     @contextmanager
-    def opened(precision: str, graphs: bool = False) -> Iterator[tuple[NullDriver, Segmenter]]:
+    def opened(precision: str, graphs: bool = False, bundle: Bundle = tiny) -> Iterator[tuple[NullDriver, Segmenter]]:
         networks = OnnxNetworks(bundle, driver, backend="onnxruntime", precision=precision, threads=1, graphs=graphs)
-        backend = DeviceBackend(driver, networks, CLASSES)
-        manifest = tiny_manifest()
+        manifest = bundle.manifest
+        backend = DeviceBackend(driver, networks, len(manifest.labels))
         yield driver, Segmenter(manifest, backend, True, {"id": manifest.model_id, "version": "0.0.0"})
         backend.close()
 
@@ -96,6 +97,20 @@ def test_a_whole_mask_is_the_host_s(open_segmenter: Any, precision: str, share: 
     assert np.mean(found.labels == expected.labels) >= share
     assert found.provenance["backend"]["name"] == "onnxruntime"
     assert sum(driver.held.values()) == 0
+
+
+def test_the_shipped_model_gives_a_real_scan_s_mask(open_segmenter: Any, mr_sample: Path) -> None:
+    """Its features are several, each of its own channels and stride, and the scan's slices fill no batch."""
+    bundle, scan = open_bundle(resolve_model()), read_volume(mr_sample)
+    assert len({feature.stride for feature in bundle.manifest.features}) > 1
+    options = {"samples": 2, "steps": 3, "seed": 5}
+    expected = Segmenter.load(bundle.path, backend="onnxruntime", self_test=False).segment(scan, **options)
+    with open_segmenter("fp32", bundle=bundle) as (_, segmenter):
+        differences = self_test(segmenter.backend, bundle)
+        found = segmenter.segment(scan, **options)
+    assert differences.keys() == {"prior", "denoiser", "labels"} and max(differences.values()) < 1e-5
+    assert np.mean(found.labels == expected.labels) > 0.9999
+    assert np.abs(found.uncertainty.astype(int) - expected.uncertainty).mean() < 1e-3
 
 
 def test_in_a_thread_of_its_own_the_mask_is_the_same(open_segmenter: Any) -> None:
