@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from tests.export.engines.conftest import SIZES
-from tests.export.engines.graphs import convolution, quantised
+from tests.export.engines.graphs import convolution, decoder, quantised
 from verdiff.bundle import Bundle, graph_name, open_bundle, resolve_model, write_bundle
 from verdiff.bundle.engines import Bucket, Machine, read_engine, read_sidecar
 from verdiff.errors import BackendError
@@ -26,6 +26,7 @@ from verdiff.export.engines.building import Target, build_plan, make_key
 from verdiff.export.engines.graphs import EngineGraph, profile_of
 from verdiff.export.engines.library import Library
 from verdiff.export.engines.timings import TimingCache
+from verdiff.export.precision import to_half
 from verdiff.runtime.nvidia import Gpu
 
 Engines = dict[tuple[str, str], Built]
@@ -188,6 +189,19 @@ def test_every_precision_is_built_and_proven(library: Library, tmp_path: Path, p
     assert sidecar.key.precision == precision
     wanted = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8-trt": "int8"}[precision]
     assert re.search(rf"all of the graph's types \(\d in {wanted}\)", sidecar.proof[0])
+
+
+@pytest.mark.parametrize(("precision", "up"), [("fp16", "float16"), ("bf16", "float32")])
+def test_what_the_conversion_makes_of_a_decoder_is_built(
+    library: Library, tmp_path: Path, precision: str, up: str
+) -> None:
+    """TensorRT-RTX has no transposed convolution in BF16, so the conversion asks for none."""
+    source = decoder()
+    converted = replace(source, model=to_half(source.model, precision=precision).model)
+    low = {"fp16": "float16", "bf16": "bfloat16"}[precision]
+    _, sidecar = small(library, converted, tmp_path, precision)
+    counted = f"3 in {low}" if up == low else f"2 in {low}, 1 in {up}"
+    assert sidecar.proof[0].endswith(f"all of the graph's types ({counted})")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ class Fault:
 
 def check_islands(source: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Fault]:
     """Nodes that have to compute in FP32 and do not."""
-    required, types = required_islands(plain_weights(source)), element_types(candidate)
+    types = element_types(candidate)
+    precision = "bf16" if TensorProto.BFLOAT16 in types.values() else "fp16"
+    required = required_islands(plain_weights(source), precision)
     faults = []
     for node in candidate.graph.node:
         reason = required.get(node.name)

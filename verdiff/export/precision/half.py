@@ -56,7 +56,7 @@ def to_half(model: onnx.ModelProto, extra: Mapping[str, str] | None = None, prec
         BundleError: The graph holds control flow.
     """
     source = plain_weights(model)
-    return convert(source, {**required_islands(source), **(extra or {})}, precision)
+    return convert(source, {**required_islands(source, precision), **(extra or {})}, precision)
 
 
 def convert(source: onnx.ModelProto, islands: Mapping[str, str], precision: str = "fp16") -> HalfNetwork:

@@ -2,8 +2,9 @@
 
 The rules hold before any measurement: statistics are sums over thousands of pixels, a softmax and the time embedding
 exponentiate or wind through large arguments, coordinates counted from a slice's size do so too (and ONNX has no Range
-in half precision), and the conversion to x0hat is what the sampler's arithmetic starts from. Whatever else a model
-needs is found by :mod:`verdiff.export.precision.search`.
+in half precision), and the conversion to x0hat is what the sampler's arithmetic starts from. Operators that an engine
+cannot compute in a precision stay in FP32 too. Whatever else a model needs is found by
+:mod:`verdiff.export.precision.search`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 POOLS = frozenset({"GlobalAveragePool", "ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare"})
 # Where the conversion from a network's last features to its output begins, walking back from the output.
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Resize", "Concat", *NORMS})
+# What TensorRT-RTX 1.7 cannot build: its compiler knows no type for the result.
+NO_KERNEL = {"bf16": frozenset({"ConvTranspose"})}
 SIZES = frozenset({"Shape", "Size"})
 ROWS_AND_COLS = {2, 3, -1, -2}
 
@@ -28,13 +31,15 @@ EXPONENTIAL = "softmax"
 TIME = "the time embedding"
 OUTPUT = "the conversion to x0hat"
 COORDINATES = "coordinates of pixels and frequencies"
+UNBUILDABLE = "TensorRT-RTX, which has no such kernel"
 
 
-def required_islands(model: onnx.ModelProto) -> dict[str, str]:
+def required_islands(model: onnx.ModelProto, precision: str = "fp16") -> dict[str, str]:
     """Name and reason of every node that has to compute in FP32.
 
     Args:
         model: A network with plain weights and named nodes (:func:`~verdiff.export.precision.graphs.plain_weights`).
+        precision: Of the rest: ``"fp16"`` or ``"bf16"``.
     """
     found: dict[str, str] = {}
     weights = _constants(model)
@@ -46,6 +51,8 @@ def required_islands(model: onnx.ModelProto) -> dict[str, str]:
             found[node.name] = EXPONENTIAL
         elif node.op_type in POOLS and _over_pixels(node, weights):
             found[node.name] = POOLED
+        elif node.op_type in NO_KERNEL.get(precision, ()):
+            found[node.name] = UNBUILDABLE
         moving = {name for name in node.input if name and name not in weights}
         # Only what follows from the timestep alone: tiny vectors, so FP32 costs nothing.
         if moving and moving <= timed:
