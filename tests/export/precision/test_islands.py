@@ -49,6 +49,22 @@ def test_a_softmax_is_an_island(operator: str) -> None:
     check(network(lambda b, value: b.op(operator, value, axis=1, out="shares")), {"shares": EXPONENTIAL})
 
 
+@pytest.mark.parametrize("operator", ["ConvTranspose", "Einsum"])
+def test_what_has_no_bf16_form_is_an_island_there_and_only_there(operator: str) -> None:
+    def middle(b: GraphBuilder, value: str) -> str:
+        if operator == "Einsum":
+            return b.op("Einsum", value, equation="nchw->nchw", out="made")
+        return b.op("ConvTranspose", value, b.const(np.eye(4, dtype=np.float32).reshape(4, 4, 1, 1)), out="made")
+
+    model = network(middle)
+    check(model, {})
+    converted = to_half(model, precision="bf16")
+    (made,) = (node for node in converted.model.graph.node if node.op_type == operator)
+    types = element_types(converted.model)
+    assert set(converted.islands) == {made.name} and types["before"] == TensorProto.BFLOAT16
+    assert {types[name] for name in (*made.input, *made.output)} == {FP32}
+
+
 def test_a_mean_over_all_pixels_is_an_island() -> None:
     check(network(lambda b, value: b.op("GlobalAveragePool", value, out="mean")), {"mean": POOLED})
 

@@ -20,8 +20,13 @@ SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 POOLS = frozenset({"GlobalAveragePool", "ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare"})
 # Where the conversion from a network's last features to its output begins, walking back from the output.
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Resize", "Concat", *NORMS})
-# What TensorRT-RTX 1.7 cannot build: its compiler knows no type for the result.
-NO_KERNEL = {"bf16": frozenset({"ConvTranspose"})}
+# Operator -> why it has no form in a precision. TensorRT-RTX is that of version 1.7, ONNX that of operator set 22.
+WITHOUT = {
+    "bf16": {
+        "ConvTranspose": "TensorRT-RTX, which cannot build it in BF16",
+        "Einsum": "ONNX, which has no BF16 form of it",
+    }
+}
 SIZES = frozenset({"Shape", "Size"})
 ROWS_AND_COLS = {2, 3, -1, -2}
 
@@ -31,7 +36,6 @@ EXPONENTIAL = "softmax"
 TIME = "the time embedding"
 OUTPUT = "the conversion to x0hat"
 COORDINATES = "coordinates of pixels and frequencies"
-UNBUILDABLE = "TensorRT-RTX, which has no such kernel"
 
 
 def required_islands(model: onnx.ModelProto, precision: str = "fp16") -> dict[str, str]:
@@ -51,8 +55,8 @@ def required_islands(model: onnx.ModelProto, precision: str = "fp16") -> dict[st
             found[node.name] = EXPONENTIAL
         elif node.op_type in POOLS and _over_pixels(node, weights):
             found[node.name] = POOLED
-        elif node.op_type in NO_KERNEL.get(precision, ()):
-            found[node.name] = UNBUILDABLE
+        elif node.op_type in WITHOUT.get(precision, {}):
+            found[node.name] = WITHOUT[precision][node.op_type]
         moving = {name for name in node.input if name and name not in weights}
         # Only what follows from the timestep alone: tiny vectors, so FP32 costs nothing.
         if moving and moving <= timed:
