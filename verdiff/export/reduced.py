@@ -93,7 +93,9 @@ def add_judged(
     for name in GRAPHS[precision]:
         convert = _converter(name, reference.source, draft, calibration)
         candidate, record = _judged(name, reference, convert, say)
-        draft = _stored(draft, name, candidate, _spread(draft, candidate), say) if store else draft
+        if store:
+            spread, _ = _spread(draft, candidate)
+            draft = _stored(draft, name, candidate, spread, say)
         draft = draft.with_gate(name, record)
     return draft
 
@@ -124,8 +126,8 @@ def add_on_record(draft: Draft, precision: str, say: Say) -> Draft:
         f"{precision} gate on record for these very graphs (SHA-256 equal): {record['slices']} slices of "
         f"{record['patients']} patients, worst Dice against FP32: {dice}"
     )
-    spread = _spread(draft, candidate)
-    say(f"on the generated test image, here: finite at every step, drift at most {spread.worst:.1e}")
+    spread, most = _spread(draft, candidate)
+    say(f"on the generated test image, here: finite at every step, drift at most {most:.1e}")
     return _stored(draft, precision, candidate, spread, say)
 
 
@@ -226,10 +228,11 @@ def _on_processors(name: str, graphs: Networks, reference: Reference, say: Say) 
     return found
 
 
-def _spread(draft: Draft, candidate: Candidate) -> Spread:
-    """What rounding as the candidate does moves on the generated test image, over all stages."""
+def _spread(draft: Draft, candidate: Candidate) -> tuple[Spread, float]:
+    """What rounding as the candidate does moves on the generated test image: its answer, and the most at any step."""
     drift = Gate(networks_of(draft), draft.manifest, [golden_slices(draft)]).drift(candidate.executed())
-    return Spread(max(most for _, most in drift), max(mean for mean, _ in drift), half=True)
+    mean, worst = drift[-1]
+    return Spread(worst, mean, half=True), max(most for _, most in drift)
 
 
 def _stored(draft: Draft, name: str, candidate: Candidate, spread: Spread, say: Say) -> Draft:
