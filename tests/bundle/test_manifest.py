@@ -10,6 +10,7 @@ import pytest
 
 from tests.bundle.factory import make_manifest
 from verdiff.bundle import Defaults, Feature, Label, Manifest
+from verdiff.bundle.objects import check_gates
 from verdiff.diffusion import Process, Schedule, make_table
 from verdiff.errors import BundleError
 
@@ -176,3 +177,24 @@ def test_a_manifest_keeps_its_own_copy() -> None:
     manifest = make_manifest(metrics=metrics)
     metrics["dice"].append(0.0)
     assert manifest.metrics == {"dice": [0.9]}
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        (5, "gates.fp16"),
+        ({"backends": 3}, "gates.fp16.backends"),
+        ({"backends": {"onnxruntime": 4}}, "gates.fp16.backends.onnxruntime"),
+        ({"backends": {"onnxruntime": {"graphs": ["a"]}}}, "gates.fp16.backends.onnxruntime.graphs"),
+        ({"drift": 0.1}, "gates.fp16.drift"),
+        ({"drift": [1]}, r"gates.fp16.drift\[0\]"),
+        ({"drift": [{"mean": 0.1}, {"mean": "0.1"}]}, r"gates.fp16.drift\[1\].mean"),
+        ({"drift": [{"mean": -0.1}]}, r"gates.fp16.drift\[0\].mean"),
+    ],
+)
+def test_what_a_runtime_reads_of_a_gate_has_its_type(record: object, key: str) -> None:
+    with pytest.raises(BundleError, match=key):
+        check_gates({"fp16": record})
+    with pytest.raises(BundleError, match=key):
+        make_manifest(gates={"fp16": record})
+    check_gates({"fp16": {}, "int8-ov": {"backends": {"openvino": {}}, "drift": [{"mean": 0.1, "largest": 1}]}})

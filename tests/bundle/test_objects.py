@@ -8,16 +8,11 @@ from typing import Any
 import pytest
 
 from tests.bundle.factory import make_manifest
+from tests.runtime.tiny_bundle import SINGLE_PASS
 from verdiff.bundle import Defaults, Manifest, graph_name
 from verdiff.errors import BundleError
 
 VOLUME = {"patch": [8, 32, 16], "spacing_mm": [4, 1.5, 1.5], "overlap": 0.5}
-SINGLE_PASS: dict[str, Any] = {
-    "process": {},
-    "table": {},
-    "features": (),
-    "defaults": Defaults(0, 0, 35, "ddim", 0.0, "noise", None, "mean"),
-}
 
 
 def volume_manifest(**overrides: Any) -> Manifest:

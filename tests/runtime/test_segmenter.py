@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.scans import ct_scan, mr_scan, numpy_segmenter
-from tests.runtime.tiny_bundle import NumpyBackend, golden_arrays, tiny_manifest, write_tiny
+from tests.runtime.tiny_bundle import NumpyBackend, golden_arrays, tiny_manifest, write_tiny, write_tiny_half
 from verdiff.diffusion import SamplerTable, background_and_labels, fuse_mean, noise_source, run_loop
 from verdiff.errors import BackendError, BundleError, InputError, UnsuitableScanError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, normalise, plan_slices
@@ -217,6 +218,33 @@ def test_the_self_test_refuses_networks_that_compute_something_else(tmp_path: Pa
     with pytest.raises(BackendError, match="self-test"):
         Segmenter.load(path, backend="onnxruntime", threads=1)
     assert Segmenter.load(path, backend="onnxruntime", threads=1, self_test=False).differences == {}
+
+
+@pytest.mark.parametrize(("drift", "taken"), [(None, False), (4e-3, False), (8e-3, True), (0.9, True)])
+def test_the_self_test_allows_what_the_gate_measured_of_this_model(
+    tmp_path: Path, drift: float | None, taken: bool
+) -> None:
+    """Of the denoiser 0.03 off on [-1, 1], which is 0.015 in probability; the prior keeps its own limit."""
+    golden = golden_arrays(tiny_manifest())
+    golden["x0hat_0"] = golden["x0hat_0"] + np.float32(0.03)
+    stages = [{"mean": 1e-5, "largest": 1.0}, {"mean": drift, "largest": 1.0}]
+    gates = {} if drift is None else {"fp16": {"drift": stages}}
+    path = write_tiny_half(tmp_path / "half.verdiff", golden=golden, gates=gates)
+    with nullcontext() if taken else pytest.raises(BackendError, match=r"the denoiser differs by 0\.03"):
+        Segmenter.load(path, backend="onnxruntime", precision="fp16", threads=1)
+    golden["prior"] = golden["prior"] + np.float32(0.06)
+    path = write_tiny_half(tmp_path / "other.verdiff", golden=golden, gates=gates)
+    with pytest.raises(BackendError, match=r"the prior differs by 0\.06"):
+        Segmenter.load(path, backend="onnxruntime", precision="fp16", threads=1)
+
+
+def test_no_record_allows_any_difference(tmp_path: Path) -> None:
+    golden = golden_arrays(tiny_manifest())
+    golden["x0hat_0"] = golden["x0hat_0"] + np.float32(0.06)
+    stages = [{"mean": 1.0, "largest": 1.0}] * 2
+    path = write_tiny_half(tmp_path / "half.verdiff", golden=golden, gates={"fp16": {"drift": stages}})
+    with pytest.raises(BackendError, match=r"the denoiser differs by 0\.06"):
+        Segmenter.load(path, backend="onnxruntime", precision="fp16", threads=1)
 
 
 def test_a_changed_bundle_is_refused(bundle_path: Path, tmp_path: Path) -> None:

@@ -249,12 +249,12 @@ def write_tiny(
     return path
 
 
-def write_tiny_half(path: Path) -> Path:
+def write_tiny_half(path: Path, *, golden: dict[str, NDArray] | None = None, **changes: object) -> Path:
     """The tiny bundle with its graphs in fp32 and in fp16, whose feature is FLOAT16 and all else FLOAT."""
-    manifest = tiny_manifest()
+    manifest = tiny_manifest(**changes)
     graphs = {"prior": prior_graph(), "denoiser": denoiser_graph()}
     files = {graph_name(role): graph for role, graph in graphs.items()}
     files |= {graph_name(role, "fp16"): half_graph(graph) for role, graph in graphs.items()}
-    files[GOLDEN] = pack_golden(golden_arrays(manifest))
+    files[GOLDEN] = pack_golden(golden_arrays(manifest) if golden is None else golden)
     write_bundle(path, manifest, files, as_zip=True)
     return path

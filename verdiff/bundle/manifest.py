@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from verdiff.bundle import checks
 from verdiff.bundle.layout import MANIFEST, check_names
-from verdiff.bundle.objects import check_frontier, check_intensity, check_table, check_volume
+from verdiff.bundle.objects import check_frontier, check_gates, check_intensity, check_table, check_volume
 from verdiff.errors import BundleError
 
 SCHEMA_VERSION = 1
@@ -164,6 +164,7 @@ class Manifest:
         if self.volume or self.schema_version == VOLUME_SCHEMA:
             self._check_volume()
         check_frontier(self.frontier)
+        check_gates(self.gates)
         for name, digest in self.files.items():
             checks.text(f"files.{name}", digest, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
         check_names([MANIFEST, *self.files])

@@ -57,6 +57,19 @@ def check_frontier(frontier: Mapping[str, Any]) -> None:
             checks.text(f"{key}.name", setting["name"], r"[a-z]+", "a word of lower-case letters")
 
 
+def check_gates(gates: Mapping[str, Any]) -> None:
+    """`gates`: what a runtime reads of each precision's record, the graphs of each backend and each stage's drift."""
+    for precision, record in gates.items():
+        key = f"gates.{precision}"
+        plain = checks.mapping(key, record)
+        for backend, judged in checks.mapping(f"{key}.backends", plain.get("backends", {})).items():
+            found = checks.mapping(f"{key}.backends.{backend}", judged)
+            checks.mapping(f"{key}.backends.{backend}.graphs", found.get("graphs", {}))
+        for index, stage in enumerate(checks.sequence(f"{key}.drift", plain.get("drift", []))):
+            place = f"{key}.drift[{index}]"
+            checks.number(f"{place}.mean", checks.mapping(place, stage).get("mean"), 0, "a probability of at least 0")
+
+
 def check_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
     """`volume` with every key in its plain form.
 
