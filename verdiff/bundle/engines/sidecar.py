@@ -13,7 +13,7 @@ from verdiff.bundle.engines.shapes import ProfileShape, TensorRange
 from verdiff.errors import BackendError
 
 # What verdiff makes of a graph (the step's inputs, the builder's settings): raised when engines must be built anew.
-RECIPE = 2
+RECIPE = 3
 ENGINE_ROLES = ("prior", "step", "pipeline")
 ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
 VERSION_COMPATIBLE, HARDWARE_COMPATIBLE = "version-compatible", "hardware-compatible"

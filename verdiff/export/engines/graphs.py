@@ -15,6 +15,7 @@ from verdiff.bundle.engines import Bucket, ProfileShape, TensorInfo, TensorRange
 from verdiff.diffusion import SamplerTable
 from verdiff.errors import BackendError, BundleError
 from verdiff.export.builder import OPSET
+from verdiff.export.engines.islands import keep_islands
 from verdiff.export.pipeline import build_pipeline
 from verdiff.export.precision.graphs import plain_weights
 from verdiff.export.step_graph import build_step
@@ -79,7 +80,7 @@ def engine_graph(bundle: Bundle, role: str, precision: str) -> EngineGraph:
     check_engine_graph(model, role)
     if role == "step":
         model = build_step(plain_weights(model))
-    return EngineGraph(role, plain_weights(model), digest)
+    return EngineGraph(role, keep_islands(plain_weights(model)), digest)
 
 
 def engine_roles(bundle: Bundle) -> tuple[str, ...]:
