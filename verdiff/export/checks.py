@@ -18,6 +18,7 @@ from verdiff.runtime.backends import Backend, installed_backends, open_backend
 from verdiff.runtime.backends.onnxruntime import CPU, ERRORS_ONLY
 
 Array = NDArray[np.float32]
+# The uncertainty of a pixel is steep where two structures are as likely, so its worst pixel is further off.
 UNCERTAINTY_TOLERANCE = {"fp32": 1e-3, "fp16": 5e-2}
 LABEL_AGREEMENT = {"fp32": 0.9999, "fp16": 0.999}
 # The pipeline is tried on slices this much finer than the model's grid, so that both of its resamplings do work.

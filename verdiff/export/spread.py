@@ -40,8 +40,8 @@ class Spread:
     Attributes:
         worst: At the worst pixel.
         mean: Over all pixels.
-        half: Whether it was rounded to FP16; the gate has then judged what that does to the mask, and there is no
-            more that it may be.
+        half: Whether it was rounded to FP16. The gate has then judged what that does to the mask, so nothing caps
+            what is allowed.
     """
 
     worst: float

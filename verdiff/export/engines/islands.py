@@ -11,10 +11,10 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
+from verdiff.export.precision.diagnosis import LOW
 from verdiff.export.precision.graphs import element_types
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-LOW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 def keep_islands(model: onnx.ModelProto) -> onnx.ModelProto:
