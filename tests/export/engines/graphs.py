@@ -62,6 +62,45 @@ def decoder() -> EngineGraph:
     return graph(nodes, weights)
 
 
+def island(layer: str, channels: tuple[int, int] = (64, 64)) -> EngineGraph:
+    """Convolution, ``layer`` of these channels with an addition behind it, two convolutions; in float32."""
+    rng, (given, made) = np.random.default_rng(0), channels
+    shapes: dict[str, tuple[int, ...]] = {"w": (given, 3, 2, 2), "bias": (1, made, 1, 1)}
+    shapes |= {"u": (made, made, 3, 3), "v": (3, made, 1, 1)}
+    shapes["t"] = {
+        "Conv": (made, given, 2, 2),
+        "ConvTranspose": (given, made, 2, 2),
+        "MatMul": (given, made),
+        "Gemm": (made, given),
+    }[layer]
+    weights: dict[str, NDArray[Any]] = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
+    weights["plane"] = np.array([2, 3])
+    node = helper.make_node
+    middle = {
+        "Conv": [node("Conv", ["a", "t"], ["b"], name="island", pads=[1, 1, 0, 0])],
+        "ConvTranspose": [node("ConvTranspose", ["a", "t"], ["b"], name="island", strides=[2, 2])],
+        "MatMul": [
+            node("Transpose", ["a"], ["last"], name="to_last", perm=[0, 2, 3, 1]),
+            node("MatMul", ["last", "t"], ["product"], name="island"),
+            node("Transpose", ["product"], ["b"], name="to_first", perm=[0, 3, 1, 2]),
+        ],
+        "Gemm": [
+            node("GlobalAveragePool", ["a"], ["mean"], name="pool"),
+            node("Flatten", ["mean"], ["pooled"], name="flatten"),
+            node("Gemm", ["pooled", "t"], ["product"], name="island", transB=1),
+            node("Unsqueeze", ["product", "plane"], ["b"], name="to_plane"),
+        ],
+    }[layer]
+    nodes = [
+        node("Conv", ["image", "w"], ["a"], name="first", strides=[2, 2]),
+        *middle,
+        node("Add", ["b", "bias"], ["c"], name="addition"),
+        node("Conv", ["c", "u"], ["d"], name="third", pads=[1, 1, 1, 1]),
+        node("Conv", ["d", "v"], ["y"], name="fourth"),
+    ]
+    return graph(nodes, weights)
+
+
 def mixed_types() -> EngineGraph:
     """Float x Half in one Mul, which a strongly typed network does not take."""
     inputs = [value("image"), value("gain", HALF)]

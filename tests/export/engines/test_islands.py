@@ -9,44 +9,18 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
-from tests.export.engines.graphs import graph
+from tests.export.engines.graphs import island
 from tests.export.engines.test_building import small
-from verdiff.export.engines.graphs import EngineGraph
+from verdiff.errors import BackendError
 from verdiff.export.engines.islands import keep_islands
 from verdiff.export.engines.library import Library
 from verdiff.export.precision import to_half
 from verdiff.export.precision.execution import GraphRunner
 from verdiff.export.precision.graphs import plain_weights
 
-LAYERS = ("Conv", "ConvTranspose", "MatMul")
-
-
-def network(layer: str) -> EngineGraph:
-    """Convolution, ``layer`` with an addition behind it, two convolutions; in float32."""
-    rng = np.random.default_rng(0)
-    shapes = {"w": (64, 3, 2, 2), "bias": (1, 64, 1, 1), "u": (64, 64, 3, 3), "v": (3, 64, 1, 1)}
-    shapes["t"] = (64, 64) if layer == "MatMul" else (64, 64, 2, 2)
-    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    node = helper.make_node
-    middle = {
-        "Conv": [node("Conv", ["a", "t"], ["b"], name="island", pads=[1, 1, 0, 0])],
-        "ConvTranspose": [node("ConvTranspose", ["a", "t"], ["b"], name="island", strides=[2, 2])],
-        "MatMul": [
-            node("Transpose", ["a"], ["last"], name="to_last", perm=[0, 2, 3, 1]),
-            node("MatMul", ["last", "t"], ["product"], name="island"),
-            node("Transpose", ["product"], ["b"], name="to_first", perm=[0, 3, 1, 2]),
-        ],
-    }[layer]
-    nodes = [
-        node("Conv", ["image", "w"], ["a"], name="first", strides=[2, 2]),
-        *middle,
-        node("Add", ["b", "bias"], ["c"], name="addition"),
-        node("Conv", ["c", "u"], ["d"], name="third", pads=[1, 1, 1, 1]),
-        node("Conv", ["d", "v"], ["y"], name="fourth"),
-    ]
-    return graph(nodes, weights)
+LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 def share_in(plan: bytes, values: NDArray[np.float32]) -> float:
@@ -69,23 +43,27 @@ def weight(model: onnx.ModelProto) -> NDArray[np.float32]:
 def test_an_island_s_weights_are_in_the_plan(
     library: Library, tmp_path: Path, layer: str, islands: tuple[str, ...], precision: str
 ) -> None:
-    source = network(layer)
+    source = island(layer)
     converted = plain_weights(to_half(source.model, dict.fromkeys(islands, "a test"), precision).model)
     plan, _ = small(library, replace(source, model=keep_islands(converted)), tmp_path, precision)
     assert share_in(plan, weight(source.model)) > 0.99
 
 
-def test_without_it_they_are_not(library: Library, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_without_it_they_are_rounded_and_the_engine_is_refused(
+    library: Library, tmp_path: Path, layer: str, precision: str
+) -> None:
     """When this fails, TensorRT-RTX keeps islands by itself and ``keep_islands`` can go."""
-    source = network("Conv")
-    converted = plain_weights(to_half(source.model, {"island": "a test"}).model)
-    plan, _ = small(library, replace(source, model=converted), tmp_path, "fp16")
-    assert share_in(plan, weight(source.model)) < 0.01
+    source = island(layer)
+    converted = plain_weights(to_half(source.model, {"island": "a test"}, precision).model)
+    with pytest.raises(BackendError, match=f"keeps the weights of {layer} island in .*float16"):
+        small(library, replace(source, model=converted), tmp_path, precision)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_network_computes_the_same(layer: str) -> None:
-    source = network(layer).model
+    source = island(layer).model
     assert keep_islands(source) is source, "in FP32 there is no island"
     converted = plain_weights(to_half(source, {"island": "a test"}).model)
     kept = keep_islands(converted)

@@ -15,6 +15,7 @@ from verdiff.bundle.engines import TensorInfo
 from verdiff.errors import BackendError
 from verdiff.export.engines.library import Library
 from verdiff.export.engines.network import Network, parse
+from verdiff.export.engines.plan_weights import LayerWeights, PlanWeights
 from verdiff.export.engines.proof import (
     convolution_types,
     layer_types,
@@ -27,6 +28,10 @@ from verdiff.export.engines.proof import (
 
 HALF = convolution(np.float16)
 TYPED, SINGLE = 2 * 3996, 4 * 3996
+UNSEEN, SEEN = (
+    PlanWeights((LayerWeights("wide", "Conv", "float16", kept), LayerWeights("narrow", "Conv", "float16", kept)))
+    for kept in (None, "float16")
+)
 
 
 def test_the_weights_of_the_graph_are_counted() -> None:
@@ -36,27 +41,32 @@ def test_the_weights_of_the_graph_are_counted() -> None:
 
 @pytest.mark.parametrize("reported", [TYPED, TYPED + 500, (TYPED + SINGLE) // 2 + 512])
 def test_weights_of_the_typed_size_are_a_proof(reported: int) -> None:
-    (sentence,) = prove_weights(HALF, reported, "builder", "fp16", {})
+    (sentence,) = prove_weights(HALF, reported, "builder", "fp16", {}, UNSEEN)
     assert f"{reported:,} bytes" in sentence and f"{TYPED:,}" in sentence
 
 
 @pytest.mark.parametrize("reported", [SINGLE, (TYPED + SINGLE) // 2 + 513, 3 * SINGLE])
 def test_weights_of_the_size_of_fp32_are_an_error(reported: int) -> None:
     with pytest.raises(BackendError) as caught:
-        prove_weights(HALF, reported, "builder", "fp16", {})
+        prove_weights(HALF, reported, "builder", "fp16", {}, UNSEEN)
     assert f"keeps {reported:,} bytes" in caught.value.found
     assert f"{TYPED:,}" in caught.value.expected
 
 
 def test_larger_weights_of_an_engine_that_computes_in_fp16_are_its_kernels_own_matter() -> None:
-    (sentence,) = prove_weights(HALF, 3 * SINGLE, "engine", "fp16", {"FP16": 2, "FP32": 1})
+    (sentence,) = prove_weights(HALF, 3 * SINGLE, "engine", "fp16", {"FP16": 2, "FP32": 1}, UNSEEN)
     assert f"{3 * SINGLE:,} bytes" in sentence and "reduced precision" in sentence
     with pytest.raises(BackendError, match="keeps"):
-        prove_weights(HALF, 3 * SINGLE, "engine", "fp16", {"FP16": 1, "FP32": 2})
+        prove_weights(HALF, 3 * SINGLE, "engine", "fp16", {"FP16": 1, "FP32": 2}, UNSEEN)
+
+
+def test_larger_weights_that_are_in_the_plan_in_the_graph_s_types_are_padded() -> None:
+    (sentence,) = prove_weights(HALF, 3 * SINGLE, "builder", "fp16", {}, SEEN)
+    assert f"{3 * SINGLE:,} bytes" in sentence and "in the plan" in sentence
 
 
 def test_no_report_is_said() -> None:
-    assert "not reported" in prove_weights(HALF, None, "builder", "fp16", {})[0]
+    assert "not reported" in prove_weights(HALF, None, "builder", "fp16", {}, UNSEEN)[0]
 
 
 def test_a_network_whose_convolutions_are_of_another_type_is_refused(library: Library) -> None:

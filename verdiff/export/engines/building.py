@@ -18,6 +18,7 @@ from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
 from verdiff.export.engines.library import Library
 from verdiff.export.engines.network import Network, parse, plain_reason
+from verdiff.export.engines.plan_weights import look_into
 from verdiff.export.engines.progress import PhaseTree, Progress, interrupts_end
 from verdiff.export.engines.proof import prove_engine, prove_network, prove_weights, weight_bytes
 from verdiff.export.engines.timings import TimingCache
@@ -136,6 +137,8 @@ def build_plan(
             raise _failed(library, graph.role, messages.errors(), given_up=tree.given_up, target=target)
         plan = bytes(memoryview(made))
         timings.keep(config)
+        in_plan = look_into(library, graph, plan)
+        proof.append(str(in_plan))
         weights, source = max(messages.numbers(WEIGHTS_SAID), default=None), "builder"
         memory = max(messages.numbers(ACTIVATIONS_SAID), default=None)
         engine = _deserialise(library, plan, target) if target.builds_for_its_gpu else None
@@ -145,7 +148,7 @@ def build_plan(
             proof += told
             if (asked := weight_bytes(engine)) is not None:
                 weights, source = asked, "engine"
-        proof += prove_weights(graph, weights, source, key.precision, layers)
+        proof += prove_weights(graph, weights, source, key.precision, layers, in_plan)
     return plan, Sidecar(
         key=key,
         plan_sha256=hashlib.sha256(plan).hexdigest(),

@@ -1,8 +1,9 @@
 """Proof that an engine computes in the precision that was asked for; a request for FP16 that builds FP32 is an error.
 
-Three proofs, from the graph to the plan: the types of every convolution in TensorRT's network are those of the ONNX
-graph; the inputs and outputs have the types of the graph's; the weights that the engine keeps take the bytes of the
-graph's typed weights, and not those of FP32. Where a GPU is at hand the engine itself is asked, else its builder.
+Four proofs, from the graph to the plan: the types of every convolution in TensorRT's network are those of the ONNX
+graph; the inputs and outputs have the types of the graph's; the weights of each layer stand in the plan in the graph's
+types (:mod:`verdiff.export.engines.plan_weights`); all that the engine keeps of weights takes the bytes of the graph's
+typed weights, and not those of FP32. Where a GPU is at hand the engine itself is asked, else its builder.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
 from verdiff.export.engines.library import Library, numpy_name
 from verdiff.export.engines.network import Network, plain_shape
+from verdiff.export.engines.plan_weights import PlanWeights
 from verdiff.export.precision.graphs import element_types
 
 if TYPE_CHECKING:
@@ -108,9 +110,14 @@ def same_tensors(library: Library, found: tuple[TensorInfo, ...], graph: EngineG
 
 
 def prove_weights(
-    graph: EngineGraph, reported: int | None, source: str, precision: str, layers: Mapping[str, int]
+    graph: EngineGraph,
+    reported: int | None,
+    source: str,
+    precision: str,
+    layers: Mapping[str, int],
+    plan: PlanWeights,
 ) -> list[str]:
-    """Check what the engine keeps of weights: nearer to the graph's typed weights than to FP32's.
+    """Check how much the engine keeps of weights: nearer to the graph's typed weights than to FP32's.
 
     Args:
         graph: What was built.
@@ -118,9 +125,10 @@ def prove_weights(
         source: Who reported them.
         precision: What was asked for.
         layers: How many of the engine's layers give which type, from :func:`prove_engine`; empty if it was not asked.
+        plan: What was seen of them in the plan.
 
     Raises:
-        BackendError: FP16 was asked for, and the weights take the room of FP32.
+        BackendError: FP16 was asked for, the weights take the room of FP32, and nothing else says that they are FP16.
     """
     weights = graph.weights()
     typed, single = sum(each.nbytes for each in weights), sum(4 * each.size for each in weights)
@@ -129,9 +137,11 @@ def prove_weights(
     limit = (typed + single) // 2 + ALIGNMENT * len(weights)
     told = f"{source}: {reported:,} bytes of weights; the graph has {typed:,}, in FP32 they would be {single:,}"
     if precision != "fp32" and typed < single and reported > limit:
+        # A kernel may want its weights transformed or padded, and each profile may have its own copy of them.
+        if plan.convincing:
+            return [f"{told}; more than the graph's, and most layers' are in the plan in the graph's types"]
         reduced = sum(number for kind, number in layers.items() if kind != "FP32")
         if reduced > layers.get("FP32", 0):
-            # A kernel may want its weights transformed or padded, and each profile may have its own copy of them.
             return [f"{told}; more than the graph's, in an engine most of whose layers are in reduced precision"]
         raise BackendError(
             f"{precision} was asked for, and the engine keeps {reported:,} bytes of weights",
