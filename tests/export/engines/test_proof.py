@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
-from tests.export.engines.graphs import convolution
+from tests.export.engines.graphs import convolution, graph
 from verdiff.bundle.engines import TensorInfo
 from verdiff.errors import BackendError
 from verdiff.export.engines.library import Library
@@ -72,7 +73,7 @@ def test_no_report_is_said() -> None:
 def test_a_network_whose_convolutions_are_of_another_type_is_refused(library: Library) -> None:
     with library.listening():
         network = parse(library, convolution(np.float32))
-        with pytest.raises(BackendError, match="reads the convolution wide as float32 -> float32"):
+        with pytest.raises(BackendError, match="reads Cast in as float32"):
             prove_network(library, network, HALF, "fp16")
 
 
@@ -80,6 +81,7 @@ def test_a_network_that_does_not_show_its_convolutions_proves_nothing(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, tuple[str, str]] = {}
+    monkeypatch.setattr(Network, "values", lambda self: {})
     monkeypatch.setattr(Network, "types", lambda self, kind: seen if kind == library.api.LayerType.CONVOLUTION else {})
     with library.listening():
         network = parse(library, HALF)
@@ -90,6 +92,25 @@ def test_a_network_that_does_not_show_its_convolutions_proves_nothing(
             prove_network(library, network, HALF, "fp16")
         seen.update(two=("float16", "float16"))
         assert "0 of 2 convolutions found by name" in prove_network(library, network, HALF, "fp16")[0]
+
+
+def test_an_island_of_another_type_is_refused_whatever_it_computes(library: Library) -> None:
+    """A norm has no weights that would tell."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["half"], name="in", to=TensorProto.FLOAT16),
+        helper.make_node("Cast", ["half"], ["single"], name="up", to=TensorProto.FLOAT),
+        helper.make_node("Softmax", ["single"], ["soft"], name="island", axis=1),
+        helper.make_node("Relu", ["soft"], ["y"], name="relu"),
+    ]
+    asked = graph(nodes)
+    lost = [nodes[0], helper.make_node("Softmax", ["half"], ["soft"], name="island", axis=1)]
+    given = graph([*lost, helper.make_node("Cast", ["soft"], ["y"], name="out", to=TensorProto.FLOAT)])
+    with library.listening():
+        proof = prove_network(library, parse(library, asked), asked, "fp16")
+        assert "network: 4 of 4 values found by name, all of the graph's types" in proof
+        with pytest.raises(BackendError, match="reads Softmax island as float16") as caught:
+            prove_network(library, parse(library, given), asked, "fp16")
+    assert caught.value.expected == "float32, as in the prior graph"
 
 
 def test_inputs_and_outputs_of_another_type_are_refused(library: Library) -> None:

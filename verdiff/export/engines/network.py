@@ -44,6 +44,12 @@ class Network:
             if layer.type == kind
         }
 
+    def values(self) -> dict[str, str]:
+        """The type of every value between the layers, by its name; those of the ONNX graph keep theirs."""
+        layers = (self.definition.get_layer(index) for index in range(self.definition.num_layers))
+        made = (layer.get_output(index) for layer in layers for index in range(layer.num_outputs))
+        return {value.name: numpy_name(value.dtype) for value in made}
+
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Its inputs and outputs; -1 where a shape is dynamic."""
         network = self.definition

@@ -1,9 +1,9 @@
 """Proof that an engine computes in the precision that was asked for; a request for FP16 that builds FP32 is an error.
 
-Four proofs, from the graph to the plan: the types of every convolution in TensorRT's network are those of the ONNX
-graph; the inputs and outputs have the types of the graph's; the weights of each layer stand in the plan in the graph's
-types (:mod:`verdiff.export.engines.plan_weights`); all that the engine keeps of weights takes the bytes of the graph's
-typed weights, and not those of FP32. Where a GPU is at hand the engine itself is asked, else its builder.
+Four proofs, from the graph to the plan: the types of every node in TensorRT's network are those of the ONNX graph; the
+inputs and outputs have the types of the graph's; the weights of each layer stand in the plan in the graph's types
+(:mod:`verdiff.export.engines.plan_weights`); all that the engine keeps of weights takes the bytes of the graph's typed
+weights, and not those of FP32. Where a GPU is at hand the engine itself is asked, else its builder.
 """
 
 from __future__ import annotations
@@ -52,16 +52,8 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
             else f"convert the model with 'verdiff export --{precision.partition('-')[0]}'",
         )
     kinds = library.api.LayerType
+    values = _same_types(library, network, graph)
     found = {**network.types(kinds.CONVOLUTION), **network.types(kinds.DECONVOLUTION)}
-    for name, kind in expected.items():
-        types = found.get(name)
-        # What is quantised is convolved between its dequantisations, whose type TensorRT shows.
-        if types is not None and kind != "int8" and set(types) != {kind}:
-            raise BackendError(
-                f"{library.title} reads the convolution {name} as {' -> '.join(types)}",
-                f"{kind}, as in the {graph.role} graph",
-                "report this message with the versions that 'verdiff doctor' shows",
-            )
     quantised = network.types(kinds.QUANTIZE)
     asked = [node.name for node in graph.model.graph.node if node.op_type == "QuantizeLinear"]
     unsigned = [name for name, types in quantised.items() if types[1] != "int8"]
@@ -87,8 +79,29 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
     layers = ", ".join(f"{number} in {kind}" for kind, number in sorted(count.items())) or "none"
     return [
         f"network: {matched} of {len(expected)} convolutions found by name, all of the graph's types ({layers})",
+        values,
         "network: inputs and outputs have the graph's types",
     ]
+
+
+def _same_types(library: Library, network: Network, graph: EngineGraph) -> str:
+    """Refuse a node that gives another type than in the graph; an island without weights shows in no other way."""
+    types, there = element_types(graph.model), network.values()
+    floats = {
+        name: (node, ONNX_FLOATS[types[name]])
+        for node in graph.model.graph.node
+        for name in node.output
+        if types.get(name) in ONNX_FLOATS
+    }
+    for name, (node, kind) in floats.items():
+        if there.get(name, kind) != kind:
+            raise BackendError(
+                f"{library.title} reads {node.op_type} {node.name} as {there[name]}",
+                f"{kind}, as in the {graph.role} graph",
+                "report this message with the versions that 'verdiff doctor' shows",
+            )
+    seen = len(floats.keys() & there)
+    return f"network: {seen} of {len(floats)} values found by name, all of the graph's types"
 
 
 def same_tensors(library: Library, found: tuple[TensorInfo, ...], graph: EngineGraph) -> None:
