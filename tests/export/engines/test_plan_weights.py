@@ -126,14 +126,16 @@ def test_a_tensor_that_is_read_in_two_precisions_is_no_rounded_one(library: Libr
     assert [layer.kept for layer in found.layers] == ["float16", None]
 
 
-def test_quantised_weights_are_found_as_they_are_quantised(library: Library) -> None:
-    values = np.random.default_rng(0).integers(-127, 128, (16, 8, 3, 3)).astype(np.int8)
+@pytest.mark.parametrize(("channels", "beyond"), [(8, 0), (6, 2), (1, 3)])
+def test_quantised_weights_are_found_as_they_are_quantised(library: Library, channels: int, beyond: int) -> None:
+    values = np.random.default_rng(0).integers(-127, 128, (16, channels, 3, 3)).astype(np.int8)
     nodes = [
         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["w"], name="dequantise", axis=0),
         helper.make_node("Conv", ["image", "w"], ["y"], name="conv"),
     ]
     source = graph(nodes, {"q": values, "scale": np.ones(16, np.float32), "zero": np.zeros(16, np.int8)})
-    plan = np.random.default_rng(1).bytes(999) + np.ascontiguousarray(values.transpose(0, 2, 3, 1)).tobytes()
+    padded = np.pad(values.transpose(0, 2, 3, 1), [(0, 0), (0, 0), (0, 0), (0, beyond)])
+    plan = np.random.default_rng(1).bytes(999) + padded.tobytes()
     (layer,) = look_into(library, source, plan).layers
     assert (layer.kind, layer.kept) == ("int8", "int8")
 
@@ -156,6 +158,31 @@ def test_padded_weights_are_no_false_alarm(library: Library, tmp_path: Path) -> 
     converted = plain_weights(to_half(source.model, {"island": "a test"}).model)
     _, sidecar = small(library, replace(source, model=keep_islands(converted)), tmp_path, "fp16")
     assert sidecar.proof[-1].endswith("more than the graph's, and most layers' are in the plan in the graph's types")
+
+
+@pytest.mark.parametrize("channels", [(32, 32), (6, 5)], ids=str)
+def test_a_quantised_layer_is_seen_in_its_engine(library: Library, tmp_path: Path, channels: tuple[int, int]) -> None:
+    given, made = channels
+    rng = np.random.default_rng(0)
+    weights: dict[str, NDArray[Any]] = {
+        "w": rng.standard_normal((given, 3, 3, 3)).astype(np.float32),
+        **{"step": np.array(0.05, np.float32), "zero": np.array(0, np.int8)},
+        "q": rng.integers(-127, 128, (made, given, 3, 3)).astype(np.int8),
+        **{"steps": rng.random(made).astype(np.float32), "zeros": np.zeros(made, np.int8)},
+        "v": rng.standard_normal((3, made, 1, 1)).astype(np.float32),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["image", "w"], ["a"], name="first", pads=[1] * 4),
+        node("QuantizeLinear", ["a", "step", "zero"], ["b"], name="quantise"),
+        node("DequantizeLinear", ["b", "step", "zero"], ["c"], name="dequantise"),
+        node("DequantizeLinear", ["q", "steps", "zeros"], ["u"], name="dequantise_u", axis=0),
+        node("Conv", ["c", "u"], ["d"], name="middle", pads=[1] * 4),
+        node("Conv", ["d", "v"], ["y"], name="last"),
+    ]
+    # Most of it is float32, so that is what it is built as.
+    _, sidecar = small(library, graph(nodes, weights), tmp_path, "fp32")
+    assert "plan: holds the weights of 3 of 3 layers in the graph's types (2 in float32, 1 in int8)" in sidecar.proof
 
 
 def test_a_pipeline_s_layers_are_looked_for_in_every_step(library: Library, both: Bundle, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ SINGLE, HALVES = np.dtype(np.float32), (np.dtype(np.float16), helper.tensor_dtyp
 INSTEAD = {"float32": HALVES, "float16": (SINGLE,), "bfloat16": (SINGLE,), "int8": ()}
 # Fewer numbers, or bytes in a row, stand in a plan of megabytes by chance.
 LEAST_NUMBERS, LEAST_ROW_BYTES = 8, 16
+# Channels that lie side by side are padded to this many bytes.
+WORD = 4
 NAMED = 3
 
 
@@ -131,14 +133,14 @@ def _kept(plan: bytes, values: NDArray, meant: set[bytes]) -> str | None:
 
 
 def _orders(values: NDArray) -> Iterator[NDArray]:
-    """The same numbers as rows: as they are, with channels last (padded to an even number of halves), transposed."""
+    """The same numbers as rows: as they are, with channels last (padded to whole words of four bytes), transposed."""
     axes = tuple(range(values.ndim))
     last = (0, *axes[2:], 1)[: values.ndim]
     for order in {axes, last, axes[::-1]}:
         turned = np.ascontiguousarray(values.transpose(order))
         columns = turned.shape[-1]
-        if order == last and columns % 2 and values.itemsize == HALVES[0].itemsize:
-            padded = np.zeros((*turned.shape[:-1], columns + 1), values.dtype)
+        if order == last and (beyond := -columns % (WORD // values.itemsize)):
+            padded = np.zeros((*turned.shape[:-1], columns + beyond), values.dtype)
             padded[..., :columns] = turned
             yield padded.reshape(turned.shape[0], -1)
         yield turned.reshape(-1, columns if columns * values.itemsize >= LEAST_ROW_BYTES else turned.size)
