@@ -121,7 +121,7 @@ def test_outputs_are_compared_with_the_first_and_fewer_bits_by_their_mean():
 def test_startup_launches_each_command_once_a_round(options):
     launched: list[tuple[str, ...]] = []
     outcome = startup.run(options, lambda arguments: launched.append(tuple(arguments)))
-    assert [launched.count(arguments) for arguments in startup.COMMANDS.values()] == [3, 3, 3]
+    assert [launched.count(arguments) for arguments in startup.COMMANDS.values()] == [3, 3, 3, 3]
     assert {figure.name: figure.at_most for figure in outcome.figures} == startup.AIMS_S
 
 
@@ -158,6 +158,13 @@ def test_the_infer_that_startup_launches_writes_a_mask(bundle, tmp_path):
 def test_a_command_that_fails_is_an_error_with_its_last_line():
     with pytest.raises(BackendError, match="No module named 'no_such_module'"):
         startup.launch(("-c", "import no_such_module"))
+
+
+def test_what_a_doctor_finds_is_no_failure_of_the_benchmark_and_a_crash_is(tmp_path):
+    empty = str(tmp_path / "nothing.verdiff")
+    startup.launch(("-c", startup.FINDING, "doctor", "--model", empty))
+    with pytest.raises(BackendError, match="ended with code 2"):
+        startup.launch(("-c", startup.FINDING, "doctor", "--no-such-option"))
 
 
 def test_the_commands_of_startup_end_well():

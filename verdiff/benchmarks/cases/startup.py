@@ -1,4 +1,4 @@
-"""How long a user waits from nothing, each time in a fresh process: imports, the help, and the first mask of a scan."""
+"""How long a user waits from nothing, each time in a fresh process: imports, help, doctor, and a scan's first mask."""
 
 from __future__ import annotations
 
@@ -19,15 +19,27 @@ from verdiff.errors import BackendError
 BARE = "python, nothing imported"
 IMPORT = "import verdiff.runtime"
 HELP = "verdiff --help"
+DOCTOR = "verdiff doctor"
 INFER = "verdiff infer"
 # What the installed command does, whether or not it is on the PATH.
 CLI = "import sys; sys.argv[0] = 'verdiff'; from verdiff.cli import main; main()"
+# The same for a command that says by exit code 1 what it found, which takes as long.
+FINDING = """
+import sys
+sys.argv[0] = "verdiff"
+from verdiff.cli import main
+try:
+    main()
+except SystemExit as end:
+    sys.exit(0 if end.code == 1 else end.code)
+"""
 COMMANDS: dict[str, tuple[str, ...]] = {
     BARE: ("-c", "pass"),
     IMPORT: ("-c", "import verdiff.runtime"),
     HELP: ("-c", CLI, "--help"),
+    DOCTOR: ("-c", FINDING, "doctor"),
 }
-AIMS_S = {IMPORT: 0.4, HELP: 0.5}
+AIMS_S = {IMPORT: 0.4, HELP: 0.5, DOCTOR: 2.0}
 
 Launch = Callable[[Sequence[str]], object]
 
@@ -49,7 +61,7 @@ def launch(arguments: Sequence[str]) -> None:
 
 
 def run(options: Options, launch: Launch = launch) -> Outcome:
-    """Time the interpreter alone, the runtime's import and the help; with a scan also its first mask.
+    """Time bare Python, the runtime's import, the help and ``verdiff doctor``; with a scan also its first mask.
 
     The first mask is timed in each backend that is there, and as ``verdiff infer`` writes it.
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 VERBOSE = 4
 STRONGLY_TYPED = "STRONGLY_TYPED"
-
+# What to do about something that no TensorRT was seen to do.
+REPORT = "report this message with the versions that 'verdiff doctor' shows"
 
 NUMPY_NAMES = {
     "FLOAT": "float32",

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
 from verdiff.export.engines.islands import WEIGHTED
-from verdiff.export.engines.library import Library
+from verdiff.export.engines.library import REPORT, Library
 from verdiff.export.precision.graphs import weight_arrays
 
 SINGLE, HALVES = np.dtype(np.float32), (np.dtype(np.float16), helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
@@ -100,7 +100,7 @@ def look_into(library: Library, graph: EngineGraph, plan: bytes) -> PlanWeights:
         raise BackendError(
             f"{library.title} keeps the weights of {layer.operator} {layer.node} in {layer.kept}",
             f"{layer.kind}, as in the {graph.role} graph",
-            "report this message with the versions that 'verdiff doctor' shows",
+            REPORT,
         )
     return PlanWeights(layers)
 

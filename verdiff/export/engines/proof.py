@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from verdiff.bundle.engines import TensorInfo
 from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
-from verdiff.export.engines.library import Library, numpy_name
+from verdiff.export.engines.library import REPORT, Library, numpy_name
 from verdiff.export.engines.network import Network, plain_shape
 from verdiff.export.engines.plan_weights import PlanWeights
 from verdiff.export.precision.graphs import element_types
@@ -62,7 +62,7 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
             f"{library.title} quantises at {len(quantised)} places"
             + (f", {unsigned[0]} not to INT8" if unsigned else ""),
             f"{len(asked)} places, all to INT8, as in the {graph.role} graph",
-            "report this message with the versions that 'verdiff doctor' shows",
+            REPORT,
         )
     same_tensors(library, network.tensors(), graph)
     matched = sum(name in found for name in expected)
@@ -74,7 +74,7 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
             f"{library.title} shows {len(found)} of the {len(expected)} convolutions of the {graph.role} graph"
             + "".join(f", {number} fewer in {kind}" for kind, number in unseen.items()),
             "each of them, in the graph's type",
-            "report this message with the versions that 'verdiff doctor' shows",
+            REPORT,
         )
     layers = ", ".join(f"{number} in {kind}" for kind, number in sorted(count.items())) or "none"
     return [
@@ -98,7 +98,7 @@ def _same_types(library: Library, network: Network, graph: EngineGraph) -> str:
             raise BackendError(
                 f"{library.title} reads {node.op_type} {node.name} as {there[name]}",
                 f"{kind}, as in the {graph.role} graph",
-                "report this message with the versions that 'verdiff doctor' shows",
+                REPORT,
             )
     seen = len(floats.keys() & there)
     return f"network: {seen} of {len(floats)} values found by name, all of the graph's types"
@@ -118,7 +118,7 @@ def same_tensors(library: Library, found: tuple[TensorInfo, ...], graph: EngineG
             raise BackendError(
                 f"{library.title} made {name} {here}",
                 f"{wanted}, as in the {graph.role} graph",
-                "report this message with the versions that 'verdiff doctor' shows",
+                REPORT,
             )
 
 
@@ -159,7 +159,7 @@ def prove_weights(
         raise BackendError(
             f"{precision} was asked for, and the engine keeps {reported:,} bytes of weights",
             f"about {typed:,} bytes, as in the graph; {single:,} would be FP32",
-            "report this message with the versions that 'verdiff doctor' shows",
+            REPORT,
         )
     return [told]
 
