@@ -60,9 +60,7 @@ def run(options: BuildOptions, *, say: Callable[[str], None]) -> None:
         workspace_mb=options.workspace_mb,
     )
     with drawing() as progress:
-        for built in build_engines(request, progress=progress, say=say):
-            for sentence in built.sidecar.proof if built.new else ():
-                say(f"  {sentence}")
+        build_engines(request, progress=progress, say=say)
 
 
 def engines_of(bundle: Path, precisions: tuple[str, ...], *, say: Callable[[str], None]) -> None:

@@ -41,6 +41,14 @@ def test_it_builds_lists_and_finds_what_it_built(library: Library, tmp_path: Pat
     assert "to do: it was cut short or changed; build it again: verdiff build spine-mr --precision fp32" in listed
 
 
+def test_each_engine_is_followed_by_its_own_proofs(library: Library, tmp_path: Path) -> None:
+    lines = build(tmp_path / "cache", "--role", "step").stdout.splitlines()
+    titles = [line.split()[1] for line in lines if not line.startswith("  ")]
+    assert titles == ["prior", "prior", "step", "step"]
+    of_prior = lines[2 : lines.index(next(line for line in lines if " step " in line))]
+    assert len(of_prior) > 3 and "42 layers" in "".join(of_prior), "building, built, its proofs, the next one"
+
+
 def test_a_command_in_a_message_builds_the_same_engine(library: Library, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     build(folder)

@@ -97,7 +97,7 @@ def build_engines(
     Args:
         request: What to build.
         progress: Called while an engine is built, see :data:`verdiff.export.engines.progress.Progress`.
-        say: Takes a line before and after each engine.
+        say: Takes a line before and after each engine, and one for each proof of its precision.
 
     Raises:
         BundleError: The model cannot be opened.
@@ -201,6 +201,8 @@ class _Workshop:
             )
             write_engine(key, plan, sidecar, self.folder)
         self.say(f"{what}: {len(plan) / 1e6:.1f} MB in {sidecar.build_seconds:.1f} s, {path}")
+        for sentence in sidecar.proof:
+            self.say(f"  {sentence}")
         return Built(path, sidecar, new=True)
 
     def _arguments(self, role: str) -> tuple[str, ...]:
