@@ -237,6 +237,17 @@ def test_int8_needs_scans_beside_the_gate_s_to_calibrate_on(toy_bundle: Path, sc
         command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("int8",)), say=lambda line: None)
 
 
+def test_int8_of_matrix_products_is_refused_before_anything_is_computed(
+    toy_bundle: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(reduced, "LEAST_REACHED", 1.01)
+    with pytest.raises(VerificationError, match=r"\d+% of whose prior's weights are in convolutions") as caught:
+        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16", "int8"), scans), say=said.append)
+    assert caught.value.remedy == "convert it with --fp16"
+    assert said == [] and list(tmp_path.iterdir()) == []
+
+
 def test_converting_a_bundle_loads_no_torch() -> None:
     code = "import sys, verdiff.export.command; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -23,6 +23,7 @@ from verdiff.export.reduced import (
     add_judged,
     add_on_record,
     require_calibration,
+    require_convolutions,
     require_record,
 )
 from verdiff.export.slices import Chosen, scans_in, slices_of_run, slices_of_scans
@@ -93,6 +94,7 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         draft, chosen = _of_run(Path(source or ""), options, say)
     output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
     _require_place(output)
+    require_convolutions(draft, options.precisions)
     for precision in () if is_run or options.scans is not None else options.precisions:
         require_record(draft, precision)
     if options.scans is not None:

@@ -23,7 +23,7 @@ from verdiff.export.precision.gate import LEAST_PATIENTS, Gate, check_record, li
 from verdiff.export.precision.half import to_half
 from verdiff.export.precision.judge import pass_gate
 from verdiff.export.precision.networks import Networks, Patient
-from verdiff.export.precision.quantise import STYLES, quantise, saturation_free
+from verdiff.export.precision.quantise import STYLES, quantise, saturation_free, share_in_reach
 from verdiff.export.precision.search import Candidate, Convert, find_islands, islands_by_range
 from verdiff.export.spread import Spread
 from verdiff.runtime.backends import installed_backends
@@ -33,6 +33,8 @@ from verdiff.runtime.processor import instruction_set
 GIVE_SCANS = f"name a folder with scans of at least {LEAST_PATIENTS} patients with --scans"
 Say = Callable[[str], None]
 PRECISIONS = ("fp16", "bf16", "int8")
+# Of a network's weights, for INT8 to be more than a name.
+LEAST_REACHED = 0.5
 # What the manifest and the graphs' names call them; INT8 comes in two forms, together or one alone.
 GRAPHS = {"fp16": ("fp16",), "bf16": ("bf16",), "int8": STYLES, **{style: (style,) for style in STYLES}}
 # Processor backends that run the graphs themselves, beside the execution that the gate judges. OpenVINO gives wrong
@@ -168,6 +170,24 @@ def require_calibration(precisions: Sequence[str], calibration: Sequence[Patient
             "scans of patients beside the gate's, whose activations set the steps",
             f"name a folder of more than {LEAST_PATIENTS} scans with --scans",
         )
+
+
+def require_convolutions(draft: Draft, precisions: Sequence[str]) -> None:
+    """Refuse INT8 for networks that it would leave in FP32 all but in name, before anything is computed.
+
+    Raises:
+        VerificationError: Naming the network.
+    """
+    if not any(precision.startswith("int8") for precision in precisions):
+        return
+    for role, model in networks_of(draft).roles().items():
+        share = share_in_reach(model)
+        if share < LEAST_REACHED:
+            raise VerificationError(
+                f"INT8 for {draft.manifest.model_id}, {share:.0%} of whose {role}'s weights are in convolutions",
+                "a network of convolutions: they are what INT8 quantises, and matrix products stay in FP32",
+                "convert it with --fp16",
+            )
 
 
 def _converter(name: str, source: Networks, draft: Draft, calibration: Sequence[Patient]) -> Convert:

@@ -51,10 +51,10 @@ def decoder() -> EngineGraph:
     """A convolution down, one up again, as in a U-Net, and a last one; in float32."""
     weights = {
         name: np.ones(shape, np.float32)
-        for name, shape in (("w", (8, 3, 2, 2)), ("t", (8, 8, 2, 2)), ("v", (3, 8, 1, 1)))
+        for name, shape in (("w", (8, 3, 6, 6)), ("t", (8, 8, 2, 2)), ("v", (3, 8, 1, 1)))
     }
     nodes = [
-        helper.make_node("Conv", ["image", "w"], ["a"], name="down", strides=[2, 2]),
+        helper.make_node("Conv", ["image", "w"], ["a"], name="down", strides=[2, 2], pads=[2, 2, 2, 2]),
         helper.make_node("ConvTranspose", ["a", "t"], ["b"], name="up", strides=[2, 2]),
         helper.make_node("Relu", ["b"], ["r"], name="relu"),
         helper.make_node("Conv", ["r", "v"], ["y"], name="last"),

@@ -180,8 +180,7 @@ def test_a_quantised_layer_is_seen_in_its_engine(library: Library, tmp_path: Pat
         node("Conv", ["c", "u"], ["d"], name="middle", pads=[1] * 4),
         node("Conv", ["d", "v"], ["y"], name="last"),
     ]
-    # Most of it is float32, so that is what it is built as.
-    _, sidecar = small(library, graph(nodes, weights), tmp_path, "fp32")
+    _, sidecar = small(library, graph(nodes, weights), tmp_path, "int8-trt")
     assert "plan: holds the weights of 3 of 3 layers in the graph's types (2 in float32, 1 in int8)" in sidecar.proof
 
 

@@ -16,7 +16,14 @@ from verdiff.export.precision.diagnosis import Ranges, check_weights
 from verdiff.export.precision.execution import ENGINES, GraphRunner
 from verdiff.export.precision.gate import Gate, Limits
 from verdiff.export.precision.judge import pass_gate
-from verdiff.export.precision.quantise import STYLES, WEIGHT_STEPS, QuantisedNetwork, quantise, saturation_free
+from verdiff.export.precision.quantise import (
+    STYLES,
+    WEIGHT_STEPS,
+    QuantisedNetwork,
+    quantise,
+    saturation_free,
+    share_in_reach,
+)
 from verdiff.export.precision.search import Candidate, find_islands
 
 LOOSE = Limits(0.9, 0.85, 2.0)
@@ -144,3 +151,19 @@ def test_convolutions_that_int8_spoils_are_found_and_left_in_float(ranges: dict)
     candidate, report = find_islands(source, convert, gate, LOOSE, {}, lambda line: None)
     assert node_of(source.prior, "widened") in candidate.extra["prior"]
     assert report.failures(LOOSE) == []
+
+
+@pytest.mark.parametrize(("width", "share"), [(0, 1.0), (10, 216 / (216 + 100))])
+def test_int8_reaches_the_weights_of_convolutions_but_for_the_last(width: int, share: float) -> None:
+    weights = {"w": (8, 3, 3, 3), "v": (3, 8, 1, 1), "m": (width, width)}
+    between = helper.make_node("MatMul", ["a", "m"], ["b"]) if width else helper.make_node("Relu", ["a"], ["b"])
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["a"], pads=[1] * 4),
+        between,
+        helper.make_node("Conv", ["b", "v"], ["prior"]),
+    ]
+    tensors = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in weights.items()]
+    maps = [tensor_info(name, ["N", 3, 10, 10]) for name in ("image", "prior")]
+    model = helper.make_model(helper.make_graph(nodes, "some", maps[:1], maps[1:], tensors))
+    head = 24
+    assert share_in_reach(model) == pytest.approx(share * (216 + width**2) / (216 + width**2 + head))

@@ -12,9 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from verdiff.export.precision.diagnosis import LOW
-from verdiff.export.precision.graphs import element_types
-
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+from verdiff.export.precision.graphs import WEIGHTED, element_types
 
 
 def keep_islands(model: onnx.ModelProto) -> onnx.ModelProto:

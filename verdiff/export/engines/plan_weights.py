@@ -18,9 +18,8 @@ from onnx import TensorProto, helper
 
 from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
-from verdiff.export.engines.islands import WEIGHTED
 from verdiff.export.engines.library import REPORT, Library
-from verdiff.export.precision.graphs import weight_arrays
+from verdiff.export.precision.graphs import WEIGHTED, weight_arrays
 
 SINGLE, HALVES = np.dtype(np.float32), (np.dtype(np.float16), helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
 # What a builder might make of a layer's weights, by the type that the graph gives them.
@@ -38,7 +37,7 @@ class LayerWeights:
 
     Attributes:
         node: Its name.
-        operator: One of :data:`~verdiff.export.engines.islands.WEIGHTED`.
+        operator: One of :data:`~verdiff.export.precision.graphs.WEIGHTED`.
         kind: The type that the graph gives it: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"int8"``.
         kept: The type that it stands in the plan in; None if it was not seen there.
     """
@@ -78,6 +77,18 @@ class PlanWeights:
         return [layer for layer in self.layers if layer.kept == layer.kind]
 
 
+def layer_weights(graph: EngineGraph) -> Iterator[tuple[str, str, NDArray]]:
+    """Node, operator and weights of every layer that multiplies by some; quantised ones as they are quantised."""
+    weights = weight_arrays(graph.model)
+    for node in graph.model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
+        elif node.op_type in WEIGHTED:
+            for name in node.input[:2]:
+                if name in weights and weights[name].dtype.name in INSTEAD:
+                    yield node.name, node.op_type, weights[name]
+
+
 def look_into(library: Library, graph: EngineGraph, plan: bytes) -> PlanWeights:
     """Look for the weights of every layer of ``graph`` in what was built of it.
 
@@ -85,7 +96,7 @@ def look_into(library: Library, graph: EngineGraph, plan: bytes) -> PlanWeights:
         BackendError: An FP32 layer's weights were rounded, or most layers in reduced precision have theirs in FP32;
             names the node.
     """
-    weights = list(_weights(graph))
+    weights = list(layer_weights(graph))
     # A tensor that is read in two precisions is there twice.
     meant = {values.tobytes() for _, _, values in weights}
     layers = tuple(
@@ -108,18 +119,6 @@ def look_into(library: Library, graph: EngineGraph, plan: bytes) -> PlanWeights:
 def holds(plan: bytes, values: NDArray) -> bool:
     """Whether a plan holds these numbers, in an order seen in plans; rows may stand apart."""
     return any(_in_order(plan, rows) for rows in _orders(values))
-
-
-def _weights(graph: EngineGraph) -> Iterator[tuple[str, str, NDArray]]:
-    """Node, operator and weights of every layer that multiplies by some; quantised ones as they are quantised."""
-    weights = weight_arrays(graph.model)
-    for node in graph.model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
-            weights[node.output[0]] = weights[node.input[0]]
-        elif node.op_type in WEIGHTED:
-            for name in node.input[:2]:
-                if name in weights and weights[name].dtype.name in INSTEAD:
-                    yield node.name, node.op_type, weights[name]
 
 
 def _kept(plan: bytes, values: NDArray, meant: set[bytes]) -> str | None:

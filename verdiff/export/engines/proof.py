@@ -20,8 +20,8 @@ from verdiff.errors import BackendError
 from verdiff.export.engines.graphs import EngineGraph
 from verdiff.export.engines.library import REPORT, Library, numpy_name
 from verdiff.export.engines.network import Network, plain_shape
-from verdiff.export.engines.plan_weights import PlanWeights
-from verdiff.export.precision.graphs import element_types
+from verdiff.export.engines.plan_weights import PlanWeights, layer_weights
+from verdiff.export.precision.graphs import PER_PIXEL, element_types
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -30,7 +30,7 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 ONNX_FLOATS = {1: "float32", 10: "float16", 16: "bfloat16"}
 # Each tensor begins where the device reads fastest.
 ALIGNMENT = 256
-# What most convolutions compute in.
+# What most weights are in.
 WANTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8-trt": "int8"}
 
 
@@ -40,17 +40,9 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
     Raises:
         BackendError: The graph is not of that precision, or TensorRT's types are not the graph's; names the node.
     """
-    wanted, expected = WANTED[precision], convolution_types(graph)
+    _require_precision(graph, precision)
+    expected = convolution_types(graph)
     count = Counter(expected.values())
-    if expected and 2 * count[wanted] <= len(expected):
-        raise BackendError(
-            f"{precision} was asked for, and {len(expected) - count[wanted]} of the {len(expected)} convolutions of "
-            f"the {graph.role} graph are in {', '.join(sorted(set(expected.values()) - {wanted}))}",
-            f"a graph that computes in {wanted}: TensorRT takes the precision from the graph's types",
-            "build with another --precision"
-            if precision == "fp32"
-            else f"convert the model with 'verdiff export --{precision.partition('-')[0]}'",
-        )
     kinds = library.api.LayerType
     values = _same_types(library, network, graph)
     found = {**network.types(kinds.CONVOLUTION), **network.types(kinds.DECONVOLUTION)}
@@ -82,6 +74,23 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
         values,
         "network: inputs and outputs have the graph's types",
     ]
+
+
+def _require_precision(graph: EngineGraph, precision: str) -> None:
+    """Refuse a graph most of whose weights for pixels are in another type than asked for, whatever it is called."""
+    wanted, sizes = WANTED[precision], Counter[str]()
+    for _, operator, values in layer_weights(graph):
+        if operator in PER_PIXEL:
+            sizes[values.dtype.name] += values.size
+    if sizes and 2 * sizes[wanted] <= sizes.total():
+        others = ", ".join(f"{size / sizes.total():.0%} in {kind}" for kind, size in sizes.items() if kind != wanted)
+        raise BackendError(
+            f"{precision} was asked for, and of the weights of the {graph.role} graph's layers {others}",
+            f"a graph that computes in {wanted}: TensorRT takes the precision from the graph's types",
+            "build with another --precision"
+            if precision == "fp32"
+            else f"convert the model with 'verdiff export --{precision.partition('-')[0]}'",
+        )
 
 
 def _same_types(library: Library, network: Network, graph: EngineGraph) -> str:

@@ -11,6 +11,10 @@ from onnx import TensorProto, numpy_helper
 
 from verdiff.errors import BundleError
 
+# Layers that multiply their input by weights: for every pixel, and (Gemm) for vectors, such as the timestep's, as well.
+PER_PIXEL = frozenset({"Conv", "ConvTranspose", "MatMul"})
+WEIGHTED = PER_PIXEL | {"Gemm"}
+
 
 def plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose weights are float32 initializers, without the casts they are stored behind in a bundle.

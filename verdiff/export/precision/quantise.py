@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from verdiff.export.precision.graphs import plain_weights, weight_arrays
+from verdiff.export.precision.graphs import PER_PIXEL, plain_weights, weight_arrays
 
 STYLES = ("int8-trt", "int8-ov")
 # Steps from zero to a channel's largest weight.
@@ -67,6 +67,19 @@ def quantise(
 def saturation_free(style: str) -> bool:
     """Whether two products of an unsigned activation and a weight fit into sixteen bits, whatever the values."""
     return style == "int8-ov" and 2 * LARGEST_ACTIVATION * WEIGHT_STEPS[style] <= PAIR_LIMIT
+
+
+def share_in_reach(model: onnx.ModelProto) -> float:
+    """The share of the weights met by every pixel that INT8 reaches: convolutions'; matrix products stay in FP32."""
+    source = plain_weights(model)
+    weights, heads = weight_arrays(source), _heads(source)
+    reached = every = 0
+    for node in source.graph.node:
+        if node.op_type in PER_PIXEL:
+            size = sum(weights[name].size for name in node.input[:2] if name in weights)
+            every += size
+            reached += size if node.op_type == "Conv" and node.name not in heads else 0
+    return reached / every if every else 0.0
 
 
 def _heads(model: onnx.ModelProto) -> list[str]:
