@@ -587,6 +587,32 @@ def test_export_fp16_with_no_other_argument_converts_the_default_model(
     assert masks[0].any() and (masks[0] == masks[1]).mean() > 0.999
 
 
+@pytest.mark.parametrize(
+    ("flags", "asked"),
+    [
+        (["--int8"], ("int8",)),
+        (["--int8-ov"], ("int8-ov",)),
+        (["--bf16", "--int8-trt"], ("bf16", "int8-trt")),
+        (["--int8-trt", "--int8"], ("int8",)),
+        (["--int8-trt", "--int8-ov"], ("int8-ov", "int8-trt")),
+    ],
+)
+def test_int8_is_asked_for_in_both_forms_or_in_one(
+    flags: list[str], asked: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from verdiff.export import command
+
+    given = []
+
+    def run(source: str | None, options: command.ExportOptions, *, say: object) -> Path:
+        given.append(options.precisions)
+        return tmp_path
+
+    monkeypatch.setattr(command, "run", run)
+    assert verdiff("export", *flags).exit_code == 0
+    assert given == [asked]
+
+
 def test_export_says_what_a_bundle_lacks_and_leaves_no_file(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,7 +129,9 @@ def test_options_of_data_are_refused_with_a_run_without_data_too(unfinished: Pat
 
 
 def test_engines_of_graphs_for_processors_are_refused() -> None:
-    assert "--int8" in refused(DataError, "--engine with --int8-ov alone", precisions=("int8-ov",), engine=True).remedy
+    assert (
+        "--int8-trt" in refused(DataError, "--engine with --int8-ov alone", precisions=("int8-ov",), engine=True).remedy
+    )
 
 
 def test_engines_of_a_bundle_as_it_is_are_what_build_makes() -> None:

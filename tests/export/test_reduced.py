@@ -183,12 +183,13 @@ def test_auto_may_take_what_was_exported_and_judged_here(in_int8: Path) -> None:
     assert {("onnxruntime", "int8"), ("openvino", "int8")} < set(allowed) and refused == []
 
 
-def test_the_form_for_processors_comes_alone_too(toy_bundle: Path, scans: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["int8-ov", "int8-trt"])
+def test_each_form_of_int8_comes_alone_too(toy_bundle: Path, scans: Path, tmp_path: Path, form: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
-        options = ExportOptions(tmp_path / "toy.verdiff", ("int8-ov",), scans)
+        options = ExportOptions(tmp_path / "toy.verdiff", (form,), scans)
         command.run(toy_bundle, options, say=lambda line: None)
-    assert open_bundle(tmp_path / "toy.verdiff").precisions("prior") == ("fp32", "int8-ov")
+    assert open_bundle(tmp_path / "toy.verdiff").precisions("prior") == ("fp32", form)
 
 
 def test_what_a_processor_s_own_kernels_change_is_refused(

@@ -72,6 +72,7 @@ def export(
     bf16: Annotated[bool, typer.Option("--bf16", help="Add BF16 graphs, for TensorRT.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Add INT8 graphs, calibrated on --scans.")] = False,
     int8_ov: Annotated[bool, typer.Option("--int8-ov", help="Of these, only those for processors.")] = False,
+    int8_trt: Annotated[bool, typer.Option("--int8-trt", help="Of these, only those for TensorRT.")] = False,
     scans: Annotated[
         Path | None, typer.Option(help="Folder of scans of six patients or more, to judge the precision on.")
     ] = None,
@@ -100,7 +101,8 @@ def export(
     require("export", ("onnx", "onnxruntime"), "cpu,export")
     from verdiff.export import command
 
-    asked = {"fp16": fp16, "bf16": bf16, "int8": int8, "int8-ov": int8_ov and not int8}
+    forms = {} if int8 else {"int8-ov": int8_ov, "int8-trt": int8_trt}
+    asked = {"fp16": fp16, "bf16": bf16, "int8": int8, **forms}
     options = command.ExportOptions(
         output,
         tuple(name for name in asked if asked[name]),

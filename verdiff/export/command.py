@@ -42,8 +42,8 @@ class ExportOptions:
 
     Attributes:
         output: The bundle; by default named after the model and its precisions, in the working folder.
-        precisions: Of ``"fp16"``, ``"bf16"`` and ``"int8"`` (or of the latter one form alone: ``"int8-ov"``), beside
-            FP32.
+        precisions: Of ``"fp16"``, ``"bf16"`` and ``"int8"`` (or of the latter one form alone: ``"int8-ov"`` or
+            ``"int8-trt"``), beside FP32.
         scans: A folder of scans for the gate, one a patient.
         card: For a run: JSON with what no run knows.
         weights: For a run: which checkpoint; None is the best.
@@ -175,7 +175,7 @@ def _check(options: ExportOptions, is_run: bool) -> None:
         raise DataError(
             "--engine with --int8-ov alone, whose graphs are for processors",
             "graphs that TensorRT takes",
-            "pass --int8 in place of --int8-ov, or leave --engine out",
+            "pass --int8-trt in place of --int8-ov, or leave --engine out",
         )
     if options.release is not None:
         _require_version(options.release)
