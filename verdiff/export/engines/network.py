@@ -35,14 +35,10 @@ class Network:
     definition: trt.INetworkDefinition
     parser: trt.OnnxParser
 
-    def types(self, kind: trt.LayerType) -> dict[str, tuple[str, str]]:
-        """Input and output type (``"float32"``, ``"float16"``) of every layer of a kind, by its ONNX node's name."""
+    def types(self, kind: trt.LayerType) -> dict[str, str]:
+        """The type (``"float32"``, ``"float16"``) that every layer of a kind gives, by its ONNX node's name."""
         layers = (self.definition.get_layer(index) for index in range(self.definition.num_layers))
-        return {
-            layer.name: (numpy_name(layer.get_input(0).dtype), numpy_name(layer.get_output(0).dtype))
-            for layer in layers
-            if layer.type == kind
-        }
+        return {layer.name: numpy_name(layer.get_output(0).dtype) for layer in layers if layer.type == kind}
 
     def values(self) -> dict[str, str]:
         """The type of every value between the layers, by its name; those of the ONNX graph keep theirs."""

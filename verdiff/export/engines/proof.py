@@ -48,7 +48,7 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
     found = {**network.types(kinds.CONVOLUTION), **network.types(kinds.DECONVOLUTION)}
     quantised = network.types(kinds.QUANTIZE)
     asked = [node.name for node in graph.model.graph.node if node.op_type == "QuantizeLinear"]
-    unsigned = [name for name, types in quantised.items() if types[1] != "int8"]
+    unsigned = [name for name, kind in quantised.items() if kind != "int8"]
     if unsigned or len(quantised) != len(asked):
         raise BackendError(
             f"{library.title} quantises at {len(quantised)} places"
@@ -59,7 +59,7 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
     same_tensors(library, network.tensors(), graph)
     matched = sum(name in found for name in expected)
     # Where TensorRT calls layers otherwise than the nodes they come from, there must still be one of each type.
-    others = Counter(types[1] for name, types in found.items() if name not in expected)
+    others = Counter(kind for name, kind in found.items() if name not in expected)
     unseen = Counter(kind for name, kind in expected.items() if name not in found and kind != "int8") - others
     if unseen or len(found) < len(expected):
         raise BackendError(
