@@ -173,7 +173,7 @@ def require_calibration(precisions: Sequence[str], calibration: Sequence[Patient
 
 
 def require_convolutions(draft: Draft, precisions: Sequence[str]) -> None:
-    """Refuse INT8 for networks that it would leave in FP32 all but in name, before anything is computed.
+    """Refuse INT8 for networks that it would leave in FP32 all but in name, before anything is judged.
 
     Raises:
         VerificationError: Naming the network.
