@@ -12,13 +12,25 @@ from verdiff.commands.options import Threads, say
 
 def train(
     config: Annotated[str, typer.Argument(help="A shipped configuration's name ('verdiff models') or a TOML file.")],
-    data: Annotated[Path, typer.Option(help="An nnU-Net raw data set, or a cache written by --prepare.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="An nnU-Net raw data set, or a cache written by --prepare; repeatable, and FOLDER:WEIGHT "
+            "draws its patients more or less often."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The run's folder; with --prepare the cache's folder.")
     ],
     fold: Annotated[int, typer.Option(min=0, help="Fold that validates.")] = 0,
     folds: Annotated[
         int | None, typer.Option(min=2, help="Make so many folds by patient instead of the data set's own.")
+    ] = None,
+    patients: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression: the part of a case's name that names its patient, where nothing else does."
+        ),
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,
     setting: Annotated[
@@ -37,20 +49,27 @@ def train(
 
     require("train", ("torch", "onnx"), "train")
     from verdiff.train import command
+    from verdiff.train.data.joining import Source
 
+    sources = [Source.parse(text) for text in data]
     if nnunetv2:
-        given = {"--prepare": prepare, "--minutes": minutes, "--set": setting, "--seed": seed, "--threads": threads}
+        given = {
+            "--prepare": prepare, "--minutes": minutes, "--set": setting, "--seed": seed, "--threads": threads,
+            "--patients": patients, "a second --data": len(sources) > 1,
+        }  # fmt: skip
         refused = [name for name, value in given.items() if value is not None and value is not False]
-        command.run_nnunetv2(config, data, output, fold=fold, folds=folds, resume=resume, refused=refused, say=say)
+        folder = sources[0].folder
+        command.run_nnunetv2(config, folder, output, fold=fold, folds=folds, resume=resume, refused=refused, say=say)
     elif prepare:
-        command.prepare(config, data, output, settings=setting or (), say=say)
+        command.prepare(config, sources, output, patients=patients, settings=setting or (), say=say)
     else:
         command.run(
             config,
-            data,
+            sources,
             output,
             fold=fold,
             folds=folds,
+            patients=patients,
             settings=setting or (),
             minutes=minutes,
             seed=seed,

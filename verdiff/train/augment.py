@@ -7,6 +7,8 @@ A volume [D, H, W] handed over for a slice [H, W] has the same done to all its s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -14,6 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from verdiff.train.config import AugmentConfig
+from verdiff.train.data.cases import IGNORE
+from verdiff.train.losses import UNKNOWN
+
+# A pixel of which more than this share is labelled "ignore" is unknown.
+IGNORED_SHARE = 0.01
 
 
 def crop_and_warp(
@@ -24,6 +31,8 @@ def crop_and_warp(
     rng: Generator,
     *,
     classes: int,
+    coverage: Tensor | None = None,
+    unknown: Sequence[int] = (),
     on_foreground: bool = False,
     outside: float = -1.0,
 ) -> tuple[Tensor, Tensor]:
@@ -31,15 +40,17 @@ def crop_and_warp(
 
     Args:
         image: [H, W] or [D, H, W] in [-1, 1].
-        label: The same shape, integers, 0 background to ``classes``.
+        label: The same shape, integers, 0 background to ``classes``, or :data:`~verdiff.train.data.cases.IGNORE`.
         size: Rows and columns of the result.
         classes: K, the foreground channels.
+        coverage: [K, H, W], the share of each pixel that a structure covers, 255 for all of it; None: ``label`` says.
+        unknown: Channels of which nothing is known.
         on_foreground: Centre the crop on a labelled pixel, where the slice has one.
         outside: What the image has beyond its border.
 
     Returns:
-        The image [1, rows, cols] and the truth [K, rows, cols] in {0, 1}; of a volume [1, D, rows, cols] and
-        [K, D, rows, cols].
+        The image [1, rows, cols] and the truth [K, rows, cols], as :mod:`verdiff.train.losses` has it: 0 or 1, with
+        ``coverage`` anything between; of a volume [1, D, rows, cols] and [K, D, rows, cols].
     """
     rows, cols = size
     height, width = label.shape[-2:]
@@ -64,12 +75,26 @@ def crop_and_warp(
     # grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel (align_corners=False).
     grid = torch.stack([(2 * source_c + 1) / width - 1, (2 * source_r + 1) / height - 1], dim=-1)[None]
     planes = image.reshape(1, -1, height, width) - outside
-    warped = functional.grid_sample(planes, grid, align_corners=False) + outside
-    one_hot = functional.one_hot(label.long(), classes + 1).movedim(-1, 0)[1:].float()
-    # Bilinear on the indicator and a threshold at one half moves the boundary smoothly, where nearest would jag it.
-    truth = (functional.grid_sample(one_hot.reshape(1, -1, height, width), grid, align_corners=False) > 0.5).float()
+    warped = _sampled(planes, grid) + outside
+    ignored = label == IGNORE
+    if coverage is None:
+        one_hot = functional.one_hot(label.long() * ~ignored, classes + 1).movedim(-1, 0)[1:].float()
+        # Bilinear on the indicator and a threshold at one half moves the boundary smoothly, where nearest would jag it.
+        truth = (_sampled(one_hot, grid) > 0.5).float()
+    else:
+        truth = _sampled(coverage.float() / 255, grid)
     slices = label.shape[:-2]
-    return warped.reshape(1, *slices, rows, cols), truth.reshape(classes, *slices, rows, cols)
+    truth = truth.reshape(classes, *slices, rows, cols)
+    if bool(ignored.any()):
+        truth[:, _sampled(ignored.float(), grid).reshape(*slices, rows, cols) > IGNORED_SHARE] = UNKNOWN
+    truth[list(unknown)] = UNKNOWN
+    return warped.reshape(1, *slices, rows, cols), truth
+
+
+def _sampled(planes: Tensor, grid: Tensor) -> Tensor:
+    """[..., H, W] at the grid's points, 0 outside: [1, planes, rows, cols]."""
+    sampled: Tensor = functional.grid_sample(planes.reshape(1, -1, *planes.shape[-2:]), grid, align_corners=False)
+    return sampled
 
 
 def small_field_size(crop: tuple[int, int], multiple: int, rng: Generator) -> tuple[int, int]:
@@ -78,16 +103,10 @@ def small_field_size(crop: tuple[int, int], multiple: int, rng: Generator) -> tu
     return rows * multiple, cols * multiple
 
 
-def rescale(image: Tensor) -> Tensor:
-    """[1, H, W] scaled so that its own 0.5th and 99.5th percentiles become -1 and 1, as a scan of this field is."""
-    low, high = (float(np.percentile(image.numpy(), percent)) for percent in (0.5, 99.5))
-    return ((image - low) * (2 / max(high - low, 1e-3)) - 1).clamp(-1, 1)
-
-
 def _crop_centre(label: Tensor, size: tuple[int, int], rng: Generator, on_foreground: bool) -> np.ndarray:
     """Row and column of the crop's centre: the slice's own where the crop covers it, else anywhere it fits."""
     if on_foreground:
-        pixels = torch.nonzero(label)[:, -2:]
+        pixels = torch.nonzero((label > 0) & (label != IGNORE))[:, -2:]
         if len(pixels):
             return pixels[int(rng.integers(len(pixels)))].numpy().astype(np.float64)
     centre = np.empty(2)
@@ -98,15 +117,17 @@ def _crop_centre(label: Tensor, size: tuple[int, int], rng: Generator, on_foregr
 
 
 def change_intensity(image: Tensor, config: AugmentConfig, rng: Generator) -> Tensor:
-    """Contrast, gamma, bias field, blur, undersampling, noise and field of view on one image [1, H, W] in [-1, 1].
+    """Contrast, gamma, bias field, blur, undersampling and noise on one image [1, H, W] in [-1, 1].
 
     On [D, H, W] the same for each slice but for the noise, which is drawn for every voxel.
     """
     unit = (image + 1) / 2
     _, rows, cols = unit.shape
     if config.low_resolution > 1 and rng.random() < 0.25:
-        factor = rng.uniform(1, config.low_resolution)
-        small = (max(8, round(rows / factor)), max(8, round(cols / factor)))
+        factors = rng.uniform(1, config.low_resolution, 2)
+        if rng.random() < 0.5:
+            factors[1] = factors[0]
+        small = (max(8, round(rows / factors[0])), max(8, round(cols / factors[1])))
         low = functional.interpolate(unit[None], small, mode="bilinear", antialias=True)
         unit = functional.interpolate(low, (rows, cols), mode="bilinear")[0]
     if config.blur_px and rng.random() < 0.25:
@@ -124,14 +145,24 @@ def change_intensity(image: Tensor, config: AugmentConfig, rng: Generator) -> Te
     if config.noise and rng.random() < 0.5:
         scale = float(rng.uniform(0, config.noise)) / 2
         unit = unit + scale * torch.from_numpy(rng.standard_normal(unit.shape).astype(np.float32))
-    unit = unit.clamp(0, 1)
-    if config.field_of_view and rng.random() < config.field_of_view:
-        axis, band = int(rng.integers(1, 3)), float(rng.uniform(0.05, 0.3))
-        count = round(band * unit.shape[axis])
-        start = 0 if rng.random() < 0.5 else unit.shape[axis] - count
-        unit = unit.clone()
-        unit.narrow(axis, start, count).zero_()
-    return 2 * unit - 1
+    return 2 * unit.clamp(0, 1) - 1
+
+
+def narrow_field(image: Tensor, truth: Tensor, config: AugmentConfig, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Bands at the edges of an image [1, ..., H, W] that are outside the scanner's field: darkest, and no structure.
+
+    The truth [K, ..., H, W] is emptied there, also where nothing was known: in a black band there is nothing.
+    """
+    if not config.field_of_view or rng.random() >= config.field_of_view:
+        return image, truth
+    image, truth = image.clone(), truth.clone()
+    for edge in rng.permutation(4)[: int(rng.choice([1, 1, 2, 3]))]:
+        axis = -1 - int(edge) % 2
+        count = round(float(rng.uniform(0.05, max(0.05, config.field_of_view_depth))) * image.shape[axis])
+        start = 0 if edge < 2 else image.shape[axis] - count
+        image.narrow(axis, start, count).fill_(-1.0)
+        truth.narrow(axis, start, count).zero_()
+    return image, truth
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:

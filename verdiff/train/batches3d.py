@@ -7,9 +7,10 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from verdiff.train.augment import change_intensity, crop_and_warp
-from verdiff.train.batches import VERIFIED_PATIENTS
+from verdiff.train.augment import change_intensity, crop_and_warp, narrow_field
+from verdiff.train.batches import VERIFIED_PATIENTS, draw_cases
 from verdiff.train.config import RunConfig
+from verdiff.train.contrast import change_contrast
 from verdiff.train.data.cases import Case
 
 # The share of windows laid on a structure where they do not show a whole volume: nnU-Net's (Isensee et al. 2021).
@@ -23,8 +24,7 @@ def make_batch3d(cases: list[Case], classes: int, config: RunConfig, rng: Genera
     and are the same in all of them: neighbours stay above each other.
     """
     images, truths = [], []
-    for _ in range(config.training.batch):
-        case = cases[int(rng.integers(len(cases)))]
+    for case in draw_cases(cases, config.training.batch, rng):
         image, truth = _window(case, classes, config, rng)
         if config.augment.mirror:
             axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
@@ -51,7 +51,8 @@ def _window(case: Case, classes: int, config: RunConfig, rng: Generator) -> tupl
         # Behind the last slice, where a scan is padded too when the model is run.
         warped = torch.cat([warped, torch.full((1, missing, *size), darkest)], dim=1)
         truth = torch.cat([truth, torch.zeros(classes, missing, *size)], dim=1)
-    return change_intensity(warped[0], config.augment, rng)[None], truth
+    changed = change_intensity(change_contrast(warped[0], config.augment, rng), config.augment, rng)
+    return narrow_field(changed[None], truth, config.augment, rng)
 
 
 def _slices(case: Case, depth: int, rng: Generator, on_structure: bool) -> slice:

@@ -18,9 +18,10 @@ from verdiff.train.networks import SegmentationModel
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run knows of its data: names and ids of the structures, fold, source statistics, validation cases.
+    """What a run knows of its data: names and ids of the structures, fold, source statistics, cases of either side.
 
-    ``teacher`` says what a distilled run was taught by, and is empty for any other.
+    ``teacher`` says what a distilled run was taught by, and is empty for any other; ``parts`` what each of several
+    joined data sets brought. A checkpoint from before these were kept has empty ``training_cases`` and ``parts``.
     """
 
     dataset: str
@@ -30,6 +31,8 @@ class RunFacts:
     statistics: dict[str, Any]
     validation_cases: tuple[str, ...]
     teacher: dict[str, Any] = field(default_factory=dict)
+    training_cases: tuple[str, ...] = ()
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

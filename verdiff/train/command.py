@@ -7,38 +7,42 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from verdiff.errors import DataError
 from verdiff.train.config import RunConfig, load_config
 from verdiff.train.data.cases import write_cache
-from verdiff.train.data.nnunet import load_dataset, read_raw
+from verdiff.train.data.joining import Source
+from verdiff.train.data.loading import load_sources
 from verdiff.train.planning import planned
 from verdiff.train.trainer import Trainer, slices_of
 
 
 def prepare(
     config_name: str,
-    data: Path,
+    sources: Sequence[Source],
     output: Path,
     *,
+    patients: str | None = None,
     settings: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
-    """Read an nnU-Net raw data set and write it as an ``.npz`` cache that trains without SimpleITK."""
-    config = planned(load_config(config_name, settings), data, settings)
-    dataset = read_raw(data, config.data, say)
+    """Read nnU-Net raw data sets and write them as one ``.npz`` cache that trains without SimpleITK."""
+    config = _planned(load_config(config_name, settings), sources, settings)
+    dataset = load_sources(sources, config.data, patients=patients, progress=say)
     write_cache(dataset, output)
     say(f"{len(dataset.cases)} cases, {slices_of(list(dataset.cases))} slices -> {output}")
 
 
 def run(
     config_name: str,
-    data: Path,
+    sources: Sequence[Source],
     output: Path,
     *,
     fold: int = 0,
     folds: int | None = None,
+    patients: str | None = None,
     settings: Sequence[str] = (),
     minutes: float | None = None,
     iterations: int | None = None,
@@ -48,14 +52,15 @@ def run(
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train ``config_name`` on ``data`` and return the run's folder. ``None`` leaves the configuration's own value.
+    """Train ``config_name`` on data sets and return the run's folder. ``None`` leaves the configuration's own value.
 
     Args:
         config_name: A shipped configuration's name or a TOML file.
-        data: An nnU-Net raw data set, or a prepared cache.
+        sources: nnU-Net raw data sets, or prepared caches, with their weights.
         output: The run's folder.
         fold: Whose cases validate.
         folds: Make so many folds by patient instead of those of the data set.
+        patients: Pattern of a patient within a case's name.
         settings: ``TABLE.KEY=VALUE`` each, in place of what the configuration says.
         minutes: Wall-clock budget.
         iterations: Most iterations.
@@ -72,8 +77,8 @@ def run(
     if threads:
         torch.set_num_threads(threads)
     config = override(load_config(config_name, settings), minutes=minutes, iterations=iterations, seed=seed)
-    config = planned(config, data, settings)
-    dataset = load_dataset(data, config.data)
+    config = _planned(config, sources, settings)
+    dataset = load_sources(sources, config.data, patients=patients)
     if folds is not None:
         dataset = dataset.refolded(folds)
     trainer = Trainer(config, dataset, fold, output, resume=resume, device=device)
@@ -128,6 +133,17 @@ def run_nnunetv2(
     say(outcome.evaluate)
 
 
+def _planned(config: RunConfig, sources: Sequence[Source], settings: Sequence[str]) -> RunConfig:
+    """:func:`planned` for the one data set that such a configuration takes."""
+    if getattr(config.network, "planned", False) and len(sources) > 1:
+        raise DataError(
+            f"{len(sources)} data sets for a network that is planned from its data",
+            "one data set",
+            "join them in a folder of one layout, or set network.planned=false and the sizes by hand",
+        )
+    return planned(config, sources[0].folder, settings)
+
+
 def override(config: RunConfig, **values: float | int | None) -> RunConfig:
     """``config`` with the ``[training]`` values that are not None replaced."""
     given = {key: value for key, value in values.items() if value is not None}
@@ -146,9 +162,12 @@ def follow(trainer: Trainer, say: Callable[[str], None]) -> None:
             if state.validation is not None:
                 by_name = " ".join(
                     f"{name} {score:.4f}"
-                    for name, score in zip(trainer.dataset.labels, state.validation.sampled.mean(axis=0), strict=True)
+                    for name, score in zip(
+                        trainer.dataset.labels, np.nanmean(state.validation.sampled, axis=0), strict=True
+                    )
                 )
                 say(
                     f"iteration {state.iteration}, {state.minutes:.1f} min: Dice prior "
-                    f"{state.validation.prior.mean():.4f}, sampled {state.validation.sampled.mean():.4f} ({by_name})"
+                    f"{np.nanmean(state.validation.prior):.4f}, sampled {np.nanmean(state.validation.sampled):.4f} "
+                    f"({by_name})"
                 )

@@ -25,7 +25,8 @@ class DataConfig:
 
     A 3D system also has ``slice_spacing_mm``, which makes of every scan one volume on its grid, and ``crop``, the share
     of a slice's columns that it looks at, around the middle. ``middle_slices`` is how many slices around the middle of
-    each scan are used; ``None`` uses all.
+    each scan are used; ``None`` uses all. With ``soft_masks`` the truth of a pixel is the share of it that a structure
+    covers, from masks on the scan's own or a finer grid; without, it is the structure that covers half of it.
     """
 
     modality: str = "MR"
@@ -37,6 +38,7 @@ class DataConfig:
     intensity_low: float = 0.5
     intensity_high: float = 99.5
     middle_slices: int | None = bounded(None, 1)
+    soft_masks: bool = False
 
     def __post_init__(self) -> None:
         check_bounds(type(self), vars(self), "[data]")
@@ -100,10 +102,16 @@ class AugmentConfig:
     ``rotation_deg``, ``shift`` (fraction of the crop) and ``elastic_px`` bound the geometry, ``contrast`` the factor
     around the mean. The others stand for other scanners: ``zoom`` (a factor up or down), ``gamma``, ``bias_field``
     (amplitude of a smooth multiplicative field), ``blur_px``, ``noise`` (standard deviation on the [-1, 1] scale),
-    ``low_resolution`` (largest factor of in-plane undersampling), ``field_of_view`` (chance that a band at an edge is
-    outside the image), ``small_field`` (chance that a batch is cut to a few centimetres around the spine, its
-    intensities scaled anew, as those of a scan of such a small field would be), ``mirror`` (each in-plane axis flipped
-    with even odds, nnU-Net's).
+    ``low_resolution`` (largest factor of in-plane undersampling, of both axes or of one), ``field_of_view`` (chance
+    that bands at one to three edges are outside the image, each at most ``field_of_view_depth`` of it deep, and with
+    them what the mask has there), ``small_field`` (chance that a batch is cut to a few centimetres around the spine,
+    its intensities scaled anew, as those of a scan of such a small field would be), ``wide_field`` (chance that a batch
+    sees a third more), ``mirror`` (each in-plane axis flipped with even odds, nnU-Net's).
+
+    The chances of what sets sequences and vendors apart, each a share of the samples: ``intensity_map`` (a random
+    shallow network of the image, after Ouyang et al. 2022), ``invert`` (bright and dark exchanged), ``rescale``
+    (scaled by the crop's own percentiles), ``grey_levels`` (few of them, as in 8-bit and coarser exports), ``ghost``
+    (a weak copy along one axis, as motion makes), ``metal`` (voids around screws and cages).
     """
 
     rotation_deg: float = bounded(30.0, 0, 180)
@@ -117,7 +125,15 @@ class AugmentConfig:
     noise: float = bounded(0.0, 0)
     low_resolution: float = bounded(1.0, 1)
     field_of_view: float = bounded(0.0, 0, 1)
+    field_of_view_depth: float = bounded(0.3, 0, 1)
     small_field: float = bounded(0.0, 0, 1)
+    wide_field: float = bounded(0.0, 0, 1)
+    intensity_map: float = bounded(0.0, 0, 1)
+    invert: float = bounded(0.0, 0, 1)
+    rescale: float = bounded(0.0, 0, 1)
+    grey_levels: float = bounded(0.0, 0, 1)
+    ghost: float = bounded(0.0, 0, 1)
+    metal: float = bounded(0.0, 0, 1)
     mirror: bool = False
 
     def __post_init__(self) -> None:
@@ -131,6 +147,9 @@ class TrainingConfig:
     ``optimizer`` is ``adam``, ``adamw`` or ``sgd`` (Nesterov, with ``momentum``); ``decay`` is ``none``, ``cosine``,
     ``poly`` ((1 - progress)^0.9, nnU-Net's) or ``plateau``: times ``plateau_factor`` after ``plateau_patience``
     validations without a better one.
+
+    ``prior_first`` is the share of the run in which the prior network is trained alone: the denoiser, which costs more
+    than half of an iteration, then starts with a prior that is worth correcting.
 
     ``recycle`` is the share of samples whose x_t is made from the model's own prediction instead of the true mask;
     ``from_prior`` the share whose x_t is made from the prior mask, for chains that start there (SpineSegDiff's released
@@ -156,6 +175,7 @@ class TrainingConfig:
     clip: float = bounded(1.0, 0, above=True)
     ema: float = bounded(0.999, 0, 1)
     seed: int = bounded(35, 0)
+    prior_first: float = bounded(0.0, 0, 1)
     recycle: float = bounded(0.0, 0, 1)
     from_prior: float = bounded(0.0, 0, 1)
     corrupt: float = bounded(0.0, 0, 1)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from verdiff.errors import DataError
 from verdiff.train.config import RunConfig
 from verdiff.train.corrupt import corrupt_prior
-from verdiff.train.losses import logit_loss, probability_loss
+from verdiff.train.losses import logit_loss, mean_square, probability_loss
 from verdiff.train.networks import PriorOutput, SegmentationModel
 from verdiff.train.prediction import MarginalTable, target, to_x0hat
 
@@ -32,7 +32,7 @@ class Losses(NamedTuple):
 
 
 Objective = Callable[[SegmentationModel, Tensor, Tensor, Generator], Losses]
-"""(net, image [N, 1, H, W], truth [N, K, H, W] in {0, 1}, the iteration's random numbers) -> losses."""
+"""(net, image [N, 1, H, W], truth [N, K, H, W] as :mod:`verdiff.train.losses` has it, random numbers) -> losses."""
 
 
 def joint_objective(config: RunConfig, device: torch.device) -> Objective:
@@ -84,7 +84,9 @@ def prior_loss(output: PriorOutput, truth: Tensor, bce: float, dice: float) -> T
 def batch_losses(
     net: SegmentationModel, table: MarginalTable, config: RunConfig, image: Tensor, truth: Tensor, rng: Generator
 ) -> Losses:
-    """Losses for ``image`` [N, 1, H, W] in [-1, 1] and ``truth`` [N, K, H, W] in {0, 1}.
+    """Losses for ``image`` [N, 1, H, W] in [-1, 1] and ``truth`` [N, K, H, W] as :mod:`verdiff.train.losses` has it.
+
+    Where nothing is known, x_t is made from the prior mask, and no loss is taken.
 
     The prior that the denoiser sees carries no gradient, its features do: the prior network is shaped by both losses.
 
@@ -97,8 +99,8 @@ def batch_losses(
     output = net.prior(image)
     loss_prior = prior_loss(output, truth, 1.0, 1.0)
     prior = (2 * torch.sigmoid(output.logits.detach().float()) - 1).contiguous()
+    x0 = torch.where(truth < 0, prior, 2 * truth - 1)
     prior = corrupt_prior(prior, training.corrupt, rng)
-    x0 = 2 * truth - 1
 
     def draw() -> Tensor:
         return torch.randn(x0.shape, generator=noise).to(x0.device)
@@ -132,10 +134,10 @@ def batch_losses(
         if training.loss_bce or training.loss_dice:
             loss = loss + logit_loss(raw, truth, training.loss_bce, training.loss_dice)
         if training.loss_mse:
-            loss = loss + training.loss_mse * functional.mse_loss(2 * torch.sigmoid(raw) - 1, x0)
+            loss = loss + training.loss_mse * mean_square(2 * torch.sigmoid(raw) - 1, x0, truth)
     else:
         wanted = target(process.prediction, x0, x, prior, at)
-        loss = loss + training.loss_mse * functional.mse_loss(raw, wanted)
+        loss = loss + training.loss_mse * mean_square(raw, wanted, truth)
         if training.loss_bce or training.loss_dice:
             x0hat = to_x0hat(process.prediction, raw, x, prior, at)
             loss = loss + probability_loss(x0hat, truth, training.loss_bce, training.loss_dice)

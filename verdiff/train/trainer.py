@@ -30,7 +30,7 @@ from verdiff.train.data.cases import VERIFICATION_SLICES, Case, Dataset
 from verdiff.train.data.volumes import require_volumes
 from verdiff.train.objective import Objective, joint_objective
 from verdiff.train.single_pass import single_pass_objective
-from verdiff.train.validate import Validation, validate
+from verdiff.train.validate import Validation, by_data_set, validate
 from verdiff.train.validate3d import validate3d
 
 MOST_SKIPPED_STEPS = 20
@@ -128,6 +128,8 @@ class Trainer:
         self.net.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.objective = task.objective(config, self.device)
+        # The loss of the prior network alone, while the denoiser waits.
+        self.prior_objective = single_pass_objective(config, self.device)
         self.optimizer = self._make_optimizer()
         self.facts = RunFacts(
             dataset.name,
@@ -137,6 +139,8 @@ class Trainer:
             dataset.statistics,
             tuple(c.name for c in self.val_cases),
             dict(task.teacher),
+            tuple(c.name for c in self.train_cases),
+            dataset.parts,
         )
         (require_volumes if config.dimensions == 3 else require_slices)(dataset.cases, config)
         self.make_batch, self.validate = (
@@ -207,6 +211,11 @@ class Trainer:
         by_time = self.minutes / training.minutes if training.minutes else 0.0
         return min(1.0, max(self.iteration / training.iterations, by_time))
 
+    @property
+    def prior_alone(self) -> bool:
+        """Whether the run is in its first part, in which only the prior network learns."""
+        return self.config.diffusion and self.fraction < self.config.training.prior_first
+
     def _learning_rate(self) -> float:
         training = self.config.training
         rate = training.learning_rate * min(1.0, (self.iteration + 1) / max(1, training.warmup))
@@ -235,7 +244,8 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            losses = self.objective(self.net, image, truth, rng)
+            objective = self.prior_objective if self.prior_alone else self.objective
+            losses = objective(self.net, image, truth, rng)
         if not bool(torch.isfinite(losses.total)):
             raise self._failed(f"the loss of batch {self.iteration + 1} is {float(losses.total.detach())}")
         losses.total.backward()
@@ -248,8 +258,9 @@ class Trainer:
             self.skipped += 1
             if self.skipped > MOST_SKIPPED_STEPS:
                 raise self._failed(f"{self.skipped} batches in a row up to {self.iteration + 1} had gradients of NaN")
+        waiting = {"denoiser": math.nan} if self.prior_alone else {}
         self.iteration += 1
-        return {name: float(loss) for name, loss in losses.parts.items()}
+        return {**{name: float(loss) for name, loss in losses.parts.items()}, **waiting}
 
     def _failed(self, found: str) -> VerdiffError:
         """Keep the weights there were before, and say what happened."""
@@ -283,7 +294,7 @@ class Trainer:
             self.minutes = (time.monotonic() - started) / 60
             validation = None
             if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
-                validation = self._validate({name: float(np.mean([row[name] for row in window])) for name in window[0]})
+                validation = self._validate({name: _mean([row[name] for row in window]) for name in window[-1]})
                 window.clear()
                 self.minutes = (time.monotonic() - started) / 60
                 saved = self.minutes
@@ -294,7 +305,7 @@ class Trainer:
                 self.iteration,
                 self.minutes,
                 self.fraction,
-                sum(window[-1].values()) if window else math.nan,
+                float(np.nansum(list(window[-1].values()))) if window else math.nan,
                 validation,
             )
             if training.patience and self.stale >= training.patience:
@@ -303,9 +314,13 @@ class Trainer:
     def _validate(self, losses: Mapping[str, float]) -> Validation:
         """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
         training = self.config.training
-        validation = self.validate(self.ema, self.config, self.val_cases, every=training.validate_slices)
-        # The paper stops on the validation loss; the best weights are those with the best Dice of the sampled mask.
-        score = -validation.loss if training.patience else float(validation.sampled.mean())
+        validation = self.validate(
+            self.ema, self.config, self.val_cases, every=training.validate_slices, prior_alone=self.prior_alone
+        )
+        # The paper stops on the validation loss; the best weights are those with the best Dice of the sampled mask, in
+        # the mean over the data sets: one of many patients shall not hide what another, of few, loses.
+        sets = by_data_set(self.val_cases, validation.sampled)
+        score = -validation.loss if training.patience else float(np.mean(list(sets.values())))
         improved = score > self.best
         self.best, self.stale = (score, 0) if improved else (self.best, self.stale + 1)
         self.since_drop = 0 if improved else self.since_drop + 1
@@ -317,18 +332,26 @@ class Trainer:
             "learning_rate": self._learning_rate(),
             **{f"loss_{name}": loss for name, loss in losses.items()},
             "validation_loss": validation.loss,
-            "dice_prior": float(validation.prior.mean()),
-            "dice_sampled": float(validation.sampled.mean()),
+            "dice_prior": _mean(validation.prior.ravel().tolist()),
+            "dice_sampled": _mean(validation.sampled.ravel().tolist()),
         }
         for k, name in enumerate(self.dataset.labels):
-            row[f"dice_prior_{name}"] = float(validation.prior[:, k].mean())
-            row[f"dice_sampled_{name}"] = float(validation.sampled[:, k].mean())
+            row[f"dice_prior_{name}"] = _mean(validation.prior[:, k].tolist())
+            row[f"dice_sampled_{name}"] = _mean(validation.sampled[:, k].tolist())
+        if len(sets) > 1:
+            row.update({f"dice_set_{name}": mean for name, mean in sets.items()})
         append_metrics(self.run / METRICS, row)
         plot_curves(self.run / METRICS, self.run / "curves.png")
         self._save("last.pt")
         if improved and self.task.choose_best:
             self._save("best.pt")
         return validation
+
+
+def _mean(values: list[float]) -> float:
+    """Of the numbers among them: the denoiser has no loss before it is trained."""
+    there = [value for value in values if not math.isnan(value)]
+    return float(np.mean(there)) if there else math.nan
 
 
 def slices_of(cases: list[Case]) -> int:

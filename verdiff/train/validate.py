@@ -11,15 +11,21 @@ from verdiff.diffusion.fusion import background_and_labels, fuse
 from verdiff.diffusion.loop import run_loop
 from verdiff.diffusion.noise import noise_source
 from verdiff.diffusion.tables import SamplerTable
+from verdiff.imaging.resample import resize_planes
 from verdiff.train.config import RunConfig
-from verdiff.train.data.cases import Case
+from verdiff.train.data.cases import IGNORE, Case
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.prediction import X0Denoiser
+
+_SLICES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Dice per patient and structure [cases, K] of the prior and of the sampled mask, and the sampled mask's loss."""
+    """Dice per case and structure [cases, K] of the prior and of the sampled mask, and the sampled mask's loss.
+
+    NaN stands where a case's data set does not label the structure.
+    """
 
     prior: np.ndarray
     sampled: np.ndarray
@@ -33,10 +39,14 @@ def pad_to_multiple(images: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def dice_per_class(labels: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
-    """Dice [K] of two label volumes with labels 1 to K; 1 where a structure is in neither, 0 where in one only."""
+    """Dice [K] of two label volumes with labels 1 to K; 1 where a structure is in neither, 0 where in one only.
+
+    Pixels whose truth is :data:`~verdiff.train.data.cases.IGNORE` do not count.
+    """
     scores = np.empty(classes)
+    ignored = truth == IGNORE
     for k in range(1, classes + 1):
-        ours, theirs = labels == k, truth == k
+        ours, theirs = (labels == k) & ~ignored, truth == k
         total = int(ours.sum()) + int(theirs.sum())
         scores[k - 1] = 2 * int((ours & theirs).sum()) / total if total else 1.0
     return scores
@@ -44,20 +54,26 @@ def dice_per_class(labels: np.ndarray, truth: np.ndarray, classes: int) -> np.nd
 
 @torch.no_grad()
 def sample_case(
-    net: SegmentationModel, config: RunConfig, case: Case, table: SamplerTable, *, every: int = 1, batch: int = 4
+    net: SegmentationModel,
+    config: RunConfig,
+    case: Case,
+    table: SamplerTable,
+    *,
+    every: int = 1,
+    batch: int = 4,
+    prior_alone: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Prior and sampled probabilities float32 [slices, K, H, W] of every ``every``-th slice, and the true labels.
+    """Prior and sampled probabilities float32 [slices, K, H, W] of every ``every``-th slice, and which slices they are.
 
-    A case of fewer slices gives its middle one. Of a single-pass model the two are the same.
+    A case of fewer slices gives its middle one. Of a single-pass model, and with ``prior_alone``, the two are the same.
     """
     device = next(net.parameters()).device
     denoiser = None
-    if net.denoiser is not None:
+    if net.denoiser is not None and not prior_alone:
         denoiser = X0Denoiser.of(net, config.process).to(device)
     count = len(case.images)
     chosen = np.arange(count)[min(every, count) // 2 :: every]
-    truth = case.labels[chosen]
-    rows, cols = truth.shape[1:]
+    rows, cols = case.images.shape[1:]
     priors, sampled = [], []
     for begin in range(0, len(chosen), batch):
         index = chosen[begin : begin + batch]
@@ -78,20 +94,65 @@ def sample_case(
             drawn.append(steps)
         fused = fuse(config.sampling.fusion, np.array(drawn))
         sampled.append(fused.probabilities[:, :, :rows, :cols])
-    return np.concatenate(priors), np.concatenate(sampled or priors), truth
+    return np.concatenate(priors), np.concatenate(sampled or priors), chosen
 
 
-def validate(net: SegmentationModel, config: RunConfig, cases: list[Case], *, every: int = 1) -> Validation:
-    """Score ``net`` on ``cases``: Dice over each patient's slices together, on the prepared grid."""
+def validate(
+    net: SegmentationModel, config: RunConfig, cases: list[Case], *, every: int = 1, prior_alone: bool = False
+) -> Validation:
+    """Score ``net`` on ``cases``: Dice over each case's slices together, on the scan's own pixels.
+
+    Args:
+        net: The network; it is in training mode afterwards.
+        config: Of its run.
+        cases: Validation cases.
+        every: Every how many-th slice counts.
+        prior_alone: The denoiser is not trained yet, and the prior's mask counts for the sampled one.
+    """
     net.eval()
     table, classes = config.sampling.table(config.process.build()), net.classes
-    prior_scores, sampled_scores, losses = [], [], []
+    scores: list[list[np.ndarray]] = []
+    losses = []
     for case in cases:
-        prior, sampled, truth = sample_case(net, config, case, table, every=every)
-        prior_scores.append(dice_per_class(background_and_labels(prior), truth, classes))
-        sampled_scores.append(dice_per_class(background_and_labels(sampled), truth, classes))
-        one_hot = np.stack([truth == k for k in range(1, classes + 1)], axis=1)
-        p = np.clip(np.where(one_hot, sampled, 1 - sampled), 1e-6, 1)
-        losses.append(float(-np.log(p).mean()))
+        prior, sampled, chosen = sample_case(net, config, case, table, every=every, prior_alone=prior_alone)
+        scores.append([dice_of_case(maps, case, chosen, classes) for maps in (prior, sampled)])
+        losses.append(_cross_entropy(sampled, case, chosen))
     net.train()
-    return Validation(np.array(prior_scores), np.array(sampled_scores), float(np.mean(losses)))
+    prior_scores, sampled_scores = np.array(scores).swapaxes(0, 1)
+    return Validation(prior_scores, sampled_scores, float(np.mean(losses)))
+
+
+def dice_of_case(probabilities: np.ndarray, case: Case, chosen: np.ndarray, classes: int) -> np.ndarray:
+    """Dice [K] of a case's slices ``chosen``, from probabilities [slices, K, H, W], on the scan's own pixels.
+
+    NaN stands for structures that its data set does not label.
+    """
+    truth = (case.labels if case.own is None else case.own)[chosen]
+    # A few slices at a time: the scan's own pixels, K probabilities each, would take a gigabyte.
+    labels = np.concatenate(
+        [
+            background_and_labels(
+                maps if maps.shape[-2:] == truth.shape[1:] else resize_planes(maps, truth.shape[1], truth.shape[2])
+            )
+            for maps in np.array_split(probabilities, -(-len(chosen) // _SLICES_AT_ONCE))
+        ]
+    )
+    scores = dice_per_class(labels, truth, classes)
+    scores[list(case.unknown)] = np.nan
+    return scores
+
+
+def by_data_set(cases: list[Case], scores: np.ndarray) -> dict[str, float]:
+    """Mean over the known scores [cases, K] of each data set's cases."""
+    sets = [case.data_set for case in cases]
+    return {name: float(np.nanmean(scores[[each == name for each in sets]])) for name in dict.fromkeys(sets)}
+
+
+def _cross_entropy(probabilities: np.ndarray, case: Case, chosen: np.ndarray) -> float:
+    """Binary cross-entropy of probabilities [slices, K, H, W] on the prepared pixels, over what is known."""
+    truth = case.labels[chosen]
+    known = [k for k in range(probabilities.shape[1]) if k not in case.unknown]
+    one_hot = np.stack([truth == k + 1 for k in known], axis=1)
+    right = np.clip(np.where(one_hot, probabilities[:, known], 1 - probabilities[:, known]), 1e-6, 1)
+    counted = np.broadcast_to((truth != IGNORE)[:, None], right.shape)
+    return float(-np.log(right[counted]).mean()) if counted.any() else 0.0

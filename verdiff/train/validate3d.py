@@ -42,7 +42,9 @@ def probabilities_by_slice(net: SegmentationModel, case: Case, config: RunConfig
             yield kept, np.moveaxis(maps[:, : kept.stop - kept.start, :rows, :cols], 0, 1)
 
 
-def validate3d(net: SegmentationModel, config: RunConfig, cases: list[Case], *, every: int = 1) -> Validation:
+def validate3d(
+    net: SegmentationModel, config: RunConfig, cases: list[Case], *, every: int = 1, prior_alone: bool = False
+) -> Validation:
     """Score ``net`` on ``cases``: Dice over each whole volume, on the prepared grid.
 
     A model of this kind answers in one pass, so the prior and the sampled mask are the same. ``every`` is 1

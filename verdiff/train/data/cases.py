@@ -1,7 +1,8 @@
 """Prepared cases: slices on the model's pixel spacing with normalised intensities, in memory or as an .npz cache.
 
 A cache is a folder with ``index.json`` and one ``CASE.npz`` a case, holding ``images`` float16 [slices, H, W] in
-[-1, 1] and ``labels`` uint8 [slices, H, W]. It is read with NumPy alone.
+[-1, 1] and ``labels`` uint8 [slices, H, W]; where there are soft masks ``coverage`` uint8 [slices, K, H, W], and where
+the scan has other pixels ``own`` uint8 [slices, its rows, its columns]. It is read with NumPy alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from verdiff.train.data.findings import refuse_first
 from verdiff.train.data.splits import FOLDS, SEED, fold_findings, make_splits
 
 INDEX = "index.json"
+# In label maps: a pixel of which nothing is known, nnU-Net's label "ignore".
+IGNORE = 255
 # Slices of validation patients that a run puts aside for the checks of its export.
 VERIFICATION_SLICES = "verification.npz"
 
@@ -31,14 +34,32 @@ class Case:
     Attributes:
         name: The case's name in the data set.
         images: float16 [slices, H, W] in [-1, 1].
-        labels: uint8 [slices, H, W], 0 background, then channel order + 1.
+        labels: uint8 [slices, H, W], 0 background, then channel order + 1; :data:`IGNORE` where nothing is known.
         spacing_mm: Row and column spacing of these pixels, and the distance between slices.
+        coverage: uint8 [slices, K, H, W], the share of each pixel that a structure covers, 255 for all of it; None
+            where masks are not soft.
+        own: uint8 [slices, rows, columns], the labels on the pixels of the scan (or of a finer mask) itself, for
+            validation there; None where those are the prepared ones.
+        unknown: Channels of structures that the case's data set does not label: neither there nor absent.
+        data_set: The data set it came from, where several are joined.
+        weight: How often it is drawn for training, relative to the others.
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray
     spacing_mm: tuple[float, float, float]
+    coverage: np.ndarray | None = None
+    own: np.ndarray | None = None
+    unknown: tuple[int, ...] = ()
+    data_set: str = ""
+    weight: float = 1.0
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What there is of its arrays, by field."""
+        named = {"images": self.images, "labels": self.labels, "coverage": self.coverage, "own": self.own}
+        return {name: array for name, array in named.items() if array is not None}
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,7 @@ class Dataset:
         statistics: Measured ranges of the source scans, for the bundle's suitability check.
         preparation: The ``[data]`` settings that the cases were made with (:meth:`DataConfig.preparation`).
         patients: The patient of each case; a case that is not in it is a patient of its own.
+        stated_splits: Whether the splits came with the data set, and were not made from its patients.
     """
 
     name: str
@@ -64,6 +86,22 @@ class Dataset:
     statistics: dict[str, Any]
     preparation: Mapping[str, Any]
     patients: Mapping[str, str] = field(default_factory=dict)
+    stated_splits: bool = True
+
+    @property
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """What each of the joined data sets brings: cases, patients, weight a patient, structures; of one: nothing."""
+        found: dict[str, dict[str, Any]] = {}
+        for name in dict.fromkeys(case.data_set for case in self.cases if case.data_set):
+            cases = [case for case in self.cases if case.data_set == name]
+            people = {self.patients.get(case.name, case.name) for case in cases}
+            found[name] = {
+                "cases": len(cases),
+                "patients": len(people),
+                "weight": round(sum(case.weight for case in cases) / len(people), 6),
+                "structures": [label for k, label in enumerate(self.labels) if k not in cases[0].unknown],
+            }
+        return found
 
     def refolded(self, folds: int = FOLDS, seed: int = SEED) -> Dataset:
         """The same cases in folds made by patient, whatever splits the data set brought.
@@ -72,7 +110,7 @@ class Dataset:
             DataError: Fewer than two folds, or fewer patients than folds.
         """
         patients = {case.name: self.patients.get(case.name, case.name) for case in self.cases}
-        return replace(self, splits=make_splits(patients, folds, seed))
+        return replace(self, splits=make_splits(patients, folds, seed), stated_splits=False)
 
     def fold(self, fold: int) -> tuple[list[Case], list[Case]]:
         """Training and validation cases of a fold.
@@ -104,15 +142,19 @@ class Dataset:
                 )
 
 
+# What the index says of a case; an older index lacks all but the first.
+_FACTS = ("spacing_mm", "unknown", "data_set", "weight")
+
+
 def write_cache(dataset: Dataset, folder: Path) -> None:
     """Write ``dataset`` as a cache; the index comes last, so a folder without one is an unfinished cache."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
     for case in dataset.cases:
-        np.savez_compressed(folder / f"{case.name}.npz", images=case.images, labels=case.labels)
+        np.savez_compressed(folder / f"{case.name}.npz", **case.arrays)  # type: ignore[arg-type]
     index = {
         **{k: v for k, v in asdict(dataset).items() if k != "cases"},
-        "cases": [{"name": case.name, "spacing_mm": case.spacing_mm} for case in dataset.cases],
+        "cases": [{key: getattr(case, key) for key in ("name", *_FACTS)} for case in dataset.cases],
     }
     (folder / INDEX).write_text(json.dumps(index, indent=1), "utf-8")
 
@@ -125,13 +167,17 @@ def read_cache(folder: Path) -> Dataset:
         for entry in index["cases"]:
             with np.load(folder / f"{entry['name']}.npz", allow_pickle=False) as arrays:
                 images, labels = arrays["images"], arrays["labels"]
+                further: dict[str, Any] = {name: arrays[name] for name in ("coverage", "own") if name in arrays}
             if images.ndim != 3 or images.shape != labels.shape:
                 raise DataError(
                     f"{entry['name']}.npz has images {images.shape} and labels {labels.shape}",
                     "two arrays [slices, H, W] of one shape",
                     "prepare the cache again with verdiff train --prepare",
                 )
-            cases.append(Case(entry["name"], images, labels, tuple(entry["spacing_mm"])))
+            facts: dict[str, Any] = {
+                key: tuple(entry[key]) if isinstance(entry[key], list) else entry[key] for key in _FACTS if key in entry
+            }
+            cases.append(Case(entry["name"], images, labels, **facts, **further))
         return Dataset(
             index["name"],
             tuple(index["labels"]),
@@ -141,6 +187,7 @@ def read_cache(folder: Path) -> Dataset:
             index["statistics"],
             index["preparation"],
             index.get("patients", {}),
+            index.get("stated_splits", True),
         )
     except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise DataError(

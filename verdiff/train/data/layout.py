@@ -22,9 +22,13 @@ from verdiff.train.data.splits import FOLDS, SPLITS, Split, make_splits, read_sp
 
 DESCRIPTION = "dataset.json"
 IMAGES, MASKS = "imagesTr", "labelsTr"
+# verdiff's own: masks on a finer grid over the same field of view, where an image was made coarser than its mask.
+FINE_MASKS = "labelsFull"
 # Corners of an image and of its mask that lie so far apart, in mm, are on different grids.
 GRID_TOLERANCE_MM = 1e-2
 MOST_STRUCTURES = 255
+IGNORED = "ignore"
+_LABELS_EXPECTED = f"labels as {{name: id}}, background 0, whole ids from 1 to {MOST_STRUCTURES}"
 _NAMED = 5
 
 
@@ -38,6 +42,7 @@ class Description:
         patients: The patient of a case, for cases whose patient is not named as they are.
         empty: Cases whose masks may be empty.
         stated_cases: ``numTraining``, where it is given.
+        ignore: Id of nnU-Net's label ``ignore``: of such voxels nothing is known, and none of them counts.
     """
 
     ending: str
@@ -45,6 +50,7 @@ class Description:
     patients: dict[str, str] = field(default_factory=dict)
     empty: frozenset[str] = frozenset()
     stated_cases: int | None = None
+    ignore: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Files:
     Attributes:
         images: First channel of each case.
         masks: Mask of each case.
+        fine: Mask of a case on a finer grid, for cases that have one.
         further: For each further channel (``0001`` ...), the cases that have it.
         strange: Names, with their folder, that follow no rule of the layout.
     """
@@ -62,6 +69,7 @@ class Files:
     masks: dict[str, Path]
     further: dict[str, frozenset[str]]
     strange: tuple[str, ...]
+    fine: dict[str, Path] = field(default_factory=dict)
 
 
 def read_description(folder: Path) -> Description:
@@ -93,25 +101,24 @@ def read_description(folder: Path) -> Description:
     if not isinstance(empty, list) or not all(isinstance(name, str) for name in empty):
         raise DataError(f"{where} has empty_masks {empty!r:.60}", "a list of case names", f"correct {DESCRIPTION}")
     stated = values.get("numTraining")
+    table = _label_table(values["labels"], where)
+    ignore = table.pop(IGNORED, None)
+    if not table:
+        raise DataError(f"{where} names no structure", _LABELS_EXPECTED, f"correct {DESCRIPTION}")
     return Description(
         ending,
-        _label_table(values["labels"], where),
+        table,
         patients,
         frozenset(empty),
         stated if isinstance(stated, int) else None,
+        ignore,
     )
 
 
 def _label_table(labels: Any, where: str) -> dict[str, int]:
-    expected, remedy = "labels as {name: id}, background 0, whole ids from 1 to 255", f"correct {DESCRIPTION}"
+    expected, remedy = _LABELS_EXPECTED, f"correct {DESCRIPTION}"
     if not isinstance(labels, dict):
         raise DataError(f"{where} has labels that are no table", expected, remedy)
-    if "ignore" in labels:
-        raise DataError(
-            f"{where} has the label 'ignore'",
-            f"{expected}; every voxel of a mask counts",
-            "leave out the cases that are not fully labelled",
-        )
     table: dict[str, int] = {}
     for name, value in labels.items():
         if isinstance(value, list):
@@ -132,8 +139,6 @@ def _label_table(labels: Any, where: str) -> dict[str, int]:
         if twin is not None:
             raise DataError(f"{where} gives {twin!r} and {name!r} the id {whole}", expected, remedy)
         table[str(name)] = whole
-    if not table:
-        raise DataError(f"{where} names no structure", expected, remedy)
     return table
 
 
@@ -162,7 +167,10 @@ def find_files(folder: Path, ending: str) -> Files:
             f"{IMAGES}/CASE_0000{ending} and {MASKS}/CASE{ending} for every case",
             f"complete the data set, or correct file_ending in {DESCRIPTION}",
         )
-    return Files(images, masks, {key: frozenset(names) for key, names in further.items()}, tuple(strange))
+    fine = {
+        path.name.removesuffix(ending): path for path in _visible(folder / FINE_MASKS) if path.name.endswith(ending)
+    }
+    return Files(images, masks, {key: frozenset(names) for key, names in further.items()}, tuple(strange), fine)
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -199,9 +207,15 @@ def patient_findings(description: Description, cases: Collection[str]) -> Iterat
 
 
 def case_findings(
-    name: str, image: Volume, mask: Volume, labels: Mapping[str, int], *, may_be_empty: bool = False
+    name: str,
+    image: Volume,
+    mask: Volume,
+    labels: Mapping[str, int],
+    *,
+    may_be_empty: bool = False,
+    ignore: int | None = None,
 ) -> Iterator[Finding]:
-    """A mask on another grid, ids that are not in ``labels``, an empty mask."""
+    """A mask on another grid, ids that are neither in ``labels`` nor ``ignore``, an empty mask."""
     ours, theirs = image.geometry, mask.geometry
     if not ours.matches(theirs, GRID_TOLERANCE_MM):
         how = "lie apart in space" if ours.size == theirs.size else "differ in size"
@@ -211,7 +225,7 @@ def case_findings(
             "equal size, spacing, origin and direction",
             "resample the mask onto its image",
         )
-    present = {int(value) for value in np.unique(mask.array)}
+    present = {int(value) for value in np.unique(mask.array)} - {ignore}
     unknown = sorted(present - {0, *labels.values()})
     if unknown:
         counted = [f"label {value} ({int((mask.array == value).sum())} voxels)" for value in unknown[:_NAMED]]
@@ -222,12 +236,36 @@ def case_findings(
             f"0 or one of {sorted(labels.values())}",
             f"correct the mask or {DESCRIPTION}",
         )
-    if present == {0} and not may_be_empty:
+    if not present - {0} and not may_be_empty:
         yield Finding(
             name,
             "its mask is empty",
             "at least one labelled voxel",
             f"remove the case; or, if it truly shows no structure, name it under empty_masks in {DESCRIPTION}",
+        )
+
+
+def fine_findings(name: str, image: Volume, fine: Volume, description: Description) -> Iterator[Finding]:
+    """A mask in ``labelsFull`` that does not cover its image's field of view, slice by slice, with pixels as fine."""
+    ours, theirs = image.geometry, fine.geometry
+    # The field of view ends half a voxel beyond the centres of the outermost voxels.
+    ends = [geometry.index_to_mm([[-0.5] * 3, [size - 0.5 for size in geometry.size]]) for geometry in (ours, theirs)]
+    apart = float(np.abs(ends[0] - ends[1]).max())
+    coarser = any(a > b for a, b in zip(ours.size, theirs.size, strict=True))
+    if apart > max(theirs.spacing_mm) / 2 or coarser:
+        yield Finding(
+            name,
+            f"its mask in {FINE_MASKS} has {theirs.size} voxels and ends {apart:.2f} mm from where its image ends",
+            f"as many voxels as the image's {ours.size} or more, over the same field of view",
+            f"correct the mask, or remove it from {FINE_MASKS}",
+        )
+    unknown = sorted({int(v) for v in np.unique(fine.array)} - {0, *description.labels.values(), description.ignore})
+    if unknown:
+        yield Finding(
+            name,
+            f"its mask in {FINE_MASKS} has the label {unknown[0]}",
+            f"0 or one of {sorted(description.labels.values())}",
+            f"correct the mask or {DESCRIPTION}",
         )
 
 

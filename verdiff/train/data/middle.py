@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from verdiff.errors import DataError
 from verdiff.train.data.cases import Case, Dataset
@@ -22,6 +23,7 @@ def middle_slices(dataset: Dataset, count: int | None) -> Dataset:
     def middle(case: Case) -> Case:
         first = max(0, len(case.images) // 2 - count // 2)
         kept = slice(first, first + count)
-        return replace(case, images=case.images[kept], labels=case.labels[kept])
+        fewer: dict[str, Any] = {name: array[kept] for name, array in case.arrays.items()}
+        return replace(case, **fewer)
 
     return replace(dataset, cases=tuple(middle(case) for case in dataset.cases))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +11,27 @@ from verdiff.errors import DataError, VerdiffError
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds, normalise
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.slicing import SlicePlan, plan_slices
-from verdiff.imaging.volume import Array, Volume
+from verdiff.imaging.volume import Volume
 from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import INDEX, Case, Dataset, read_cache
 from verdiff.train.data.findings import refuse_first
 from verdiff.train.data.layout import (
+    DESCRIPTION,
     Description,
     Files,
     case_findings,
     class_findings,
     find_files,
+    fine_findings,
     pair_findings,
     patient_findings,
     patients_of,
     read_description,
     splits_of,
 )
+from verdiff.train.data.masks import finer, label_map, labels_on, share_covered
 from verdiff.train.data.middle import middle_slices
-from verdiff.train.data.splits import fold_findings
+from verdiff.train.data.splits import SPLITS, fold_findings
 from verdiff.train.data.volumes import volume_case
 
 
@@ -101,19 +104,27 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
         statistics,
         config.preparation(),
         patients,
+        (folder / SPLITS).exists(),
     )
 
 
 def _prepare(
     name: str, files: Files, description: Description, config: DataConfig
 ) -> tuple[Case, dict[str, tuple[float, float]], set[int]]:
+    fine = None
     try:
         volume = read_volume(files.images[name], modality=config.modality)
         truth = read_labels(files.masks[name])
+        if config.soft_masks and name in files.fine:
+            fine = read_labels(files.fine[name])
     except VerdiffError as error:
         raise DataError(f"case {name}: {error.found}", error.expected, error.remedy) from error
     table = description.labels
-    refuse_first(case_findings(name, volume, truth, table, may_be_empty=name in description.empty))
+    refuse_first(
+        case_findings(name, volume, truth, table, may_be_empty=name in description.empty, ignore=description.ignore)
+    )
+    if fine is not None:
+        refuse_first(fine_findings(name, volume, fine, description))
     plan = plan_slices(volume.geometry, view=config.view, spacing_mm=config.spacing_mm, multiple=1)  # type: ignore[arg-type]
     rows, cols = plan.pixel_spacing_mm
     fact = {
@@ -122,32 +133,33 @@ def _prepare(
         "intensity": (float(volume.array.min()), float(volume.array.max())),
     }
     if config.slice_spacing_mm is not None:
+        if description.ignore is not None:
+            raise DataError(
+                f"{DESCRIPTION} has the label 'ignore', for a 3D system",
+                "masks in which every voxel counts",
+                "train a 2D system on it, or leave out the cases that are not fully labelled",
+            )
         case = volume_case(name, volume, truth, tuple(table.values()), config)
     else:
-        case = _slices_case(name, volume, truth, plan, table, config)
+        case = _slices_case(name, volume, fine or truth, plan, description, config)
     return case, fact, {int(value) for value in np.unique(truth.array)}
 
 
 def _slices_case(
-    name: str, volume: Volume, truth: Volume, plan: SlicePlan, table: Mapping[str, int], config: DataConfig
+    name: str, volume: Volume, truth: Volume, plan: SlicePlan, description: Description, config: DataConfig
 ) -> Case:
+    """The slices of a scan, and of its mask on the same grid or on a finer one over the same field of view."""
     rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
     low, high = intensity_bounds(volume.array, rule)
     images = plan.to_model(normalise(plan.extract(volume.array), low, high))[:, 0].astype(np.float16)
-    labels = _labels_on(plan, plan.extract(truth.array), table)
+    masks = finer(plan, truth.geometry)
+    planes = masks.extract(truth.array)
+    labels = labels_on(masks, planes, description)
+    own = None
+    if labels.shape != planes.shape:
+        own = label_map(planes, description)
+    coverage = share_covered(masks, planes, description) if config.soft_masks else None
     rows, cols = plan.pixel_spacing_mm
     scale = (plan.scan_rows / plan.model_rows, plan.scan_cols / plan.model_cols)
-    return Case(name, images, labels, (rows * scale[0], cols * scale[1], plan.slice_spacing_mm))
-
-
-def _labels_on(plan: SlicePlan, planes: Array, table: Mapping[str, int]) -> np.ndarray:
-    """The mask on the model's pixels, uint8: the structure that covers most of a pixel, where it covers half of it."""
-    labels = np.zeros((len(planes), plan.padded_rows, plan.padded_cols), np.uint8)
-    # One structure at a time: a CT with every vertebra its own label would take tens of gigabytes as one-hot floats.
-    most = np.zeros(labels.shape, np.float32)
-    for channel, value in enumerate(table.values(), start=1):
-        covered = plan.to_model(2 * (planes == value).astype(np.float32) - 1)[:, 0]
-        better = covered > most
-        labels[better] = channel
-        most[better] = covered[better]
-    return labels
+    spacing = (rows * scale[0], cols * scale[1], plan.slice_spacing_mm)
+    return Case(name, images, labels, spacing, coverage, own)

@@ -1,20 +1,47 @@
 """The pieces both U-Nets are built from: normalisation, residual blocks, the time embedding.
 
 They follow the backbone of MedSegDiff, which Verdiff-Net names as its own (section 2.4): group norm, SiLU, residual
-blocks of two 3 x 3 convolutions, and a scale and shift from the timestep.
+blocks of two 3 x 3 convolutions, and a scale and shift from the timestep. Group norm takes its statistics from the
+whole field of view, so a pixel's label depends on how much air there is. ``NORMS`` names what can stand in its place.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+# A running mean over some twenty batches: those of four crops differ much from one to the next.
+BATCH_MOMENTUM = 0.05
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group norm with 8 channels a group where that divides, else one group for all (works at batch size 1)."""
     return nn.GroupNorm(max(1, channels // 8) if channels % 8 == 0 else 1, channels)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each pixel [N, C, H, W]: no statistics over space, so nothing far away counts."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=1, keepdim=True)
+        scaled = centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + self.eps)
+        return scaled * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm; behind a convolution it costs nothing at run time, since an export folds it into the weights."""
+    return nn.BatchNorm2d(channels, momentum=BATCH_MOMENTUM)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"group": group_norm, "batch": batch_norm, "channel": ChannelNorm}
 
 
 class TimeEmbedding(nn.Module):
@@ -59,6 +86,47 @@ class ResidualBlock(nn.Module):
             h = h * (1 + scale) + shift
         out: Tensor = self.conv2(self.act(h)) + self.shortcut(x)
         return out
+
+
+class ConvNormBlock(nn.Module):
+    """Two 3 x 3 convolutions, each with its norm right behind it, beside a (projected) identity; SiLU at the end.
+
+    [N, c_in, H, W] -> [N, c_out, H, W]. In this order a batch norm folds whole into its convolution; in
+    :class:`ResidualBlock` it stands before an activation and behind a sum, and cannot. The second norm starts at
+    weight 0, so a new block is its shortcut.
+
+    Args:
+        c_in: Channels of the input.
+        c_out: Channels of the output.
+        norm: Makes the norm of so many channels.
+        embedding_dim: Size of the embedding that scales and shifts the first convolution's output; None: none comes.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, norm: Callable[[int], nn.Module], embedding_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), norm(c_out)
+        self.conv2, self.norm2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False), norm(c_out)
+        self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
+        self.modulation = None if embedding_dim is None else nn.Linear(embedding_dim, 2 * c_out)
+        nn.init.zeros_(self.norm2.weight)  # type: ignore[arg-type]
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        h = self.norm1(self.conv1(x))
+        if self.modulation is not None and embedding is not None:
+            scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        out: Tensor = self.act(self.norm2(self.conv2(self.act(h))) + self.shortcut(x))
+        return out
+
+
+def residual_block(norm: str, c_in: int, c_out: int, embedding_dim: int | None = None) -> nn.Module:
+    """The residual block that goes with a norm of :data:`NORMS`."""
+    if norm == "group":
+        return ResidualBlock(c_in, c_out, embedding_dim)
+    return ConvNormBlock(c_in, c_out, NORMS[norm], embedding_dim)
 
 
 class Upsample(nn.Module):

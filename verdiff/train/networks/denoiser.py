@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from verdiff.train.networks.blocks import ResidualBlock, TimeEmbedding, Upsample, group_norm
+from verdiff.train.networks.blocks import NORMS, TimeEmbedding, Upsample, residual_block
 from verdiff.train.networks.nsa import NSA
 
 
@@ -25,6 +25,7 @@ class Denoiser(nn.Module):
         feature_strides: The strides at which features come, ascending, as the prior network gives them.
         fusion_width: Channels of that last fusion.
         embedding: Size of the time embedding.
+        norm: One of :data:`verdiff.train.networks.blocks.NORMS`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Denoiser(nn.Module):
         feature_strides: tuple[int, ...],
         fusion_width: int = 16,
         embedding: int = 96,
+        norm: str = "group",
     ) -> None:
         super().__init__()
         self.stride, self.feature_strides = stride, feature_strides
@@ -44,17 +46,17 @@ class Denoiser(nn.Module):
         for level, width in enumerate(widths):
             if level:
                 self.down.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
-            self.encoder.append(ResidualBlock(width, width, embedding))
+            self.encoder.append(residual_block(norm, width, width, embedding))
             self.adapters.append(NSA(width))
-        self.middle = ResidualBlock(widths[-1], widths[-1], embedding)
+        self.middle = residual_block(norm, widths[-1], widths[-1], embedding)
         self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True):
             self.up.append(Upsample(wide, narrow))
-            self.decoder.append(ResidualBlock(2 * narrow, narrow, embedding))
+            self.decoder.append(residual_block(norm, 2 * narrow, narrow, embedding))
         self.restore = nn.Identity() if stride == 1 else Upsample(widths[0], fusion_width)
         last = widths[0] if stride == 1 else fusion_width
         self.fuse = nn.Conv2d(last + 2 * classes, last, 3, padding=1)
-        self.norm, self.head = group_norm(last), nn.Conv2d(last, classes, 3, padding=1)
+        self.norm, self.head = NORMS[norm](last), nn.Conv2d(last, classes, 3, padding=1)
 
     def forward(self, x: Tensor, timestep: Tensor, prior: Tensor, features: tuple[Tensor, ...]) -> Tensor:
         embedding = self.time(timestep)

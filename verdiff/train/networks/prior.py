@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from verdiff.train.networks.blocks import ResidualBlock, Upsample, group_norm
+from verdiff.train.networks.blocks import Upsample, group_norm, residual_block
 from verdiff.train.networks.model import PriorOutput
 from verdiff.train.networks.msfm import MSFM
 
@@ -25,25 +25,34 @@ class PriorNet(nn.Module):
         features: Channels of the features for the denoiser by stride, e.g. ``{1: 16, 2: 24, 4: 48}``.
         condition: ``"decoder"`` takes the features from the decoder, ``"stem"`` gives the MSFM's output X at stride 1
             alone, as the paper draws it.
+        norm: One of :data:`verdiff.train.networks.blocks.NORMS`.
+        pooling: What the MSFM's choice is averaged over, see :class:`~verdiff.train.networks.msfm.MSFM`.
     """
 
     def __init__(
-        self, classes: int, widths: tuple[int, ...], features: dict[int, int], condition: str = "decoder"
+        self,
+        classes: int,
+        widths: tuple[int, ...],
+        features: dict[int, int],
+        condition: str = "decoder",
+        norm: str = "group",
+        pooling: str = "field",
     ) -> None:
         super().__init__()
         self.strides, self.condition = tuple(sorted(features)), condition
-        self.stem = MSFM(1, widths[0])
-        self.encoder = nn.ModuleList([ResidualBlock(widths[0], widths[0])])
+        self.stem = MSFM(1, widths[0], pooling=pooling)
+        self.encoder = nn.ModuleList([residual_block(norm, widths[0], widths[0])])
         self.down = nn.ModuleList()
         for narrow, wide in pairwise(widths):
             self.down.append(nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
-            self.encoder.append(ResidualBlock(wide, wide))
-        self.middle = ResidualBlock(widths[-1], widths[-1])
+            self.encoder.append(residual_block(norm, wide, wide))
+        self.middle = residual_block(norm, widths[-1], widths[-1])
         self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True):
             self.up.append(Upsample(wide, narrow))
-            self.decoder.append(ResidualBlock(2 * narrow, narrow))
-        self.norm = group_norm(widths[0])
+            self.decoder.append(residual_block(norm, 2 * narrow, narrow))
+        # The blocks of the other norms end with an activation of their own.
+        self.norm = group_norm(widths[0]) if norm == "group" else None
         self.head = nn.Conv2d(widths[0], classes, 1)
         sources = {2**level: width for level, width in enumerate(widths)}
         if condition == "stem":
@@ -66,4 +75,4 @@ class PriorNet(nn.Module):
         if self.condition == "stem":
             maps = {1: stem}
         features = tuple(project(maps[stride]) for project, stride in zip(self.project, self.strides, strict=True))
-        return PriorOutput(self.head(nn.functional.silu(self.norm(h))), features)
+        return PriorOutput(self.head(h if self.norm is None else nn.functional.silu(self.norm(h))), features)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verdiff.errors import DataError
+from verdiff.train.networks.blocks import NORMS
 from verdiff.train.networks.denoiser import Denoiser
 from verdiff.train.networks.model import SegmentationModel
+from verdiff.train.networks.msfm import POOLINGS
 from verdiff.train.networks.prior import PriorNet
 
 
@@ -20,6 +22,8 @@ class NetworkConfig:
         denoiser_stride: 1 (the paper) or 2 (a third of the cost a step).
         fusion_width: Channels of the denoiser's last fusion at full resolution, for stride 2.
         condition: ``"decoder"`` or ``"stem"``: which of the prior network's maps the denoiser sees.
+        norm: ``"group"`` (MedSegDiff's), ``"batch"``, which an export folds into the convolutions, or ``"channel"``.
+        pooling: ``"field"`` (the paper's Eq. 12) or ``"body"``: what the MSFM's choice is averaged over.
     """
 
     prior_widths: tuple[int, ...] = (16, 32, 64, 128, 192)
@@ -27,8 +31,13 @@ class NetworkConfig:
     denoiser_stride: int = 2
     fusion_width: int = 16
     condition: str = "decoder"
+    norm: str = "group"
+    pooling: str = "field"
 
     def __post_init__(self) -> None:
+        for key, value, known in (("norm", self.norm, tuple(NORMS)), ("pooling", self.pooling, POOLINGS)):
+            if value not in known:
+                raise DataError(f"{key} = {value!r}", f"one of {', '.join(known)}", "correct [network]")
         if self.denoiser_stride not in (1, 2) or self.condition not in ("decoder", "stem"):
             raise DataError(
                 f"denoiser_stride = {self.denoiser_stride}, condition = {self.condition!r}",
@@ -62,7 +71,14 @@ class VerdiffNet(SegmentationModel):
     def __init__(self, classes: int, config: NetworkConfig) -> None:
         super().__init__()
         self.classes, self.config = classes, config
-        self.prior = PriorNet(classes, config.prior_widths, config.features, config.condition)
+        self.prior = PriorNet(
+            classes, config.prior_widths, config.features, config.condition, config.norm, config.pooling
+        )
         self.denoiser: Denoiser = Denoiser(
-            classes, config.denoiser_widths, config.denoiser_stride, tuple(sorted(config.features)), config.fusion_width
+            classes,
+            config.denoiser_widths,
+            config.denoiser_stride,
+            tuple(sorted(config.features)),
+            config.fusion_width,
+            norm=config.norm,
         )

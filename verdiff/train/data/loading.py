@@ -1,0 +1,39 @@
+"""The data of a run: one data set as it is, or several joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from verdiff.train.config import DataConfig
+from verdiff.train.data.cases import Dataset
+from verdiff.train.data.joining import Source, join, with_patients
+from verdiff.train.data.nnunet import load_dataset
+
+
+def load_sources(
+    sources: Sequence[Source],
+    config: DataConfig,
+    *,
+    patients: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Dataset:
+    """Raw data sets or caches, prepared and, where there are several, joined.
+
+    Args:
+        sources: Where they are, and how often their patients are drawn.
+        config: How slices are prepared.
+        patients: Pattern of a patient within a case's name. Folds are then made anew where a data set brings none.
+        progress: Is told of each case that is prepared.
+
+    Raises:
+        DataError: What :func:`~verdiff.train.data.nnunet.load_dataset` and :func:`~verdiff.train.data.joining.join`
+            raise.
+    """
+    loaded = [(load_dataset(source.folder, config, progress), source.weight) for source in sources]
+    if len(loaded) > 1:
+        return join(loaded, patients=patients)
+    dataset = loaded[0][0]
+    if patients is None:
+        return dataset
+    named = with_patients(dataset, patients)
+    return named if named.stated_splits else named.refolded(len(named.splits))
