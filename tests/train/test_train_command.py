@@ -11,6 +11,7 @@ from tests.train.toy import write_raw_dataset
 from verdiff.errors import DataError
 from verdiff.train import command
 from verdiff.train.checkpoint import read_checkpoint
+from verdiff.train.data.joining import Source
 
 SETTINGS = (
     "network.prior_widths=[8, 8, 16]", "network.denoiser_widths=[8, 8]", "network.fusion_width=8",
@@ -24,7 +25,7 @@ def train(tmp_path: Path, run: str, **options: object) -> Path:
         write_raw_dataset(data, cases=4)
     return command.run(
         "spine-mr",
-        data,
+        [Source(data)],
         tmp_path / run,
         settings=SETTINGS,
         iterations=2,

@@ -61,6 +61,7 @@ def torch_network(bundle: Bundle, training_run: Path | None) -> tuple[Any, Any]:
     from verdiff.train.building import build_network
     from verdiff.train.checkpoint import load_network
     from verdiff.train.config import load_config
+    from verdiff.train.networks.folding import folded
 
     manifest = bundle.manifest
     if training_run is None:
@@ -73,6 +74,7 @@ def torch_network(bundle: Bundle, training_run: Path | None) -> tuple[Any, Any]:
         if manifest.weights_stored == "float16":
             from verdiff.export.torch_graphs import round_weights_to_half
 
+            net = folded(net)
             round_weights_to_half(net)
     found = sorted(config.network.features.items())
     stated = sorted((feature.stride, feature.channels) for feature in manifest.features)

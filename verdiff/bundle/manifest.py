@@ -169,6 +169,17 @@ class Manifest:
             checks.text(f"files.{name}", digest, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
         check_names([MANIFEST, *self.files])
 
+    def put_aside(self, data_set: str) -> tuple[str, ...] | None:
+        """The cases of a data set that training put aside for validation; None for a data set it was not trained on."""
+        parts = self.training.get("data_sets")
+        if isinstance(parts, dict) and isinstance(parts.get(data_set), dict):
+            names = parts[data_set].get("validation_cases", ())
+        elif self.training.get("data_set") == data_set:
+            names = self.training.get("validation_cases", ())
+        else:
+            return None
+        return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
+
     def _set(self, **values: object) -> None:
         for key, value in values.items():
             object.__setattr__(self, key, value)

@@ -194,7 +194,5 @@ def _cases(predictions: str, references: Path, options: EvaluateOptions) -> list
         return None
     from verdiff.bundle import open_bundle, resolve_model
 
-    training = open_bundle(resolve_model(predictions)).manifest.training
-    aside = training.get("validation_cases", ())
-    same = training.get("data_set") == references.absolute().name
-    return [str(name) for name in aside] if same and aside else None
+    aside = open_bundle(resolve_model(predictions)).manifest.put_aside(references.absolute().name)
+    return list(aside) if aside else None

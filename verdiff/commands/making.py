@@ -113,6 +113,12 @@ def export(
     engine: Annotated[
         bool, typer.Option("--engine", help="Build TensorRT engines of it too, as 'verdiff build' does.")
     ] = False,
+    invariant: Annotated[
+        bool,
+        typer.Option(
+            "--invariant", help="With a run: refuse it if margins, field of view or grey units move its mask."
+        ),
+    ] = False,
 ) -> None:
     """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
     from verdiff.commands.requirements import require
@@ -134,6 +140,7 @@ def export(
         every=every,
         release=release,
         engine=engine,
+        invariant=invariant,
     )
     written = command.run(source, options, say=say)
     if engine:

@@ -118,9 +118,9 @@ def _warnings(
     unknown = sorted(label.name for label in manifest.labels if label.id not in names)
     if unknown:
         notes.append(f"{manifest.model_id} also finds {', '.join(unknown)}, which were not scored.")
-    aside = manifest.training.get("validation_cases", ())
     data = task.references.absolute().name
-    if manifest.training.get("data_set") == data and scan.name not in aside:
+    aside = manifest.put_aside(data)
+    if aside is not None and scan.name not in aside:
         notes.append(
             f"{scan.name}: {manifest.model_id} was trained on {data} and this is none of its validation cases; it may "
             "have learned from it."

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from verdiff.errors import DataError
 from verdiff.evaluate.cases import load_pair, load_uncertainty, pair_cases, validation_cases
 from verdiff.evaluate.instances import InstanceGroups, instance_groups
-from verdiff.evaluate.labels import LabelSource, label_table
+from verdiff.evaluate.labels import LabelSource, ignored_label, label_table
 from verdiff.evaluate.report import Evaluation, Targets, write_report
 from verdiff.evaluate.scoring import Case, Measures, OnCase, score_cases
 from verdiff.evaluate.stored import STORED, read_results
@@ -120,7 +120,7 @@ def run(
         cases = validation_cases(Path(splits), fold)
     ids = label_table(labels, Path(references))
     groups = instance_groups(instances, ids) if isinstance(instances, str) else instances
-    measures = Measures(policy, distances, groups, uncertainty)
+    measures = Measures(policy, distances, groups, uncertainty, ignored_label(Path(references)))
     measures.check()
     extra = [name for name, wanted in (("instances", groups), ("uncertainty", uncertainty)) if wanted]
     targets = Targets.of(output, tables=extra, plots=plots)

@@ -33,16 +33,44 @@ def label_table(source: LabelSource, references: Path) -> dict[str, int]:
     return _from_text(source)
 
 
+def ignored_label(references: Path) -> int | None:
+    """The id of nnU-Net's label ``ignore``, of whose voxels nothing is known.
+
+    Args:
+        references: The folder (or file) of the reference masks; a dataset.json may lie in it or above it.
+
+    Returns:
+        None where no dataset.json states one.
+
+    Raises:
+        DataError: It is stated, and no whole number above 0.
+    """
+    path = _description_beside(references)
+    try:
+        stated = None if path is None else json.loads(path.read_text(encoding="utf-8"))["labels"].get("ignore")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # A dataset.json that cannot be used matters only where labels are to be taken from it.
+        return None
+    if stated is not None and (type(stated) is not int or stated < 1):
+        raise DataError(f"the label 'ignore' is {stated!r}", "a whole number above 0", "correct dataset.json")
+    return stated
+
+
 def _beside(references: Path) -> Path:
+    found = _description_beside(references)
+    if found is not None:
+        return found
     folder = references if references.is_dir() else references.parent
-    for candidate in (folder / "dataset.json", folder.parent / "dataset.json"):
-        if candidate.is_file():
-            return candidate
     raise DataError(
         f"no labels given, and no dataset.json in {folder} or above it",
         "a name and an id for each structure",
         "give the labels, for example vertebra=1,disc=2,canal=3, or the path of a dataset.json",
     )
+
+
+def _description_beside(references: Path) -> Path | None:
+    folder = references if references.is_dir() else references.parent
+    return next((path for path in (folder / "dataset.json", folder.parent / "dataset.json") if path.is_file()), None)
 
 
 def _from_text(text: str) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,12 +55,14 @@ class Measures:
         distances: Whether to search for surface distances, which is most of the time.
         instances: Which ids are instances of what; None scores no instances.
         uncertainty: Whether to score uncertainty and, where there are probabilities, calibration.
+        ignore: Id of voxels of the reference of which nothing is known; they count as background in both masks.
     """
 
     policy: str = "strict"
     distances: bool = True
     instances: InstanceGroups | None = None
     uncertainty: bool = False
+    ignore: int | None = None
 
     def check(self) -> None:
         """Refuse what cannot be scored before any case is.
@@ -101,6 +103,7 @@ def score_cases(
     calibrated = True
     policy = POLICIES[measures.policy]
     for case in cases:
+        case = without_ignored(case, measures.ignore)
         masks[case.name] = score_case(
             case.prediction,
             case.reference,
@@ -140,6 +143,21 @@ def score_cases(
         Table.of(uncertainty, judged, averaged=False) if measures.uncertainty else None,
         about,
         measures.policy,
+    )
+
+
+def without_ignored(case: Case, ignore: int | None) -> Case:
+    """A case whose two masks show nothing where the reference says that nothing is known."""
+    if ignore is None:
+        return case
+    ignored = case.reference == ignore
+    return replace(
+        case,
+        prediction=np.where(ignored, 0, case.prediction),
+        reference=np.where(ignored, 0, case.reference),
+        instances=None
+        if case.instances is None
+        else (np.where(ignored, 0, case.instances[0]), np.where(ignored, 0, case.instances[1])),
     )
 
 

@@ -53,6 +53,7 @@ class ExportOptions:
         every: With data: every how-manieth slice of them; None is all.
         release: Version of the new bundle; None is that of the source.
         engine: TensorRT engines are to be built of it, so TensorRT has to be there.
+        invariant: For a run: refuse a model whose mask hangs on margins, field of view, grey units or slice order.
     """
 
     output: Path | None = None
@@ -66,6 +67,7 @@ class ExportOptions:
     every: int | None = None
     release: str | None = None
     engine: bool = False
+    invariant: bool = False
 
 
 def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str], None]) -> Path:
@@ -297,7 +299,20 @@ def _of_run(path: Path, options: ExportOptions, say: Callable[[str], None]) -> t
     if draft.manifest.volume:
         _require_slices(draft.manifest, options)
         return draft, Chosen([])
-    return draft, Chosen(slices_of_run(path, draft.manifest.multiple))
+    chosen = Chosen(slices_of_run(path, draft.manifest.multiple))
+    return _with_invariances(draft, chosen, options, say), chosen
+
+
+def _with_invariances(draft: Draft, chosen: Chosen, options: ExportOptions, say: Callable[[str], None]) -> Draft:
+    """With what a change of the scan that is no change of the spine does to the mask, in the manifest's metrics."""
+    from verdiff.export.invariances import measure_invariances, require_invariant
+
+    with draft.opened() as bundle:
+        record = measure_invariances(bundle, chosen.judged, say)
+    if options.invariant:
+        require_invariant(record)
+    metrics = {**draft.manifest.metrics, "invariances": record}
+    return replace(draft, manifest=replace(draft.manifest, metrics=metrics))
 
 
 def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
@@ -322,7 +337,12 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
             "a precision to convert it to, labelled scans to measure it on, or the folder of a training run",
             f"pass --{', --'.join(PRECISIONS)}, or --data, or name a run{build if options.engine else ''}",
         )
-    given = {"--card": options.card, "--weights": options.weights, "--float32-weights": not options.half_weights}
+    given = {
+        "--card": options.card,
+        "--weights": options.weights,
+        "--float32-weights": not options.half_weights,
+        "--invariant": options.invariant,
+    }
     for name in [name for name, value in given.items() if value]:
         raise DataError(
             f"{name} with a bundle", "what no bundle can be given afterwards", f"leave {name} out, or name a run"

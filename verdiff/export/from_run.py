@@ -26,6 +26,7 @@ from verdiff.export.verify import verify_bundle
 from verdiff.export.weights import store_as_half
 from verdiff.train.checkpoint import Checkpoint, load_network
 from verdiff.train.config import SamplingConfig
+from verdiff.train.networks.folding import folded
 from verdiff.train.settings import table_of
 
 # SNOMED CT codes of the structures for which one was found in published mappings.
@@ -52,6 +53,7 @@ def draft_of_run(
         VerificationError: The graphs do not agree with PyTorch.
     """
     net, checkpoint = load_network(source, weights)
+    net = folded(net)
     config, facts = checkpoint.config, checkpoint.facts
     statements = read_card(card)
     if half_weights:
@@ -116,6 +118,7 @@ def make_manifest(
         "seed": config.training.seed,
         "torch": torch.__version__,
         "verdiff": __version__,
+        **({"data_sets": facts.parts} if facts.parts else {}),
         **({"distilled_from": facts.teacher} if facts.teacher else {}),
     }
     return Manifest(

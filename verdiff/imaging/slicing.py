@@ -179,6 +179,15 @@ def plan_slices(geometry: Geometry, *, view: View, spacing_mm: float | None, mul
     )
 
 
+def canonical_direction(view: Literal["sagittal", "coronal", "axial"]) -> tuple[float, ...]:
+    """Direction cosines, row major, of an array whose slices, rows and columns are a view's own, in its own order."""
+    matrix = np.zeros((3, 3))
+    # Array axes are slices, rows, columns; voxel axes x, y, z are columns, rows, slices.
+    for voxel, (world, sign) in zip((2, 1, 0), _CANONICAL[view], strict=True):
+        matrix[world, voxel] = sign
+    return tuple(float(cosine) for cosine in matrix.ravel())
+
+
 def acquisition_view(geometry: Geometry) -> Literal["sagittal", "coronal", "axial", "film", "isotropic"]:
     """How the scan was acquired: across the axis of the largest spacing.
 

@@ -140,7 +140,7 @@ class Trainer:
             tuple(c.name for c in self.val_cases),
             dict(task.teacher),
             tuple(c.name for c in self.train_cases),
-            dataset.parts,
+            dataset.parts(self.val_cases),
         )
         (require_volumes if config.dimensions == 3 else require_slices)(dataset.cases, config)
         self.make_batch, self.validate = (

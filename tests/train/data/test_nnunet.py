@@ -14,7 +14,9 @@ from verdiff.errors import DataError
 from verdiff.imaging import Geometry, SlicePlan, plan_slices
 from verdiff.train.config import DataConfig, RunConfig
 from verdiff.train.data.cases import read_cache, write_cache
-from verdiff.train.data.nnunet import _labels_on, load_dataset, read_raw
+from verdiff.train.data.layout import Description
+from verdiff.train.data.masks import labels_on
+from verdiff.train.data.nnunet import load_dataset, read_raw
 
 VOLUMES = DataConfig(modality="MR", view="sagittal", spacing_mm=1.0, intensity_low=0, intensity_high=100)
 
@@ -85,7 +87,7 @@ def _paint(path: Path, value: int) -> None:
         (lambda d: _edit(d / "dataset.json", labels={"background": 1, "vertebra": 2}), "'background' the id 1"),
         (lambda d: _edit(d / "dataset.json", labels={"vertebra": 1, "disc": 1}), "'vertebra' and 'disc' the id 1"),
         (lambda d: _edit(d / "dataset.json", labels={"vertebra": 0, "disc": 2}), "'vertebra' the id 0"),
-        (lambda d: _edit(d / "dataset.json", labels={"vertebra": 1, "disc": 2, "ignore": 3}), "label 'ignore'"),
+        (lambda d: _edit(d / "dataset.json", labels={"background": 0, "ignore": 3}), "names no structure"),
         (lambda d: _edit(d / "dataset.json", labels={"background": 0}), "names no structure"),
         (lambda d: _edit(d / "dataset.json", labels=["vertebra"]), "labels that are no table"),
         (
@@ -179,7 +181,8 @@ def test_the_structure_that_covers_half_of_a_coarse_pixel_gets_it() -> None:
     """Two structures and the background meet in one pixel of the model: 2 x 2 pixels of the scan."""
     plan = plan_slices(Geometry((4, 4, 1), (1.0, 1.0, 1.0)), view="film", spacing_mm=2.0)
     planes = np.array([[[1, 1, 1, 2], [1, 1, 1, 2], [1, 0, 2, 2], [0, 0, 2, 0]]])
-    assert _labels_on(plan, planes, {"a": 1, "b": 2}).tolist() == _argmax_of_all(plan, planes, 2).tolist()
+    description = Description(".png", {"a": 1, "b": 2})
+    assert labels_on(plan, planes, description).tolist() == _argmax_of_all(plan, planes, 2).tolist()
 
 
 def _argmax_of_all(plan: SlicePlan, planes: np.ndarray, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,12 @@ class Dataset:
     patients: Mapping[str, str] = field(default_factory=dict)
     stated_splits: bool = True
 
-    @property
-    def parts(self) -> dict[str, dict[str, Any]]:
-        """What each of the joined data sets brings: cases, patients, weight a patient, structures; of one: nothing."""
+    def parts(self, validation: Sequence[Case]) -> dict[str, dict[str, Any]]:
+        """What each of several joined data sets brings, under its name; empty for a single one.
+
+        Cases, patients, the weight of a patient, the structures it labels, and the names in it of its cases among those
+        put aside for ``validation``.
+        """
         found: dict[str, dict[str, Any]] = {}
         for name in dict.fromkeys(case.data_set for case in self.cases if case.data_set):
             cases = [case for case in self.cases if case.data_set == name]
@@ -100,6 +103,9 @@ class Dataset:
                 "patients": len(people),
                 "weight": round(sum(case.weight for case in cases) / len(people), 6),
                 "structures": [label for k, label in enumerate(self.labels) if k not in cases[0].unknown],
+                "validation_cases": [
+                    case.name.removesuffix(f"@{name}") for case in validation if case.data_set == name
+                ],
             }
         return found
 

@@ -21,6 +21,7 @@ from verdiff.train.data.layout import (
     case_findings,
     class_findings,
     find_files,
+    fine_findings,
     pair_findings,
     patient_findings,
     patients_of,
@@ -168,7 +169,19 @@ def _look_at(name: str, files: Files, description: Description) -> tuple[list[Fi
     except VerdiffError as error:
         findings.append(Finding(name, error.found, error.expected, error.remedy))
     if image is not None and mask is not None:
-        findings += case_findings(name, image, mask, description.labels, may_be_empty=name in description.empty)
+        findings += case_findings(
+            name,
+            image,
+            mask,
+            description.labels,
+            may_be_empty=name in description.empty,
+            ignore=description.ignore,
+        )
+    if image is not None and name in files.fine:
+        try:
+            findings += fine_findings(name, image, read_labels(files.fine[name]), description)
+        except VerdiffError as error:
+            findings.append(Finding(name, error.found, error.expected, error.remedy))
     digest = "" if image is None else hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
     ids = frozenset() if mask is None else frozenset(int(value) for value in np.unique(mask.array))
     return findings, _Seen(ids, digest)

@@ -102,6 +102,8 @@ class ConvNormBlock(nn.Module):
         embedding_dim: Size of the embedding that scales and shifts the first convolution's output; None: none comes.
     """
 
+    FOLDABLE = (("conv1", "norm1"), ("conv2", "norm2"))
+
     def __init__(
         self, c_in: int, c_out: int, norm: Callable[[int], nn.Module], embedding_dim: int | None = None
     ) -> None:

@@ -28,6 +28,8 @@ class Denoiser(nn.Module):
         norm: One of :data:`verdiff.train.networks.blocks.NORMS`.
     """
 
+    FOLDABLE = (("fuse", "norm"),)
+
     def __init__(
         self,
         classes: int,
