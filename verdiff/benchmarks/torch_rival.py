@@ -65,7 +65,7 @@ def torch_network(bundle: Bundle, training_run: Path | None) -> tuple[Any, Any]:
 
     manifest = bundle.manifest
     if training_run is None:
-        config = load_config(manifest.model_id)
+        config = load_config(str(manifest.training.get("configuration", manifest.model_id)))
         torch.manual_seed(0)
         net = build_network(config, len(manifest.labels)).eval().requires_grad_(False)
     else:

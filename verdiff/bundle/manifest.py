@@ -29,7 +29,7 @@ _OBJECTS = (
     *("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates", "frontier"),
     "volume",
 )
-_ID = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
+MODEL_ID = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 
 
@@ -133,7 +133,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         checks.integer("schema_version", self.schema_version, SCHEMA_VERSION, VOLUME_SCHEMA)
-        checks.text("model_id", self.model_id, _ID, "lower-case letters, digits, '.', '_' and '-'")
+        checks.text("model_id", self.model_id, MODEL_ID, "lower-case letters, digits, '.', '_' and '-'")
         checks.text("version", self.version, _SEMVER, "a semantic version such as '1.0.0'")
         checks.choice("modality", self.modality, MODALITIES)
         checks.choice("view", self.view, VIEWS)

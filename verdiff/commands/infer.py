@@ -171,6 +171,8 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     lines = [
         f"{model['id']} {model['version']} on {backend['name']} ({backend['device']}, {backend['precision']}): {effort}"
     ]
+    if "untrained" in model:
+        lines.append(f"untrained model ({model['untrained']}): its mask means nothing")
     if result.outcome in ("budget", "cancelled"):
         lines.append(
             f"stopped by {result.outcome}: {reached['slices_refined']} of {reached['slices']} slices refined, "

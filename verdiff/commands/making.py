@@ -11,18 +11,23 @@ from verdiff.commands.options import Threads, say
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A shipped configuration's name ('verdiff models') or a TOML file.")],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            help="An nnU-Net raw data set, or a cache written by --prepare; repeatable, and FOLDER:WEIGHT "
-            "draws its patients more or less often."
-        ),
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The run's folder; with --prepare the cache's folder.")
     ],
-    fold: Annotated[int, typer.Option(min=0, help="Fold that validates.")] = 0,
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            help="A shipped configuration's name ('verdiff models') or a TOML file; --resume knows its own."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An nnU-Net raw data set, or a cache written by --prepare; repeatable, and FOLDER:WEIGHT "
+            "draws its patients more or less often; --resume knows its own."
+        ),
+    ] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Fold that validates; 0.")] = None,
     folds: Annotated[
         int | None, typer.Option(min=2, help="Make so many folds by patient instead of the data set's own.")
     ] = None,
@@ -37,7 +42,9 @@ def train(
         list[str] | None, typer.Option("--set", help="TABLE.KEY=VALUE in place of the configuration's; repeatable.")
     ] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Only write the data set as an .npz cache.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in OUTPUT, as it was started; --minutes may extend it.")
+    ] = False,
     nnunetv2: Annotated[
         bool, typer.Option("--nnunetv2", help="With nnunet: run the real nnunetv2 planner and trainer on this fold.")
     ] = False,
@@ -51,7 +58,9 @@ def train(
     from verdiff.train import command
     from verdiff.train.data.joining import Source
 
-    sources = [Source.parse(text) for text in data]
+    sources = [Source.parse(text) for text in data or ()]
+    if (config is None or not sources) and not (resume and not nnunetv2):
+        raise typer.BadParameter("CONFIG and --data say what is trained on what; only --resume knows them itself")
     if nnunetv2:
         given = {
             "--prepare": prepare, "--minutes": minutes, "--set": setting, "--seed": seed, "--threads": threads,
@@ -59,9 +68,11 @@ def train(
         }  # fmt: skip
         refused = [name for name, value in given.items() if value is not None and value is not False]
         folder = sources[0].folder
-        command.run_nnunetv2(config, folder, output, fold=fold, folds=folds, resume=resume, refused=refused, say=say)
+        command.run_nnunetv2(
+            config or "", folder, output, fold=fold or 0, folds=folds, resume=resume, refused=refused, say=say
+        )
     elif prepare:
-        command.prepare(config, sources, output, patients=patients, settings=setting or (), say=say)
+        command.prepare(config or "", sources, output, patients=patients, settings=setting or (), say=say)
     else:
         command.run(
             config,
@@ -103,6 +114,7 @@ def export(
     ] = None,
     every: Annotated[int | None, typer.Option(min=1, help="With --data: score every n-th slice; 1.")] = None,
     release: Annotated[str | None, typer.Option(help="Semantic version of the new bundle; the source's.")] = None,
+    name: Annotated[str | None, typer.Option(help="With a run: the model's name; that of the run's folder.")] = None,
     card: Annotated[
         Path | None, typer.Option(help="With a run: JSON with what no run knows: licence, metrics, intended use.")
     ] = None,
@@ -140,6 +152,7 @@ def export(
         every=every,
         release=release,
         engine=engine,
+        name=name,
         invariant=invariant,
     )
     written = command.run(source, options, say=say)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verdiff.bundle import MANIFEST, Manifest, open_bundle, resolve_model
-from verdiff.bundle.names import SUFFIX
+from verdiff.bundle.manifest import MODEL_ID
+from verdiff.bundle.names import SUFFIX, shipped_models
 from verdiff.errors import BackendError, DataError, OutputError, VerificationError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.fold import file_ending, labelled_scans
@@ -53,6 +54,7 @@ class ExportOptions:
         every: With data: every how-manieth slice of them; None is all.
         release: Version of the new bundle; None is that of the source.
         engine: TensorRT engines are to be built of it, so TensorRT has to be there.
+        name: For a run: the model's id; None is that of the card, or the name of the run's folder.
         invariant: For a run: refuse a model whose mask hangs on margins, field of view, grey units or slice order.
     """
 
@@ -67,6 +69,7 @@ class ExportOptions:
     every: int | None = None
     release: str | None = None
     engine: bool = False
+    name: str | None = None
     invariant: bool = False
 
 
@@ -181,6 +184,8 @@ def _check(options: ExportOptions, is_run: bool) -> None:
         )
     if options.release is not None:
         _require_version(options.release)
+    if options.name is not None:
+        _require_name(options.name)
     if options.output is not None:
         _require_place(options.output)
     if options.data is not None:
@@ -202,6 +207,15 @@ def _check(options: ExportOptions, is_run: bool) -> None:
 def _require_version(release: str) -> None:
     if not re.fullmatch(VERSION, release):
         raise DataError(f"--release {release}", "a semantic version such as 1.0.0", "write the version like that")
+
+
+def _require_name(name: str) -> None:
+    if not re.fullmatch(MODEL_ID, name) or name in shipped_models():
+        raise DataError(
+            f"--name {name}" + (", the name of a model that ships with verdiff" if name in shipped_models() else ""),
+            "a name of its own: lower-case letters, digits, '.', '_' and '-'",
+            "choose another name",
+        )
 
 
 def _require_place(output: Path) -> None:
@@ -295,7 +309,9 @@ def _of_run(path: Path, options: ExportOptions, say: Callable[[str], None]) -> t
     from verdiff.export.from_run import draft_of_run
 
     weights = options.weights or CHECKPOINTS[0]
-    draft = draft_of_run(path, card=options.card, half_weights=options.half_weights, weights=weights, say=say)
+    draft = draft_of_run(
+        path, card=options.card, half_weights=options.half_weights, weights=weights, name=options.name, say=say
+    )
     if draft.manifest.volume:
         _require_slices(draft.manifest, options)
         return draft, Chosen([])
@@ -342,6 +358,7 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
         "--weights": options.weights,
         "--float32-weights": not options.half_weights,
         "--invariant": options.invariant,
+        "--name": options.name,
     }
     for name in [name for name, value in given.items() if value]:
         raise DataError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from verdiff import __version__
 from verdiff.bundle import Defaults, Feature, Label, Manifest, graph_name
 from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN
+from verdiff.bundle.names import shipped_models
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.errors import DataError
 from verdiff.export.draft import Draft
@@ -32,12 +35,23 @@ from verdiff.train.settings import table_of
 # SNOMED CT codes of the structures for which one was found in published mappings.
 SNOMED = {"disc": "360499006", "canal": "61853006"}
 MAX_PIXELS = 2048 * 2048
-CARD_KEYS = ("version", "training", "metrics", "intended_use", "limits", "defaults")
+_LONGEST_NAME = 58
+CARD_KEYS = ("model_id", "version", "training", "metrics", "intended_use", "limits", "defaults")
+# Of a model whose release nobody has named yet.
+FIRST_VERSION = "0.0.1"
+# Below these a mask means nothing: the mean Dice on validation cases, and iterations where that was not measured.
+LEAST_DICE, LEAST_ITERATIONS = 0.5, 100
 
 
 @torch.no_grad()
 def draft_of_run(
-    source: Path, *, card: Path | None, half_weights: bool, weights: str, say: Callable[[str], None]
+    source: Path,
+    *,
+    card: Path | None,
+    half_weights: bool,
+    weights: str,
+    name: str | None = None,
+    say: Callable[[str], None],
 ) -> Draft:
     """The FP32 bundle of the run in folder ``source``, 2D or 3D, verified and not yet written.
 
@@ -47,6 +61,7 @@ def draft_of_run(
         half_weights: Store weights as float16. They are rounded before anything is compared, so what is verified is
             what is stored.
         weights: Which checkpoint of the run.
+        name: The model's id; None is that of the card, or the name of the run's folder.
 
     Raises:
         DataError: ``source`` is no run, or ``card`` is not usable.
@@ -55,7 +70,10 @@ def draft_of_run(
     net, checkpoint = load_network(source, weights)
     net = folded(net)
     config, facts = checkpoint.config, checkpoint.facts
-    statements = read_card(card)
+    statements = {"model_id": name or name_of(source), **read_card(card)}
+    said = untrained(checkpoint)
+    if said:
+        say(f"untrained: {said}")
     if half_weights:
         round_weights_to_half(net)
     if config.dimensions == 3:
@@ -87,6 +105,23 @@ def draft_of_run(
     return draft
 
 
+def name_of(run: Path) -> str:
+    """A model id from the name of a run's folder; never that of a model that ships with verdiff."""
+    words = re.sub(r"[^a-z0-9._-]+", "-", run.absolute().name.lower()).strip("._-")[:_LONGEST_NAME].strip("._-")
+    return f"{words}-own" if words in shipped_models() else words or "model"
+
+
+def untrained(checkpoint: Checkpoint) -> str | None:
+    """Why a run's masks mean nothing yet; None where they may mean something."""
+    config, iterations = checkpoint.config, f"{checkpoint.iteration} iteration{'s' * (checkpoint.iteration != 1)}"
+    by_dice = config.training.patience is None and math.isfinite(checkpoint.best)
+    if by_dice and checkpoint.best < LEAST_DICE:
+        return f"{iterations}, best validation Dice {checkpoint.best:.2f}"
+    if checkpoint.iteration < LEAST_ITERATIONS and not by_dice:
+        return f"{iterations}, not validated"
+    return None
+
+
 def read_card(path: Path | None) -> dict[str, Any]:
     """The statements of a model card; empty without one. Raises DataError for a file that is none."""
     if path is None:
@@ -108,8 +143,10 @@ def make_manifest(
     config, facts = checkpoint.config, checkpoint.facts
     data, features = config.data, sorted(config.network.features.items())
     spacing = data.spacing_mm or facts.statistics["pixel_spacing_mm"][0]
+    said = untrained(checkpoint)
     facts_of_training = {
         "system": config.system,
+        "configuration": config.model_id,
         "data_set": facts.dataset,
         "fold": facts.fold,
         "validation_cases": list(facts.validation_cases),
@@ -118,12 +155,13 @@ def make_manifest(
         "seed": config.training.seed,
         "torch": torch.__version__,
         "verdiff": __version__,
+        **({"untrained": said} if said else {}),
         **({"data_sets": facts.parts} if facts.parts else {}),
         **({"distilled_from": facts.teacher} if facts.teacher else {}),
     }
     return Manifest(
-        model_id=config.model_id,
-        version=card.get("version", "0.1.0"),
+        model_id=card.get("model_id", config.model_id),
+        version=card.get("version", FIRST_VERSION),
         labels=tuple(
             Label(number, name, SNOMED.get(name)) for number, name in zip(facts.label_ids, facts.labels, strict=True)
         ),

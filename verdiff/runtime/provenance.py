@@ -29,6 +29,7 @@ def describe_model(bundle: Bundle) -> dict[str, Any]:
         "files": dict(manifest.files),
         "labels": manifest.label_ids,
         "diffusion": bundle.has("denoiser"),
+        **({"untrained": manifest.training["untrained"]} if "untrained" in manifest.training else {}),
     }
 
 

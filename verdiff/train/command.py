@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from verdiff.errors import DataError
-from verdiff.train.config import RunConfig, load_config
+from verdiff.train.config import RunConfig, changed_config, load_config
 from verdiff.train.data.cases import write_cache
 from verdiff.train.data.joining import Source
 from verdiff.train.data.loading import load_sources
 from verdiff.train.planning import planned
-from verdiff.train.trainer import Trainer, slices_of
+from verdiff.train.run_folder import Started, keeping_budget, owned, remove_empty
+from verdiff.train.stopping import stopping
+from verdiff.train.trainer import Trainer, checkpoint_to_resume, slices_of
 
 
 def prepare(
@@ -36,11 +38,11 @@ def prepare(
 
 
 def run(
-    config_name: str,
+    config_name: str | None,
     sources: Sequence[Source],
     output: Path,
     *,
-    fold: int = 0,
+    fold: int | None = None,
     folds: int | None = None,
     patients: str | None = None,
     settings: Sequence[str] = (),
@@ -55,10 +57,10 @@ def run(
     """Train ``config_name`` on data sets and return the run's folder. ``None`` leaves the configuration's own value.
 
     Args:
-        config_name: A shipped configuration's name or a TOML file.
-        sources: nnU-Net raw data sets, or prepared caches, with their weights.
+        config_name: A shipped configuration's name or a TOML file; with ``resume`` None is the run's own.
+        sources: nnU-Net raw data sets, or prepared caches, with their weights; with ``resume`` none are the run's own.
         output: The run's folder.
-        fold: Whose cases validate.
+        fold: Whose cases validate; None is 0, with ``resume`` the run's own.
         folds: Make so many folds by patient instead of those of the data set.
         patients: Pattern of a patient within a case's name.
         settings: ``TABLE.KEY=VALUE`` each, in place of what the configuration says.
@@ -76,22 +78,58 @@ def run(
     """
     if threads:
         torch.set_num_threads(threads)
-    config = override(load_config(config_name, settings), minutes=minutes, iterations=iterations, seed=seed)
-    config = _planned(config, sources, settings)
+    started = Started.read(output) if resume else None
+    if started is not None:
+        sources = sources or started.sources
+        fold = started.fold if fold is None else fold
+        folds, patients = folds or started.folds, patients or started.patients
+    _require_named(config_name, sources, output, resume=resume)
+    if config_name is None:
+        config = changed_config(checkpoint_to_resume(output).config, settings)
+    else:
+        config = _planned(load_config(config_name, settings), sources, settings)
+    if resume and config_name is not None:
+        config = keeping_budget(config, checkpoint_to_resume(output).config, settings)
+    config = override(config, minutes=minutes, iterations=iterations, seed=seed)
     dataset = load_sources(sources, config.data, patients=patients)
     if folds is not None:
         dataset = dataset.refolded(folds)
-    trainer = Trainer(config, dataset, fold, output, resume=resume, device=device)
-    (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
+    there = output.exists()
+    with owned(output):
+        try:
+            trainer = Trainer(config, dataset, fold or 0, output, resume=resume, device=device)
+        except BaseException:
+            if not there:
+                remove_empty(output)
+            raise
+        Started(tuple(sources), fold or 0, folds, patients).write(output)
+        (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
+        _announce(trainer, say)
+        follow(trainer, say)
+    return output
+
+
+def _require_named(name: str | None, sources: Sequence[Source], output: Path, *, resume: bool) -> None:
+    lacking = [what for what, given in (("a configuration", name), ("--data", sources)) if not given]
+    if lacking and not (resume and sources):
+        raise DataError(
+            f"no {' and no '.join(lacking)}" + (f", and none on record in {output.name}" if resume else ""),
+            "a configuration's name and a data set"
+            + (", which a run of an older verdiff does not remember" if resume else ""),
+            "write verdiff train CONFIG --data FOLDER -o RUN" + (" --resume" if resume else ""),
+        )
+
+
+def _announce(trainer: Trainer, say: Callable[[str], None]) -> None:
+    config = trainer.config
     parts = trainer.net.parameters_by_part()
     sizes = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in parts.items())
     say(
         f"{config.model_id}: {sizes} parameters; "
         f"{len(trainer.train_cases)} training cases ({slices_of(trainer.train_cases)} slices), "
         f"{len(trainer.val_cases)} for validation; {trainer.device}, {'bf16' if trainer.bf16 else 'fp32'}"
+        + (f"; goes on at iteration {trainer.iteration}" if trainer.iteration else "")
     )
-    follow(trainer, say)
-    return output
 
 
 def run_nnunetv2(
@@ -151,14 +189,25 @@ def override(config: RunConfig, **values: float | int | None) -> RunConfig:
 
 
 def follow(trainer: Trainer, say: Callable[[str], None]) -> None:
-    """Train to the end behind a progress bar; a line a validation."""
+    """Train to the end behind a progress bar; a line a validation.
+
+    Raises:
+        KeyboardInterrupt: The run was stopped by Ctrl-C or SIGTERM; its weights are in ``last.pt``.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
+    dice = ""
+    with Progress(*columns, transient=True) as bar, stopping(trainer.stop):
         task = bar.add_task("training", total=1.0)
         for state in trainer.train():
-            bar.update(task, completed=state.fraction, description=f"iteration {state.iteration}")
+            if state.validation is not None:
+                dice = f", Dice {np.nanmean(state.validation.sampled):.4f}"
+            told = f"iteration {state.iteration}, loss {state.loss:.3f}{dice}"
+            bar.update(task, completed=state.fraction, description=told)
+            if state.stopped:
+                say(f"stopped at iteration {state.iteration}; go on with verdiff train --resume -o {trainer.run}")
+                raise KeyboardInterrupt
             if state.validation is not None:
                 by_name = " ".join(
                     f"{name} {score:.4f}"

@@ -335,10 +335,19 @@ def load_config(name_or_path: str | Path, settings: Sequence[str] = ()) -> RunCo
         values = tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path.name} is not TOML: {error}", "a TOML file", "correct the line it names") from error
+    return RunConfig.from_dict(_with_settings(values, settings), path.name)
+
+
+def changed_config(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """A configuration with settings, ``TABLE.KEY=VALUE`` each. Raises DataError when one is not usable."""
+    return RunConfig.from_dict(_with_settings(config.to_dict(), settings)) if settings else config
+
+
+def _with_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         table, key, value = _parsed(setting)
         values.setdefault(table, {})[key] = value
-    return RunConfig.from_dict(values, path.name)
+    return values
 
 
 def _parsed(setting: str) -> tuple[str, str, Any]:

@@ -18,6 +18,7 @@ from verdiff.train.data.cases import Dataset
 from verdiff.train.data.nnunet import load_dataset
 from verdiff.train.distill import distillation_task, student_config
 from verdiff.train.distill_verdict import Verdict, judge, record
+from verdiff.train.run_folder import owned
 from verdiff.train.trainer import Trainer
 
 
@@ -92,7 +93,8 @@ def run(
         f"{asked.teacher_steps} x {asked.teacher_samples}; {trainer.net.parameters_by_part()['denoiser'] / 1e6:.2f} M "
         f"parameters learn; {trainer.device}, {'bf16' if trainer.bf16 else 'fp32'}"
     )
-    follow(trainer, say)
+    with owned(output):
+        follow(trainer, say)
     teacher.to(trainer.device)
     verdict = judge(
         trainer.ema,

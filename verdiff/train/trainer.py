@@ -29,24 +29,30 @@ from verdiff.train.curves import METRICS, append_metrics, plot_curves
 from verdiff.train.data.cases import VERIFICATION_SLICES, Case, Dataset
 from verdiff.train.data.volumes import require_volumes
 from verdiff.train.objective import Objective, joint_objective
+from verdiff.train.run_folder import refuse_other
 from verdiff.train.single_pass import single_pass_objective
 from verdiff.train.validate import Validation, by_data_set, validate
 from verdiff.train.validate3d import validate3d
 
 MOST_SKIPPED_STEPS = 20
-# A killed run loses at most this much, however far apart its validations are.
+# A killed run loses at most this much, however far apart its validations are; a young one less.
 SAVE_MINUTES = 10.0
+FIRST_SAVE_MINUTES = 1.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar needs to know after each iteration; ``validation`` only where one was run."""
+    """What a progress bar needs to know after each iteration; ``validation`` only where one was run.
+
+    ``stopped``: the run was asked to stop, has kept its weights in ``last.pt``, and this is the last to be said of it.
+    """
 
     iteration: int
     minutes: float
     fraction: float
     loss: float
     validation: Validation | None
+    stopped: bool = False
 
 
 def objective_of_system(config: RunConfig, device: torch.device) -> Objective:
@@ -148,9 +154,10 @@ class Trainer:
         )
         self.iteration, self.minutes, self.best, self.stale, self.skipped = 0, 0.0, -math.inf, 0, 0
         self.rate_factor, self.since_drop = 1.0, 0
+        self._asked_to_stop = False
         last = run / "last.pt"
         if resume:
-            self._restore(read_checkpoint(last))
+            self._restore(checkpoint_to_resume(run))
         elif last.exists():
             raise DataError(
                 f"{run.name} already holds a run",
@@ -177,17 +184,7 @@ class Trainer:
         return kinds[training.optimizer](learning, lr=rate, weight_decay=weight_decay)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        if (
-            checkpoint.config != self.config
-            or checkpoint.facts.dataset != self.facts.dataset
-            or checkpoint.facts.fold != self.facts.fold
-            or checkpoint.facts.teacher != self.facts.teacher
-        ):
-            raise DataError(
-                "the run to resume has another configuration, data set, fold or teacher",
-                "the one it was started with",
-                "resume without a changed configuration, or start a new run",
-            )
+        refuse_other(self.config, self.facts, checkpoint.config, checkpoint.facts)
         self.net.load_state_dict(checkpoint.net)
         self.ema.load_state_dict(checkpoint.ema)
         self.optimizer.load_state_dict(checkpoint.optimizer)
@@ -284,11 +281,18 @@ class Trainer:
         for kept, current in zip(self.ema.buffers(), self.net.buffers(), strict=True):
             kept.copy_(current)
 
+    def stop(self) -> None:
+        """Ask the run to end after the iteration it is in, with its weights in ``last.pt``."""
+        self._asked_to_stop = True
+
     def train(self) -> Iterator[Progress]:
-        """Run until the budget is spent or patience runs out, saving as it goes; yields after every iteration."""
+        """Run until the budget is spent, patience runs out or :meth:`stop` was called, saving as it goes.
+
+        Yields after every iteration.
+        """
         training = self.config.training
         window: list[dict[str, float]] = []
-        started, saved = time.monotonic() - 60 * self.minutes, self.minutes
+        started, saved, wait = time.monotonic() - 60 * self.minutes, self.minutes, FIRST_SAVE_MINUTES
         while self.fraction < 1.0:
             window.append(self.step())
             self.minutes = (time.monotonic() - started) / 60
@@ -297,18 +301,13 @@ class Trainer:
                 validation = self._validate({name: _mean([row[name] for row in window]) for name in window[-1]})
                 window.clear()
                 self.minutes = (time.monotonic() - started) / 60
-                saved = self.minutes
-            elif self.minutes - saved >= SAVE_MINUTES:
+                saved, wait = self.minutes, SAVE_MINUTES
+            elif self._asked_to_stop or self.minutes - saved >= min(wait, SAVE_MINUTES):
                 self._save("last.pt")
-                saved = self.minutes
-            yield Progress(
-                self.iteration,
-                self.minutes,
-                self.fraction,
-                float(np.nansum(list(window[-1].values()))) if window else math.nan,
-                validation,
-            )
-            if training.patience and self.stale >= training.patience:
+                saved, wait = self.minutes, SAVE_MINUTES
+            loss = float(np.nansum(list(window[-1].values()))) if window else math.nan
+            yield Progress(self.iteration, self.minutes, self.fraction, loss, validation, self._asked_to_stop)
+            if self._asked_to_stop or (training.patience and self.stale >= training.patience):
                 return
 
     def _validate(self, losses: Mapping[str, float]) -> Validation:
@@ -346,6 +345,23 @@ class Trainer:
         if improved and self.task.choose_best:
             self._save("best.pt")
         return validation
+
+
+def checkpoint_to_resume(run: Path) -> Checkpoint:
+    """``last.pt`` of a run. Raises DataError, with a way on, when there is none or it is damaged."""
+    last = run / "last.pt"
+    if not last.is_file():
+        raise DataError(f"{run.name} has no last.pt", "a run to resume", "start it without --resume")
+    try:
+        return read_checkpoint(last)
+    except DataError as error:
+        best = (run / "best.pt").is_file()
+        raise DataError(
+            error.found,
+            "the checkpoint that the run was to go on from",
+            "start a new run in another folder, without --resume"
+            + ("; best.pt holds the best weights so far, for verdiff export" if best else ""),
+        ) from error
 
 
 def _mean(values: list[float]) -> float:

@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM in a training: the iteration is finished and the weights are kept before the process ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stopping(ask: Callable[[], None]) -> Iterator[None]:
+    """Within the block the first Ctrl-C or SIGTERM calls ``ask``; the second acts as it would anywhere.
+
+    Handlers can be set in the main thread alone; in any other the block changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        ask()
+
+    for number, handler in before.items():
+        # A process that was started to ignore a signal goes on ignoring it.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
