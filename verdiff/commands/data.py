@@ -100,12 +100,19 @@ def split(folder: Path, folds: FoldOptions, *, replace: bool = False, say: Calla
         say(f"fold {number}: {len(fold['train'])} training and {len(fold['val'])} validation cases")
 
 
-def check(folder: Path, *, as_json: bool = False, say: Callable[[str], None] = print) -> int:
-    """Look for everything that is wrong with an nnU-Net raw data set; nothing is changed.
+def check(
+    folders: Sequence[Path],
+    *,
+    patients: str | None = None,
+    as_json: bool = False,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Look for everything that is wrong with nnU-Net raw data sets, each alone and together; nothing is changed.
 
     Args:
-        folder: The data set.
-        as_json: Say the report as JSON.
+        folders: The data sets.
+        patients: With several: pattern of a patient within a case's name.
+        as_json: Say the report as JSON; of several data sets a list of reports.
         say: Is given the lines.
 
     Returns:
@@ -115,11 +122,17 @@ def check(folder: Path, *, as_json: bool = False, say: Callable[[str], None] = p
         DataError: There is no such folder.
     """
     from verdiff.train.data.check import check_dataset
+    from verdiff.train.data.check_joint import check_together
 
-    report = check_dataset(folder)
-    for line in [json.dumps(report.to_dict(), indent=1)] if as_json else _lines(report):
-        say(line)
-    return SUCCESS if report.usable else DataError.exit_code
+    several = len(folders) > 1
+    reports = check_together(folders, patients=patients) if several else [check_dataset(folders[0])]
+    if as_json:
+        told = [report.to_dict() for report in reports]
+        say(json.dumps(told if several else told[0], indent=1))
+    else:
+        for line in [line for report in reports for line in _lines(report)]:
+            say(line)
+    return SUCCESS if all(report.usable for report in reports) else DataError.exit_code
 
 
 def _lines(report: Report) -> list[str]:

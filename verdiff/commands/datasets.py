@@ -61,11 +61,17 @@ def convert(
 
 
 @app.command(epilog="Example: verdiff data check $VERDIFF_DATA/Dataset101_SpineMR")
-def check(folder: DataSet, as_json: AsJson = False) -> None:
+def check(
+    folders: Annotated[list[Path], typer.Argument(help="nnU-Net raw data sets; several are also checked together.")],
+    patients: Annotated[
+        str | None, typer.Option(help="With several: pattern of a patient in a case's name, as for train.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Find mismatched grids, unknown labels, empty masks, patients in two splits; exit code 9: not usable."""
     from verdiff.commands import data as command
 
-    raise typer.Exit(command.check(folder, as_json=as_json, say=say))
+    raise typer.Exit(command.check(folders, patients=patients, as_json=as_json, say=say))
 
 
 @app.command(epilog="Example: verdiff data split $VERDIFF_DATA/Dataset104_SpineCT --folds 2")

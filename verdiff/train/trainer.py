@@ -129,7 +129,8 @@ class Trainer:
         if task.initial is not None:
             self.net.load_state_dict(task.initial)
         for part in task.fixed:
-            self.net.get_submodule(part).requires_grad_(False)
+            # In evaluation mode the running statistics of batch norms stay too.
+            self.net.get_submodule(part).requires_grad_(False).eval()
         self.layout = torch.channels_last if config.dimensions == 2 else torch.channels_last_3d
         self.net.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)

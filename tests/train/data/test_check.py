@@ -145,14 +145,14 @@ def test_the_same_scan_of_one_patient_is_noted_and_not_refused(folder: Path) -> 
 
 def test_the_command_prints_each_finding_and_its_exit_code_says_whether_to_train(folder: Path) -> None:
     lines: list[str] = []
-    assert command.check(folder, say=lines.append) == 0
+    assert command.check([folder], say=lines.append) == 0
     assert lines[-1] == "nothing wrong was found"
     mask(folder, "toy0", lambda image: image * 0)
     lines.clear()
-    assert command.check(folder, say=lines.append) == DataError.exit_code
+    assert command.check([folder], say=lines.append) == DataError.exit_code
     assert lines[1] == "error: case toy0: its mask is empty" and lines[2].startswith("  expected: ")
     lines.clear()
-    command.check(folder, as_json=True, say=lines.append)
+    command.check([folder], as_json=True, say=lines.append)
     report = json.loads(lines[0])
     assert report["usable"] is False and report["findings"][0]["case"] == "toy0"
 

@@ -15,6 +15,7 @@ from verdiff.errors import DataError
 from verdiff.train.batches import draw_cases, generator_for, make_batch
 from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import Case, Dataset, read_cache, write_cache
+from verdiff.train.data.check_joint import check_together
 from verdiff.train.data.joining import Source, join, with_patients
 from verdiff.train.data.loading import load_sources
 from verdiff.train.losses import UNKNOWN
@@ -174,3 +175,27 @@ def test_films_and_volumes_of_one_slice_and_of_many_mix(tmp_path: Path) -> None:
     assert joint.name == "Dataset900_Toy + Dataset901_Other" and len(joint.cases) == 6
     other = by_name(joint)["toy0@Dataset901_Other"]
     assert other.unknown == (1,) and bool((other.labels == 255).any()) and not bool((other.labels == 2).any())
+
+
+def test_data_sets_are_checked_alone_and_together(tmp_path: Path) -> None:
+    first = write_raw_dataset(tmp_path / "Dataset900_Toy")
+    second = write_raw_dataset(tmp_path / "Dataset901_Other")
+    (second / "splits_final.json").unlink()
+    one, other, together = check_together([first, second])
+    assert one.usable and other.usable and together.usable
+    assert together.cases == 6 and together.patients == 3
+    # The toy patients are the same in both, voxel by voxel; they stay on one side of each fold.
+    assert sum("its image is that of case" in finding.text for finding in together.findings) == 3
+
+
+def test_one_scan_under_two_patients_on_both_sides_of_a_fold_is_an_error(tmp_path: Path) -> None:
+    first = write_raw_dataset(tmp_path / "Dataset900_Toy")
+    second = write_raw_dataset(tmp_path / "Dataset901_Other")
+    for part, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        for index in range(3):
+            (second / part / f"toy{index}{ending}").rename(second / part / f"other{index}{ending}")
+    splits = [{"train": ["other0", "other1"], "val": ["other2"]}]
+    (second / "splits_final.json").write_text(json.dumps(splits), "utf-8")
+    together = check_together([first, second])[-1]
+    assert not together.usable
+    assert any("on both sides of fold 0" in finding.text for finding in together.findings if finding.fatal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,30 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """What the pass over the files leaves behind of a case: the ids in its mask, and a digest of its image's voxels."""
 
     ids: frozenset[int]
     digest: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found of a raw data set, and what a look at it beside others needs.
+
+    Attributes:
+        report: What is wrong with it.
+        patients: The patient of each case.
+        splits: Its folds, those made by patient included.
+        stated_splits: Whether it brought them.
+        seen: Its cases.
+    """
+
+    report: Report
+    patients: Mapping[str, str] = field(default_factory=dict)
+    splits: tuple[Split, ...] = ()
+    stated_splits: bool = False
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
 def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -> Report:
@@ -85,13 +104,19 @@ def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -
     Raises:
         DataError: There is no such folder. Everything else is in the report.
     """
+    return inspect(folder, progress).report
+
+
+def inspect(folder: Path, progress: Callable[[str], None] | None = None) -> Inspection:
+    """:func:`check_dataset`, with what it saw beside its report."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", f"an nnU-Net raw data set with {DESCRIPTION}", "check the path")
     try:
         description = read_description(folder)
         files = find_files(folder, description.ending)
     except DataError as error:
-        return Report(folder.name, 0, 0, {}, {}, 0, (Finding(None, error.found, error.expected, error.remedy),))
+        found = (Finding(None, error.found, error.expected, error.remedy),)
+        return Inspection(Report(folder.name, 0, 0, {}, {}, 0, found))
     names = list(files.masks)
     patients = patients_of(description, names)
     findings = [
@@ -99,7 +124,7 @@ def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -
         *pair_findings(files, description.ending),
         *patient_findings(description, files.masks),
     ]
-    seen: dict[str, _Seen] = {}
+    seen: dict[str, Seen] = {}
     for number, name in enumerate(names, start=1):
         if name in files.images:
             about, seen[name] = _look_at(name, files, description)
@@ -116,8 +141,8 @@ def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -
         if len(set(patients.values())) > 1:
             findings.append(Finding(None, error.found, error.expected, error.remedy))
     findings += _split_findings(splits, description, patients, ids)
-    findings += _twin_findings(splits, seen, patients)
-    return Report(
+    findings += twin_findings(splits, seen, patients)
+    report = Report(
         folder.name,
         len(names),
         len(set(patients.values())),
@@ -126,6 +151,7 @@ def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -
         len(splits),
         tuple(sorted(findings, key=lambda finding: not finding.fatal)),
     )
+    return Inspection(report, patients, splits, (folder / SPLITS).exists(), seen)
 
 
 def _file_findings(description: Description, files: Files) -> Iterator[Finding]:
@@ -157,7 +183,7 @@ def _file_findings(description: Description, files: Files) -> Iterator[Finding]:
             )
 
 
-def _look_at(name: str, files: Files, description: Description) -> tuple[list[Finding], _Seen]:
+def _look_at(name: str, files: Files, description: Description) -> tuple[list[Finding], Seen]:
     findings: list[Finding] = []
     image = mask = None
     try:
@@ -184,7 +210,7 @@ def _look_at(name: str, files: Files, description: Description) -> tuple[list[Fi
             findings.append(Finding(name, error.found, error.expected, error.remedy))
     digest = "" if image is None else hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
     ids = frozenset() if mask is None else frozenset(int(value) for value in np.unique(mask.array))
-    return findings, _Seen(ids, digest)
+    return findings, Seen(ids, digest)
 
 
 def _split_findings(
@@ -207,9 +233,7 @@ def _split_findings(
         yield from never_validated(splits, patients)
 
 
-def _twin_findings(
-    splits: Sequence[Split], seen: Mapping[str, _Seen], patients: Mapping[str, str]
-) -> Iterator[Finding]:
+def twin_findings(splits: Sequence[Split], seen: Mapping[str, Seen], patients: Mapping[str, str]) -> Iterator[Finding]:
     """Images with the same voxels under two names: one scan counted twice, or a patient who hides in two splits."""
     by_digest: dict[str, list[str]] = {}
     for name, case in seen.items():
