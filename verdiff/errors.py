@@ -89,6 +89,7 @@ USAGE = 2
 EMPTY_MASK = 11
 REGRESSION = 12
 NOT_KEPT = 13
+IMPLAUSIBLE = 14
 INTERRUPTED = 130
 
 EXIT_CODES: dict[int, str] = {
@@ -99,5 +100,6 @@ EXIT_CODES: dict[int, str] = {
     EMPTY_MASK: "the mask was written and is empty: no structure was found",
     REGRESSION: "bench compare: the second record is worse than the first",
     NOT_KEPT: "distill: the student does not beat its teacher on validation; its run says so and has no best.pt",
+    IMPLAUSIBLE: "the mask was written and is unlike the masks of the training data; the report says how",
     INTERRUPTED: "interrupted; files are either the old ones or the complete new ones",
 }

@@ -16,8 +16,8 @@ code is their `exit_code`.
 
 TAIL = """
 Files are written under a temporary name and renamed when they are complete: whatever the code, an output is either the
-old file or the complete new one. Code 11 is an outcome, not an error: the files are there, and the mask in them is
-empty. `verdiff doctor` ends with 1 when something needs to be done.
+old file or the complete new one. Codes 11 and 14 are outcomes, not errors: the files are there, and the mask in
+them is empty or doubtful. `verdiff doctor` ends with 1 when something needs to be done.
 
 This page is written by `python -m verdiff.commands.exit_codes`.
 """

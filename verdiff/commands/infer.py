@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from verdiff.errors import EMPTY_MASK, SUCCESS, InputError
+from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, InputError
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine
@@ -154,7 +154,9 @@ def run(
     if truth is not None:
         for line in dice_lines(result, volume, truth):
             say(line)
-    return EMPTY_MASK if result.empty else SUCCESS
+    if result.empty:
+        return EMPTY_MASK
+    return IMPLAUSIBLE if result.implausible else SUCCESS
 
 
 def summary(result: Segmentation, files: OutputFiles) -> list[str]:
@@ -189,6 +191,7 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     stages = ["read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore"]
     stages += ["anatomy", "write"]
     lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
+    lines += [f"warning: {each['text']} ({each['name']})" for each in result.provenance["warnings"]]
     lines += [f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview) if path]
     return lines
 

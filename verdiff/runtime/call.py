@@ -17,6 +17,7 @@ from verdiff.runtime.engine import Engine
 from verdiff.runtime.frontier import Setting, settings_of
 from verdiff.runtime.host import HostRunner
 from verdiff.runtime.lanes import Lanes, lane_count
+from verdiff.runtime.plausibility import Warned, warnings_of_mask, warnings_of_scan
 from verdiff.runtime.preparing import OpenEffort, Scan, prepare
 from verdiff.runtime.provenance import describe_backend, describe_run, describe_work
 from verdiff.runtime.result import Segmentation
@@ -52,6 +53,7 @@ class Call:
         volume: The scan.
         forced: Reasons against the scan that ``force`` went past.
         prior_only: Whether a diffusion model was asked for its prior alone.
+        unlike: What of the scan is unlike the training data.
     """
 
     segmenter: Segmenter
@@ -59,6 +61,7 @@ class Call:
     volume: Volume
     forced: tuple[str, ...]
     prior_only: bool
+    unlike: tuple[Warned, ...] = ()
 
     def result(self, outcome: str, answer: Answer) -> Segmentation:
         """The mask in the scan's grid of what is known so far."""
@@ -67,6 +70,8 @@ class Call:
             outcome = "prior"
         with engine.clock.stage("restore"):
             labels = restore(answer, engine.plan, engine.scan.ids, engine.lanes.map)
+            scan = engine.scan
+            warned = warnings_of_mask(self.segmenter.manifest, scan.plan, labels, self.volume.array, scan.bounds)
         provenance = describe_run(
             self.segmenter.model,
             describe_backend(self.segmenter.backend),
@@ -75,6 +80,7 @@ class Call:
             answer,
             outcome=outcome,
             forced=self.forced,
+            warned=(*self.unlike, *warned),
         )
         provenance["computed"] = describe_work(engine)
         if self.segmenter.chosen:
@@ -123,7 +129,8 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
         anytime = anytime or sampling.policy.agree
         work = prepare(runner, scan, sampling, effort, clock, chunk=segmenter.chunk, anytime=anytime)
         engine = Engine(runner, lanes, scan, work, clock, anytime, request.progress)
-        yield Call(segmenter, engine, volume, forced, request.prior_only and segmenter.diffusion)
+        unlike = warnings_of_scan(manifest, plan, volume.array, bounds)
+        yield Call(segmenter, engine, volume, forced, request.prior_only and segmenter.diffusion, unlike)
 
 
 def require_time(clock: Clock) -> None:

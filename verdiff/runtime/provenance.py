@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from verdiff.runtime.backends import Backend
     from verdiff.runtime.device.backend import DeviceBackend
     from verdiff.runtime.engine import Engine
+    from verdiff.runtime.plausibility import Warned
     from verdiff.runtime.sampling import Sampling
 
 
@@ -64,6 +65,7 @@ def describe_run(
     *,
     outcome: str,
     forced: tuple[str, ...],
+    warned: tuple[Warned, ...] = (),
 ) -> dict[str, Any]:
     """The provenance of one mask.
 
@@ -75,6 +77,7 @@ def describe_run(
         answer: What was reached.
         outcome: See :class:`verdiff.runtime.Segmentation`.
         forced: Reasons against the scan that ``force`` went past.
+        warned: What of the scan or of its mask is unlike the training data.
     """
     return {
         "model": model,
@@ -89,6 +92,7 @@ def describe_run(
         "backend": backend,
         "outcome": outcome,
         "forced": list(forced),
+        "warnings": [each.to_dict() for each in warned],
         "versions": {"verdiff": __version__, "python": platform.python_version(), "numpy": np.__version__},
     }
 

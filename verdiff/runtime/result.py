@@ -51,6 +51,11 @@ class Segmentation:
         """Whether no structure was found anywhere: a named outcome, not an error."""
         return not self.labels.any()
 
+    @property
+    def implausible(self) -> tuple[str, ...]:
+        """What of the mask is unlike the masks the model was trained on, in words; empty where nothing is."""
+        return tuple(each["text"] for each in self.provenance.get("warnings", ()) if each["of_mask"])
+
     def probabilities(self, name: str) -> NDArray[np.float32]:
         """Probability of one structure, float32 [z, y, x] in [0, 1], resampled now from the model's grid.
 

@@ -28,6 +28,7 @@ from verdiff.runtime.engine import RESTORE_MARGIN
 from verdiff.runtime.frontier import BESIDE
 from verdiff.runtime.lanes import Lanes
 from verdiff.runtime.memory import available_bytes, plan_volume_memory
+from verdiff.runtime.plausibility import warnings_of_mask, warnings_of_scan
 from verdiff.runtime.policy import WHOLE
 from verdiff.runtime.provenance import describe_backend, describe_run
 from verdiff.runtime.result import Segmentation
@@ -105,6 +106,11 @@ def segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
         _fill(answer, plan, _patch(manifest), overlap, read, windows, memory.batch)
         with clock.stage("restore"):
             labels = restore(answer, plan.planes, ids, lanes.map)
+    about = (manifest, plan.planes)
+    warned = (
+        *warnings_of_scan(*about, volume.array, bounds),
+        *warnings_of_mask(*about, labels, volume.array, bounds),
+    )
     provenance = describe_run(
         segmenter.model,
         describe_backend(segmenter.backend),
@@ -113,6 +119,7 @@ def segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
         answer,
         outcome="complete",
         forced=forced,
+        warned=warned,
     )
     provenance["computed"] = _describe_work(plan, manifest, overlap, windows.total, predicted)
     if segmenter.chosen:

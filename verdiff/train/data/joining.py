@@ -119,7 +119,7 @@ def join(parts: Sequence[tuple[Dataset, float]], *, patients: str | None = None)
         ids,
         tuple(cases),
         _joint_splits(named, names, joint_patients),
-        _widest(sets),
+        _widest(sets, labels),
         sets[0].preparation,
         joint_patients,
     )
@@ -183,12 +183,19 @@ def _joined(case: Case, name: str, part: Dataset, labels: tuple[str, ...], weigh
     )
 
 
-def _widest(sets: Sequence[Dataset]) -> dict[str, list[float]]:
-    """The ranges of what was measured, over all sets."""
-    return {
-        key: [min(part.statistics[key][0] for part in sets), max(part.statistics[key][1] for part in sets)]
-        for key in sets[0].statistics
-    }
+def _widest(sets: Sequence[Dataset], labels: tuple[str, ...]) -> dict[str, list[float]]:
+    """The ranges of what was measured, over all sets.
+
+    How far the structures hang together is known only where all of them are labelled.
+    """
+    found: dict[str, list[float]] = {}
+    for part in sets:
+        for key, (least, most) in part.statistics.items():
+            if key == "largest_part" and len(part.labels) < len(labels):
+                continue
+            low, high = found.get(key, (least, most))
+            found[key] = [min(low, least), max(high, most)]
+    return found
 
 
 def _joint_splits(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from verdiff.errors import DataError, VerdiffError
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds, normalise
+from verdiff.imaging.look import look_of_mask, look_of_scan
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.slicing import SlicePlan, plan_slices
 from verdiff.imaging.volume import Volume
@@ -83,7 +84,9 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
         for number, split in enumerate(splits)
         for finding in fold_findings(number, split, files.masks, patients)
     )
-    cases, facts, seen = [], [], {}
+    cases: list[Case] = []
+    facts: list[Mapping[str, tuple[float, float]]] = []
+    seen: dict[str, set[int]] = {}
     for number, name in enumerate(files.masks, start=1):
         case, fact, seen[name] = _prepare(name, files, description, config)
         cases.append(case)
@@ -91,10 +94,7 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
         if progress:
             progress(f"{name} ({number} of {len(files.masks)}): {len(case.images)} slices of {case.images.shape[1:]}")
     refuse_first(class_findings(description.labels, seen))
-    statistics = {
-        key: [round(float(min(f[key][0] for f in facts)), 4), round(float(max(f[key][1] for f in facts)), 4)]
-        for key in facts[0]
-    }
+    statistics = ranges(facts)
     return Dataset(
         folder.name,
         tuple(description.labels),
@@ -106,6 +106,18 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
         patients,
         (folder / SPLITS).exists(),
     )
+
+
+def ranges(facts: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, list[float]]:
+    """The least and the most of each number over the cases that have it."""
+    keys = dict.fromkeys(key for fact in facts for key in fact)
+    return {
+        key: [
+            round(min(float(fact[key][0]) for fact in facts if key in fact), 4),
+            round(max(float(fact[key][1]) for fact in facts if key in fact), 4),
+        ]
+        for key in keys
+    }
 
 
 def _prepare(
@@ -132,6 +144,10 @@ def _prepare(
         "slice_spacing_mm": (plan.slice_spacing_mm, plan.slice_spacing_mm),
         "intensity": (float(volume.array.min()), float(volume.array.max())),
     }
+    rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
+    bounds = intensity_bounds(volume.array, rule)
+    look = look_of_scan(plan, volume.array, bounds) | look_of_mask(plan, truth.array, table, volume.array, bounds)
+    fact.update({key: (value, value) for key, value in look.items()})
     if config.slice_spacing_mm is not None:
         if description.ignore is not None:
             raise DataError(
