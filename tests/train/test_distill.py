@@ -192,7 +192,7 @@ def test_a_resumed_distillation_ends_with_the_very_weights_of_an_uninterrupted_o
     for state in trainer("cut").train():
         if state.iteration == 3:  # after the checkpoint of iteration 2
             break
-    with pytest.raises(DataError, match="fold or teacher"):
+    with pytest.raises(DataError, match="the teacher"):
         trainer("cut", resume=True, net=network(9))
     second = trainer("cut", resume=True)
     assert second.iteration == 2

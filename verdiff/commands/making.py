@@ -27,7 +27,9 @@ def train(
             "draws its patients more or less often; --resume knows its own."
         ),
     ] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Fold that validates; 0.")] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="Fold that validates; 0. 'all' trains on every case and puts none aside.")
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(min=2, help="Make so many folds by patient instead of the data set's own.")
     ] = None,
@@ -45,6 +47,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUTPUT, as it was started; --minutes may extend it.")
     ] = False,
+    origin: Annotated[
+        Path | None, typer.Option("--from", help="A run whose weights are the first ones, of the same network.")
+    ] = None,
     nnunetv2: Annotated[
         bool, typer.Option("--nnunetv2", help="With nnunet: run the real nnunetv2 planner and trainer on this fold.")
     ] = False,
@@ -56,20 +61,22 @@ def train(
 
     require("train", ("torch", "onnx"), "train")
     from verdiff.train import command
+    from verdiff.train.data.cases import ALL
     from verdiff.train.data.joining import Source
 
     sources = [Source.parse(text) for text in data or ()]
+    number = _fold_number(fold)
     if (config is None or not sources) and not (resume and not nnunetv2):
         raise typer.BadParameter("CONFIG and --data say what is trained on what; only --resume knows them itself")
     if nnunetv2:
         given = {
             "--prepare": prepare, "--minutes": minutes, "--set": setting, "--seed": seed, "--threads": threads,
-            "--patients": patients, "a second --data": len(sources) > 1,
+            "--patients": patients, "a second --data": len(sources) > 1, "--from": origin, "--fold all": number == ALL,
         }  # fmt: skip
         refused = [name for name, value in given.items() if value is not None and value is not False]
         folder = sources[0].folder
         command.run_nnunetv2(
-            config or "", folder, output, fold=fold or 0, folds=folds, resume=resume, refused=refused, say=say
+            config or "", folder, output, fold=number or 0, folds=folds, resume=resume, refused=refused, say=say
         )
     elif prepare:
         command.prepare(config or "", sources, output, patients=patients, settings=setting or (), say=say)
@@ -78,9 +85,10 @@ def train(
             config,
             sources,
             output,
-            fold=fold,
+            fold=number,
             folds=folds,
             patients=patients,
+            origin=origin,
             settings=setting or (),
             minutes=minutes,
             seed=seed,
@@ -88,6 +96,16 @@ def train(
             resume=resume,
             say=say,
         )
+
+
+def _fold_number(fold: str | None) -> int | None:
+    from verdiff.train.data.cases import ALL
+
+    if fold is None or fold == "all":
+        return None if fold is None else ALL
+    if not fold.isdecimal():
+        raise typer.BadParameter(f"--fold {fold}: a number from 0, or 'all'")
+    return int(fold)
 
 
 def export(

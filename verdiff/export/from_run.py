@@ -29,6 +29,7 @@ from verdiff.export.verify import verify_bundle
 from verdiff.export.weights import store_as_half
 from verdiff.train.checkpoint import Checkpoint, load_network
 from verdiff.train.config import SamplingConfig
+from verdiff.train.data.cases import ALL
 from verdiff.train.networks.folding import folded
 from verdiff.train.settings import table_of
 
@@ -148,7 +149,7 @@ def make_manifest(
         "system": config.system,
         "configuration": config.model_id,
         "data_set": facts.dataset,
-        "fold": facts.fold,
+        "fold": "all" if facts.fold == ALL else facts.fold,
         "validation_cases": list(facts.validation_cases),
         "iterations": checkpoint.iteration,
         "minutes": round(checkpoint.minutes, 1),
@@ -157,6 +158,7 @@ def make_manifest(
         "verdiff": __version__,
         **({"untrained": said} if said else {}),
         **({"data_sets": facts.parts} if facts.parts else {}),
+        **({"trained_from": facts.origin} if facts.origin else {}),
         **({"distilled_from": facts.teacher} if facts.teacher else {}),
     }
     return Manifest(

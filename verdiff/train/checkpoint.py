@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ class RunFacts:
     """What a run knows of its data: names and ids of the structures, fold, source statistics, cases of either side.
 
     ``teacher`` says what a distilled run was taught by, and is empty for any other; ``parts`` what each of several
-    joined data sets brought. A checkpoint from before these were kept has empty ``training_cases`` and ``parts``.
+    joined data sets brought; ``origin`` which run the first weights were of. A checkpoint from before these were kept
+    has none of them.
     """
 
     dataset: str
@@ -33,6 +35,7 @@ class RunFacts:
     teacher: dict[str, Any] = field(default_factory=dict)
     training_cases: tuple[str, ...] = ()
     parts: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,12 @@ def load_network(run: Path, weights: str = "best.pt") -> tuple[SegmentationModel
     net = build_network(checkpoint.config, len(checkpoint.facts.labels))
     net.load_state_dict(checkpoint.ema)
     return net.eval().requires_grad_(False), checkpoint
+
+
+def digest(weights: dict[str, Any]) -> str:
+    """SHA-256 of a state dictionary's names and values."""
+    total = hashlib.sha256()
+    for name, value in weights.items():
+        total.update(name.encode())
+        total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()

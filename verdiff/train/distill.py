@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from verdiff.diffusion.loop import Array, Noise, StepState, run_loop
-from verdiff.train.checkpoint import Checkpoint
+from verdiff.train.checkpoint import Checkpoint, digest
 from verdiff.train.config import RunConfig, SamplingConfig
 from verdiff.train.corrupt import corrupt_prior
 from verdiff.train.losses import logit_loss, probability_loss
@@ -71,15 +69,6 @@ def distillation_task(teacher: SegmentationModel, checkpoint: Checkpoint) -> Tas
         choose_best=False,
         teacher={"iteration": checkpoint.iteration, "weights_sha256": digest(weights)},
     )
-
-
-def digest(weights: dict[str, Any]) -> str:
-    """SHA-256 of a state dictionary's names and values."""
-    total = hashlib.sha256()
-    for name, value in weights.items():
-        total.update(name.encode())
-        total.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 class DistillationObjective:

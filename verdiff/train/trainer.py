@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from verdiff.train.building import build_network
 from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import METRICS, append_metrics, plot_curves
-from verdiff.train.data.cases import VERIFICATION_SLICES, Case, Dataset
+from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, Case, Dataset
 from verdiff.train.data.volumes import require_volumes
 from verdiff.train.objective import Objective, joint_objective
 from verdiff.train.run_folder import refuse_other
@@ -71,6 +71,7 @@ class Task:
         choose_best: Write ``best.pt`` whenever a validation is the best so far. Off where the run is judged afterwards
             on the same patients, who must not have chosen the weights.
         teacher: What the run was distilled from, for the checkpoint's facts.
+        origin: Which run the first weights are of, for the checkpoint's facts.
     """
 
     objective: Callable[[RunConfig, torch.device], Objective] = objective_of_system
@@ -78,6 +79,7 @@ class Task:
     fixed: tuple[str, ...] = ()
     choose_best: bool = True
     teacher: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 TRAINING = Task()
@@ -99,7 +101,7 @@ class Trainer:
     Args:
         config: The run's configuration.
         dataset: The prepared data set.
-        fold: Which fold of its splits.
+        fold: Which fold of its splits; :data:`~verdiff.train.data.cases.ALL` trains on every case.
         run: The run's folder; made if absent.
         task: What is learnt.
         resume: Go on from ``last.pt``.
@@ -138,16 +140,20 @@ class Trainer:
         # The loss of the prior network alone, while the denoiser waits.
         self.prior_objective = single_pass_objective(config, self.device)
         self.optimizer = self._make_optimizer()
+        put_aside = [] if fold == ALL else self.val_cases
+        # What has been seen in training chooses no weights.
+        self.choose_best = task.choose_best and fold != ALL
         self.facts = RunFacts(
             dataset.name,
             dataset.labels,
             dataset.label_ids,
             fold,
             dataset.statistics,
-            tuple(c.name for c in self.val_cases),
+            tuple(c.name for c in put_aside),
             dict(task.teacher),
             tuple(c.name for c in self.train_cases),
-            dataset.parts(self.val_cases),
+            dataset.parts(put_aside),
+            dict(task.origin),
         )
         (require_volumes if config.dimensions == 3 else require_slices)(dataset.cases, config)
         self.make_batch, self.validate = (
@@ -186,6 +192,7 @@ class Trainer:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         refuse_other(self.config, self.facts, checkpoint.config, checkpoint.facts)
+        self.facts = replace(self.facts, origin=checkpoint.facts.origin)
         self.net.load_state_dict(checkpoint.net)
         self.ema.load_state_dict(checkpoint.ema)
         self.optimizer.load_state_dict(checkpoint.optimizer)
@@ -343,7 +350,7 @@ class Trainer:
         append_metrics(self.run / METRICS, row)
         plot_curves(self.run / METRICS, self.run / "curves.png")
         self._save("last.pt")
-        if improved and self.task.choose_best:
+        if improved and self.choose_best:
             self._save("best.pt")
         return validation
 

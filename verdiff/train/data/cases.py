@@ -21,6 +21,8 @@ from verdiff.train.data.findings import refuse_first
 from verdiff.train.data.splits import FOLDS, SEED, fold_findings, make_splits
 
 INDEX = "index.json"
+# The "fold" that trains on every case and puts none aside, for weights that are to be released.
+ALL = -1
 # In label maps: a pixel of which nothing is known, nnU-Net's label "ignore".
 IGNORE = 255
 # Slices of validation patients that a run puts aside for the checks of its export.
@@ -119,12 +121,14 @@ class Dataset:
         return replace(self, splits=make_splits(patients, folds, seed), stated_splits=False)
 
     def fold(self, fold: int) -> tuple[list[Case], list[Case]]:
-        """Training and validation cases of a fold.
+        """Training and validation cases of a fold; of :data:`ALL`, all cases and those of fold 0 that are only watched.
 
         Raises:
             DataError: An unknown fold, a patient on both sides, an unknown case, an empty side, or a structure that is
                 in no training mask although more than one patient has it.
         """
+        if fold == ALL:
+            return list(self.cases), self.fold(0)[1]
         if not 0 <= fold < len(self.splits):
             raise DataError(
                 f"fold {fold}", f"0 to {len(self.splits) - 1} ({self.name} has {len(self.splits)})", "pass --fold"
