@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "verdiff"
 
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
-EVERYWHERE = frozenset({"errors", "systems"})
+EVERYWHERE = frozenset({"errors", "extras", "systems"})
 ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "errors": frozenset(),
+    "extras": frozenset(),
     "systems": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
@@ -40,6 +41,7 @@ ON_DEMAND = ROOMS - frozenset(DOORS)
 
 TORCH_FREE = (
     "errors",
+    "extras",
     "systems",
     "diffusion",
     "imaging",

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 
 def library(module: str) -> Any:
@@ -20,5 +21,5 @@ def library(module: str) -> Any:
         raise BackendError(
             f"vertebrae and surfaces without {module.partition('.')[0]}",
             "the packages of the extra [anatomy] beside the lean runtime",
-            "pip install 'verdiff[anatomy]'",
+            install("anatomy"),
         ) from error

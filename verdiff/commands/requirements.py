@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import util
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 
 def require(command: str, packages: tuple[str, ...], extra: str) -> None:
@@ -18,5 +19,5 @@ def require(command: str, packages: tuple[str, ...], extra: str) -> None:
         raise BackendError(
             f"verdiff {command} without {' and '.join(missing)}",
             f"the packages of the extra [{extra}] beside the lean runtime",
-            f"pip install 'verdiff[{extra}]'",
+            install(extra),
         )

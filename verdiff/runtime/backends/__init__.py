@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.lanes import lane_count
 
 if TYPE_CHECKING:
@@ -129,17 +130,17 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
         raise BackendError(
             f"the inference backend {wanted} is not installed (installed: {there})",
             f"{wanted} for device {device} and precision {precision}",
-            f"pip install 'verdiff[{extra}]'",
+            install(extra),
         )
     if cuda and wanted != "onnxruntime":
         raise BackendError(
-            f"device {device} with the {wanted} backend", "ONNX Runtime for CUDA devices", "pip install 'verdiff[gpu]'"
+            f"device {device} with the {wanted} backend", "ONNX Runtime for CUDA devices", install("gpu")
         )
     if precision == "bf16" and wanted != "openvino":
         raise BackendError(
             f"precision bf16 with the {wanted} backend",
             "OpenVINO, which runs the fp32 graphs in bf16",
-            "pip install 'verdiff[openvino]' and pass --backend openvino, or use fp32",
+            f"{install('openvino')}, and pass --backend openvino; or use fp32",
         )
     return wanted
 
@@ -164,7 +165,7 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
     if runs_engines:
         require_package(backend.replace("-", "_"), lean_will_do=True)
     elif find_spec("onnxruntime") is None:
-        raise BackendError("onnxruntime is not installed", f"it, for {backend}", "pip install 'verdiff[gpu]'")
+        raise BackendError("onnxruntime is not installed", f"it, for {backend}", install("gpu"))
     return backend
 
 
