@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "verdiff"
 
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
-EVERYWHERE = frozenset({"errors", "extras", "systems"})
+EVERYWHERE = frozenset({"choices", "errors", "extras", "systems"})
 ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
+    "choices": frozenset(),
     "errors": frozenset(),
     "extras": frozenset(),
     "systems": frozenset(),
@@ -40,6 +41,7 @@ DOORS = ("cli", "doctor", "commands")
 ON_DEMAND = ROOMS - frozenset(DOORS)
 
 TORCH_FREE = (
+    "choices",
     "errors",
     "extras",
     "systems",

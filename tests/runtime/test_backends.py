@@ -20,10 +20,11 @@ from tests.runtime.tiny_bundle import (
     write_tiny_half,
 )
 from verdiff.bundle import GOLDEN, graph_name, open_bundle, pack_golden, write_bundle
+from verdiff.choices import BACKENDS
 from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.runtime import Segmenter, backends
-from verdiff.runtime.backends import BACKENDS, choose_backend, default_threads, on_device, open_backend
+from verdiff.runtime.backends import choose_backend, default_threads, on_device, open_backend
 from verdiff.runtime.backends.onnxruntime import tensor_types
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verdiff.bundle import graph_name
+from verdiff.choices import AUTO, BACKENDS
 from verdiff.errors import BackendError
-from verdiff.runtime.backends import AUTO, BACKENDS, STORED_AS, choose_backend, installed_backends, open_backend
+from verdiff.runtime.backends import STORED_AS, choose_backend, installed_backends, open_backend
 from verdiff.runtime.processor import instruction_set
 from verdiff.runtime.selftest import self_test, time_networks
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verdiff.bundle import Manifest, open_bundle, resolve_model
+from verdiff.choices import AUTO
 from verdiff.errors import BackendError, InputError
-from verdiff.runtime.backends import AUTO, Backend, choose_backend, loops_on_device, on_device, open_backend
+from verdiff.runtime.backends import Backend, choose_backend, loops_on_device, on_device, open_backend
 from verdiff.runtime.call import Request, open_call
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.frontier import Pace

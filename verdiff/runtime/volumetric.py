@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.choices import WHOLE
 from verdiff.errors import BudgetError, InputError
 from verdiff.imaging import Geometry, IntensityRule, intensity_bounds, volume_from
 from verdiff.imaging.volume_plan import VolumePlan, plan_volume
@@ -28,7 +29,6 @@ from verdiff.runtime.engine import RESTORE_MARGIN
 from verdiff.runtime.frontier import BESIDE
 from verdiff.runtime.lanes import Lanes
 from verdiff.runtime.memory import available_bytes, plan_volume_memory
-from verdiff.runtime.policy import WHOLE
 from verdiff.runtime.provenance import describe_backend, describe_run
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.sampling import Choices, resolve_sampling

@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 
 from verdiff.bundle.engines.flavours import FLAVOURS
 from verdiff.bundle.engines.shapes import ProfileShape, TensorRange
+from verdiff.choices import ENGINE_ROLES
 from verdiff.errors import BackendError
 
 # What verdiff makes of a graph (the step's inputs, the builder's settings): raised when engines must be built anew.
 RECIPE = 3
-ENGINE_ROLES = ("prior", "step", "pipeline")
-ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
 VERSION_COMPATIBLE, HARDWARE_COMPATIBLE = "version-compatible", "hardware-compatible"
 FLAGS = (VERSION_COMPATIBLE, HARDWARE_COMPATIBLE)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.choices import AUTO, BACKENDS, DEVICE, ENGINE_BACKENDS, GPU, PRECISIONS, PROVIDER_BACKENDS
 from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.runtime.lanes import lane_count
@@ -29,16 +30,9 @@ if TYPE_CHECKING:
 
 Maps = NDArray[np.float32]
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-# As a precision or a backend: what is best here, by trying or by what is installed.
-AUTO = "auto"
 # Which of a bundle's graphs a processor runs for a precision, where they differ: OpenVINO computes the FP32 graphs in
 # bf16 by itself, and INT8 has a form for processors and one for TensorRT.
 STORED_AS = {"bf16": "fp32", "int8": "int8-ov"}
-BACKENDS = ("onnxruntime", "openvino")
-ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
-# ONNX Runtime with another provider than the CUDA one that plain ``onnxruntime`` takes on a GPU.
-PROVIDER_BACKENDS = ("onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
 DEVICE_BACKENDS = (*ENGINE_BACKENDS, *PROVIDER_BACKENDS)
 
 
@@ -116,7 +110,7 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
         raise BackendError(f"backend {backend!r}", known, "choose one of them")
     if precision not in PRECISIONS:
         raise BackendError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of them")
-    if re.fullmatch(r"cpu|cuda(:\d+)?", device) is None:
+    if re.fullmatch(DEVICE, device) is None:
         raise BackendError(f"device {device!r}", "cpu, cuda or cuda:N", "choose one of them")
     cuda = device != "cpu"
     wanted = backend
@@ -146,7 +140,7 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
 
 
 def _device_backend(backend: str, device: str, precision: str) -> str:
-    if re.fullmatch(r"cuda(:\d+)?", device) is None:
+    if re.fullmatch(GPU, device) is None:
         raise BackendError(
             f"device {device!r} with the {backend} backend",
             "cuda or cuda:N",

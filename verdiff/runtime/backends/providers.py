@@ -253,7 +253,7 @@ def _not_built_in(version: str, provider: Provider, device: str) -> BackendError
     return BackendError(
         f"{found}: it is the package for the CPU",
         "onnxruntime-gpu",
-        f"pip uninstall -y onnxruntime, which overwrites it, then {install('gpu')}",
+        f"pip uninstall -y onnxruntime, then {install('gpu')}; the two overwrite each other",
     )
 
 
