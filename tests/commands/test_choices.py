@@ -110,7 +110,7 @@ def text_options(program: typer.Typer) -> Iterator[tuple[str, str, Any]]:
         function = command.callback
         assert function is not None
         for name, annotation in get_type_hints(function, include_extras=True).items():
-            bare, *records = get_args(annotation)
+            bare, *records = get_args(annotation) or (annotation,)
             if records and str(bare) in ("<class 'str'>", "str | None", "list[str]", "list[str] | None"):
                 yield function.__name__, name, records[0]
 
