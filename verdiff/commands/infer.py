@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import EMPTY_MASK, SUCCESS, InputError
 
@@ -91,6 +91,7 @@ def run(
     """
     from verdiff.imaging import read_labels, read_volume
     from verdiff.runtime import Segmenter
+    from verdiff.runtime.workload import one_scan
     from verdiff.runtime.writing import output_files, write_result
 
     begun = perf_counter()
@@ -112,6 +113,7 @@ def run(
         backend=options.backend,
         precision=options.precision,
         threads=options.threads,
+        work=one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only),
     )
     loading = perf_counter() - begun
     label_ids = {label.name: label.id for label in segmenter.manifest.labels}
@@ -171,6 +173,9 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     lines = [
         f"{model['id']} {model['version']} on {backend['name']} ({backend['device']}, {backend['precision']}): {effort}"
     ]
+    lines += chosen_lines(result.provenance.get("chosen", {}))
+    if (needed := computed.get("sampling_would_take_ms")) is not None:
+        lines.append(f"the budget left time for the prior alone: with sampling it takes about {needed:.0f} ms")
     if result.outcome in ("budget", "cancelled"):
         lines.append(
             f"stopped by {result.outcome}: {reached['slices_refined']} of {reached['slices']} slices refined, "
@@ -189,6 +194,17 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
     lines += [f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview) if path]
     return lines
+
+
+def chosen_lines(chosen: Mapping[str, Any]) -> list[str]:
+    """What ``--precision auto`` took and why, and why not the others; nothing for a precision that was named."""
+    if not chosen:
+        return []
+    left_out = [each for each in chosen["candidates"] if "refused" in each]
+    return [
+        f"precision auto: {chosen['because']} (choosing took {chosen['seconds']:.1f} s)",
+        *(f"  not {each['precision']} on {each['backend']}: {each['refused']}" for each in left_out),
+    ]
 
 
 def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:

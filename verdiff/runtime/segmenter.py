@@ -23,6 +23,7 @@ from verdiff.runtime.selftest import time_networks
 if TYPE_CHECKING:
     from verdiff.runtime.device.backend import DeviceBackend
     from verdiff.runtime.device.session import DeviceSession
+    from verdiff.runtime.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Segmenter:
         stream: Any = None,
         priority: int | None = None,
         graphs: bool | None = None,
+        work: Callable[[Manifest], Workload] | None = None,
     ) -> Segmenter:
         """Open and verify a bundle, load its networks, test them against its goldens and warm them up.
 
@@ -86,6 +88,9 @@ class Segmenter:
                 cuda-core, CuPy, PyTorch or pycuda, which is kept alive); None for a stream of its own.
             priority: On a GPU: of that stream of its own; lower numbers go first.
             graphs: On a GPU with ONNX Runtime: replay its runs as CUDA graphs; None is where it can.
+            work: With precision ``"auto"``: that one scan is all this is loaded for, from
+                :func:`verdiff.runtime.workload.one_scan`. What would take longer to try than it could save on it is
+                not tried. None is for many scans.
 
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
@@ -100,7 +105,13 @@ class Segmenter:
         if precision == AUTO:
             from verdiff.runtime.precision import open_fastest
 
-            fastest = open_fastest(bundle, backend=backend, device=device, threads=threads)
+            fastest = open_fastest(
+                bundle,
+                backend=backend,
+                device=device,
+                threads=threads,
+                work=None if work is None else work(bundle.manifest),
+            )
             loaded, tested, why = fastest.backend, fastest.differences, fastest.chosen
         elif on_device(chosen := choose_backend(backend, device, precision), device):
             _require_slices(bundle.manifest, device)
