@@ -35,6 +35,8 @@ _COLUMNS = (
     "separation",
     "uncertainty",
     "confidence",
+    "volume_complete",
+    "cut_sides",
 )
 
 
@@ -148,6 +150,8 @@ def _row(vertebra: Vertebra) -> dict[str, Any]:
         _rounded(vertebra.separation, 3),
         _rounded(vertebra.uncertainty, 4),
         _rounded(vertebra.confidence, 4),
+        vertebra.volume_complete,
+        " ".join(vertebra.cut_sides),
     )
     return dict(zip(_COLUMNS, values, strict=True))
 

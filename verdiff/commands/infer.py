@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -188,7 +188,10 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     if result.empty:
         lines.append("empty mask: no structure was found")
     else:
-        lines += [f"  {name:<12} {volume:9.2f} ml" for name, volume in result.volumes_ml().items()]
+        lines += [
+            f"  {name:<12} {volume:9.2f} ml{cut_mark(result.cut_sides.get(name, ()))}"
+            for name, volume in result.volumes_ml().items()
+        ]
     stages = ["read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore"]
     stages += ["anatomy", "write"]
     lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
@@ -209,18 +212,24 @@ def chosen_lines(chosen: Mapping[str, Any]) -> list[str]:
 
 def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:
     """The lines that say which vertebrae were found, how they are called and where the files are."""
-    levels = "levels unknown" if spine.named_by is None else f"levels from {spine.named_by}"
+    known = spine.named_by is not None
+    levels = f"levels from {spine.named_by}" if known else "levels unknown (--lowest L5 says that the lowest is L5)"
     lines = [f"{len(spine.vertebrae)} vertebrae from the lowest up, {levels}"]
     for vertebra in spine.vertebrae:
         parts = [f"height {vertebra.height_mm:.0f} mm"]
         if vertebra.volume_ml is not None:
-            parts.insert(0, f"{vertebra.volume_ml:.2f} ml")
+            parts.insert(0, f"{vertebra.volume_ml:.2f} ml{cut_mark(vertebra.cut_sides)}")
         if vertebra.confidence is not None:
             parts.append(f"confidence {vertebra.confidence:.2f}")
         lines.append(f"  {vertebra.name:<12} {', '.join(parts)}{'' if vertebra.complete else ', cut off'}")
     lines += [f"note: {remark}" for remark in spine.remarks]
     lines += [f"wrote {path}" for path in files.named.values()]
     return lines
+
+
+def cut_mark(sides: Sequence[str]) -> str:
+    """Behind a volume of which the field of view holds a part: where the rest is."""
+    return f" within the field of view, which cuts it ({', '.join(sides)})" if sides else ""
 
 
 def dice_lines(result: Segmentation, volume: Volume, truth: Volume) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import InputError
+from verdiff.imaging import sides_cut
 from verdiff.runtime.answer import Answer, in_scan, restore_uncertainty
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ class Segmentation:
             return {}
         voxel_ml = self.geometry.voxel_ml
         return {label.name: float(np.count_nonzero(self.labels == label.id) * voxel_ml) for label in self.label_table}
+
+    @cached_property
+    def cut_sides(self) -> dict[str, tuple[str, ...]]:
+        """The structures that reach the end of the field of view, and where: their volumes are of a part of them."""
+        found = {label.name: sides_cut(self.labels == label.id, self.geometry) for label in self.label_table}
+        return {name: sides for name, sides in found.items() if sides}
 
     def _channel(self, name: str) -> int:
         names = [label.name for label in self.label_table]
