@@ -107,7 +107,7 @@ class Sidecar:
         built_at: UTC, ISO 8601.
         build_seconds: How long it took.
         verdiff: Version that built it.
-        arguments: Of the ``verdiff build`` that makes it again, flavour and device apart.
+        arguments: Of the ``verdiff build`` that makes it again, flavour and SMs apart.
     """
 
     key: EngineKey
@@ -155,7 +155,8 @@ def unreadable(name: str, reason: str) -> BackendError:
     return BackendError(
         f"the sidecar {name} cannot be used ({reason})",
         "the JSON file that 'verdiff build' wrote beside the plan",
-        "delete the plan and its sidecar, and build the engine again with 'verdiff build'",
+        "delete the plan and its sidecar, and build the engine again with 'verdiff build': what was asked for is lost "
+        "with the sidecar, so name the model, precision, role and sizes as before",
     )
 
 

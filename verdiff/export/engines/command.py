@@ -217,6 +217,7 @@ class _Workshop:
             sizes=(f"{rows}x{cols}" for rows, cols in request.sizes),
             batch=request.batch,
             workspace_mb=request.workspace_mb,
+            device=request.device,
         )
 
 

@@ -115,7 +115,7 @@ def _load(runtime: Any, machine: Machine, sidecar: Sidecar, said: deque[str]) ->
         raise BackendError(
             f"{machine} does not load {sidecar.key.stem} ({'; '.join(said) or 'no reason given'})",
             "an engine that loads where it was built",
-            f"build it again: {rebuild_command(sidecar, machine)}",
+            f"build it again: {rebuild_command(sidecar)}",
         )
     return Engine(sidecar, engine, runtime, KernelCache(path) if machine.flavour == TENSORRT_RTX.name else None)
 
