@@ -109,6 +109,9 @@ def evaluate(
     ] = None,
     splits: Annotated[Path | None, typer.Option(help="splits_final.json; that of the references' data set.")] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Score the validation cases of one fold.")] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="Score these cases alone: NAME,NAME, or a file with one a line.")
+    ] = None,
     compare_with: Annotated[
         str | None, typer.Option(help="Another model: its masks, its bundle, or an earlier scores.json.")
     ] = None,
@@ -157,6 +160,7 @@ def evaluate(
         labels=labels,
         splits=splits,
         fold=fold,
+        cases=cases,
         compare_with=compare_with,
         policy=on_empty,
         distances=distances,
@@ -200,6 +204,9 @@ def compare(
     from verdiff.evaluate import several
 
     result = several.run(sources, output, metrics=metrics.split(","), plots=plots)
-    say(result.markdown)
+    for line in result.summary:
+        say(line)
     for path in result.written:
         say(f"wrote {path}")
+    if not result.written:
+        say("every metric, interval and remark: give -o FOLDER to write them")
