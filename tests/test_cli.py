@@ -460,9 +460,12 @@ def test_interrupted_while_writing_the_old_file_stays(
     assert sorted(path.name for path in scan.parent.iterdir()) == ["scan.nii.gz", "scan_seg.nii.gz"]
 
 
-@pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("export", "cpu,export"), ("build", "export")])
+@pytest.mark.parametrize(
+    ("command", "extras"),
+    [("train", ("train",)), ("export", ("cpu,export",)), ("build", ("tensorrt", "tensorrt-rtx"))],
+)
 def test_a_command_without_its_packages_names_the_extra(
-    command: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, extras: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import importlib.util
 
@@ -470,7 +473,7 @@ def test_a_command_without_its_packages_names_the_extra(
     more = ("--data", tmp_path, "-o", tmp_path / "out") if command == "train" else ()
     result = verdiff(command, "spine-mr", *more)
     assert result.exit_code == 6
-    assert install(extra) in result.stderr
+    assert install(*extras) in result.stderr
 
 
 def test_train_and_export_name_what_is_missing(tmp_path: Path) -> None:

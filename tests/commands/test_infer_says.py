@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.cli import app
 from verdiff.errors import BudgetError
+from verdiff.extras import install
 from verdiff.imaging import write_array
 from verdiff.runtime import Segmenter
 from verdiff.runtime.frontier import Pace
@@ -121,3 +123,21 @@ def test_structures_at_the_end_of_the_field_of_view_are_marked_beside_their_volu
     for name, sides in cut.items():
         (line,) = [line for line in result.stdout.splitlines() if line.startswith(f"  {name} ")]
         assert line.endswith(f" ml within the field of view, which cuts it ({', '.join(sides)})")
+
+
+def test_missing_packages_of_vertebrae_are_told_before_a_model_is_loaded(
+    scan: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> Segmenter:
+        raise AssertionError("a model was loaded for nothing")
+
+    monkeypatch.setattr(Segmenter, "load", never)
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    result = infer(scan, bundle, "--stats")
+    assert result.exit_code == 6 and install("anatomy") in result.stderr
+
+
+def test_a_precision_that_a_bundle_lacks_is_answered_with_names_that_the_option_takes(scan: Path) -> None:
+    result = CliRunner().invoke(app, ["infer", str(scan), "--precision", "fp16"])
+    assert result.exit_code == 6
+    assert "expected: one of fp32, int8\n" in result.stderr

@@ -15,7 +15,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from tests.pages.printed import HOW, ROOT, How, how, printed_commands, shell_lines, words
+from tests.pages.printed import FENCE, HOW, ROOT, How, how, printed_commands, shell_lines, words
 from tests.pages.workshop import fresh, make_workshop
 from verdiff.bundle.engines import find_package
 from verdiff.cli import app
@@ -129,3 +129,17 @@ def test_the_python_program_runs(command: str, template: Path, tmp_path: Path) -
         env=environment,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/anatomy.md"])
+def test_the_python_of_a_page_runs(
+    page: str, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fresh(template, tmp_path / "here")
+    shutil.copy(folder / "expert.nii.gz", folder / "scan_seg.nii.gz")
+    monkeypatch.chdir(folder)
+    sources = [body for language, body in FENCE.findall((ROOT / page).read_text("utf-8")) if language == "python"]
+    assert sources
+    for source in sources:
+        exec(compile(source, page, "exec"), {})
+    assert capsys.readouterr().out

@@ -9,6 +9,16 @@ from verdiff.errors import BackendError
 from verdiff.extras import install
 
 
+def require_libraries() -> None:
+    """Refuse vertebrae and surfaces where a package is missing, before anything is loaded for them.
+
+    Raises:
+        BackendError: Says which extra has it.
+    """
+    for module in ("scipy", "skimage"):
+        library(module)
+
+
 def library(module: str) -> Any:
     """The module ``module``, for example ``"scipy.ndimage"``.
 

@@ -106,6 +106,10 @@ def run(
             f"{' x '.join(map(str, volume.geometry.size))} voxels at the scan's position",
             "resample the reference onto the scan, or leave --reference out",
         )
+    if anatomy is not None and anatomy.wanted:
+        from verdiff.anatomy.libraries import require_libraries
+
+        require_libraries()
     begun = perf_counter()
     segmenter = Segmenter.load(
         options.model,

@@ -188,7 +188,7 @@ def build(
         return
     from verdiff.commands.requirements import require
 
-    require("build", ("onnx",), "export")
+    require("build", ("onnx",), "tensorrt", "tensorrt-rtx")
     options = command.BuildOptions(
         model,
         precision,

@@ -32,7 +32,7 @@ def require_reach(clock: Clock, least: float, enough: float, work: str) -> None:
         clock: With the deadline.
         least: Seconds of the networks for one answer everywhere, and nothing beside them.
         enough: Seconds of an answer that surely would be there, without the time that stands beside the networks.
-        work: What has to be answered: ``"18 slices"``.
+        work: What ``least`` is of: ``"18 slices"``.
 
     Raises:
         BudgetError: It names the budget that would do.
@@ -41,8 +41,8 @@ def require_reach(clock: Clock, least: float, enough: float, work: str) -> None:
         return
     would_do = math.ceil(1000 * (clock.elapsed + BESIDE * enough))
     raise BudgetError(
-        f"a budget below one pass: {clock.budget_ms:.0f} ms for {work}, which by this machine's pace take "
-        f"{1000 * least:.0f} ms in the networks alone",
+        f"a budget below one pass: {clock.budget_ms:.0f} ms for {work}, and by this machine's pace the networks alone "
+        f"need {1000 * least:.0f} ms",
         f"about {would_do} ms on this machine",
         "raise the budget, give fewer slices, or use a faster backend or device",
     )

@@ -106,9 +106,10 @@ def prepare(
     looks = any(policy.locate for policy in policies)
     if pace is not None:
         # How small the window will be is not known yet; the look that finds it takes whole slices.
-        whole = pace.prior * _pixels(scan.plan)
-        least = whole * len(slices_to_look_at(scan.plan.slices)) / scan.plan.slices if looks else whole
-        require_reach(clock, least, whole, f"{scan.plan.slices} slices")
+        whole, slices = pace.prior * _pixels(scan.plan), scan.plan.slices
+        looked = len(slices_to_look_at(slices)) if looks else slices
+        work = f"a look at {looked} of {slices} slices" if looks else f"{slices} slices"
+        require_reach(clock, whole * looked / slices, whole, work)
     if looks:
         look = replace(sampling, table=None, samples=0)
         memory = runner.begin(scan.plan, look, chunk=chunk, anytime=False)

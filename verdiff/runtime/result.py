@@ -27,8 +27,8 @@ class Segmentation:
         labels: Label ids of the model's table, 0 is background: uint8 [z, y, x].
         label_table: The foreground structures, in the order of the model's channels.
         geometry: The scan's grid, which is the mask's.
-        outcome: ``"complete"``; ``"prior"`` and ``"sampling"`` have more to come (a stream) or were asked for
-            (``prior_only``); ``"budget"`` and ``"cancelled"`` stopped early with an answer for every slice.
+        outcome: ``"complete"``; ``"prior"`` and ``"sampling"`` have more to come (a stream), were asked for
+            (``prior_only``) or are all that a budget was enough for; ``"budget"`` and ``"cancelled"`` stopped early with an answer for every slice.
         timings: Seconds a stage, see :class:`verdiff.runtime.clock.Clock`; ``total`` is the whole call.
         provenance: What made this mask, as plain JSON values.
     """

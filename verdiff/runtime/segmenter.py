@@ -175,7 +175,8 @@ class Segmenter:
             force: Go on with a scan that does not look like the training data; the reasons are recorded.
             budget_ms: Give the best answer by then. With steps, samples, sampler and policy left open, the best
                 setting on the model's record that this machine has time for; else the prior's answer for every slice
-                and as much of what was asked for as fits. The outcome is ``"budget"`` when it was not all.
+                and as much of what was asked for as fits. The outcome is ``"budget"`` when it was not all, and
+                ``"prior"`` when the time was enough for the prior alone.
             cancel: Asked between chunks and steps; saying yes ends the call with the answer there is. Once only
                 the prior's or a part of the sampling is there the outcome is ``"cancelled"``.
             prior_only: The prior's answer without sampling.
@@ -184,7 +185,8 @@ class Segmenter:
         Raises:
             InputError: The scan cannot be used, or an option is out of range.
             UnsuitableScanError: The scan does not look like the training data, and not ``force``.
-            BudgetError: Too little time for one prior pass, or too little memory for one slice.
+            BudgetError: Too little time for one prior pass, told before the work by the pace of the load, or too little
+                memory for one slice.
             Cancelled: ``cancel`` said yes before every slice had an answer.
         """
         clock = Clock(budget_ms, cancel)

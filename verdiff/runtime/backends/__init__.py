@@ -207,9 +207,11 @@ def graph_bytes(bundle: Bundle, role: str, precision: str) -> bytes:
     stored = STORED_AS.get(precision, precision)
     carried = tuple(bundle.precisions(role))
     if stored not in carried:
+        # By the names that a caller gives them; what is stored for TensorRT alone runs on no processor.
+        named = ["int8" if each == STORED_AS["int8"] else each for each in carried if each not in ("bf16", "int8-trt")]
         raise BackendError(
             f"{bundle.manifest.model_id} {bundle.manifest.version} has no {role} graph in {stored}",
-            f"one of {', '.join(carried) or 'none'}",
+            f"one of {', '.join(named) or 'none'}",
             "choose one of these precisions, or export the bundle with this one",
         )
     return bundle.graph(role, stored)
