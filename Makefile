@@ -1,7 +1,8 @@
 # make demo [SCAN=scan.nii.gz]  segment a scan with the default model in the lean runtime (no torch)
+# make wheel                    build dist/verdiff-VERSION-py3-none-any.whl, the default model in it
 # make test                     install what the tests need and run them
 # make lint                     ruff and mypy
-# make clean                    remove the two environments and the demo's output
+# make clean                    remove the two environments, the wheel and the demo's output
 #
 # PYTHON=python3.12 chooses the interpreter that the environments are made with (3.11 or newer).
 
@@ -16,12 +17,17 @@ PIP_FLAGS := --disable-pip-version-check --quiet
 
 SOURCES := $(shell find verdiff -type f -not -name '*.pyc')
 
-.PHONY: demo test lint clean python
+.PHONY: demo wheel test lint clean python
 .DELETE_ON_ERROR:
 
 demo: .venv-demo/installed
 	@mkdir -p '$(DEMO_OUT)'
 	.venv-demo/bin/verdiff infer '$(SCAN)' --output '$(DEMO_OUT)' --uncertainty --preview $(REFERENCE)
+
+# pip alone needs to be there: it fetches what builds the wheel, and leaves it behind.
+wheel: .venv-demo/made
+	.venv-demo/bin/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 # A worker a core, whole files each: what a file's tests share is made once.
 test: .venv-test/ready
@@ -33,7 +39,7 @@ lint: .venv-test/ready
 	.venv-test/bin/mypy
 
 clean:
-	rm -rf .venv-demo .venv-test '$(DEMO_OUT)'
+	rm -rf .venv-demo .venv-test dist '$(DEMO_OUT)'
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

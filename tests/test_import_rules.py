@@ -15,10 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "verdiff"
 
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
-EVERYWHERE = frozenset({"errors", "systems"})
+EVERYWHERE = frozenset({"choices", "errors", "extras", "systems"})
 ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
+    "choices": frozenset(),
     "errors": frozenset(),
+    "extras": frozenset(),
     "systems": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
@@ -39,7 +41,9 @@ DOORS = ("cli", "doctor", "commands")
 ON_DEMAND = ROOMS - frozenset(DOORS)
 
 TORCH_FREE = (
+    "choices",
     "errors",
+    "extras",
     "systems",
     "diffusion",
     "imaging",

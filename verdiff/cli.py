@@ -10,9 +10,10 @@ import typer
 from typer.core import TyperGroup
 
 from verdiff import __version__
+from verdiff.choices import BENCH_CASES, GPU
 from verdiff.commands import making, using
 from verdiff.commands.datasets import app as data_app
-from verdiff.commands.options import AsJson, Threads, say
+from verdiff.commands.options import AsJson, Device, Threads, one_of, say, written_as
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
 
@@ -83,7 +84,12 @@ app.command(epilog="Example: verdiff compare ours=scores/ours theirs=scores/thei
 
 @app.command(epilog="Example: verdiff bench volume --scan scan.nii.gz -o bench/")
 def bench(
-    case: Annotated[str, typer.Argument(help="What to time; 'list' names the cases; or 'compare'.")] = "list",
+    case: Annotated[
+        str,
+        typer.Argument(
+            callback=one_of("list", "compare", *BENCH_CASES), help="What to time; 'list' names the cases; or 'compare'."
+        ),
+    ] = "list",
     records: Annotated[list[Path] | None, typer.Argument(help="With compare: two records, before and after.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The record, as JSON.")] = None,
     scan: Annotated[Path | None, typer.Option(help="A scan to time on; for throughput also a folder of scans.")] = None,
@@ -99,7 +105,9 @@ def bench(
     every: Annotated[int, typer.Option(min=1, help="Score every n-th slice of them.")] = 1,
     recipe_slices: Annotated[int, typer.Option(min=0, help="Slices that rivals runs MedSegDiff's 1000 steps on.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each rival.")] = 5,
-    device: Annotated[str, typer.Option(help="The GPU of the case gpu: cuda or cuda:N.")] = "cuda:0",
+    device: Annotated[
+        str, typer.Option(callback=written_as(GPU, "cuda or cuda:N"), help="The GPU of the case gpu: cuda or cuda:N.")
+    ] = "cuda:0",
     threads: Threads = None,
 ) -> None:
     """Time the runtime against its rivals in one run, or compare two records (exit code 12: the second is worse)."""
@@ -148,7 +156,7 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: verdiff doctor --json")
 def doctor(
-    device: Annotated[str, typer.Option(help="What is to be used: cpu, cuda or cuda:N.")] = "cpu",
+    device: Device = "cpu",
     model: Annotated[str | None, typer.Option(help="A bundle to check beside the shipped models.")] = None,
     as_json: AsJson = False,
 ) -> None:

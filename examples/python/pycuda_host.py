@@ -1,6 +1,6 @@
 """A pycuda program that segments slices where they are: its own context, stream and memory; nothing passes the host.
 
-    pip install 'verdiff[tensorrt,pycuda]' && verdiff build
+    pip install '.[tensorrt,pycuda]' && verdiff build
     python examples/python/pycuda_host.py examples/mr_t2_sample.nii.gz
 
 It has not run on a GPU yet; tests/interop/test_pycuda.py runs it against a recording context.

@@ -168,7 +168,7 @@ def test_what_cannot_work_is_refused_before_anything_is_computed(tmp_path: Path)
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(BackendError, match=r"verdiff\[anatomy\]"):
+    with pytest.raises(BackendError, match=r"\.\[anatomy\]"):
         libraries.library("skimage")
 
 

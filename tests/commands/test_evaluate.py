@@ -230,3 +230,15 @@ def test_a_mask_of_another_grid_than_its_scan_is_named(bundle: Path, data: Path,
 def test_a_shipped_name_a_bundle_and_nothing_else_are_models(bundle: Path, data: Path) -> None:
     assert is_model("spine-mr") and is_model(str(bundle))
     assert not is_model(str(data)) and not is_model(str(data / "labelsTr" / "one.nii.gz"))
+
+
+def test_a_bundle_is_run_on_the_cases_that_are_named_alone(bundle: Path, data: Path) -> None:
+    report, said = evaluate(bundle, data, EvaluateOptions(distances=False, cases="two"))
+    assert report.table.cases == ("two",)
+    assert [line.split(":")[0] for line in said if line.endswith(" s")] == ["two"]
+
+
+def test_a_case_that_a_data_set_does_not_have_is_refused_before_the_model_is_loaded(data: Path) -> None:
+    with pytest.raises(DataError, match="no case four, five in Dataset900_Tiny") as caught:
+        evaluate("no-such-model.verdiff", data, EvaluateOptions(distances=False, cases="one,four,five"))
+    assert "one, three, two" in caught.value.expected

@@ -22,6 +22,7 @@ from verdiff.doctor.device import check_device, double_by_kernel, start_source
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check
 from verdiff.doctor.tensorrt import Installed
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.device.driver import DeviceError
 from verdiff.runtime.nvidia import Driver
 
@@ -81,7 +82,7 @@ def test_the_cpu_needs_no_check_of_its_own() -> None:
 def test_a_device_that_nothing_runs_on_is_a_problem(plant: Planter) -> None:
     plant()
     kernels, backends = check_device("cuda", {})
-    assert (kernels.state, backends.state, backends.remedy) == (GOOD, BAD, "pip install 'verdiff[gpu]'")
+    assert (kernels.state, backends.state, backends.remedy) == (GOOD, BAD, install("gpu"))
 
 
 def test_the_package_for_processors_goes_before_that_for_gpus_comes(
@@ -90,7 +91,7 @@ def test_the_package_for_processors_goes_before_that_for_gpus_comes(
     plant()
     monkeypatch.setattr("verdiff.doctor.gpu.version_of", {"onnxruntime": "1.31.1"}.get)
     remedy = check_device("cuda", {})[1].remedy
-    assert remedy == "pip uninstall -y onnxruntime, then pip install 'verdiff[gpu]'"
+    assert remedy == "pip uninstall -y onnxruntime, then " + install("gpu")
 
 
 # ---- verdiff's own kernels ------------------------------------------------------------------------------------------
@@ -126,10 +127,10 @@ def test_a_kernel_that_computes_wrongly_is_a_problem(plant: Planter, monkeypatch
 
 
 def test_without_cuda_core_no_way_runs(plant: Planter, bundle: Path) -> None:
-    missing = BackendError("cuda-core cannot be imported (No module named 'cuda')", "it", "pip install 'verdiff[gpu]'")
+    missing = BackendError("cuda-core cannot be imported (No module named 'cuda')", "it", install("gpu"))
     plant(cuda=missing)
     kernels, engine = check_device("cuda", {"tensorrt": TENSORRT}, engines(bundle, "prior", "step"), str(bundle))
-    assert (kernels.state, kernels.remedy, engine.state) == (BAD, "pip install 'verdiff[gpu]'", GOOD)
+    assert (kernels.state, kernels.remedy, engine.state) == (BAD, install("gpu"), GOOD)
 
 
 def test_an_error_that_sends_its_reader_to_the_doctor_is_given_another_remedy(plant: Planter) -> None:
@@ -181,7 +182,7 @@ def test_an_installed_tensorrt_without_engines_runs_nothing(plant: Planter) -> N
     check = way(TENSORRT, [])
     assert (check.state, check.remedy) == (BAD, "verdiff build spine-mr --flavour tensorrt")
     assert way(TENSORRT, [], name="cuda:1").remedy == "verdiff build spine-mr --flavour tensorrt --device cuda:1"
-    assert way(LEAN, []).remedy.startswith("pip install 'verdiff[tensorrt]', then verdiff build")
+    assert way(LEAN, []).remedy.startswith(f"{install('tensorrt')}, then verdiff build")
 
 
 @pytest.mark.parametrize(
@@ -211,11 +212,11 @@ def test_engines_of_another_model_do_not_serve_the_one_that_was_named(plant: Pla
 @pytest.mark.parametrize(
     ("installed", "driver", "said", "remedy"),
     [
-        (replace(TENSORRT, missing=("libnvinfer.so.10",)), DRIVER, "libnvinfer.so.10 not found", "verdiff[tensorrt]"),
+        (replace(TENSORRT, missing=("libnvinfer.so.10",)), DRIVER, "libnvinfer.so.10 not found", "[tensorrt]"),
         (TENSORRT, OLD, "runs CUDA up to 12.4", "update NVIDIA's driver"),
         (TENSORRT, replace(OLD, version=""), "driver (version unknown) runs", "update NVIDIA's driver"),
         (replace(TENSORRT, refusal="undefined symbol"), DRIVER, "undefined symbol", "--force-reinstall"),
-        (replace(RTX, sms=RTX_SMS), DRIVER, "does not run on NVIDIA H200, SM 90", "verdiff[gpu]"),
+        (replace(RTX, sms=RTX_SMS), DRIVER, "does not run on NVIDIA H200, SM 90", "[gpu]"),
     ],
     ids=["libraries", "driver", "driver of no version", "import", "SM"],
 )
@@ -252,7 +253,7 @@ def test_onnx_runtime_that_is_installed_has_to_work_beside_engines(
     plant: Planter, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(name: str) -> float:
-        raise BackendError("onnxruntime 1.31.1 has no CUDA provider", "one", "pip install 'verdiff[gpu]'")
+        raise BackendError("onnxruntime 1.31.1 has no CUDA provider", "one", install("gpu"))
 
     plant(gpu_package=True)
     monkeypatch.setattr(device, "double_on_gpu", refused)

@@ -19,6 +19,7 @@ from verdiff.doctor.engines import check_engine, check_engines
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check
 from verdiff.doctor.tensorrt import Installed
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.nvidia import Driver
 
 HERE = {"tensorrt": TENSORRT}
@@ -78,7 +79,7 @@ def test_an_engine_of_another_machine_says_what_differs_and_how_to_build_it_here
 def test_the_lean_runtime_builds_nothing_so_the_whole_one_comes_first() -> None:
     found = check(LEAN)
     assert (found.state, "lean runtime" in found.found) == (NOTE, True)
-    assert found.remedy == f"pip install 'verdiff[tensorrt]', then {BUILD}"
+    assert found.remedy == f"{install('tensorrt')}, then {BUILD}"
 
 
 def test_an_engine_for_another_than_the_first_gpu_is_built_there() -> None:
@@ -87,7 +88,7 @@ def test_an_engine_for_another_than_the_first_gpu_is_built_there() -> None:
 
 def test_an_engine_without_its_tensorrt_names_the_extra() -> None:
     found = check(None)
-    assert (found.state, "not installed" in found.found, "verdiff[tensorrt]" in found.remedy) == (NOTE, True, True)
+    assert (found.state, "not installed" in found.found, "[tensorrt]" in found.remedy) == (NOTE, True, True)
 
 
 def test_an_engine_is_not_built_again_for_what_its_library_or_the_driver_lacks() -> None:
@@ -103,7 +104,7 @@ def test_an_engine_is_not_built_again_for_what_its_library_or_the_driver_lacks()
 def test_an_engine_whose_library_does_not_load_does_not_load() -> None:
     found = check(replace(TENSORRT, missing=("libnvinfer.so.10",)))
     assert (found.state, "libnvinfer.so.10 not found" in found.found) == (NOTE, True)
-    assert found.remedy.startswith("pip install 'verdiff[tensorrt]'")
+    assert found.remedy.startswith(install("tensorrt"))
 
 
 def test_no_build_is_advised_that_the_library_would_refuse() -> None:

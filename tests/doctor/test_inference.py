@@ -10,6 +10,7 @@ from verdiff.doctor import inference
 from verdiff.doctor.inference import check_backend, check_inference, check_packages, check_providers
 from verdiff.doctor.report import BAD, GOOD, NOTE
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.nvidia import Driver, Gpu
 
 NO_DRIVER = BackendError("no NVIDIA driver (libcuda.so.1)", "a driver", "install the driver")
@@ -55,7 +56,7 @@ def test_without_any_backend_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     checks = {check.name: check for check in check_inference(NO_DRIVER)}
     assert checks["onnxruntime"].state == checks["openvino"].state == NOTE
     assert checks["inference"].state == BAD
-    assert "pip install 'verdiff[cpu]'" in checks["inference"].remedy
+    assert checks["inference"].remedy == install("cpu", "gpu", "openvino")
 
 
 @pytest.mark.parametrize(
@@ -103,5 +104,5 @@ def test_a_provider_that_would_round_fp32_to_tf32_is_said_to_be_refused(monkeypa
 def test_the_cpu_package_beside_a_gpu_is_a_note_and_without_one_nothing() -> None:
     module = FakeOnnxRuntime(offered=[CPU])
     _, check = check_providers(module, DRIVER)
-    assert (check.state, "verdiff[gpu]" in check.remedy) == (NOTE, True)
+    assert (check.state, "[gpu]" in check.remedy) == (NOTE, True)
     assert [check.name for check in check_providers(module, NO_DRIVER)] == ["onnxruntime providers"]

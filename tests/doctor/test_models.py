@@ -10,6 +10,7 @@ from tests.runtime.tiny_bundle import write_tiny
 from verdiff.doctor.models import check_models
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check
 from verdiff.errors import BundleError
+from verdiff.extras import install
 
 
 def named(checks: list[Check], name: str) -> Check:
@@ -29,7 +30,7 @@ def test_a_damaged_shipped_bundle_is_a_problem(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("verdiff.bundle.open_bundle", damaged)
     check = named(check_models(), "model spine-mr")
     assert (check.state, "hash" in check.found) == (BAD, True)
-    assert check.remedy == "pip install --force-reinstall verdiff"
+    assert check.remedy == install(flags="--force-reinstall")
 
 
 def test_a_missing_default_model_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,4 +149,4 @@ def test_missing_training_packages_are_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(system, "version_of", lambda name: None if name == "torch" else "1.0")
     check = system.check_training()
     assert (check.state, check.found) == (doctor.NOTE, "torch not installed")
-    assert "verdiff[train]" in check.remedy
+    assert "[train]" in check.remedy

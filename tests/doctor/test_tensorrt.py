@@ -16,6 +16,7 @@ from verdiff.doctor import tensorrt
 from verdiff.doctor.report import GOOD, NOTE, Check
 from verdiff.doctor.tensorrt import Installed, check_tensorrt, find_tensorrt, missing_of, supported_sms
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 PLANTED = "planted_trt"
 
@@ -53,8 +54,8 @@ def planted(monkeypatch: pytest.MonkeyPatch, flavour: str = "tensorrt_rtx") -> P
 def test_each_flavour_that_is_not_installed_names_its_extra() -> None:
     checks = check_tensorrt(DRIVER, {})
     assert [(check.name, check.state) for check in checks] == [("TensorRT", NOTE), ("TensorRT-RTX", NOTE)]
-    assert "verdiff[tensorrt]" in checks[0].remedy
-    assert "verdiff[tensorrt-rtx]" in checks[1].remedy
+    assert "[tensorrt]" in checks[0].remedy
+    assert "[tensorrt-rtx]" in checks[1].remedy
 
 
 def test_a_flavour_that_fits_the_driver_is_good() -> None:
@@ -74,7 +75,7 @@ def test_a_driver_that_does_not_tell_its_version_has_an_unknown_one() -> None:
 def test_bindings_without_their_libraries_are_told_from_an_installation() -> None:
     check = one(replace(TENSORRT, missing=("libnvinfer.so.10",)))
     assert (check.state, "cannot load: libnvinfer.so.10 not found" in check.found) == (NOTE, True)
-    assert "verdiff[tensorrt]" in check.remedy
+    assert "[tensorrt]" in check.remedy
 
 
 def test_the_lean_runtime_is_called_by_its_name() -> None:
@@ -98,7 +99,7 @@ def test_a_gpu_that_a_flavour_is_not_for_is_named_with_those_that_it_is_for() ->
     rtx = replace(RTX, sms=RTX_SMS)
     found, remedy = rtx.unfit(rtx.machine(DRIVER, H200)) or ("", "")
     assert found == "does not run on NVIDIA H200, SM 90; it runs on SM 75, 80, 86, 89, 120, 121"
-    assert "verdiff[gpu]" in remedy
+    assert "[gpu]" in remedy
     assert rtx.unfit(rtx.machine(DRIVER, replace(H200, sm="89"))) is None
 
 
@@ -153,4 +154,4 @@ def test_a_flavour_that_cannot_be_imported_says_why(packages: Path, monkeypatch:
         supported_sms(found)
     check = one(find_tensorrt(DRIVER, "cuda:0")["tensorrt_rtx"])
     assert (check.state, "cannot be imported: undefined symbol" in check.found) == (NOTE, True)
-    assert "--force-reinstall 'verdiff[tensorrt-rtx]'" in check.remedy
+    assert install("tensorrt-rtx", flags="--force-reinstall") in check.remedy

@@ -94,9 +94,9 @@ def test_what_the_other_model_was_not_scored_with_is_named(folders):
 
 def test_the_page_begins_with_the_papers_table(folders):
     page = run(folders / "poor", folders / "references", LABELS, compare_with=folders / "good").markdown.splitlines()
-    assert page[0].startswith("| model | disc Dice (%) | disc IoU (%) | canal Dice (%) |")
-    assert page[2].startswith("| poor | 50.00 ± 25.00 |")
-    assert page[3].startswith("| good | 100.00 ± 0.00 |")
+    assert page[0].startswith("| model | disc Dice | disc IoU | canal Dice |")
+    assert page[2].startswith("| poor | 0.5000 ± 0.2500 |")
+    assert page[3].startswith("| good | 1.0000 ± 0.0000 |")
 
 
 def test_every_table_asked_for_is_written(folders):

@@ -52,5 +52,5 @@ def test_tables_that_do_not_belong_in_one_picture_are_refused(tmp_path, other):
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(BackendError, match=r"verdiff\[evaluate\]"):
+    with pytest.raises(BackendError, match=r"\.\[evaluate\]"):
         box_plots({"ours": table(0.9)}, tmp_path / "boxes.png")

@@ -42,9 +42,7 @@ def test_the_folds_of_a_cross_validation_are_compared_over_all_their_cases(folds
     assert dice.difference.mean == pytest.approx(0.1)
     assert (dice.difference.cases, dice.better) == (6, 6)
     assert dice.p_value == pytest.approx(2 / 2**6)
-    header = (
-        "| model | fold 0 Dice (%) | fold 0 IoU (%) | fold 1 Dice (%) | fold 1 IoU (%) | all Dice (%) | all IoU (%) |"
-    )
+    header = "| model | fold 0 Dice | fold 0 IoU | fold 1 Dice | fold 1 IoU | all Dice | all IoU |"
     assert found.markdown.splitlines()[0] == header
     assert {path.name for path in found.written} == {"comparison.md", "comparison.json", "boxes.png"}
     stored = json.loads((folds / "out" / "comparison.json").read_text("utf-8"))
@@ -70,13 +68,13 @@ def test_data_sets_with_other_structures_are_compared_one_by_one(tmp_path):
     found = run(named)
     assert set(found.comparisons["theirs"]) == {"MR", "XR"}
     assert found.comparisons["theirs"]["XR"]["masks"]["vertebra"]["dice"].comparison.difference.cases == 1
-    assert "| ours | 75.00 ± 7.07 |" in found.markdown
+    assert "| ours | 0.7500 ± 0.0707 |" in found.markdown
     assert "all Dice" not in found.markdown
 
 
 def test_models_without_sets_are_named_by_their_folder_and_have_a_column_a_structure(folds):
     found = run([str(folds / "ours" / "0"), f"theirs={folds / 'theirs' / '0' / 'scores.json'}"], metrics=("dice",))
-    assert found.markdown.startswith("| model | disc Dice (%) | canal Dice (%) | mean Dice (%) |")
+    assert found.markdown.startswith("| model | disc Dice | canal Dice | mean Dice |")
     assert list(found.models) == ["0", "theirs"]
     assert "Difference to theirs " in found.markdown
 

@@ -44,7 +44,8 @@ def test_the_summary_of_a_structure_over_its_cases(table):
 
 def test_undefined_values_are_left_out_and_counted(table):
     summary = table.summary("canal", "dice")
-    assert (summary.mean, summary.deviation, summary.undefined) == (0.6, 0.0, 1)
+    assert (summary.mean, summary.undefined) == (0.6, 1)
+    assert math.isnan(summary.deviation), "one case has no deviation"
 
 
 def test_the_mean_of_a_case_is_over_its_structures(table):
@@ -78,7 +79,7 @@ def test_json_is_strict_json_with_null_for_undefined(table):
 def test_markdown_shows_every_case_and_names_what_was_empty_or_not_scored(table):
     text = to_markdown(Results(table))
     assert "| disc | 0.8500 ± 0.0707 [0.8000] |" in text
-    assert "| canal | 0.6000 ± 0.0000 [0.6000, 1 undefined] |" in text
+    assert "| canal | 0.6000 [0.6000, 1 undefined] |" in text
     assert "| a | 2.00 | 4.00 | 3.00 |" in text
     assert "- b: canal is in neither." in text
     assert "label ids [9]" in text
@@ -132,12 +133,12 @@ def test_a_file_that_is_no_evaluation_is_refused(tmp_path, content):
         read_results(tmp_path)
 
 
-def test_the_papers_table_has_a_line_a_model_in_percent(table):
+def test_the_papers_table_has_a_line_a_model_in_the_unit_of_all_other_tables(table):
     lines = papers_table({"ours": {"": table}, "theirs": {"": table}}, ("dice", "hd95_mm"))
     assert lines[0] == (
-        "| model | disc Dice (%) | disc HD95 (mm) | canal Dice (%) | canal HD95 (mm) | mean Dice (%) | mean HD95 (mm) |"
+        "| model | disc Dice | disc HD95 (mm) | canal Dice | canal HD95 (mm) | mean Dice | mean HD95 (mm) |"
     )
-    assert lines[2].startswith("| ours | 85.00 ± 7.07 | 1.50 ± 0.71 | 60.00 ± 0.00 (1 undefined) |")
+    assert lines[2].startswith("| ours | 0.8500 ± 0.0707 | 1.50 ± 0.71 | 0.6000 (1 undefined) |")
     assert lines[3].split("|")[2:] == lines[2].split("|")[2:]
 
 
@@ -146,5 +147,5 @@ def test_the_papers_table_over_folds_has_a_column_a_fold_and_one_of_all_cases_to
         name: Table({name: {"disc": {"dice": value}}}, ("dice",)) for name, value in (("fold 0", 0.8), ("fold 1", 0.9))
     }
     lines = papers_table({"ours": folds}, ("dice",), pooled=True)
-    assert lines[0] == "| model | fold 0 Dice (%) | fold 1 Dice (%) | all Dice (%) |"
-    assert lines[2] == "| ours | 80.00 ± 0.00 | 90.00 ± 0.00 | 85.00 ± 7.07 |"
+    assert lines[0] == "| model | fold 0 Dice | fold 1 Dice | all Dice |"
+    assert lines[2] == "| ours | 0.8000 | 0.9000 | 0.8500 ± 0.0707 |"

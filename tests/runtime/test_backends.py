@@ -20,9 +20,11 @@ from tests.runtime.tiny_bundle import (
     write_tiny_half,
 )
 from verdiff.bundle import GOLDEN, graph_name, open_bundle, pack_golden, write_bundle
+from verdiff.choices import BACKENDS
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime import Segmenter, backends
-from verdiff.runtime.backends import BACKENDS, choose_backend, default_threads, on_device, open_backend
+from verdiff.runtime.backends import choose_backend, default_threads, on_device, open_backend
 from verdiff.runtime.backends.onnxruntime import tensor_types
 
 
@@ -47,13 +49,13 @@ def test_auto_takes_onnxruntime_then_openvino(only) -> None:  # type: ignore[no-
 @pytest.mark.parametrize(
     ("installed", "asked", "remedy"),
     [
-        ((), ("auto", "cpu", "fp32"), "pip install 'verdiff[cpu]'"),
-        ((), ("openvino", "cpu", "fp32"), "pip install 'verdiff[openvino]'"),
-        ((), ("auto", "cuda:0", "fp16"), "pip install 'verdiff[gpu]'"),
-        (("openvino",), ("auto", "cuda", "fp32"), "pip install 'verdiff[gpu]'"),
-        (("openvino",), ("onnxruntime", "cpu", "fp32"), "pip install 'verdiff[cpu]'"),
-        (("onnxruntime", "openvino"), ("openvino", "cuda", "fp32"), "pip install 'verdiff[gpu]'"),
-        (("onnxruntime",), ("onnxruntime", "cpu", "bf16"), "pip install 'verdiff[openvino]'"),
+        ((), ("auto", "cpu", "fp32"), install("cpu")),
+        ((), ("openvino", "cpu", "fp32"), install("openvino")),
+        ((), ("auto", "cuda:0", "fp16"), install("gpu")),
+        (("openvino",), ("auto", "cuda", "fp32"), install("gpu")),
+        (("openvino",), ("onnxruntime", "cpu", "fp32"), install("cpu")),
+        (("onnxruntime", "openvino"), ("openvino", "cuda", "fp32"), install("gpu")),
+        (("onnxruntime",), ("onnxruntime", "cpu", "bf16"), install("openvino")),
     ],
 )
 def test_what_is_missing_is_named_with_its_extra(  # type: ignore[no-untyped-def]

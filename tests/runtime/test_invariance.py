@@ -13,9 +13,9 @@ import pytest
 
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.tiny_bundle import NumpyBackend
+from verdiff.choices import BACKENDS
 from verdiff.imaging import Volume
 from verdiff.runtime import Segmentation, Segmenter
-from verdiff.runtime.backends import BACKENDS
 
 
 def same(first: Segmentation, second: Segmentation) -> bool:

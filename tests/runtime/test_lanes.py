@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from verdiff.bundle import open_bundle
-from verdiff.runtime.backends import BACKENDS, open_backend
+from verdiff.choices import BACKENDS
+from verdiff.runtime.backends import open_backend
 from verdiff.runtime.lanes import MOST_LANES, Lanes, lane_count
 
 

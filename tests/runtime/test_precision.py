@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,19 @@ from onnx import numpy_helper
 
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import denoiser_graph, golden_arrays, prior_graph, tiny_manifest
+from tests.runtime.tiny_volume import PATCH, volume_manifest
 from verdiff.bundle import GOLDEN, Bundle, graph_name, open_bundle, pack_golden, write_bundle
 from verdiff.errors import BackendError
 from verdiff.export.draft import sha256
+from verdiff.extras import install
+from verdiff.imaging.windows import count_windows
 from verdiff.runtime import Segmenter, precision
 from verdiff.runtime.backends import Backend
 from verdiff.runtime.frontier import Pace
 from verdiff.runtime.precision import open_fastest, permitted
 from verdiff.runtime.processor import instruction_set
+from verdiff.runtime.volumetric import plan_for
+from verdiff.runtime.workload import Workload, one_scan
 
 HERE, ELSEWHERE = instruction_set(), "avx1024"
 GRAPHS = {"prior": prior_graph(), "denoiser": denoiser_graph()}
@@ -146,3 +152,72 @@ def test_a_mask_says_what_was_chosen_and_from_what(write: Callable[..., Bundle])
     assert result.provenance["chosen"] == segmenter.chosen
     assert result.provenance["backend"]["precision"] == segmenter.backend.precision
     assert "chosen" not in Segmenter.load(bundle.path, threads=1).segment(mr_scan()).provenance
+
+
+def expensive(monkeypatch: pytest.MonkeyPatch, openvino: float) -> None:
+    """A trial on OpenVINO takes so many times what one on ONNX Runtime takes."""
+    monkeypatch.setattr(precision, "TRIAL", {"openvino": openvino, "onnxruntime": 1.0})
+
+
+def tried(chosen: dict[str, Any]) -> list[str]:
+    return [f"{each['precision']} {each['backend']}" for each in chosen["candidates"] if "slice_ms" in each]
+
+
+def test_for_one_scan_nothing_is_tried_that_could_not_pay_for_its_trial(
+    write: Callable[..., Bundle], pace: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expensive(monkeypatch, 1e6)
+    pace |= {"fp32 onnxruntime": 1e-6}
+    bundle = write({"int8-ov": gate(BOTH)})
+    found = open_fastest(bundle, backend="auto", device="cpu", threads=1, work=Workload(pixels=1000, passes=0))
+    assert tried(found.chosen) == ["fp32 onnxruntime"]
+    assert "worth trying" in found.chosen["because"]
+    refused = {f"{each['precision']} {each['backend']}": each.get("refused", "") for each in found.chosen["candidates"]}
+    assert "not tried for one scan" in refused["int8 openvino"] and "not tried" in refused["fp32 openvino"]
+    assert "no quicker" in refused["int8 onnxruntime"]
+
+
+def test_for_one_long_scan_what_can_save_most_is_tried(
+    write: Callable[..., Bundle], pace: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expensive(monkeypatch, 1e-6)
+    pace |= {"fp32 onnxruntime": 1e-3, "int8 openvino": 1e-6, "fp32 openvino": 2e-6}
+    bundle = write({"int8-ov": gate(("openvino",))})
+    found = open_fastest(bundle, backend="auto", device="cpu", threads=1, work=Workload(10**6, passes=2))
+    assert (found.backend.name, found.backend.precision) == ("openvino", "int8")
+    assert tried(found.chosen)[0] == "int8 openvino"
+
+
+def test_for_many_scans_everything_is_tried(
+    write: Callable[..., Bundle], pace: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expensive(monkeypatch, 1e6)
+    pace |= {"fp32 onnxruntime": 1e-6, "fp32 openvino": 2e-6, "int8 openvino": 3e-6}
+    found = open_fastest(write({"int8-ov": gate(("openvino",))}), backend="auto", device="cpu", threads=1)
+    assert len(tried(found.chosen)) == 3
+
+
+def test_a_precision_that_passed_on_a_backend_that_is_not_installed_is_named_with_its_extra(
+    write: Callable[..., Bundle], pace: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "installed_backends", lambda: ("onnxruntime",))
+    pace |= {"fp32 onnxruntime": 1e-6}
+    found = open_fastest(write({"int8-ov": gate(("openvino",))}), backend="auto", device="cpu", threads=1)
+    (missing,) = [each for each in found.chosen["candidates"] if "not installed" in each.get("refused", "")]
+    assert (missing["precision"], missing["backend"]) == ("int8", "openvino")
+    assert install("openvino") in missing["refused"]
+
+
+@pytest.mark.parametrize(
+    ("more", "passes"), [({}, 6), ({"steps": 4}, 8), ({"samples": 1}, 3), ({"prior_only": True}, 0)]
+)
+def test_the_work_of_one_scan_counts_pixels_on_the_model_s_grid_and_passes(more: dict[str, Any], passes: int) -> None:
+    assert one_scan(mr_scan(5, 40, 36, pixel=1.0), **more)(tiny_manifest()) == Workload(5 * 40 * 36, passes)
+
+
+def test_the_work_of_one_scan_counts_the_windows_of_a_model_of_volumes() -> None:
+    manifest, volume = volume_manifest(), mr_scan(9, 45, 38)
+    work = one_scan(volume)(manifest)
+    windows = count_windows(plan_for(manifest, volume.geometry).shape, PATCH, manifest.volume["overlap"])
+    assert work == Workload(windows * math.prod(PATCH), 0)
+    assert work.seconds(Pace(2.0, 5.0)) == 2.0 * work.pixels

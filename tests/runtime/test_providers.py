@@ -9,6 +9,7 @@ import pytest
 
 from tests.runtime.fake_onnxruntime import CPU, FakeOnnxRuntime, Part
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.backends import providers
 from verdiff.runtime.backends.providers import (
     CUDA,
@@ -88,25 +89,28 @@ def test_an_older_minor_version_of_the_same_cuda_is_no_reason() -> None:
     assert require(FakeOnnxRuntime(cuda_version="13.2"), cuda=(13, 0)) == H200
 
 
+TENSORRT_10 = install("tensorrt", packages="'tensorrt<11'")
+
+
 @pytest.mark.parametrize(
     ("provider", "missing", "remedy"),
     [
-        (CUDA, ("libcublasLt.so.13", "libcudnn.so.9"), "pip install 'verdiff[gpu]'"),
+        (CUDA, ("libcublasLt.so.13", "libcudnn.so.9"), install("gpu")),
         (CUDA, ("libcuda.so.1",), "install the NVIDIA driver"),
-        (CUDA, ("libcudart.so.13", "libcuda.so.1"), "brings libcuda.so.1, then pip install 'verdiff[gpu]'"),
+        (CUDA, ("libcudart.so.13", "libcuda.so.1"), f"brings libcuda.so.1, then {install('gpu')}"),
         (
             TENSORRT,
             ("libnvinfer.so.10",),
-            "pip install 'verdiff[tensorrt]' 'tensorrt<11', or use --backend onnxruntime",
+            f"{TENSORRT_10}; or use --backend onnxruntime",
         ),
-        (TENSORRT, ("libnvonnxparser.so.10", "libnvinfer.so.10"), "pip install 'verdiff[tensorrt]' 'tensorrt<11', or"),
+        (TENSORRT, ("libnvonnxparser.so.10", "libnvinfer.so.10"), f"{TENSORRT_10}; or"),
         (TENSORRT, ("nvinfer_11.dll",), "'tensorrt<12'"),
         (
             TENSORRT,
             ("libcudnn.so.9", "libnvinfer.so.10"),
-            "pip install 'verdiff[gpu]' 'verdiff[tensorrt]' 'tensorrt<11'",
+            install("gpu,tensorrt", packages="'tensorrt<11'"),
         ),
-        (TENSORRT_RTX, ("libtensorrt_rtx.so.1",), "pip install 'verdiff[tensorrt-rtx]'"),
+        (TENSORRT_RTX, ("libtensorrt_rtx.so.1",), install("tensorrt-rtx")),
     ],
 )
 def test_every_missing_library_is_named_with_what_brings_it(

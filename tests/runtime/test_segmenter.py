@@ -12,11 +12,11 @@ import pytest
 
 from tests.runtime.scans import ct_scan, mr_scan, numpy_segmenter
 from tests.runtime.tiny_bundle import NumpyBackend, golden_arrays, tiny_manifest, write_tiny, write_tiny_half
+from verdiff.choices import BACKENDS
 from verdiff.diffusion import SamplerTable, background_and_labels, fuse_mean, noise_source, run_loop
 from verdiff.errors import BackendError, BundleError, InputError, UnsuitableScanError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, normalise, plan_slices
 from verdiff.runtime import STAGES, Segmenter
-from verdiff.runtime.backends import BACKENDS
 
 BACKEND = pytest.mark.parametrize("backend", BACKENDS)
 

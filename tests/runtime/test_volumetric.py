@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from verdiff.imaging.windows import count_windows, sliding
 from verdiff.runtime import Cancelled, Segmenter, clock
 from verdiff.runtime.backends import installed_backends
 from verdiff.runtime.backends.laned import LanedBackend
-from verdiff.runtime.frontier import BESIDE, Pace
+from verdiff.runtime.budget import BESIDE
+from verdiff.runtime.frontier import Pace
 from verdiff.runtime.memory import LANE_BYTES, plan_volume_memory, window_bytes
 from verdiff.runtime.volumetric import plan_for
 
@@ -230,12 +232,23 @@ def test_a_budget_too_small_for_the_models_overlap_takes_less_of_it(time: FakeTi
 def test_a_budget_below_the_fewest_windows_names_the_least_that_would_do(time: FakeTime) -> None:
     backend = SlowVolumeBackend(time)
     with pytest.raises(BudgetError) as caught:
-        volume_segmenter(backend, pace=SLOW_PACE).segment(scan(), budget_ms=3.5 * WINDOW_MS)
+        volume_segmenter(backend).segment(scan(), budget_ms=3.5 * WINDOW_MS)
     assert len(backend.calls) == 2, "two windows show what one takes; a third would be for nothing"
-    assert f"2 of {windows_at(0.0)} windows" in caught.value.found
-    assert f"about {math.ceil(windows_at(0.0) * WINDOW_MS)} ms" in caught.value.expected
+    assert f"2 of {windows_at(0.5)} windows" in caught.value.found
+    assert f"about {math.ceil(windows_at(0.5) * WINDOW_MS)} ms" in caught.value.expected
     with pytest.raises(BudgetError, match="already spent"):
         volume_segmenter(backend).segment(scan(), budget_ms=0)
+
+
+def test_a_budget_that_the_pace_of_the_load_rules_out_is_refused_before_any_window(time: FakeTime) -> None:
+    backend = SlowVolumeBackend(time)
+    segmenter = volume_segmenter(backend, pace=SLOW_PACE)
+    with pytest.raises(BudgetError, match=f"{windows_at(0.0)} windows") as caught:
+        segmenter.segment(scan(), budget_ms=windows_at(0.0) * WINDOW_MS - 1)
+    assert backend.calls == []
+    named = re.search(r"about (\d+) ms", caught.value.expected)
+    assert named is not None
+    assert segmenter.segment(scan(), budget_ms=float(named[1])).outcome == "complete"
 
 
 def test_a_deadline_that_passes_in_the_last_window_is_not_overrun_by_the_way_back(time: FakeTime) -> None:

@@ -153,5 +153,5 @@ def test_what_nnunet_could_not_use_is_refused_before_it_starts(data: Path, tmp_p
 
 def test_without_the_package_its_extra_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter.util, "find_spec", lambda name: None)
-    with pytest.raises(BackendError, match=r"verdiff\[train,nnunetv2\]"):
+    with pytest.raises(BackendError, match=r"\.\[train,nnunetv2\]"):
         adapter.run(data, tmp_path / "out")

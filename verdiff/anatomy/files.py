@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from verdiff.anatomy.levels import parse_level
-from verdiff.anatomy.libraries import library
+from verdiff.anatomy.libraries import require_libraries
 from verdiff.anatomy.mesh_files import SPACE, write_stl, write_vtp
 from verdiff.anatomy.roles import roles_of
 from verdiff.anatomy.spine import Spine, Vertebra
@@ -35,6 +35,8 @@ _COLUMNS = (
     "separation",
     "uncertainty",
     "confidence",
+    "volume_complete",
+    "cut_sides",
 )
 
 
@@ -97,8 +99,7 @@ def check_anatomy(
         raise InputError("a mesh of a film", "a scan with depth", "leave out --mesh; --instances and --stats work")
     if files.meshes is not None and files.meshes.exists() and not files.meshes.is_dir():
         raise OutputError(f"{files.meshes} is a file", "a folder of meshes, or nothing there yet", "move it away")
-    for module in ("scipy", "skimage"):
-        library(module)
+    require_libraries()
 
 
 def write_anatomy(spine: Spine, scan: Volume, files: AnatomyFiles) -> None:
@@ -148,6 +149,8 @@ def _row(vertebra: Vertebra) -> dict[str, Any]:
         _rounded(vertebra.separation, 3),
         _rounded(vertebra.uncertainty, 4),
         _rounded(vertebra.confidence, 4),
+        vertebra.volume_complete,
+        " ".join(vertebra.cut_sides),
     )
     return dict(zip(_COLUMNS, values, strict=True))
 

@@ -6,6 +6,17 @@ import importlib
 from typing import Any
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
+
+
+def require_libraries() -> None:
+    """Refuse vertebrae and surfaces where a package is missing, before anything is loaded for them.
+
+    Raises:
+        BackendError: Says which extra has it.
+    """
+    for module in ("scipy", "skimage"):
+        library(module)
 
 
 def library(module: str) -> Any:
@@ -20,5 +31,5 @@ def library(module: str) -> Any:
         raise BackendError(
             f"vertebrae and surfaces without {module.partition('.')[0]}",
             "the packages of the extra [anatomy] beside the lean runtime",
-            "pip install 'verdiff[anatomy]'",
+            install("anatomy"),
         ) from error

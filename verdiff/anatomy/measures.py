@@ -9,14 +9,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.anatomy.column import Floats
 from verdiff.anatomy.frame import Labels
 from verdiff.anatomy.libraries import library
-from verdiff.anatomy.naming import Names
+from verdiff.anatomy.naming import Names, typical_heights
 from verdiff.anatomy.roles import Roles
 from verdiff.anatomy.segments import Segment
 from verdiff.anatomy.spine import PARTIAL_FROM, Vertebra
-from verdiff.imaging import Geometry
+from verdiff.imaging import Geometry, sides_cut
 
 _UNOWNED_ML = 0.2
 _UNLIKE = 0.35
@@ -68,6 +67,7 @@ def measured(
                 separation=body.separation,
                 uncertainty=doubt,
                 confidence=None if doubt is None else (1 - doubt) * body.separation,
+                cut_sides=sides_cut(instances == value, geometry),
             )
         )
     return tuple(found)
@@ -84,16 +84,19 @@ def remarks_on(
     for lower, upper in pairwise(vertebrae):
         if missed := upper.number - lower.number - 1:
             said.append(f"{missed} missing between {lower.name} and {upper.name}: the mask has a gap there")
-    heights: Floats = np.array([vertebra.height_mm for vertebra in vertebrae])
-    for index, (vertebra, body) in enumerate(zip(vertebrae, bodies, strict=True)):
-        beside = [heights[i] for i in (index - 1, index + 1) if 0 <= i < len(heights) and vertebrae[i].complete]
-        if vertebra.complete and beside and abs(vertebra.height_mm / np.mean(beside) - 1) > _UNLIKE:
-            said.append(f"{vertebra.name} is {vertebra.height_mm:.0f} mm tall, its neighbours {np.mean(beside):.0f} mm")
+    whole = [vertebra for vertebra in vertebrae if vertebra.complete]
+    for vertebra, usual in zip(whole, typical_heights([each.height_mm for each in whole]), strict=True):
+        if abs(vertebra.height_mm / usual - 1) > _UNLIKE:
+            said.append(f"{vertebra.name} is {vertebra.height_mm:.0f} mm tall, those around it {usual:.0f} mm")
+    for vertebra, body in zip(vertebrae, bodies, strict=True):
         if body.below is not None and body.below.witness == "height":
             said.append(f"{vertebra.name} was parted from the one below by its height alone")
     said += [
         f"{vertebra.name} is cut off where the scan or the mask ends" for vertebra in vertebrae if not vertebra.complete
     ]
+    partial = [vertebra.name for vertebra in vertebrae if vertebra.cut_sides]
+    if partial and not film:
+        said.append(f"the field of view cuts {', '.join(partial)}: each volume is of the part within it")
     dropped = sum(segment.dropped for segment in segments)
     if dropped:
         said.append(f"{dropped} piece{'s' * (dropped > 1)} too small to be a vertebra left without a number")

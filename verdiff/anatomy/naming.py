@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from verdiff.anatomy.levels import impossible, upward
+from verdiff.anatomy.segments import TALLEST_MM
 
 # A gap of more than this many usual distances between two bodies hides a vertebra that the mask misses.
 _MISSING = 1.6
 # Of the voxels that the model named: how many must agree before its names are believed.
 _AGREEMENT = 0.6
+# Bodies on each side that say what height is usual, and how many times that two in one are taller.
+_AROUND, _TWO_IN_ONE = 2, 1.5
 LOWEST = "lowest"
 MODEL = "model"
 SACRUM = "sacrum"
@@ -33,19 +37,41 @@ class Names:
     remarks: tuple[str, ...] = ()
 
 
-def numbered(middles_mm: Sequence[float]) -> tuple[int, ...]:
+def numbered(middles_mm: Sequence[float], heights_mm: Sequence[float] | None = None) -> tuple[int, ...]:
     """Numbers from 1 for bodies from the lowest up, one left out for each that is missing between two.
 
     Args:
         middles_mm: Their places on the curve, which runs downwards.
+        heights_mm: Theirs. A collapsed body brings its neighbours nearer, and no body is missing elsewhere for that:
+            with heights, distances are those that whole bodies would have.
     """
     steps = -np.diff(np.asarray(middles_mm, dtype=np.float64))
+    if heights_mm is not None and len(heights_mm):
+        lost = np.maximum(0.0, typical_heights(heights_mm) - np.asarray(heights_mm, dtype=np.float64))
+        steps = steps + (lost[:-1] + lost[1:]) / 2
     numbers = [1] if len(middles_mm) else []
     for index, step in enumerate(steps):
         others = np.delete(steps, index)[max(0, index - 2) : index + 2]
         usual = float(np.median(others)) if others.size else float(step)
         numbers.append(numbers[-1] + (round(step / usual) if step > _MISSING * usual else 1))
     return tuple(numbers)
+
+
+def typical_heights(heights_mm: Sequence[float]) -> NDArray[np.float64]:
+    """What height a whole body would have in place of each, [n]: the second tallest of it and two on each side.
+
+    A collapse and a piece make a body lower, so that the tall ones say what is usual; the tallest may be two in one.
+    Of fewer than five it is the tallest.
+    """
+    found = np.asarray(heights_mm, dtype=np.float64)
+    typical = np.empty(len(found))
+    # A film has pixels and no millimetres: there all of its bodies say what is possible.
+    most = max(TALLEST_MM, _TWO_IN_ONE * float(np.median(found)) if len(found) else 0.0)
+    for index in range(len(found)):
+        around = found[max(0, index - _AROUND) : index + _AROUND + 1]
+        possible = np.sort(around[around <= most])
+        typical[index] = found[index] if not possible.size else possible[-2 if len(possible) > 2 * _AROUND else -1]
+    return typical
 
 
 def names_of(

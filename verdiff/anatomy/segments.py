@@ -22,8 +22,10 @@ _DISC_SHARE, _CLEAR = 0.2, 0.8
 _MERGE_BELOW, _SPLIT_ABOVE = 1.35, 1.6
 # The space between two bodies, as a share of a body's height.
 _SPACE = 0.3
-_TALLEST_MM = 42.0
-# Of what is expected of a whole body. Less at the lowest place is a leak into the sacrum, unless the scan ends there.
+# No single body is taller.
+TALLEST_MM = 42.0
+# Of what is expected of a whole body. Less at the lowest place is a leak into the sacrum, unless the scan ends there or
+# a disc lies below.
 _LEAST_LOWEST, _LEAST_CUT_OFF, _LEAST_BETWEEN = 0.4, 0.08, 0.15
 # A topmost body less tall than this is cut off, whether by the scan or because the mask stops before the scan does.
 _STUMP = 0.6
@@ -108,7 +110,7 @@ def segments_of(bone: Floats, disc: Floats, *, open_top: bool, open_bottom: bool
     cuts = _merged(cuts, bone)
     cuts = _split(cuts, bone, empty, filling)
     pieces = _pieces(cuts, bone, open_top, open_bottom)
-    return _judged(pieces)
+    return _judged(pieces, filling)
 
 
 def expected_height_mm(pieces: Sequence[Segment], index: int) -> float | None:
@@ -122,10 +124,32 @@ def expected_height_mm(pieces: Sequence[Segment], index: int) -> float | None:
         # A piece at the end may be a sliver; one of two heights is still to be cut.
         and piece.above is not None
         and piece.below is not None
-        and piece.height_mm <= _TALLEST_MM
+        and piece.height_mm <= TALLEST_MM
     ]
     nearest = [height for _, height in sorted(sure)[:4]]
     return float(np.median(nearest)) if nearest else None
+
+
+def _whole_height_mm(pieces: Sequence[Segment], index: int) -> float | None:
+    """What a whole body would measure in place of a piece that may be two; None where too little says so.
+
+    Not the median of those beside it: collapsed ones would have a healthy one cut to pieces. Of a piece that may be
+    one body, the tallest beside it says what is usual, at the ends of the column too; of a taller one, the second.
+    """
+    beside = [
+        (abs(other - index), piece)
+        for other, piece in enumerate(pieces)
+        if other != index
+        and not piece.cut_off
+        and all(cut is None or cut.sure for cut in (piece.above, piece.below))
+        and piece.height_mm <= TALLEST_MM
+    ]
+    within = sum(piece.above is not None and piece.below is not None for _, piece in beside)
+    possible = pieces[index].height_mm <= TALLEST_MM
+    if within < 1 + possible:
+        return None
+    heights = sorted(piece.height_mm for _, piece in sorted(beside, key=lambda each: each[0])[:4])
+    return heights[-1] if possible or len(heights) < 3 else heights[-2]
 
 
 def pitch_mm(segments: Sequence[Segment]) -> Floats:
@@ -179,7 +203,7 @@ def _merged(cuts: list[Cut], bone: Floats) -> list[Cut]:
             continue
         together = pieces[sides[1]].bottom_mm - pieces[sides[0]].top_mm
         expected = expected_height_mm([piece for i, piece in enumerate(pieces) if i != sides[1]], sides[0])
-        most = _MERGE_BELOW * expected if expected is not None else 0.0 if cut.sure else _TALLEST_MM
+        most = _MERGE_BELOW * expected if expected is not None else 0.0 if cut.sure else TALLEST_MM
         if together <= most:
             kept.remove(cut)
     return kept
@@ -189,7 +213,7 @@ def _split(cuts: list[Cut], bone: Floats, empty: Floats, filling: Floats) -> lis
     """With cuts in the pieces that are two vertebrae tall or more."""
     pieces, more = _pieces(cuts, bone, False, False), []
     for index, piece in enumerate(pieces):
-        expected = expected_height_mm(pieces, index)
+        expected = _whole_height_mm(pieces, index)
         if expected is None or piece.height_mm <= _SPLIT_ABOVE * expected:
             continue
         space = _SPACE * expected
@@ -205,7 +229,7 @@ def _split(cuts: list[Cut], bone: Floats, empty: Floats, filling: Floats) -> lis
     return sorted([*cuts, *more], key=lambda cut: cut.at_mm)
 
 
-def _judged(pieces: list[Segment]) -> list[Segment]:
+def _judged(pieces: list[Segment], filling: Floats) -> list[Segment]:
     """With those marked that are too little to be a vertebra."""
     judged = []
     for index, piece in enumerate(pieces):
@@ -215,7 +239,7 @@ def _judged(pieces: list[Segment]) -> list[Segment]:
             cut_off = True
         if piece.cut_off:
             least = _LEAST_CUT_OFF
-        elif index == len(pieces) - 1:
+        elif index == len(pieces) - 1 and filling[round(piece.bottom_mm) :].max(initial=0.0) < _DISC_SHARE:
             least = _LEAST_LOWEST
         dropped = expected is not None and piece.filled_mm < least * expected
         judged.append(replace(piece, cut_off=cut_off, dropped=dropped))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.anatomy.levels import VERSE_IDS
+from verdiff.anatomy.levels import VERSE_IDS, upward
 from verdiff.imaging import Geometry
 
 CANAL_ID, PARTIAL_FROM, DISCS_FROM = 100, 100, 200
@@ -27,6 +27,7 @@ class Vertebra:
         separation: How clearly its body is apart from its neighbours, in [0, 1].
         uncertainty: Mean over its voxels, in [0, 1]; None where no map was given.
         confidence: (1 - uncertainty) x separation; None where no map was given.
+        cut_sides: Sides of the field of view that it reaches; see :func:`verdiff.imaging.sides_cut`.
     """
 
     number: int
@@ -38,11 +39,17 @@ class Vertebra:
     separation: float
     uncertainty: float | None
     confidence: float | None
+    cut_sides: tuple[str, ...] = ()
 
     @property
     def id(self) -> int:
         """Its value in the instances, as SPIDER has it: the number, 100 more where it is not complete."""
         return self.number if self.complete else PARTIAL_FROM + self.number
+
+    @property
+    def volume_complete(self) -> bool:
+        """Whether its volume is all of it, arch and processes too, and not the part that the field of view holds."""
+        return self.complete and not self.cut_sides
 
     @property
     def verse_id(self) -> int | None:
@@ -79,7 +86,18 @@ class Spine:
         """Name and id of everything in the instances, vertebrae first: ``"L4"``, ``"disc-below-L4"``, ``"canal"``."""
         present = np.bincount(self.instances.ravel()[self.instances.ravel() > 0], minlength=256)
         named = {vertebra.name: vertebra.id for vertebra in self.vertebrae}
-        by_number = {vertebra.number: vertebra.name for vertebra in self.vertebrae}
         for number in np.flatnonzero(present[DISCS_FROM:]).tolist():
-            named[f"disc-below-{by_number.get(number, f'vertebra-{number:02d}')}"] = DISCS_FROM + number
+            named[f"disc-below-{self.name_of(number)}"] = DISCS_FROM + number
         return {**named, "canal": CANAL_ID} if present[CANAL_ID] else named
+
+    def name_of(self, number: int) -> str:
+        """What the vertebra of this number is called, also one that is not in the mask: counted from the next below."""
+        for vertebra in self.vertebrae:
+            if vertebra.number == number:
+                return vertebra.name
+        below = max((each for each in self.vertebrae if each.number < number), key=lambda v: v.number, default=None)
+        if below is not None and below.level is not None:
+            chain = upward(below.level)
+            if number - below.number < len(chain):
+                return chain[number - below.number]
+        return f"vertebra-{number:02d}"

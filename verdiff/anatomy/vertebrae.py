@@ -20,6 +20,7 @@ from verdiff.errors import InputError
 from verdiff.imaging import Geometry
 
 _UNOWNED = 255
+ASK_FOR_LOWEST = "levels unknown: nothing in the mask says them; name the lowest vertebra, for example --lowest L5"
 
 
 def find_vertebrae(
@@ -69,7 +70,7 @@ def find_vertebrae(
     if not kept:
         return Spine(instances, (), None, ("no vertebral body in the mask",), geometry)
     bodies = [segments[number - 1] for number in kept]
-    numbers = numbered([body.middle_mm for body in bodies])
+    numbers = numbered([body.middle_mm for body in bodies], [body.height_mm for body in bodies])
     ids = [number + PARTIAL_FROM * body.cut_off for number, body in zip(numbers, bodies, strict=True)]
     _put_vertebrae(instances, frame, regions, dict(zip(kept, ids, strict=True)), bone, tissue)
     if roles.discs:
@@ -82,7 +83,8 @@ def find_vertebrae(
     )
     vertebrae = measured(instances, geometry, bodies, numbers, names, uncertainty, frame.plan.view == "film")
     unowned_ml = (int(bone.sum()) - int(np.isin(instances, ids).sum())) * geometry.voxel_ml
-    remarks = (*names.remarks, *remarks_on(segments, bodies, vertebrae, unowned_ml, frame.plan.view == "film"))
+    ask = () if names.source is not None else (ASK_FOR_LOWEST,)
+    remarks = (*names.remarks, *ask, *remarks_on(segments, bodies, vertebrae, unowned_ml, frame.plan.view == "film"))
     return Spine(instances, vertebrae, names.source, remarks, geometry)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from verdiff.bundle import Manifest
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.imaging import read_volume, write_array
 from verdiff.runtime import Segmenter
 from verdiff.runtime.frontier import settings_of
@@ -63,7 +64,7 @@ def load_backends(model: Path, threads: int) -> Loaded:
         raise BackendError(
             "; ".join(loaded.left_out.values()),
             "at least one backend",
-            "pip install 'verdiff[cpu]' or 'verdiff[openvino]'",
+            install("cpu", "openvino"),
         )
     return loaded
 

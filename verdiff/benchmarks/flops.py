@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from verdiff.benchmarks.fresh import run_fresh
 from verdiff.benchmarks.harness import measure
 from verdiff.errors import BackendError, BundleError
+from verdiff.extras import install
 
 MATMUL_SIZE = 2048
 # What sets the threads of the BLAS behind numpy, whichever it is; read once, when the process starts.
@@ -42,9 +43,7 @@ def graph_gflop(model_bytes: bytes, rows: int, cols: int, batch: int = 1) -> flo
     try:
         import onnx
     except ImportError as error:
-        raise BackendError(
-            "onnx is not installed", "it, to count a network's arithmetic", "pip install 'verdiff[export]'"
-        ) from error
+        raise BackendError("onnx is not installed", "it, to count a network's arithmetic", install("export")) from error
     model = onnx.load_from_string(model_bytes)
     _fix_inputs(model.graph, {0: batch, 2: rows, 3: cols})
     shapes = _static_shapes(model)

@@ -17,6 +17,7 @@ import numpy as np
 from verdiff.benchmarks.runtime_slices import Answer, Maps
 from verdiff.diffusion import SamplerTable
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -37,9 +38,7 @@ def naive_answer(bundle: Bundle, table: SamplerTable, samples: int, *, threads: 
     try:
         onnxruntime: Any = import_module("onnxruntime")
     except ImportError as error:
-        raise BackendError(
-            "onnxruntime is not installed", "it, for this rival", "pip install 'verdiff[cpu]'"
-        ) from error
+        raise BackendError("onnxruntime is not installed", "it, for this rival", install("cpu")) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     prior_session, denoiser_session = (

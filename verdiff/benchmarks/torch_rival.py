@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import BackendError, DataError
+from verdiff.extras import install
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -56,7 +57,7 @@ def torch_network(bundle: Bundle, training_run: Path | None) -> tuple[Any, Any]:
         import torch
     except ImportError as error:
         raise BackendError(
-            "torch is not installed", "PyTorch for this rival", "pip install torch==2.13.0, then 'verdiff[train]'"
+            "torch is not installed", "PyTorch for this rival", f"pip install torch==2.13.0, then {install('train')}"
         ) from error
     from verdiff.train.building import build_network
     from verdiff.train.checkpoint import load_network

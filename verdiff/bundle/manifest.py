@@ -11,6 +11,7 @@ from verdiff.bundle import checks
 from verdiff.bundle.layout import MANIFEST, check_names
 from verdiff.bundle.objects import check_frontier, check_gates, check_intensity, check_table, check_volume
 from verdiff.errors import BundleError
+from verdiff.extras import upgrade
 
 SCHEMA_VERSION = 1
 # Of a bundle whose prior takes windows of a volume: a reader that knows slices alone would give a wrong mask.
@@ -298,6 +299,6 @@ def _check_schema(found: object) -> None:
         raise BundleError(
             f"a bundle of schema {found}",
             f"schema {VOLUME_SCHEMA}, the newest this version of verdiff reads",
-            "upgrade verdiff: pip install --upgrade verdiff",
+            upgrade(),
         )
     checks.integer("schema_version", found, SCHEMA_VERSION, VOLUME_SCHEMA)

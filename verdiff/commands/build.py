@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -114,8 +113,7 @@ def _state(sidecar: Sidecar, cache: Path | None) -> str:
     reasons = differences(sidecar, machine)
     if not reasons:
         return "loads here"
-    where = "" if cache is None else f" --cache {shlex.quote(str(cache))}"
-    remedy = f"; to do: {rebuild_command(sidecar, machine)}{where}" if machine.sm else ""
+    remedy = f"; to do: {rebuild_command(sidecar, machine, cache=cache)}" if machine.sm else ""
     return f"does not load here: {'; '.join(reasons)}{remedy}"
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from verdiff.commands.options import AsJson, say
+from verdiff.choices import CONTRASTS, DATA_LABELS, DATA_SETS
+from verdiff.commands.options import AsJson, listed, metavar, one_of, say
 
 DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
 Folds = Annotated[int, typer.Option(min=2, help="How many folds; fewer where there are fewer patients.")]
@@ -30,13 +31,23 @@ def listing() -> None:
 
 @app.command(epilog="Example: verdiff data convert spider downloads/spider Dataset101_SpineMR --midline")
 def convert(
-    name: Annotated[str, typer.Argument(help="Which data set; 'verdiff data list' names them.")],
+    name: Annotated[
+        str, typer.Argument(callback=one_of(*DATA_SETS), help="Which data set; 'verdiff data list' names them.")
+    ],
     source: Annotated[Path, typer.Argument(help="The unpacked download.")],
     output: Annotated[Path, typer.Argument(help="The nnU-Net raw data set to make.")],
     labels: Annotated[
-        str, typer.Option(help="structures: all vertebrae one label; levels: each its own.")
+        str,
+        typer.Option(
+            callback=one_of(*DATA_LABELS),
+            metavar=metavar(*DATA_LABELS),
+            help="structures: all vertebrae one label; levels: each its own.",
+        ),
     ] = "structures",
-    contrasts: Annotated[str | None, typer.Option(help="spider: t1, t2, t2_SPACE, joined by commas; all.")] = None,
+    contrasts: Annotated[
+        str | None,
+        typer.Option(callback=listed(*CONTRASTS), help=f"spider: of {', '.join(CONTRASTS)}, joined by commas; all."),
+    ] = None,
     midline: Annotated[bool, typer.Option("--midline", help="spider: as Dataset101_SpineMR was made.")] = False,
     subset: Annotated[str | None, typer.Option(help="Only what lies in folders of this name.")] = None,
     folds: Folds = 5,

@@ -30,7 +30,8 @@ class EvaluateOptions:
     """The options of ``verdiff evaluate``, as :func:`verdiff.evaluate.command.run` takes them.
 
     ``splits`` is by default the ``splits_final.json`` of the references' data set. With neither ``splits`` nor ``fold``
-    all cases are scored, or for a bundle on the data set it was trained on its own validation cases. ``masks`` keeps a
+    all cases are scored, or for a bundle on the data set it was trained on its own validation cases. ``cases`` names
+    them instead, joined by commas, or a file with one a line. ``masks`` keeps a
     bundle's masks and uncertainty maps in a folder. ``instances`` is as
     :func:`verdiff.evaluate.instances.instance_groups` has it, or ``"vertebrae"``: :mod:`verdiff.anatomy` splits both
     masks into vertebrae and discs first.
@@ -39,6 +40,7 @@ class EvaluateOptions:
     labels: str | None = None
     splits: Path | None = None
     fold: int | None = None
+    cases: str | None = None
     compare_with: str | None = None
     policy: str = "strict"
     distances: bool = True
@@ -97,9 +99,12 @@ def run(
         cases_of=partial(cases_of, inference=inference, keep={predictions: options.masks}, say=say),
         about={"inference": made_by} if model else None,
     )
-    say(evaluation.markdown)
+    for line in evaluation.summary:
+        say(line)
     for path in evaluation.written:
         say(f"wrote {path}")
+    if not evaluation.written:
+        say("every case, every metric and all remarks: give -o FOLDER to write them")
     return evaluation
 
 
@@ -183,9 +188,16 @@ def cases_of(
 
 
 def _cases(predictions: str, references: Path, options: EvaluateOptions) -> list[str] | None:
-    """The cases to score: of a fold, or for a bundle those that its training put aside; None for all there are."""
-    from verdiff.evaluate.cases import validation_cases
+    """The cases to score: those named, of a fold, or that a bundle's training put aside; None for all there are."""
+    from verdiff.evaluate.cases import named_cases, validation_cases
 
+    if options.cases is not None:
+        if options.splits is not None or options.fold is not None:
+            raise DataError("cases by name and a fold too", "one of the two", "leave one of them out")
+        named = named_cases(options.cases)
+        if is_model(predictions):
+            _require_there(named, references)
+        return named
     if options.splits is not None or options.fold is not None:
         beside = [folder / SPLITS for folder in (references, references.parent)]
         splits = options.splits or next((path for path in beside if path.is_file()), beside[0])
@@ -196,3 +208,16 @@ def _cases(predictions: str, references: Path, options: EvaluateOptions) -> list
 
     aside = open_bundle(resolve_model(predictions)).manifest.put_aside(references.absolute().name)
     return list(aside) if aside else None
+
+
+def _require_there(cases: list[str], data: Path) -> None:
+    """Refuse names that a data set does not have, all of them at once and before a model is loaded."""
+    from verdiff.evaluate.fold import cases_of as labelled_cases
+
+    there = labelled_cases(data)
+    unknown = [case for case in cases if case not in there]
+    if unknown:
+        some = ", ".join(there[:5]) + (", ..." if len(there) > 5 else "")
+        raise DataError(
+            f"no case {', '.join(unknown)} in {data.name}", f"some of its {len(there)} cases ({some})", "check --cases"
+        )

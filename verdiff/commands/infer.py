@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, InputError
 
@@ -91,6 +91,7 @@ def run(
     """
     from verdiff.imaging import read_labels, read_volume
     from verdiff.runtime import Segmenter
+    from verdiff.runtime.workload import one_scan
     from verdiff.runtime.writing import output_files, write_result
 
     begun = perf_counter()
@@ -105,6 +106,10 @@ def run(
             f"{' x '.join(map(str, volume.geometry.size))} voxels at the scan's position",
             "resample the reference onto the scan, or leave --reference out",
         )
+    if anatomy is not None and anatomy.wanted:
+        from verdiff.anatomy.libraries import require_libraries
+
+        require_libraries()
     begun = perf_counter()
     segmenter = Segmenter.load(
         options.model,
@@ -112,6 +117,7 @@ def run(
         backend=options.backend,
         precision=options.precision,
         threads=options.threads,
+        work=one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only),
     )
     loading = perf_counter() - begun
     label_ids = {label.name: label.id for label in segmenter.manifest.labels}
@@ -175,6 +181,9 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     ]
     if "untrained" in model:
         lines.append(f"untrained model ({model['untrained']}): its mask means nothing")
+    lines += chosen_lines(result.provenance.get("chosen", {}))
+    if (needed := computed.get("sampling_would_take_ms")) is not None:
+        lines.append(f"the budget left time for the prior alone: with sampling it takes about {needed:.0f} ms")
     if result.outcome in ("budget", "cancelled"):
         lines.append(
             f"stopped by {result.outcome}: {reached['slices_refined']} of {reached['slices']} slices refined, "
@@ -187,7 +196,10 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     if result.empty:
         lines.append("empty mask: no structure was found")
     else:
-        lines += [f"  {name:<12} {volume:9.2f} ml" for name, volume in result.volumes_ml().items()]
+        lines += [
+            f"  {name:<12} {volume:9.2f} ml{cut_mark(result.cut_sides.get(name, ()))}"
+            for name, volume in result.volumes_ml().items()
+        ]
     stages = ["read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore"]
     stages += ["anatomy", "write"]
     lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
@@ -196,20 +208,37 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     return lines
 
 
+def chosen_lines(chosen: Mapping[str, Any]) -> list[str]:
+    """What ``--precision auto`` took and why, and why not the others; nothing for a precision that was named."""
+    if not chosen:
+        return []
+    left_out = [each for each in chosen["candidates"] if "refused" in each]
+    return [
+        f"precision auto: {chosen['because']} (choosing took {chosen['seconds']:.1f} s)",
+        *(f"  not {each['precision']} on {each['backend']}: {each['refused']}" for each in left_out),
+    ]
+
+
 def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:
     """The lines that say which vertebrae were found, how they are called and where the files are."""
-    levels = "levels unknown" if spine.named_by is None else f"levels from {spine.named_by}"
+    known = spine.named_by is not None
+    levels = f"levels from {spine.named_by}" if known else "levels unknown (--lowest L5 says that the lowest is L5)"
     lines = [f"{len(spine.vertebrae)} vertebrae from the lowest up, {levels}"]
     for vertebra in spine.vertebrae:
         parts = [f"height {vertebra.height_mm:.0f} mm"]
         if vertebra.volume_ml is not None:
-            parts.insert(0, f"{vertebra.volume_ml:.2f} ml")
+            parts.insert(0, f"{vertebra.volume_ml:.2f} ml{cut_mark(vertebra.cut_sides)}")
         if vertebra.confidence is not None:
             parts.append(f"confidence {vertebra.confidence:.2f}")
         lines.append(f"  {vertebra.name:<12} {', '.join(parts)}{'' if vertebra.complete else ', cut off'}")
     lines += [f"note: {remark}" for remark in spine.remarks]
     lines += [f"wrote {path}" for path in files.named.values()]
     return lines
+
+
+def cut_mark(sides: Sequence[str]) -> str:
+    """Behind a volume of which the field of view holds a part: where the rest is."""
+    return f" within the field of view, which cuts it ({', '.join(sides)})" if sides else ""
 
 
 def dice_lines(result: Segmentation, volume: Volume, truth: Volume) -> list[str]:

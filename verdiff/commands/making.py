@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-from verdiff.commands.options import Threads, say
+from verdiff.choices import AUTO, ENGINE_BACKENDS, ENGINE_PRECISIONS, ENGINE_ROLES, GPU, PRECISIONS, SIZE, SM
+from verdiff.commands.options import Threads, metavar, one_of, say, written_as
+
+_PRECISIONS = (*PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
+_FLAVOURS = (AUTO, *ENGINE_BACKENDS)
 
 
 def train(
@@ -182,12 +186,35 @@ def export(
 
 def build(
     model: Annotated[str | None, typer.Argument(help="A shipped model's name or a bundle.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8; the bundle must carry it.")] = "fp32",
-    flavour: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt-rtx.")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*_PRECISIONS),
+            metavar=metavar(*_PRECISIONS),
+            help="Of the engines; the bundle has it.",
+        ),
+    ] = "fp32",
+    flavour: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*_FLAVOURS), metavar=metavar(*_FLAVOURS), help="Which library; auto: which is installed."
+        ),
+    ] = AUTO,
     role: Annotated[
-        list[str] | None, typer.Option(help="prior, step or pipeline; what the runtime drives by default.")
+        list[str] | None,
+        typer.Option(
+            callback=one_of(*ENGINE_ROLES),
+            metavar=metavar(*ENGINE_ROLES),
+            help="Which engine, repeatable; what the runtime drives by default.",
+        ),
     ] = None,
-    size: Annotated[list[str] | None, typer.Option(help="ROWSxCOLUMNS to build for; the usual fields of view.")] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            callback=written_as(SIZE, "ROWSxCOLUMNS, such as 320x256"),
+            help="ROWSxCOLUMNS to build for; the usual fields of view.",
+        ),
+    ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images of the largest call.")] = None,
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="For TensorRT's lean runtime of the same version too.")
@@ -195,8 +222,16 @@ def build(
     hardware_compatible: Annotated[
         bool, typer.Option("--hardware-compatible", help="For every GPU from Ampere on.")
     ] = False,
-    sm: Annotated[list[str] | None, typer.Option(help="TensorRT-RTX: compute capability to build for, 89.")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda or cuda:N to build on.")] = None,
+    sm: Annotated[
+        list[str] | None,
+        typer.Option(
+            callback=written_as(SM, "a compute capability, such as 89"),
+            help="TensorRT-RTX: compute capability to build for, 89.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(callback=written_as(GPU, "cuda or cuda:N"), help="cuda or cuda:N to build on.")
+    ] = None,
     workspace_mb: Annotated[int | None, typer.Option(min=1, help="The most device memory a layer may take.")] = None,
     cache: Annotated[Path | None, typer.Option(help="What VERDIFF_CACHE is otherwise; the user's cache.")] = None,
     show: Annotated[bool, typer.Option("--list", help="List the engines there are, and build nothing.")] = False,
@@ -210,7 +245,7 @@ def build(
         return
     from verdiff.commands.requirements import require
 
-    require("build", ("onnx",), "export")
+    require("build", ("onnx",), "tensorrt", "tensorrt-rtx")
     options = command.BuildOptions(
         model,
         precision,

@@ -1,29 +1,148 @@
-"""What several commands parse alike."""
+"""What several commands parse alike, and the choices that are refused while a command line is parsed."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+
+from verdiff.choices import (
+    AUTO,
+    BACKENDS,
+    DEVICE,
+    ENGINE_BACKENDS,
+    ENGINE_PRECISIONS,
+    FUSIONS,
+    POLICIES,
+    PRECISIONS,
+    PROVIDER_BACKENDS,
+    SAMPLERS,
+    SETTINGS,
+    WHOLE,
+)
+
+Check = Callable[[Any], Any]
+
+
+def one_of(*choices: str) -> Check:
+    """A callback that refuses a value, or one of several, that is none of the choices."""
+
+    def check(value: Any) -> Any:
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if each is not None and each not in choices:
+                raise typer.BadParameter(f"{each!r} is not one of {', '.join(choices)}.")
+        return value
+
+    return check
+
+
+def listed(*choices: str) -> Check:
+    """A callback that refuses names, joined by commas, of which one is none of the choices."""
+    check = one_of(*choices)
+
+    def check_each(value: str | None) -> str | None:
+        check([name.strip() for name in (value or "").split(",") if name.strip()])
+        return value
+
+    return check_each
+
+
+def written_as(pattern: str, what: str) -> Check:
+    """A callback that refuses a value, or one of several, that is not written like ``pattern``; ``what`` says how."""
+
+    def check(value: Any) -> Any:
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if each is not None and re.fullmatch(pattern, each) is None:
+                raise typer.BadParameter(f"{each!r} is not {what}.")
+        return value
+
+    return check
+
+
+def above_zero(value: float | None) -> float | None:
+    """A callback that refuses what is no number above 0; infinity and NaN are none."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"{value:g} is not a number above 0.")
+    return value
+
+
+def levels(value: str | None) -> str | None:
+    """A callback that refuses what names no vertebra."""
+    if value is not None:
+        from verdiff.anatomy.levels import parse_level
+        from verdiff.errors import InputError
+
+        try:
+            parse_level(value)
+        except InputError as error:
+            raise typer.BadParameter(f"{value!r} is not {error.expected}.") from error
+    return value
+
+
+def metric_names(value: str) -> str:
+    """A callback that refuses names, joined by commas, of which one is no metric."""
+    from verdiff.evaluate.empty import EVERY_METRIC
+
+    for each in value.split(","):
+        if each not in EVERY_METRIC:
+            raise typer.BadParameter(f"{each!r} is not one of {', '.join(EVERY_METRIC)}.")
+    return value
+
+
+def _policy(value: str | None) -> str | None:
+    """A callback: one of the settings, ``whole``, or policies joined by ``+``."""
+    if value is not None and value not in (WHOLE, *SETTINGS) and not set(value.split("+")) <= set(POLICIES):
+        alone = ", ".join((WHOLE, *SETTINGS))
+        raise typer.BadParameter(f"{value!r} is not one of {alone}, or of {', '.join(POLICIES)} joined by '+'.")
+    return value
+
+
+def metavar(*choices: str) -> str:
+    """The choices as they stand in a command's help."""
+    return f"[{'|'.join(choices)}]"
+
+
+# TensorRT's engines take INT8 by the name of its form too.
+_PRECISIONS = (AUTO, *PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
+_BACKENDS = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS)
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; every core by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-Steps = Annotated[int | None, typer.Option(min=1, help="Denoiser passes a sample.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="Members of the ensemble.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Key of the noise.")]
-Sampler = Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp-2m.")]
-Fusion = Annotated[str | None, typer.Option(help="mean, steps, steps-published or staple.")]
+Steps = Annotated[int | None, typer.Option(min=1, max=100_000, help="Denoiser passes a sample.")]
+Samples = Annotated[int | None, typer.Option(min=1, max=1000, help="Members of the ensemble.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="Key of the noise.")]
+Sampler = Annotated[
+    str | None, typer.Option(callback=one_of(*SAMPLERS), metavar=metavar(*SAMPLERS), help="What walks the timesteps.")
+]
+Fusion = Annotated[
+    str | None,
+    typer.Option(callback=one_of(*FUSIONS), metavar=metavar(*FUSIONS), help="What makes one mask of them."),
+]
 Policy = Annotated[
-    str | None, typer.Option(help="What not to compute: locate, skip, agree joined by '+'; whole; or fast.")
+    str | None,
+    typer.Option(callback=_policy, help="What not to compute: locate, skip, agree joined by '+'; whole; or fast."),
 ]
 PriorOnly = Annotated[bool, typer.Option("--prior-only", help="The prior's answer, without sampling.")]
 BackendName = Annotated[
-    str, typer.Option(help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx; see docs/runtime.md.")
+    str,
+    typer.Option(callback=one_of(*_BACKENDS), metavar=metavar(*_BACKENDS), help="What runs it; see docs/runtime.md."),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
-Precision = Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8; auto: the fastest that passed.")]
-BudgetMs = Annotated[float | None, typer.Option(help="Best mask in so many milliseconds (loading apart).")]
+Device = Annotated[str, typer.Option(callback=written_as(DEVICE, "cpu, cuda or cuda:N"), help="cpu, cuda or cuda:N.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        callback=one_of(*_PRECISIONS),
+        metavar=metavar(*_PRECISIONS),
+        help="auto: the fastest that passed its gate for this processor, where trying pays.",
+    ),
+]
+BudgetMs = Annotated[
+    float | None, typer.Option(callback=above_zero, help="Best mask in so many milliseconds (loading apart).")
+]
 Force = Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")]
 
 

@@ -127,6 +127,8 @@ def _warnings(
         )
     if result.outcome in ("budget", "cancelled"):
         notes.append(f"{scan.name}: stopped by {result.outcome}, before all that was asked for was computed.")
+    if "sampling_would_take_ms" in result.provenance.get("computed", {}):
+        notes.append(f"{scan.name}: the budget left time for the prior alone.")
     notes += [f"{scan.name}: forced past: {reason}" for reason in result.provenance.get("forced", ())]
     return tuple(notes)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib import util
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 
-def require(command: str, packages: tuple[str, ...], extra: str) -> None:
-    """Refuse ``command`` where one of ``packages`` is missing.
+def require(command: str, packages: tuple[str, ...], *extras: str) -> None:
+    """Refuse ``command`` where one of ``packages`` is missing; any of the extras brings them.
 
     Raises:
         BackendError: With the extra to install.
@@ -17,6 +18,6 @@ def require(command: str, packages: tuple[str, ...], extra: str) -> None:
     if missing:
         raise BackendError(
             f"verdiff {command} without {' and '.join(missing)}",
-            f"the packages of the extra [{extra}] beside the lean runtime",
-            f"pip install 'verdiff[{extra}]'",
+            f"the packages of the extra {' or '.join(f'[{extra}]' for extra in extras)} beside the lean runtime",
+            install(*extras),
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from verdiff.choices import INSTANCES, ON_EMPTY
 from verdiff.commands.options import (
     BackendName,
     BudgetMs,
@@ -21,7 +22,12 @@ from verdiff.commands.options import (
     Seed,
     Steps,
     Threads,
+    levels,
+    metavar,
+    metric_names,
+    one_of,
     say,
+    written_as,
 )
 
 
@@ -54,7 +60,7 @@ def infer(
         bool, typer.Option("--stats", help="Write volume, centroid, height and confidence of each, as JSON and CSV.")
     ] = False,
     lowest: Annotated[
-        str | None, typer.Option(help="Level of the lowest vertebra in the mask, for example L5.")
+        str | None, typer.Option(callback=levels, help="Level of the lowest vertebra in the mask, for example L5.")
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
 ) -> None:
@@ -103,13 +109,27 @@ def evaluate(
     ] = None,
     splits: Annotated[Path | None, typer.Option(help="splits_final.json; that of the references' data set.")] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Score the validation cases of one fold.")] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="Score these cases alone: NAME,NAME, or a file with one a line.")
+    ] = None,
     compare_with: Annotated[
         str | None, typer.Option(help="Another model: its masks, its bundle, or an earlier scores.json.")
     ] = None,
-    on_empty: Annotated[str, typer.Option(help="What metrics mean on empty masks, see docs/evaluation.md.")] = "strict",
+    on_empty: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*ON_EMPTY),
+            metavar=metavar(*ON_EMPTY),
+            help="What metrics mean on empty masks, see docs/evaluation.md.",
+        ),
+    ] = "strict",
     distances: Annotated[bool, typer.Option(help="Score HD95, ASSD and surface Dice too.")] = True,
     instances: Annotated[
-        str | None, typer.Option(help="vertebrae, ids, components, or ids by group: vertebra=1-25,disc=201-225.")
+        str | None,
+        typer.Option(
+            callback=written_as(INSTANCES, "vertebrae, ids, components, or NAME=FIRST-LAST joined by commas"),
+            help="vertebrae, ids, components, or ids by group: vertebra=1-25,disc=201-225.",
+        ),
     ] = None,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Score uncertainty against error, and a bundle's calibration.")
@@ -140,6 +160,7 @@ def evaluate(
         labels=labels,
         splits=splits,
         fold=fold,
+        cases=cases,
         compare_with=compare_with,
         policy=on_empty,
         distances=distances,
@@ -174,13 +195,18 @@ def compare(
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder.")] = None,
-    metrics: Annotated[str, typer.Option(help="Columns of the table, joined by commas.")] = "dice,iou",
+    metrics: Annotated[
+        str, typer.Option(callback=metric_names, help="Columns of the table, joined by commas.")
+    ] = "dice,iou",
     plots: Annotated[bool, typer.Option("--plots", help="Draw boxes.png into the output folder.")] = False,
 ) -> None:
     """Set earlier evaluations side by side: the papers' table, and whether one model is better, case by case."""
     from verdiff.evaluate import several
 
     result = several.run(sources, output, metrics=metrics.split(","), plots=plots)
-    say(result.markdown)
+    for line in result.summary:
+        say(line)
     for path in result.written:
         say(f"wrote {path}")
+    if not result.written:
+        say("every metric, interval and remark: give -o FOLDER to write them")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, refused
 from verdiff.errors import BackendError, VerdiffError
+from verdiff.extras import install
 
 if TYPE_CHECKING:
     from verdiff.bundle.engines import Sidecar
@@ -101,7 +102,7 @@ def check_engine(
     key = sidecar.key
     name, flavour = f"engine {key.stem}", FLAVOURS[key.flavour]
     if installed is None:
-        remedy = f"pip install 'verdiff[{flavour.extra}]', or delete it"
+        remedy = f"{install(flavour.extra)}; or delete it"
         return Check(name, NOTE, f"{flavour.title} {key.trt_version} built it, and is not installed", remedy)
     machines = [installed.machine(driver, gpu) for gpu in gpus]
     if (reason := installed.unfit(machines[0])) is not None:
@@ -125,7 +126,7 @@ def build_steps(command: str, installed: Installed, gpu: Gpu) -> str:
     """A ``verdiff build``, for that GPU, and what it wants first."""
     device = f" --device cuda:{gpu.index}" if gpu.index else ""
     # The lean runtime builds nothing.
-    first = f"pip install 'verdiff[{installed.flavour.extra}]', then " if installed.package.lean else ""
+    first = f"{install(installed.flavour.extra)}, then " if installed.package.lean else ""
     return f"{first}{command}{device}"
 
 

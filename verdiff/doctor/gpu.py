@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, refused, version_of
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 if TYPE_CHECKING:
     from verdiff.runtime.nvidia import Driver
@@ -58,12 +59,12 @@ def check_gpu_packages(driver: Driver | BackendError) -> Check:
         found = next((f"{name} {version}" for name in names if (version := version_of(name))), None)
         there += [found] if found else [f"no {names[0]}"]
     if missing and not isinstance(driver, BackendError):
-        remedy = f"{gpu_package()} (or [tensorrt], or [tensorrt-rtx]) to use the GPU"
+        remedy = f"to use the GPU: {gpu_package('tensorrt', 'tensorrt-rtx')}"
         return Check("CUDA in Python", NOTE, f"no {' and no '.join(missing)}; {', '.join(there)}", remedy)
     return Check("CUDA in Python", GOOD, ", ".join([*(f"no {name}" for name in missing), *there]))
 
 
-def gpu_package() -> str:
-    """The command that brings ONNX Runtime for GPUs; its package for processors must go first."""
+def gpu_package(*others: str) -> str:
+    """The command that brings ONNX Runtime for GPUs, or ``others``; its package for processors must go first."""
     first = "pip uninstall -y onnxruntime, then " if version_of("onnxruntime") else ""
-    return f"{first}pip install 'verdiff[gpu]'"
+    return first + install("gpu", *others)

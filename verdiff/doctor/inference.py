@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, first_line, refused, version_of
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 if TYPE_CHECKING:
     from verdiff.runtime.nvidia import Driver
@@ -33,7 +34,7 @@ def check_inference(driver: Driver | BackendError, *, needed: bool = True) -> li
                 "inference",
                 BAD if needed else NOTE,
                 "no working backend for the processor",
-                "pip install 'verdiff[cpu]' (or [gpu], or [openvino])",
+                install("cpu", "gpu", "openvino"),
             )
         )
     checks.append(check_packages())
@@ -51,7 +52,7 @@ def check_backend(name: str, double: Callable[[], float]) -> Check:
     version = version_of(name) or (version_of("onnxruntime-gpu") if name == "onnxruntime" else None)
     if version is None:
         extra = "cpu" if name == "onnxruntime" else "openvino"
-        return Check(name, NOTE, "not installed", f"pip install 'verdiff[{extra}]' if it is wanted")
+        return Check(name, NOTE, "not installed", f"if it is wanted: {install(extra)}")
     package = "onnxruntime-gpu" if name == "onnxruntime" and version_of(name) is None else name
     try:
         answer = double()
@@ -95,7 +96,7 @@ def check_packages() -> Check:
             "onnxruntime files",
             BAD,
             "onnxruntime and onnxruntime-gpu overwrite each other",
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'verdiff[cpu]' or 'verdiff[gpu]'",
+            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {install('cpu', 'gpu')}",
         )
     return Check("onnxruntime files", GOOD, "one package at most")
 
@@ -126,7 +127,7 @@ def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Che
             found = "listed; its libraries and the driver are there"
             checks.append(Check(f"onnxruntime {provider.title}", GOOD, found))
     if len(checks) == 1 and not isinstance(driver, BackendError):
-        remedy = "pip uninstall -y onnxruntime, then pip install 'verdiff[gpu]' to use the GPU through it"
+        remedy = f"to use the GPU through it: pip uninstall -y onnxruntime, then {install('gpu')}"
         checks.append(Check("onnxruntime CUDA", NOTE, "the package for the CPU is installed", remedy))
     return checks
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from verdiff.doctor.report import BAD, GOOD, Check, first_line, refused
 from verdiff.errors import VerdiffError
+from verdiff.extras import install
 
 
 def check_models(model: str | None = None) -> list[Check]:
@@ -13,7 +14,7 @@ def check_models(model: str | None = None) -> list[Check]:
     from verdiff.bundle import DEFAULT_MODEL, shipped_models
 
     shipped = shipped_models()
-    again = "pip install --force-reinstall verdiff"
+    again = install(flags="--force-reinstall")
     checks = [_bundle(f"model {name}", path, again) for name, path in shipped.items()]
     if DEFAULT_MODEL not in shipped:
         checks.append(Check(f"model {DEFAULT_MODEL}", BAD, "not there", again))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from verdiff import __version__
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, version_of
+from verdiff.extras import install
 
 CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 CPUINFO = Path("/proc/cpuinfo")
@@ -56,7 +57,7 @@ def check_training() -> Check:
     """Whether ``verdiff train`` would run."""
     missing = [name for name in ("torch", "onnx", "onnxscript") if version_of(name) is None]
     if missing:
-        return Check("training", NOTE, f"{', '.join(missing)} not installed", "pip install 'verdiff[train]' to train")
+        return Check("training", NOTE, f"{', '.join(missing)} not installed", f"to train: {install('train')}")
     return Check("training", GOOD, f"torch {version_of('torch')}, onnx {version_of('onnx')}")
 
 

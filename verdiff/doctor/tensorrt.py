@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from verdiff.doctor.gpu import gpu_package
 from verdiff.doctor.report import GOOD, NOTE, Check, first_line, version_of
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 if TYPE_CHECKING:
     from verdiff.bundle.engines import Flavour, Machine, Package
@@ -69,12 +70,12 @@ class Installed:
         from verdiff.bundle.engines import driver_too_old
 
         if self.missing:
-            remedy = f"pip install 'verdiff[{self.flavour.extra}]', with its libraries beside the bindings"
+            remedy = f"{install(self.flavour.extra)}, which brings its libraries beside the bindings"
             return f"cannot load: {', '.join(self.missing)} not found", remedy
         if self.refusal:
             return (
                 f"cannot be imported: {self.refusal}",
-                f"pip install --force-reinstall 'verdiff[{self.flavour.extra}]'",
+                install(self.flavour.extra, flags="--force-reinstall"),
             )
         if (old := driver_too_old(machine)) is not None:
             return (
@@ -83,7 +84,7 @@ class Installed:
             )
         if not self.runs_on(machine.sm):
             found = f"does not run on {machine.gpu_name}, SM {machine.sm}; it runs on SM {', '.join(self.sms)}"
-            return found, f"use another way on this GPU: {gpu_package()}, or pip install 'verdiff[tensorrt]'"
+            return found, f"use another way on this GPU: {gpu_package('tensorrt')}"
         return None
 
 
@@ -119,7 +120,7 @@ def check_tensorrt(driver: Driver | BackendError, there: Mapping[str, Installed]
     for name, flavour in FLAVOURS.items():
         installed = there.get(name)
         if installed is None:
-            remedy = f"pip install 'verdiff[{flavour.extra}]' if it is wanted"
+            remedy = f"if it is wanted: {install(flavour.extra)}"
             checks.append(Check(flavour.title, NOTE, "not installed", remedy))
             continue
         reason = installed.unfit(installed.machine(driver, None))

@@ -21,6 +21,8 @@ from verdiff.imaging.volume import Geometry
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 CORNER_TOLERANCE_MM = 0.01
+# Of a list of cases.
+LIST_SUFFIXES = (".txt", ".list", ".csv")
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,53 @@ def pair_cases(predictions: Path, references: Path, cases: Iterable[str] | None 
         raise DataError(
             "; ".join(lacking),
             f"one mask a case in {predictions} and in {references}",
-            "make the missing masks, or name the cases to score",
+            "make the missing masks, or name the cases to score" if cases is None else _there(predicted, expected),
         )
     return [Pair(case, predicted[case], expected[case]) for case in wanted]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # Many names, joined by commas, are longer than a file's name can be.
+        return False
+
+
+def _there(predicted: Iterable[str], expected: Iterable[str]) -> str:
+    """What may be named instead of a case that is not there."""
+    both = sorted(set(predicted) & set(expected))
+    return f"name some of {', '.join(both[:5])}{', ...' if len(both) > 5 else ''}" if both else "check the two folders"
+
+
+def named_cases(text: str) -> list[str]:
+    """The cases that a text names: joined by commas, or in a file with one a line, where ``#`` begins a remark.
+
+    A file's name counts as its case's, so that ``a_0000.nii.gz`` and ``a_seg.nii.gz`` are ``a``.
+
+    Raises:
+        DataError: It names none, one twice, or the file cannot be read.
+    """
+    path, parts = Path(text), text.split(",")
+    if path.suffix in LIST_SUFFIXES or _is_file(path):
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"the list of cases {path} cannot be read ({error})",
+                "a text file with one case a line",
+                "check --cases",
+            ) from error
+        parts = [part for line in lines for part in line.partition("#")[0].split(",")]
+    found = [case_name(Path(part.strip())) for part in parts if part.strip()]
+    twice = sorted({case for case in found if found.count(case) > 1})
+    if not found or twice:
+        raise DataError(
+            f"{', '.join(twice)} twice" if twice else f"no case in {text!r}",
+            "each case once: NAME,NAME or a file with one a line",
+            "correct --cases",
+        )
+    return found
 
 
 def validation_cases(splits: Path, fold: int) -> list[str]:

@@ -149,8 +149,9 @@ def _line(name: str, metric: str, one: Compared) -> str:
     gap, comparison = one.comparison.difference, one.comparison
     sides = (comparison.better, comparison.worse)
     better, worse = sides if EVERY_METRIC[metric].higher_is_better else sides[::-1]
+    interval = "of one case" if math.isnan(gap.low) else f"{gap.low:+.4f} to {gap.high:+.4f}"
     return (
-        f"| {name} | {title} | {gap.cases} | {gap.mean:+.4f} | {gap.low:+.4f} to {gap.high:+.4f} "
+        f"| {name} | {title} | {gap.cases} | {gap.mean:+.4f} | {interval} "
         f"| {better} / {worse} | {comparison.p_value:.3g} | {one.adjusted_p:.3g} |"
     )
 
@@ -158,4 +159,9 @@ def _line(name: str, metric: str, one: Compared) -> str:
 def _plain(one: Compared) -> dict[str, Any] | None:
     if one.comparison is None:
         return None
-    return {**asdict(one.comparison), "adjusted_p": one.adjusted_p, "left_out": list(one.left_out)}
+    plain = {**asdict(one.comparison), "adjusted_p": one.adjusted_p, "left_out": list(one.left_out)}
+    gap = plain["difference"]
+    plain["difference"] = {
+        key: None if isinstance(value, float) and math.isnan(value) else value for key, value in gap.items()
+    }
+    return plain

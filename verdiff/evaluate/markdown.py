@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from verdiff.evaluate.empty import EVERY_METRIC
-from verdiff.evaluate.tables import MEAN, Results, Table
+from verdiff.evaluate.tables import MEAN, Results, Table, deviation_of
 
 _TITLES = {"instances": "Instances", "uncertainty": "Uncertainty"}
 _FIRST = {"masks": "structure", "instances": "group", "uncertainty": "structure"}
@@ -16,8 +16,10 @@ PAPER_METRICS = ("dice", "iou")
 
 
 def to_markdown(results: Results) -> str:
-    """The summary of every table first, then volumes and every case; ratios with four digits, lengths with two."""
-    lines = [f"Mean ± standard deviation over {len(results.masks.cases)} case(s), worst case in brackets.", ""]
+    """The summary of every table first, then volumes and every case; shares with four digits, lengths with two."""
+    cases = results.masks.cases
+    over = f"Mean ± standard deviation over {len(cases)} cases" if len(cases) > 1 else "One case"
+    lines = [f"{over}, worst case in brackets; shares from 0 to 1, lengths in mm.", ""]
     for name, table in results.tables.items():
         if name in _TITLES:
             lines += ["", f"{_TITLES[name]}:", ""]
@@ -41,11 +43,9 @@ def summary_lines(table: Table, first: str = "structure") -> list[str]:
         cells = []
         for metric in table.metrics:
             summary = table.summary(name, metric)
-            mean, deviation, worst = (
-                format_value(value, metric) for value in (summary.mean, summary.deviation, summary.worst)
-            )
+            worst = format_value(summary.worst, metric)
             left_out = f", {summary.undefined} undefined" if summary.undefined else ""
-            cells.append(f"{mean} ± {deviation} [{worst}{left_out}]")
+            cells.append(f"{with_deviation(summary.mean, summary.deviation, metric)} [{worst}{left_out}]")
         lines.append(_line(name, cells))
     return lines
 
@@ -53,7 +53,7 @@ def summary_lines(table: Table, first: str = "structure") -> list[str]:
 def papers_table(
     models: Mapping[str, Mapping[str, Table]], metrics: Sequence[str] = PAPER_METRICS, *, pooled: bool = False
 ) -> list[str]:
-    """The papers' table: a line a model, mean ± standard deviation over cases, ratios in percent.
+    """The papers' table: a line a model, mean ± standard deviation over cases, shares from 0 to 1.
 
     With one set of cases a model, the columns are its structures and their mean (SpineSegDiff's table). With several,
     data sets or folds, the columns are those sets, each with the mean over structures (Verdiff-Net's and SAFNet's
@@ -74,7 +74,7 @@ def papers_table(
         columns = {name: {model: [(sets[name], MEAN)] for model, sets in models.items()} for name in first}
         if pooled:
             columns["all"] = {model: [(table, MEAN) for table in sets.values()] for model, sets in models.items()}
-    titles = [f"{name} {_percent_title(metric)}" for name in columns for metric in metrics]
+    titles = [f"{name} {EVERY_METRIC[metric].title}" for name in columns for metric in metrics]
     lines = _heading("model", titles)
     for model in models:
         cells = [
@@ -93,20 +93,18 @@ def format_value(value: float, metric: str) -> str:
     return "undefined" if math.isnan(value) else f"{value:.{EVERY_METRIC[metric].digits}f}"
 
 
-def _percent_title(metric: str) -> str:
-    about = EVERY_METRIC[metric]
-    return about.title if about.unit else f"{about.title} (%)"
+def with_deviation(mean: float, deviation: float, metric: str) -> str:
+    """``mean ± deviation``; the mean alone where one case leaves no deviation."""
+    return format_value(mean, metric) + ("" if math.isnan(deviation) else f" ± {format_value(deviation, metric)}")
 
 
 def _mean_and_deviation(values: Sequence[float], metric: str) -> str:
-    """``mean ± deviation``, ratios in percent; undefined values are left out, and counted behind."""
+    """``mean ± deviation``; undefined values are left out, and counted behind."""
     defined = [value for value in values if not math.isnan(value)]
     if not defined:
         return "undefined"
-    scale = 1 if EVERY_METRIC[metric].unit else 100
-    deviation = statistics.stdev(defined) if len(defined) > 1 else 0.0
     left_out = f" ({len(values) - len(defined)} undefined)" if len(defined) < len(values) else ""
-    return f"{scale * statistics.fmean(defined):.2f} ± {scale * deviation:.2f}{left_out}"
+    return with_deviation(statistics.fmean(defined), deviation_of(defined), metric) + left_out
 
 
 def _volume_lines(table: Table) -> list[str]:
@@ -117,11 +115,10 @@ def _volume_lines(table: Table) -> list[str]:
         if not reference:
             continue
         gaps = [predicted[case] - reference[case] for case in reference]
-        deviation = statistics.stdev(gaps) if len(gaps) > 1 else 0.0
+        deviation = deviation_of(gaps)
+        spread = "" if math.isnan(deviation) else f" ± {deviation:.2f}"
         means = (statistics.fmean(reference.values()), statistics.fmean(predicted.values()))
-        lines.append(
-            _line(name, [*(f"{mean:.2f}" for mean in means), f"{statistics.fmean(gaps):+.2f} ± {deviation:.2f}"])
-        )
+        lines.append(_line(name, [*(f"{mean:.2f}" for mean in means), f"{statistics.fmean(gaps):+.2f}{spread}"]))
     if not lines:
         return []
     return [

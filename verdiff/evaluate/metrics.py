@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BackendError, DataError
 from verdiff.evaluate.empty import METRICS, STRICT, EmptyPolicy, Presence, image_diagonal_mm, value_without_overlap
+from verdiff.extras import install
 
 # NIfTI keeps spacings as float32: ten voxels of 0.1 mm are 1.5e-8 mm more than 1 mm, and within it all the same.
 _ROUNDING_MM = 1e-6
@@ -144,7 +145,7 @@ def optional_library(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise BackendError(
-            f"{module} is not installed", "the packages of the extra [evaluate]", "pip install 'verdiff[evaluate]'"
+            f"{module} is not installed", "the packages of the extra [evaluate]", install("evaluate")
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: the page that is printed and the files that are written."""
+"""What an evaluation leaves behind: the lines that are printed and the files that are written."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from verdiff.evaluate.markdown import PAPER_METRICS, papers_table, to_markdown
 from verdiff.evaluate.metrics import optional_library
 from verdiff.evaluate.stored import STORED, to_csv, to_json
 from verdiff.evaluate.tables import Results, Table
+from verdiff.evaluate.terminal import summary
 from verdiff.imaging.atomic import atomic_path
 
 PLOT = "boxes.png"
@@ -28,14 +29,16 @@ class Evaluation:
     Attributes:
         results: The scores of the predictions.
         comparisons: Table -> structure -> metric -> comparison with the other model; empty when none was given.
-        markdown: The report to print.
+        markdown: The whole report, as in ``scores.md``.
         written: The files that were written.
+        summary: The lines to print.
     """
 
     results: Results
     comparisons: Mapping[str, Comparisons]
     markdown: str
     written: tuple[Path, ...]
+    summary: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -130,8 +133,11 @@ def write_report(
     shown = [metric for metric in PAPER_METRICS if all(metric in one.masks.metrics for one in models.values())]
     markdown = "\n".join(papers_table({model: {"": one.masks} for model, one in models.items()}, shown)) + "\n\n"
     markdown += to_markdown(results)
+    remarks = list(dict.fromkeys(remark for table in results.tables.values() for remark in table.remarks()))
     if other is not None:
-        markdown += comparison_markdown(comparisons, list(models)[1], only_in_one(results, other[1]))
+        lacking = only_in_one(results, other[1])
+        remarks += lacking
+        markdown += comparison_markdown(comparisons, list(models)[1], lacking)
     more: dict[str, Any] = {"verdiff": __version__, "predictions": name, **about}
     if comparisons:
         more["comparison"] = {"other": other[0] if other else "", **comparison_dict(comparisons)}
@@ -144,7 +150,8 @@ def write_report(
     for table, scores in results.tables.items():
         contents.setdefault(f"{table}.csv", _text(partial(to_csv, scores)))
     written = targets.write(contents)
-    return Evaluation(results, comparisons, markdown, written)
+    rival = None if other is None else list(models)[1]
+    return Evaluation(results, comparisons, markdown, written, summary(results, comparisons, rival, remarks))
 
 
 def _text(make: Callable[[], str]) -> Callable[[Path], Any]:

@@ -17,6 +17,7 @@ from verdiff.evaluate.metrics import optional_library
 from verdiff.evaluate.report import PLOT, Targets
 from verdiff.evaluate.stored import STORED, read_results
 from verdiff.evaluate.tables import Results, Table
+from verdiff.evaluate.terminal import differences
 
 PAGE, RECORD = "comparison.md", "comparison.json"
 
@@ -30,14 +31,16 @@ class SideBySide:
     Attributes:
         models: Model -> set of cases (a data set or a fold; one set without a name) -> its results.
         comparisons: Other model -> set of cases -> table -> structure -> metric: the first model minus the other.
-        markdown: The page to print.
+        markdown: The whole page, as in ``comparison.md``.
         written: The files that were written.
+        summary: The lines to print: the papers' table, and the differences in its metrics.
     """
 
     models: Models
     comparisons: Mapping[str, Mapping[str, Mapping[str, Comparisons]]]
     markdown: str
     written: tuple[Path, ...]
+    summary: tuple[str, ...] = ()
 
 
 def run(
@@ -78,9 +81,12 @@ def run(
     targets = Targets.in_folder(output, (PAGE, RECORD, *([PLOT] if plots else [])))
     masks = {model: {name: results.masks for name, results in parts.items()} for model, parts in models.items()}
     page = papers_table(masks, metrics, pooled=pooled)
+    short = list(page)
     for other, parts in comparisons.items():
         for name, found in parts.items():
-            page += ["", f"{first} minus {other}" + (f", {name}:" if name else ":")]
+            heading = ["", f"{first} minus {other}" + (f", {name}:" if name else ":")]
+            page += heading
+            short += [*heading, *differences(found["masks"], metrics)]
             remarks = only_in_one(sets[first][name], sets[other][name])
             page += comparison_markdown(found, other, remarks).splitlines()
     markdown = "\n".join(page) + "\n"
@@ -99,7 +105,7 @@ def run(
             PLOT: partial(_draw, plotted, metrics),
         }
     )
-    return SideBySide(models, comparisons, markdown, written)
+    return SideBySide(models, comparisons, markdown, written, tuple(short))
 
 
 def read_models(sources: Sequence[str]) -> Models:

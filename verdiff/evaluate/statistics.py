@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,8 @@ def bootstrap_mean(
 ) -> Interval:
     """Mean of the values and its percentile bootstrap interval over cases; the same seed gives the same interval.
 
+    One value has no interval: its ends are NaN.
+
     Raises:
         DataError: There is no value, or one is not finite.
     """
@@ -57,6 +60,8 @@ def bootstrap_mean(
             "at least one value, all of them finite",
             "leave undefined cases out before, and say how many",
         )
+    if sample.size == 1:
+        return Interval(float(sample[0]), math.nan, math.nan, confidence, 1)
     picks = np.random.default_rng(seed).integers(0, sample.size, size=(resamples, sample.size))
     means = sample[picks].mean(axis=1)
     tail = (1 - confidence) / 2

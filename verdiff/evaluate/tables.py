@@ -31,7 +31,7 @@ class Summary:
 
     Attributes:
         mean: Mean over cases, NaN when every case is undefined.
-        deviation: Standard deviation over cases (n - 1), 0 for one case.
+        deviation: Standard deviation over cases (n - 1), NaN for one case.
         median: Median over cases.
         worst: The worst case's value.
         worst_case: The name of that case, ``""`` when every case is undefined.
@@ -116,7 +116,7 @@ class Table:
         numbers = list(defined.values())
         return Summary(
             mean=_mean(numbers),
-            deviation=statistics.stdev(numbers) if len(numbers) > 1 else 0.0,
+            deviation=deviation_of(numbers),
             median=statistics.median(numbers),
             worst=defined[worst],
             worst_case=worst,
@@ -157,6 +157,11 @@ class Results:
         """The tables there are, by name."""
         every = {"masks": self.masks, "instances": self.instances, "uncertainty": self.uncertainty}
         return {name: table for name, table in every.items() if table is not None}
+
+
+def deviation_of(values: Sequence[float]) -> float:
+    """Standard deviation of some values; NaN of fewer than two, which say nothing about it."""
+    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def _mean(values: list[float]) -> float:

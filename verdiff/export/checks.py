@@ -13,6 +13,7 @@ from verdiff.bundle import Bundle
 from verdiff.diffusion import SamplerTable, background_and_labels, fuse_mean, noise_source, run_loop
 from verdiff.errors import BackendError, VerificationError
 from verdiff.export.spread import CALM, Spread, mean_difference, probability_difference
+from verdiff.extras import install
 from verdiff.imaging.resample import resize_planes
 from verdiff.runtime.backends import Backend, installed_backends, open_backend
 from verdiff.runtime.backends.onnxruntime import CPU, ERRORS_ONLY
@@ -65,9 +66,7 @@ def backends_of(bundle: Bundle) -> dict[str, Backend]:
     """
     installed = installed_backends()
     if "onnxruntime" not in installed:
-        raise BackendError(
-            "onnxruntime is not installed", "ONNX Runtime, to verify the export", "pip install 'verdiff[cpu]'"
-        )
+        raise BackendError("onnxruntime is not installed", "ONNX Runtime, to verify the export", install("cpu"))
     return {name: open_backend(bundle, backend=name, precision="fp32", threads=None) for name in installed}
 
 

@@ -28,6 +28,7 @@ from verdiff.export.reduced import (
     require_record,
 )
 from verdiff.export.slices import Chosen, scans_in, slices_of_run, slices_of_scans
+from verdiff.extras import install
 from verdiff.runtime import Segmenter
 
 CHECKPOINTS = ("best.pt", "last.pt")
@@ -300,7 +301,7 @@ def require_training() -> None:
         raise BackendError(
             "the export of a training run without torch",
             "the training packages beside the lean runtime",
-            "pip install 'verdiff[train]'",
+            install("train"),
         )
 
 

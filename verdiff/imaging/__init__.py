@@ -5,6 +5,7 @@ Arrays are [z, y, x] and positions are LPS millimetres, as in ITK. SimpleITK is 
 
 from verdiff.imaging.accepting import volume_from
 from verdiff.imaging.atomic import atomic_path
+from verdiff.imaging.borders import sides_cut
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds, normalise
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.resample import resize_matrix, resize_planes
@@ -26,6 +27,7 @@ __all__ = [
     "read_volume",
     "resize_matrix",
     "resize_planes",
+    "sides_cut",
     "volume_from",
     "write_array",
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.device.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class PycudaHost:
             module = import_module("pycuda.gpuarray")
         except ImportError as error:
             raise BackendError(
-                f"pycuda cannot be imported ({error})", "pycuda, which this host has", "pip install 'verdiff[pycuda]'"
+                f"pycuda cannot be imported ({error})", "pycuda, which this host has", install("pycuda")
             ) from error
         with self._current():
             return module.GPUArray(array.shape, array.dtype, gpudata=array.pointer, base=array)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verdiff.errors import BudgetError, InputError
+from verdiff.errors import InputError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
 from verdiff.runtime.answer import Answer, restore
 from verdiff.runtime.backends import default_threads, loops_on_device
+from verdiff.runtime.budget import require_time
 from verdiff.runtime.engine import Engine
 from verdiff.runtime.frontier import Setting, settings_of
 from verdiff.runtime.host import HostRunner
@@ -66,7 +67,7 @@ class Call:
     def result(self, outcome: str, answer: Answer) -> Segmentation:
         """The mask in the scan's grid of what is known so far."""
         engine = self.engine
-        if self.prior_only:
+        if self.prior_only or (self.segmenter.diffusion and engine.sampling.table is None):
             outcome = "prior"
         with engine.clock.stage("restore"):
             labels = restore(answer, engine.plan, engine.scan.ids, engine.lanes.map)
@@ -127,20 +128,11 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
         effort = _open_effort(segmenter, request) if denoiser else None
         # Agreement is asked after rounds, which an anytime call has.
         anytime = anytime or sampling.policy.agree
-        work = prepare(runner, scan, sampling, effort, clock, chunk=segmenter.chunk, anytime=anytime)
+        pace = segmenter.pace if clock.timed and not loops_on_device(segmenter.backend) else None
+        work = prepare(runner, scan, sampling, effort, pace, clock, chunk=segmenter.chunk, anytime=anytime)
         engine = Engine(runner, lanes, scan, work, clock, anytime, request.progress)
         unlike = warnings_of_scan(manifest, plan, volume.array, bounds)
         yield Call(segmenter, engine, volume, forced, request.prior_only and segmenter.diffusion, unlike)
-
-
-def require_time(clock: Clock) -> None:
-    """Refuse a budget that is spent before anything begins.
-
-    Raises:
-        BudgetError: It is.
-    """
-    if clock.left <= 0:
-        raise BudgetError("a budget that is already spent", "time for one prior pass", "give a budget above 0 ms")
 
 
 def _check_policy(segmenter: Segmenter, policy: Policy) -> None:
@@ -154,9 +146,9 @@ def _check_policy(segmenter: Segmenter, policy: Policy) -> None:
 
 def _open_effort(segmenter: Segmenter, request: Request) -> OpenEffort | None:
     """What a deadline chooses from, unless the caller has said how much to compute."""
-    settings, pace = settings_of(segmenter.manifest), segmenter.pace
-    on_device = loops_on_device(segmenter.backend)
-    if not settings or pace is None or on_device or not (request.choices.effort_is_open and request.clock.timed):
+    settings, on_device = settings_of(segmenter.manifest), loops_on_device(segmenter.backend)
+    known = segmenter.pace is not None and not on_device
+    if not settings or not known or not (request.choices.effort_is_open and request.clock.timed):
         return None
 
     def resolve(setting: Setting) -> Sampling:
@@ -165,7 +157,7 @@ def _open_effort(segmenter: Segmenter, request: Request) -> OpenEffort | None:
             choices = replace(choices, steps=setting.steps, samples=setting.samples)
         return resolve_sampling(segmenter.manifest, choices, denoiser=setting.steps > 0)
 
-    return OpenEffort(settings, pace, resolve)
+    return OpenEffort(settings, resolve)
 
 
 def _lanes(segmenter: Segmenter) -> Lanes:

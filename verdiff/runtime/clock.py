@@ -49,6 +49,11 @@ class Clock:
         return perf_counter() - self.begun
 
     @property
+    def budget_ms(self) -> float:
+        """The whole of the budget; infinite without one."""
+        return 1000 * (self.deadline - self.begun)
+
+    @property
     def left(self) -> float:
         """Seconds to the deadline; infinite without one."""
         return self.deadline - perf_counter()

@@ -11,10 +11,6 @@ from verdiff.errors import InputError
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
 
-# Time beside the networks (noise, fusion, resampling back, writing), as a share of theirs, and what a prediction from
-# a few slices may be off by.
-BESIDE = 1.25
-
 
 @dataclass(frozen=True)
 class Setting:

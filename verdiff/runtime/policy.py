@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.choices import WHOLE
 from verdiff.errors import InputError
 
-WHOLE = "whole"
 # Dice between the masks of a slice before and after its samples were doubled, from which on they agree.
 AGREED = 0.99
 

@@ -2,11 +2,13 @@
 
 What passed is on record in the manifest, for each backend and the instructions it ran with; a record from other
 instructions counts only where the arithmetic cannot depend on them. What is fastest is timed, because no rule knows:
-bytes are slower than floats on one processor and three times faster on the next.
+bytes are slower than floats on one processor and three times faster on the next. Trying takes time, so that a
+candidate for one scan alone is tried only where it could save more on that scan than its trial takes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -15,19 +17,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verdiff.bundle import graph_name
+from verdiff.choices import AUTO, BACKENDS
 from verdiff.errors import BackendError
-from verdiff.runtime.backends import AUTO, BACKENDS, STORED_AS, choose_backend, installed_backends, open_backend
+from verdiff.extras import install
+from verdiff.runtime.backends import STORED_AS, choose_backend, installed_backends, open_backend
 from verdiff.runtime.processor import instruction_set
 from verdiff.runtime.selftest import self_test, time_networks
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
     from verdiff.runtime.backends import Backend
+    from verdiff.runtime.workload import Workload
 
 # What the manifest calls the gate of a precision.
 GATES = {"fp16": "fp16", "bf16": "bf16", "int8": "int8-ov"}
-# Timings of each candidate, taken in turns so that a slow moment meets all of them.
-ROUNDS = 5
+EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino"}
+# Timings of each candidate, taken in turns so that a slow moment meets all of them; fewer where one scan waits.
+ROUNDS, ROUNDS_FOR_ONE = 5, 1
+# What can be saved at most by a backend in another precision than FP32 and in FP32, as a share of the time that ONNX
+# Runtime takes in FP32. ONNX Runtime computes the graphs of other precisions in floats, and is no faster with them.
+MOST_SAVED = {"openvino": (0.6, 0.2), "onnxruntime": (0.0, 0.0)}
+# What it takes to open a backend, to test it and to compute slices of a new size for the first time, in times of what
+# ONNX Runtime takes for it: OpenVINO compiles the networks for every size.
+TRIAL = {"openvino": 15.0, "onnxruntime": 1.0}
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,9 @@ class _Candidate:
         return f"{self.precision} on {self.backend.name}"
 
 
-def open_fastest(bundle: Bundle, *, backend: str, device: str, threads: int | None) -> Fastest:
+def open_fastest(
+    bundle: Bundle, *, backend: str, device: str, threads: int | None, work: Workload | None = None
+) -> Fastest:
     """Load, test and time what may run here, and keep the fastest.
 
     A candidate is loaded and runs the bundle's generated image a few times: with ``spine-mr`` four candidates take
@@ -68,6 +82,7 @@ def open_fastest(bundle: Bundle, *, backend: str, device: str, threads: int | No
         backend: ``"auto"`` for every installed one, or the one to choose a precision for.
         device: ``"cpu"``.
         threads: As for :func:`~verdiff.runtime.backends.open_backend`.
+        work: Of the one scan that this is for; None is for many, where every candidate is worth its trial.
 
     Raises:
         BackendError: Another device than the processor, a backend that is not installed, or no candidate passed its
@@ -84,11 +99,20 @@ def open_fastest(bundle: Bundle, *, backend: str, device: str, threads: int | No
     names = installed_backends() if backend == AUTO else ()
     names = names or (choose_backend(backend, device, "fp32"),)
     allowed, said = permitted(bundle, names, instruction_set())
-    candidates = []
-    for name, precision in allowed:
+    if backend == AUTO:
+        said += _not_installed(bundle, names, instruction_set())
+    candidates: list[_Candidate] = []
+    trial = _Trial(bundle, work)
+    for name, precision in trial.order(allowed):
+        if (reason := trial.not_worth(name, precision)) is not None:
+            trial.left_out = True
+            said.append({"precision": precision, "backend": name, "refused": reason})
+            continue
         try:
+            before = perf_counter()
             opened = open_backend(bundle, backend=name, precision=precision, threads=threads)
             candidates.append(_Candidate(precision, opened, self_test(opened, bundle)))
+            trial.took(opened, perf_counter() - before)
         except BackendError as error:
             said.append({"precision": precision, "backend": name, "refused": error.found})
     if not candidates:
@@ -97,7 +121,7 @@ def open_fastest(bundle: Bundle, *, backend: str, device: str, threads: int | No
             "a precision that passes the self-test here",
             "run 'verdiff doctor'",
         )
-    seconds = _timed(candidates, bundle)
+    seconds = _timed(candidates, bundle, ROUNDS if work is None else ROUNDS_FOR_ONE)
     order = sorted(zip(seconds, range(len(candidates)), strict=True))
     for took, index in order:
         each = candidates[index]
@@ -105,7 +129,7 @@ def open_fastest(bundle: Bundle, *, backend: str, device: str, threads: int | No
     best = candidates[order[0][1]]
     chosen = {
         "asked": AUTO,
-        "because": _because(best, seconds, candidates, order),
+        "because": _because(best, candidates, order, trial),
         "candidates": said,
         "instructions": instruction_set(),
         "seconds": round(perf_counter() - begun, 2),
@@ -151,13 +175,61 @@ def _objection(
     return None
 
 
-def _timed(candidates: list[_Candidate], bundle: Bundle) -> list[float]:
+def _not_installed(bundle: Bundle, names: tuple[str, ...], instructions: str) -> list[dict[str, Any]]:
+    """What passed its gate for these instructions on a backend that is not installed: worth knowing of."""
+    missing = tuple(name for name in BACKENDS if name not in names)
+    return [
+        {"precision": precision, "backend": name, "refused": f"{name} is not installed: {install(EXTRAS[name])}"}
+        for name, precision in permitted(bundle, missing, instructions)[0]
+        if precision != "fp32"
+    ]
+
+
+@dataclass
+class _Trial:
+    """Which candidates are worth their trial: for one scan those that can save more on it, for many scans all."""
+
+    bundle: Bundle
+    work: Workload | None
+    left_out: bool = False
+    _unit_s: float = 0.0
+    _scan_s: float = math.inf
+
+    def order(self, allowed: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """For one scan the first as it stands, then what can save most."""
+        if self.work is None:
+            return allowed
+        return allowed[:1] + sorted(allowed[1:], key=lambda each: -_most_saved(*each))
+
+    def took(self, opened: Backend, seconds: float) -> None:
+        """A backend was opened and tested in so many seconds: what the scan will take now, and what a trial takes."""
+        if self.work is not None:
+            self._unit_s = self._unit_s or seconds / TRIAL[opened.name]
+            self._scan_s = min(self._scan_s, self.work.seconds(time_networks(opened, self.bundle)))
+
+    def not_worth(self, backend: str, precision: str) -> str | None:
+        """Why it is not tried; None where it is."""
+        if self.work is None or not self._unit_s:
+            return None
+        costs, saves = self._unit_s * TRIAL[backend], self._scan_s * _most_saved(backend, precision)
+        if costs < saves:
+            return None
+        if not saves:
+            return f"not tried for one scan: {backend} is no quicker with it than with fp32"
+        return f"not tried for one scan, which it could make {saves:.1f} s quicker at most: trying takes {costs:.1f} s"
+
+
+def _most_saved(backend: str, precision: str) -> float:
+    return MOST_SAVED[backend][precision == "fp32"]
+
+
+def _timed(candidates: list[_Candidate], bundle: Bundle, rounds: int) -> list[float]:
     """Seconds that each candidate's networks need for one slice of the generated image at the default setting."""
     if len(candidates) == 1:
         return [0.0]
     defaults, pixels = bundle.manifest.defaults, bundle.golden()["image"][0, 0].size
     taken: list[list[float]] = [[] for _ in candidates]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for each, times in zip(candidates, taken, strict=True):
             pace = time_networks(each.backend, bundle)
             times.append(pixels * (pace.prior + defaults.steps * defaults.samples * pace.denoiser))
@@ -165,10 +237,13 @@ def _timed(candidates: list[_Candidate], bundle: Bundle) -> list[float]:
 
 
 def _because(
-    best: _Candidate, seconds: list[float], candidates: list[_Candidate], order: list[tuple[float, int]]
+    best: _Candidate,
+    candidates: list[_Candidate],
+    order: list[tuple[float, int]],
+    trial: _Trial,
 ) -> str:
     if len(candidates) == 1:
-        return f"{best.name} is all that may run here"
+        return f"{best.name} is all that {'is worth trying' if trial.left_out else 'may run'} here"
     (took, _), (next_took, runner_up) = order[:2]
     return (
         f"{best.name} takes {1000 * took:.1f} ms a test slice, {candidates[runner_up].name} {1000 * next_took:.1f} ms"

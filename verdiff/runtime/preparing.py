@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.runtime.frontier import BESIDE, Pace, Setting, best_within
-from verdiff.runtime.locating import locate
+from verdiff.runtime.budget import BESIDE, require_reach
+from verdiff.runtime.frontier import Pace, Setting, best_within
+from verdiff.runtime.locating import locate, slices_to_look_at
 from verdiff.runtime.policy import Policy
 
 if TYPE_CHECKING:
@@ -49,12 +50,14 @@ class Work:
         sampling: Table, samples, seed, fusion and policy.
         memory: Chunk size, and what may be kept between passes.
         predicted: Seconds for all of it, where a deadline made it choose; else None.
+        sampling_needs: Seconds of the quickest setting that samples, where the deadline left time for the prior alone.
     """
 
     plan: SlicePlan
     sampling: Sampling
     memory: MemoryPlan
     predicted: float | None = None
+    sampling_needs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,10 @@ class OpenEffort:
 
     Attributes:
         settings: To choose from.
-        pace: Of this machine.
         resolve: A setting as a sampling.
     """
 
     settings: tuple[Setting, ...]
-    pace: Pace
     resolve: Callable[[Setting], Sampling]
 
 
@@ -77,6 +78,7 @@ def prepare(
     scan: Scan,
     sampling: Sampling,
     effort: OpenEffort | None,
+    pace: Pace | None,
     clock: Clock,
     *,
     chunk: int | None,
@@ -89,43 +91,69 @@ def prepare(
         scan: The scan.
         sampling: What was asked for.
         effort: What to choose from instead, or None.
+        pace: Of this machine, where there is a deadline to judge by it; else None.
         clock: With the deadline.
         chunk: Slices worked on at once; None is the runner's choice.
         anytime: Whether there will be rounds.
 
     Raises:
-        BudgetError, BackendError: See :meth:`verdiff.runtime.runner.Runner.begin`.
+        BudgetError: The deadline comes before the networks could have answered every slice, or see
+            :meth:`verdiff.runtime.runner.Runner.begin`.
+        BackendError: See there.
     """
     plan, seconds = scan.plan, 0.0
     policies = [sampling.policy] if effort is None else [Policy.parse(each.policy) for each in effort.settings]
-    if any(policy.locate for policy in policies):
+    looks = any(policy.locate for policy in policies)
+    if pace is not None:
+        # How small the window will be is not known yet; the look that finds it takes whole slices.
+        whole, slices = pace.prior * _pixels(scan.plan), scan.plan.slices
+        looked = len(slices_to_look_at(slices)) if looks else slices
+        work = f"a look at {looked} of {slices} slices" if looks else f"{slices} slices"
+        require_reach(clock, whole * looked / slices, whole, work)
+    if looks:
         look = replace(sampling, table=None, samples=0)
         memory = runner.begin(scan.plan, look, chunk=chunk, anytime=False)
         plan, seconds = locate(runner, scan, clock, memory.chunk)
-    predicted = None
-    if effort is not None:
-        chosen, predicted = _choose(effort, scan.plan, plan, seconds, clock.left)
+    predicted = needed = None
+    if pace is not None:
+        pace = _corrected(pace, seconds / _pixels(scan.plan) * scan.plan.slices)
+        answered = plan if looks else scan.plan
+        least = pace.prior * _pixels(answered)
+        require_reach(clock, least, least, f"{plan.slices} slices")
+    if effort is not None and pace is not None:
+        chosen, predicted, needed = _choose(effort.settings, pace, scan.plan, plan, clock.left)
         sampling = effort.resolve(chosen)
         plan = plan if sampling.policy.locate else scan.plan
     memory = runner.begin(plan, sampling, chunk=chunk, anytime=anytime)
-    return Work(plan, sampling, memory, predicted)
+    return Work(plan, sampling, memory, predicted, needed)
+
+
+def _pixels(plan: SlicePlan) -> int:
+    return plan.slices * plan.padded_rows * plan.padded_cols
+
+
+def _corrected(pace: Pace, seen: float) -> Pace:
+    """``pace`` with what the look saw of the prior, seconds a pixel or 0, where that is quicker.
+
+    A pace that promises too much does no harm: the prior answers every slice first, and the deadline ends the rest.
+    """
+    share = seen / pace.prior if 0 < seen < pace.prior else 1.0
+    return Pace(share * pace.prior, share * pace.denoiser)
 
 
 def _choose(
-    effort: OpenEffort, whole: SlicePlan, window: SlicePlan, seconds: float, left: float
-) -> tuple[Setting, float]:
-    """The best setting for the time that is left, or the quickest; ``seconds`` is what a whole slice's prior took."""
-    pixels = whole.padded_rows * whole.padded_cols
-    prior = seconds / pixels or effort.pace.prior
-    step = prior * effort.pace.denoiser / effort.pace.prior
+    settings: tuple[Setting, ...], pace: Pace, whole: SlicePlan, window: SlicePlan, left: float
+) -> tuple[Setting, float, float | None]:
+    """The best setting for the time that is left, or the quickest, and its seconds.
+
+    The third is the seconds of the quickest setting that samples, where the chosen one does not; else None.
+    """
 
     def cost(setting: Setting) -> float:
         plan = window if Policy.parse(setting.policy).locate else whole
-        passes = prior + setting.steps * setting.samples * step
-        return BESIDE * plan.slices * plan.padded_rows * plan.padded_cols * passes
+        return BESIDE * _pixels(plan) * (pace.prior + setting.steps * setting.samples * pace.denoiser)
 
-    found = best_within(effort.settings, left, cost)
-    if found is not None:
-        return found
-    quickest = min(effort.settings, key=cost)
-    return quickest, cost(quickest)
+    quickest = min(settings, key=cost)
+    chosen, predicted = best_within(settings, left, cost) or (quickest, cost(quickest))
+    sampled = [cost(setting) for setting in settings if setting.steps]
+    return chosen, predicted, min(sampled) if sampled and not chosen.steps else None

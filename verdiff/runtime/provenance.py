@@ -102,15 +102,16 @@ def describe_work(engine: Engine) -> dict[str, Any]:
 
     ``window`` is [top, left, rows, columns] in the model's pixels, or None for whole slices, and ``share`` its part of
     them; ``window_outgrown`` whether a structure reached its border; ``slices_settled`` counts the slices a policy
-    ended early.
+    ended early. ``sampling_would_take_ms`` is there when a deadline left time for the prior alone.
     """
     plan, whole = engine.plan, engine.scan.plan
     windowed = plan is not whole
-    predicted = engine.work.predicted
+    predicted, needed = engine.work.predicted, engine.work.sampling_needs
     return {
         "window": [plan.top, plan.left, plan.padded_rows, plan.padded_cols] if windowed else None,
         "share": plan.padded_rows * plan.padded_cols / (whole.padded_rows * whole.padded_cols),
         "window_outgrown": engine.outgrown,
         "slices_settled": int(np.count_nonzero(engine.settled)),
         "predicted_ms": None if predicted is None else round(1000 * predicted, 1),
+        **({} if needed is None else {"sampling_would_take_ms": round(1000 * needed, 1)}),
     }

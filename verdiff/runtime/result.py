@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import InputError
+from verdiff.imaging import sides_cut
 from verdiff.runtime.answer import Answer, in_scan, restore_uncertainty
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ class Segmentation:
         labels: Label ids of the model's table, 0 is background: uint8 [z, y, x].
         label_table: The foreground structures, in the order of the model's channels.
         geometry: The scan's grid, which is the mask's.
-        outcome: ``"complete"``; ``"prior"`` and ``"sampling"`` have more to come (a stream) or were asked for
-            (``prior_only``); ``"budget"`` and ``"cancelled"`` stopped early with an answer for every slice.
+        outcome: ``"complete"``; ``"prior"`` and ``"sampling"`` have more to come (a stream), were asked for
+            (``prior_only``) or are all that a budget was enough for; ``"budget"`` and ``"cancelled"`` stopped early with
+            an answer for every slice.
         timings: Seconds a stage, see :class:`verdiff.runtime.clock.Clock`; ``total`` is the whole call.
         provenance: What made this mask, as plain JSON values.
     """
@@ -79,6 +81,12 @@ class Segmentation:
             return {}
         voxel_ml = self.geometry.voxel_ml
         return {label.name: float(np.count_nonzero(self.labels == label.id) * voxel_ml) for label in self.label_table}
+
+    @cached_property
+    def cut_sides(self) -> dict[str, tuple[str, ...]]:
+        """The structures that reach the end of the field of view, and where: their volumes are of a part of them."""
+        found = {label.name: sides_cut(self.labels == label.id, self.geometry) for label in self.label_table}
+        return {name: sides for name, sides in found.items() if sides}
 
     def _channel(self, name: str) -> int:
         names = [label.name for label in self.label_table]

@@ -5,19 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from verdiff.diffusion import FUSIONS as OWN_FUSIONS
+from verdiff.choices import FUSIONS, SAMPLERS, SETTINGS, WHOLE
 from verdiff.diffusion import STEPS_FUSIONS, Process, SamplerTable, make_table
 from verdiff.errors import InputError
 from verdiff.runtime.frontier import named_setting
-from verdiff.runtime.policy import EVERYTHING, WHOLE, Policy
+from verdiff.runtime.policy import EVERYTHING, Policy
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
-
-FUSIONS = (*OWN_FUSIONS, "staple")
-SAMPLERS = ("ddim", "ddpm", "dpmpp-2m")
-# Names that a model's frontier may give a setting, usable as a policy.
-SETTINGS = ("fast",)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verdiff.bundle import Manifest, open_bundle, resolve_model
+from verdiff.choices import AUTO
 from verdiff.errors import BackendError, InputError
-from verdiff.runtime.backends import AUTO, Backend, choose_backend, loops_on_device, on_device, open_backend
+from verdiff.runtime.backends import Backend, choose_backend, loops_on_device, on_device, open_backend
 from verdiff.runtime.call import Request, open_call
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.frontier import Pace
@@ -22,6 +23,7 @@ from verdiff.runtime.selftest import time_networks
 if TYPE_CHECKING:
     from verdiff.runtime.device.backend import DeviceBackend
     from verdiff.runtime.device.session import DeviceSession
+    from verdiff.runtime.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Segmenter:
         stream: Any = None,
         priority: int | None = None,
         graphs: bool | None = None,
+        work: Callable[[Manifest], Workload] | None = None,
     ) -> Segmenter:
         """Open and verify a bundle, load its networks, test them against its goldens and warm them up.
 
@@ -85,6 +88,9 @@ class Segmenter:
                 cuda-core, CuPy, PyTorch or pycuda, which is kept alive); None for a stream of its own.
             priority: On a GPU: of that stream of its own; lower numbers go first.
             graphs: On a GPU with ONNX Runtime: replay its runs as CUDA graphs; None is where it can.
+            work: With precision ``"auto"``: that one scan is all this is loaded for, from
+                :func:`verdiff.runtime.workload.one_scan`. What would take longer to try than it could save on it is
+                not tried. None is for many scans.
 
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
@@ -99,7 +105,13 @@ class Segmenter:
         if precision == AUTO:
             from verdiff.runtime.precision import open_fastest
 
-            fastest = open_fastest(bundle, backend=backend, device=device, threads=threads)
+            fastest = open_fastest(
+                bundle,
+                backend=backend,
+                device=device,
+                threads=threads,
+                work=None if work is None else work(bundle.manifest),
+            )
             loaded, tested, why = fastest.backend, fastest.differences, fastest.chosen
         elif on_device(chosen := choose_backend(backend, device, precision), device):
             _require_slices(bundle.manifest, device)
@@ -163,7 +175,8 @@ class Segmenter:
             force: Go on with a scan that does not look like the training data; the reasons are recorded.
             budget_ms: Give the best answer by then. With steps, samples, sampler and policy left open, the best
                 setting on the model's record that this machine has time for; else the prior's answer for every slice
-                and as much of what was asked for as fits. The outcome is ``"budget"`` when it was not all.
+                and as much of what was asked for as fits. The outcome is ``"budget"`` when it was not all, and
+                ``"prior"`` when the time was enough for the prior alone.
             cancel: Asked between chunks and steps; saying yes ends the call with the answer there is. Once only
                 the prior's or a part of the sampling is there the outcome is ``"cancelled"``.
             prior_only: The prior's answer without sampling.
@@ -172,7 +185,8 @@ class Segmenter:
         Raises:
             InputError: The scan cannot be used, or an option is out of range.
             UnsuitableScanError: The scan does not look like the training data, and not ``force``.
-            BudgetError: Too little time for one prior pass, or too little memory for one slice.
+            BudgetError: Too little time for one prior pass, told before the work by the pace of the load, or too little
+                memory for one slice.
             Cancelled: ``cancel`` said yes before every slice had an answer.
         """
         clock = Clock(budget_ms, cancel)

@@ -31,6 +31,8 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 3e-2, "int8": 5e-2, "int8-trt":
 # A model that magnifies rounding, as one that divides by a thousandth of a signal, is given twice what its gate
 # measured.
 ALLOWANCE, MOST = 2.0, 5e-2
+# Of the networks' pace, and the seconds after which no further one begins.
+TRIES, TRYING_S = 3, 0.15
 
 
 def self_test(backend: Backend | DeviceBackend, bundle: Bundle) -> dict[str, float]:
@@ -81,20 +83,24 @@ def _tolerance(bundle: Bundle, precision: str, stage: str) -> float:
 def time_networks(backend: Backend, bundle: Bundle) -> Pace:
     """What a pass takes here a pixel of a slice, or a voxel of a window, from the golden image, every lane at work.
 
-    After the self-test, when all is warm.
+    After the self-test, when all is warm; the quickest of a few tries, unless one alone takes long. The first try of
+    every lane at once is half as slow again as the next, and a budget is judged by this.
     """
     golden = bundle.golden()
     with Lanes(backend.lanes) as lanes:
         batcher = Batcher(backend.lane, lanes)
         image = np.repeat(golden["image"][:1], backend.lanes * backend.batch, axis=0)
-        begun = perf_counter()
-        prior, features = batcher.prior(image)
-        after = perf_counter()
-        if bundle.has("denoiser"):
-            batcher.denoise(prior, 1, prior, features, np.arange(len(prior)))
-        done = perf_counter()
+        tries: list[tuple[float, float]] = []
+        while len(tries) < TRIES and sum(map(sum, tries)) < TRYING_S:
+            begun = perf_counter()
+            prior, features = batcher.prior(image)
+            after = perf_counter()
+            if bundle.has("denoiser"):
+                batcher.denoise(prior, 1, prior, features, np.arange(len(prior)))
+            tries.append((after - begun, perf_counter() - after))
     pixels = len(image) * math.prod(image.shape[2:])
-    return Pace((after - begun) / pixels, (done - after) / pixels if bundle.has("denoiser") else 0.0)
+    prior_s, denoiser_s = (min(seconds) for seconds in zip(*tries, strict=True))
+    return Pace(prior_s / pixels, denoiser_s / pixels if bundle.has("denoiser") else 0.0)
 
 
 def _host_outputs(batcher: Batcher, golden: Mapping[str, Maps], table: SamplerTable | None) -> dict[str, Maps]:

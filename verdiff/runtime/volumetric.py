@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.choices import WHOLE
 from verdiff.errors import BudgetError, InputError
 from verdiff.imaging import Geometry, IntensityRule, intensity_bounds, volume_from
 from verdiff.imaging.volume_plan import VolumePlan, plan_volume
@@ -22,14 +23,13 @@ from verdiff.imaging.windows import Shape, count_windows, fuse_windows
 from verdiff.runtime.answer import Answer, ScanSlices, restore, restore_slice
 from verdiff.runtime.backends import loops_on_device
 from verdiff.runtime.batching import Batcher
-from verdiff.runtime.call import Request, require_time
+from verdiff.runtime.budget import BESIDE, require_reach, require_time
+from verdiff.runtime.call import Request
 from verdiff.runtime.clock import Cancelled, Clock
 from verdiff.runtime.engine import RESTORE_MARGIN
-from verdiff.runtime.frontier import BESIDE
 from verdiff.runtime.lanes import Lanes
 from verdiff.runtime.memory import available_bytes, plan_volume_memory
 from verdiff.runtime.plausibility import warnings_of_mask, warnings_of_scan
-from verdiff.runtime.policy import WHOLE
 from verdiff.runtime.provenance import describe_backend, describe_run
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.sampling import Choices, resolve_sampling
@@ -94,7 +94,7 @@ def segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
     with Lanes(backend.lanes) as lanes:
         answer = _empty_answer(plan, len(ids) - 1)
         reserve = _restore_seconds(answer, plan, ids, clock) / lanes.count if clock.bounded else 0.0
-        overlap, predicted = _overlap_within(segmenter, plan, clock.left - reserve)
+        overlap, predicted = _overlap_within(segmenter, plan, clock, reserve)
         windows = _Windows(
             Batcher(backend.lane, lanes) if memory.lanes > 1 else Batcher(backend),
             clock,
@@ -264,16 +264,22 @@ def _restore_seconds(answer: Answer, plan: VolumePlan, ids: NDArray[np.uint8], c
     return RESTORE_MARGIN * plan.planes.slices * min(tries)
 
 
-def _overlap_within(segmenter: Segmenter, plan: VolumePlan, seconds: float) -> tuple[float, float | None]:
-    """The model's overlap, or the largest one there is time for (the least if for none), and the seconds predicted."""
+def _overlap_within(segmenter: Segmenter, plan: VolumePlan, clock: Clock, reserve: float) -> tuple[float, float | None]:
+    """The model's overlap, or the largest one there is time for (the least if for none), and the seconds predicted.
+
+    Raises:
+        BudgetError: Even the fewest windows would overrun the deadline in the network alone.
+    """
     manifest, pace = segmenter.manifest, segmenter.pace
     own = float(manifest.volume["overlap"])
-    if pace is None or math.isinf(seconds):
+    if pace is None or not clock.timed:
         return own, None
     patch = _patch(manifest)
     choices = (own, *(less for less in LESS_OVERLAP if less < own))
     cost = partial(_predicted, plan.shape, patch, pace.prior)
-    chosen = next((overlap for overlap in choices if cost(overlap) <= seconds), choices[-1])
+    least = cost(choices[-1]) / BESIDE
+    require_reach(clock, least, least, f"{count_windows(plan.shape, patch, choices[-1])} windows")
+    chosen = next((overlap for overlap in choices if cost(overlap) <= clock.left - reserve), choices[-1])
     return chosen, cost(chosen)
 
 

@@ -120,6 +120,7 @@ def report(
         "outcome": "empty mask" if result.empty else result.outcome,
         "files": {name: path.name for name, path in {**named, **others}.items() if path is not None},
         "volumes_ml": {name: round(volume, 4) for name, volume in result.volumes_ml().items()},
+        "cut_by_field_of_view": {name: list(sides) for name, sides in result.cut_sides.items()},
         "timings_s": {name: round(seconds, 4) for name, seconds in result.timings.items()},
         "provenance": result.provenance,
     }

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.systems import System, system_named
 
 if TYPE_CHECKING:
@@ -50,5 +51,5 @@ def _missing(system: System, error: ModuleNotFoundError) -> Exception:
     return BackendError(
         f"no package {error.name}, which the system {system.name} is made of",
         "the extra 'comparators'",
-        "pip install 'verdiff[train,comparators]'",
+        install("train,comparators"),
     )

@@ -20,6 +20,7 @@ from importlib import util
 from pathlib import Path
 
 from verdiff.errors import BackendError, DataError, VerdiffError
+from verdiff.extras import install
 from verdiff.imaging.atomic import atomic_path
 from verdiff.train.data.layout import DESCRIPTION, MASKS, find_files, read_description, splits_of
 from verdiff.train.data.splits import SPLITS, make_splits, read_splits
@@ -81,9 +82,7 @@ def run(
         VerdiffError: nnU-Net failed; the message has its last words.
     """
     if util.find_spec("nnunetv2") is None:
-        raise BackendError(
-            "no package nnunetv2", "the real nnU-Net beside verdiff", "pip install 'verdiff[train,nnunetv2]'"
-        )
+        raise BackendError("no package nnunetv2", "the real nnU-Net beside verdiff", install("train,nnunetv2"))
     number = _number_of(data)
     description = read_description(data)
     patients = {case: description.patients.get(case, case) for case in find_files(data, description.ending).masks}

@@ -19,6 +19,7 @@ from verdiff.benchmarks.gpu.trace import Trace, make_trace
 from verdiff.benchmarks.gpu.workload import Workload
 from verdiff.benchmarks.timing import Timing
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.nvidia import Driver, Gpu
 
 OPTIONS = Options(repeats=3, warmup=1)
@@ -55,7 +56,7 @@ class StandIn:
 
 
 def missing(workload: Workload) -> GpuRival:
-    raise BackendError("TensorRT is not installed", "TensorRT", "pip install 'verdiff[tensorrt]'")
+    raise BackendError("TensorRT is not installed", "TensorRT", install("tensorrt"))
 
 
 def broken(workload: Workload) -> GpuRival:
@@ -85,7 +86,7 @@ def test_rivals_that_run_have_figures_and_those_that_do_not_their_reason(
     good, other = StandIn(reference), StandIn(np.zeros_like(reference), same_weights=False)
     outcome = run_with(workload, reference, good=good, other=other, TensorRT=missing, oom=broken)
     assert set(outcome.timings) == {"good", "other"}
-    assert outcome.left_out["TensorRT"] == "TensorRT is not installed; pip install 'verdiff[tensorrt]'"
+    assert outcome.left_out["TensorRT"] == f"TensorRT is not installed; {install('tensorrt')}"
     assert outcome.left_out["oom"] == "CUDA error: out of memory"
     lines = outcome.page.splitlines()[2:]
     assert [line.split("|")[1].strip() for line in lines] == ["good", "other", "TensorRT", "oom"]

@@ -9,6 +9,7 @@ import pytest
 
 from verdiff.bundle.engines import Package, find_package, installed_flavours, require_package
 from verdiff.errors import BackendError
+from verdiff.extras import install as how_to_install
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_nothing_installed_names_the_extra(site: Path) -> None:
     with pytest.raises(BackendError) as caught:
         require_package("tensorrt_rtx")
     assert "TensorRT-RTX is not installed (installed: none)" in caught.value.found
-    assert caught.value.remedy == "pip install 'verdiff[tensorrt-rtx]'"
+    assert caught.value.remedy == how_to_install("tensorrt-rtx")
 
 
 @pytest.mark.parametrize(

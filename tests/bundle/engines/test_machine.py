@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +118,27 @@ def test_the_command_repeats_what_was_asked_for() -> None:
     )
     assert rebuild_command(sidecar) == whole
     assert rebuild_command(sidecar, sizes=False) == whole.replace(" --size 640x512", "")
+
+
+def test_the_very_engine_names_the_gpus_it_was_built_for_and_its_like_does_not() -> None:
+    sidecar = make_sidecar(make_key(flavour="tensorrt_rtx", sm="86,89", gpu_name=""))
+    assert rebuild_command(sidecar).endswith("--flavour tensorrt-rtx --sm 86 --sm 89")
+    assert "--sm" not in rebuild_command(sidecar, replace(HERE, flavour="tensorrt_rtx"))
+    assert "--sm" not in rebuild_command(make_sidecar(make_key(sm="90")))
+    compatible = make_sidecar(make_key(flavour="tensorrt_rtx", sm="80+", gpu_name=""))
+    assert "--sm" not in rebuild_command(compatible)
+
+
+def test_the_very_engine_is_built_on_the_device_that_was_named_and_its_like_where_the_caller_says() -> None:
+    words = build_arguments("tiny-mr", precision="fp16", role="prior", device="cuda:1")
+    sidecar = make_sidecar(arguments=words)
+    assert "--device cuda:1" in rebuild_command(sidecar)
+    assert "--device" not in rebuild_command(sidecar, HERE)
+
+
+def test_a_cache_that_was_named_is_named_again() -> None:
+    command = rebuild_command(make_sidecar(), cache=Path("/some where"))
+    assert command.endswith("--cache '/some where'")
 
 
 def chosen(there: list[Sidecar], machine: Machine = HERE, **changes: str) -> Sidecar:

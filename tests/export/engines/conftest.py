@@ -13,6 +13,7 @@ from verdiff.bundle.engines import find_package
 from verdiff.export.engines import BuildRequest, Built, build_engines
 from verdiff.export.engines.library import Library, load_library
 from verdiff.export.precision import to_half
+from verdiff.extras import install
 
 # Two sizes, so that every engine has more than one profile; small ones, so that it is built in a second.
 SIZES = ((64, 48), (96, 96))
@@ -21,7 +22,7 @@ SIZES = ((64, 48), (96, 96))
 @pytest.fixture(scope="session")
 def library() -> Library:
     if find_package("tensorrt_rtx") is None:
-        pytest.skip("TensorRT-RTX is not installed: pip install 'verdiff[tensorrt-rtx]'")
+        pytest.skip(f"TensorRT-RTX is not installed: {install('tensorrt-rtx')}")
     return load_library("tensorrt_rtx")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from pathlib import Path
 
@@ -49,25 +50,29 @@ def test_each_engine_is_followed_by_its_own_proofs(library: Library, tmp_path: P
     assert len(of_prior) > 3 and "42 layers" in "".join(of_prior), "building, built, its proofs, the next one"
 
 
-def test_a_command_in_a_message_builds_the_same_engine(library: Library, tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
-    build(folder)
+@pytest.mark.parametrize(
+    "words", [(), ("--sm", "89"), ("--sm", "89", "--sm", "86", "--workspace-mb", "64"), ("--size", "96x96")]
+)
+def test_the_command_in_a_message_builds_the_same_engine_in_the_same_place(
+    library: Library, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "a cache"
+    assert build(folder, *words).exit_code == 0
     (plan,) = folder.glob("engines/*.plan")
-    plan.write_bytes(b"short")
+    whole = plan.read_bytes()
+    plan.write_bytes(whole[:100])
     listed = verdiff("build", "--list", "--cache", folder).stdout
-    command = listed.split("build it again: ")[1].strip().split()
+    command = shlex.split(listed.split("build it again: ")[1])
     assert command[0] == "verdiff"
-    plan.unlink()
-    assert verdiff(*command[1:], "--cache", folder).exit_code == 0
-    assert plan.is_file()
+    assert verdiff(*command[1:]).exit_code == 0
+    assert list(folder.glob("engines/*.plan")) == [plan], "one engine, and no other beside it"
+    assert plan.stat().st_size > 100
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--precision", "fp16"), "no prior graph in fp16"),
-        (("--size", "64 x 48"), "--size 64 x 48"),
-        (("--flavour", "onnx"), "'onnx'"),
         (("--device", "cuda:99"), "cuda"),
     ],
 )

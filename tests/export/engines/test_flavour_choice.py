@@ -20,6 +20,7 @@ from verdiff.export.engines.graphs import profile_of
 from verdiff.export.engines.library import Library, TensorRt
 from verdiff.export.engines.network import parse
 from verdiff.export.engines.timings import TimingCache
+from verdiff.extras import install
 from verdiff.runtime.nvidia import Driver, Gpu
 
 H200 = Gpu(0, "NVIDIA H200", "90", 150 << 30, None)
@@ -125,14 +126,14 @@ def test_no_flavour_at_all_names_both_extras(monkeypatch: pytest.MonkeyPatch) ->
     installed(monkeypatch)
     with pytest.raises(BackendError) as caught:
         choose_flavour(BuildRequest())
-    assert "verdiff[tensorrt-rtx]" in caught.value.remedy and "verdiff[tensorrt]" in caught.value.remedy
+    assert "[tensorrt-rtx]" in caught.value.remedy and "[tensorrt]" in caught.value.remedy
 
 
 @pytest.mark.skipif("tensorrt" in installed_flavours(), reason="TensorRT is installed here")
 def test_a_flavour_that_is_not_installed_names_its_extra() -> None:
     with pytest.raises(BackendError) as caught:
         choose_flavour(BuildRequest(flavour="tensorrt"))
-    assert caught.value.remedy == "pip install 'verdiff[tensorrt]'"
+    assert caught.value.remedy == install("tensorrt")
 
 
 @pytest.mark.parametrize("flags", [(), ("version-compatible",)])

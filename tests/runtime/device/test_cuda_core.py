@@ -328,5 +328,5 @@ def test_without_cuda_core_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(cuda_core, "require_gpu", lambda device: (None, GPU))
     monkeypatch.setattr(cuda_core, "import_module", not_there)
-    with pytest.raises(BackendError, match=r"verdiff\[gpu\]"):
+    with pytest.raises(BackendError, match=r"\.\[gpu\]"):
         open_driver("cuda:0")

@@ -17,6 +17,7 @@ from verdiff.benchmarks.torch_rival import Maps, StepInputs, TorchRival, torch_s
 from verdiff.bundle import Bundle, open_bundle, resolve_model
 from verdiff.diffusion.noise import philox_normal
 from verdiff.errors import BackendError, DataError, VerdiffError
+from verdiff.extras import install
 from verdiff.runtime.backends import Backend, open_backend
 from verdiff.runtime.lanes import Lanes
 
@@ -140,9 +141,7 @@ def _backends(bundle: Bundle, threads: int) -> tuple[dict[str, Backend], dict[st
         except BackendError as error:
             left_out[name] = error.found
     if not there:
-        raise BackendError(
-            "; ".join(left_out.values()), "at least one backend", "pip install 'verdiff[cpu]' or 'verdiff[openvino]'"
-        )
+        raise BackendError("; ".join(left_out.values()), "at least one backend", install("cpu", "openvino"))
     return there, left_out
 
 

@@ -20,6 +20,7 @@ from verdiff.benchmarks.harness import interleave
 from verdiff.benchmarks.timing import Timing, speedup
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.errors import BackendError, VerdiffError
+from verdiff.extras import install
 from verdiff.runtime import Segmenter
 from verdiff.runtime.nvidia import Driver, Gpu, require_gpu
 
@@ -162,9 +163,7 @@ def compare(
             for name, reason in reasons.items():
                 alike.setdefault(reason, []).append(name)
             listed = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in alike.items())
-            raise BackendError(
-                f"a GPU and nothing that runs on it ({listed})", "at least one rival", "pip install 'verdiff[gpu]'"
-            )
+            raise BackendError(f"a GPU and nothing that runs on it ({listed})", "at least one rival", install("gpu"))
         timed = partial(interleave, repeats=options.repeats, warmup=options.warmup)
         volumes = timed({name: rival.volume for name, rival in rivals.items()}, on_round=options.on_round)
         loops = {name: held.enter_context(rival.loop()) for name, rival in rivals.items()}

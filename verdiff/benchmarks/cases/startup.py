@@ -15,6 +15,7 @@ from verdiff.benchmarks.harness import interleave
 from verdiff.benchmarks.timing import Timing, stage_timings
 from verdiff.bundle import resolve_model
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 BARE = "python, nothing imported"
 IMPORT = "import verdiff.runtime"
@@ -56,7 +57,7 @@ def launch(arguments: Sequence[str]) -> None:
         raise BackendError(
             f"python {' '.join(arguments)} ended with code {done.returncode}: {last}",
             "an installed verdiff",
-            "pip install verdiff with one of its extras [cpu] [gpu] [openvino]",
+            install("cpu", "gpu", "openvino"),
         )
 
 

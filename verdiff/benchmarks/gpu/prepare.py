@@ -8,6 +8,7 @@ from contextlib import suppress
 from verdiff.bundle import Bundle, open_bundle
 from verdiff.bundle.engines import cache_path, find_package, prepare_folder
 from verdiff.errors import BackendError, BundleError
+from verdiff.extras import install
 
 Say = Callable[[str], object]
 
@@ -34,7 +35,7 @@ def with_half_graphs(bundle: Bundle, say: Say) -> Bundle:
         from verdiff.export.command import ExportOptions, run
     except ImportError as error:
         raise BackendError(
-            f"no graphs in FP16, and nothing to convert with ({error})", "onnx", "pip install 'verdiff[export]'"
+            f"no graphs in FP16, and nothing to convert with ({error})", "onnx", install("export")
         ) from error
     say(f"converting {bundle.manifest.model_id} to FP16")
     run(bundle.path, ExportOptions(output=path, precisions=("fp16",)), say=lambda line: None)

@@ -27,8 +27,6 @@ from verdiff.bundle.engines.machine import (
 )
 from verdiff.bundle.engines.shapes import Bucket, ProfileShape, TensorRange, buckets
 from verdiff.bundle.engines.sidecar import (
-    ENGINE_PRECISIONS,
-    ENGINE_ROLES,
     FLAGS,
     HARDWARE_COMPATIBLE,
     RECIPE,
@@ -51,6 +49,7 @@ from verdiff.bundle.engines.store import (
     read_sidecar,
     write_engine,
 )
+from verdiff.choices import ENGINE_PRECISIONS, ENGINE_ROLES
 
 __all__ = [
     "ENGINE_PRECISIONS",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 CUDA_MAJORS = ("13", "12")
 
@@ -86,7 +87,7 @@ def require_package(flavour: str, *, lean_will_do: bool = False) -> Package:
         raise BackendError(
             f"{wanted.title} is not installed (installed: {others})",
             f"the Python package of {wanted.title}",
-            f"pip install 'verdiff[{wanted.extra}]'",
+            install(wanted.extra),
         )
     return package
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from verdiff.bundle.engines.flavours import FLAVOURS
+from verdiff.bundle.engines.flavours import FLAVOURS, TENSORRT_RTX
 from verdiff.bundle.engines.sidecar import FLAGS, RECIPE, VERSION_COMPATIBLE, Sidecar
 from verdiff.errors import BackendError
 
@@ -102,20 +104,29 @@ def require_match(sidecar: Sidecar, machine: Machine) -> None:
     )
 
 
-def rebuild_command(sidecar: Sidecar, machine: Machine | None = None, *, sizes: bool = True) -> str:
-    """The command that builds a sidecar's engine again, for ``machine`` or where it was built.
+def rebuild_command(
+    sidecar: Sidecar, machine: Machine | None = None, *, sizes: bool = True, cache: Path | None = None
+) -> str:
+    """The command that builds a sidecar's engine again: that very engine, or its like for ``machine``.
 
     Args:
         sidecar: Of the engine.
-        machine: Whose flavour of TensorRT to build with.
+        machine: Whose flavour of TensorRT and GPU to build for; None for those that it was built for.
         sizes: Whether to name the sizes that were asked for; False for a caller that adds other ones.
+        cache: Where it lies, as ``--cache`` takes it; None is this user's cache.
     """
-    flavour = sidecar.key.flavour if machine is None else machine.flavour
-    words = list(sidecar.arguments)
-    while not sizes and "--size" in words:
-        at = words.index("--size")
-        del words[at : at + 2]
-    return shlex.join(["verdiff", "build", *words, "--flavour", FLAVOURS[flavour].option])
+    key, words = sidecar.key, list(sidecar.arguments)
+    for option in (*(() if sizes else ("--size",)), *(() if machine is None else ("--device",))):
+        while option in words:
+            at = words.index(option)
+            del words[at : at + 2]
+    flavour = key.flavour if machine is None else machine.flavour
+    words += ["--flavour", FLAVOURS[flavour].option]
+    # A machine without this GPU, and TensorRT-RTX on one with another, would build for other ones by themselves.
+    if machine is None and flavour == TENSORRT_RTX.name and re.fullmatch(r"\d+(,\d+)*", key.sm):
+        words += [word for sm in key.sm.split(",") for word in ("--sm", sm)]
+    words += [] if cache is None else ["--cache", str(cache)]
+    return shlex.join(["verdiff", "build", *words])
 
 
 def build_arguments(
@@ -127,6 +138,7 @@ def build_arguments(
     sizes: Iterable[str] = (),
     batch: int | None = None,
     workspace_mb: int | None = None,
+    device: str | None = None,
 ) -> tuple[str, ...]:
     """The words after ``verdiff build`` that make one engine; what is None or empty is left to its default."""
     words = [model, "--precision", precision, "--role", role]
@@ -134,6 +146,7 @@ def build_arguments(
     words += [word for size in sizes for word in ("--size", size)]
     words += [] if batch is None else ["--batch", str(batch)]
     words += [] if workspace_mb is None else ["--workspace-mb", str(workspace_mb)]
+    words += [] if device is None else ["--device", device]
     return tuple(words)
 
 

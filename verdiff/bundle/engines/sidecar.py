@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 
 from verdiff.bundle.engines.flavours import FLAVOURS
 from verdiff.bundle.engines.shapes import ProfileShape, TensorRange
+from verdiff.choices import ENGINE_ROLES
 from verdiff.errors import BackendError
 
 # What verdiff makes of a graph (the step's inputs, the builder's settings): raised when engines must be built anew.
 RECIPE = 3
-ENGINE_ROLES = ("prior", "step", "pipeline")
-ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
 VERSION_COMPATIBLE, HARDWARE_COMPATIBLE = "version-compatible", "hardware-compatible"
 FLAGS = (VERSION_COMPATIBLE, HARDWARE_COMPATIBLE)
 
@@ -108,7 +107,7 @@ class Sidecar:
         built_at: UTC, ISO 8601.
         build_seconds: How long it took.
         verdiff: Version that built it.
-        arguments: Of the ``verdiff build`` that makes it again, flavour and device apart.
+        arguments: Of the ``verdiff build`` that makes it again, flavour and SMs apart.
     """
 
     key: EngineKey
@@ -156,7 +155,8 @@ def unreadable(name: str, reason: str) -> BackendError:
     return BackendError(
         f"the sidecar {name} cannot be used ({reason})",
         "the JSON file that 'verdiff build' wrote beside the plan",
-        "delete the plan and its sidecar, and build the engine again with 'verdiff build'",
+        "delete the plan and its sidecar, and build the engine again with 'verdiff build': what was asked for is lost "
+        "with the sidecar, so name the model, precision, role and sizes as before",
     )
 
 

@@ -24,6 +24,7 @@ from verdiff.errors import BackendError, OutputError
 
 CACHE_VARIABLE = "VERDIFF_CACHE"
 MAX_SIDECAR_BYTES = 1 << 20
+ENGINES = "engines"
 PRIVATE_FOLDER = 0o700
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -31,7 +32,7 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 def cache_path(root: Path | None = None) -> Path:
     """Where engines lie, whether or not it is there yet; see :func:`cache_folder`."""
     stated = os.environ.get(CACHE_VARIABLE, "") if root is None else str(root)
-    return (Path(stated).expanduser() if stated else _user_cache() / "verdiff") / "engines"
+    return (Path(stated).expanduser() if stated else _user_cache() / "verdiff") / ENGINES
 
 
 def cache_folder(root: Path | None = None) -> Path:
@@ -166,7 +167,7 @@ def read_sidecar(path: Path) -> Sidecar:
         raise BackendError(
             f"{path.name} has {size:,} bytes",
             f"{sidecar.plan_bytes:,} bytes, as its sidecar says",
-            f"it was cut short or changed; build it again: {rebuild_command(sidecar)}",
+            f"it was cut short or changed; build it again: {rebuild_command(sidecar, cache=_stated_cache(path))}",
         )
     return sidecar
 
@@ -207,7 +208,7 @@ def read_plan(path: Path, sidecar: Sidecar) -> bytes:
         raise BackendError(
             f"{path.name} has SHA-256 {found}",
             f"{sidecar.plan_sha256}, as its sidecar says",
-            f"it was changed or damaged; build it again: {rebuild_command(sidecar)}",
+            f"it was changed or damaged; build it again: {rebuild_command(sidecar, cache=_stated_cache(path))}",
         )
     return plan
 
@@ -230,6 +231,17 @@ def place_file(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _not_writable(path, error) from error
+
+
+def _stated_cache(path: Path) -> Path | None:
+    """The ``--cache`` of the folder that a plan lies in; None for the one that is used without it."""
+    folder = path.absolute().parent
+    try:
+        usual = cache_path().absolute()
+    except RuntimeError:
+        # This user has no home folder, and so no cache but a named one.
+        usual = None
+    return None if folder == usual or folder.name != ENGINES else folder.parent
 
 
 def _user_cache() -> Path:

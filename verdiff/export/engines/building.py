@@ -22,6 +22,7 @@ from verdiff.export.engines.plan_weights import look_into
 from verdiff.export.engines.progress import PhaseTree, Progress, interrupts_end
 from verdiff.export.engines.proof import prove_engine, prove_network, prove_weights, weight_bytes
 from verdiff.export.engines.timings import TimingCache
+from verdiff.extras import install
 from verdiff.runtime.nvidia import Driver, Gpu
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _use(gpu: Gpu) -> None:
         raise BackendError(
             f"cuda:{gpu.index} without cuda-core",
             "cuda-core, to build on another GPU than the first",
-            "pip install 'verdiff[tensorrt]', or set CUDA_VISIBLE_DEVICES",
+            f"{install('tensorrt')}; or set CUDA_VISIBLE_DEVICES",
         ) from error
     except Exception as error:
         # cuda-core's errors are of kinds of its own, and of none that is public.

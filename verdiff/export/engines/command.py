@@ -36,6 +36,7 @@ from verdiff.export.engines.graphs import EngineGraph, engine_graph, engine_role
 from verdiff.export.engines.library import Library, load_library
 from verdiff.export.engines.progress import Progress
 from verdiff.export.engines.timings import TimingCache
+from verdiff.extras import install
 from verdiff.runtime.machine import machine_of
 from verdiff.runtime.nvidia import require_gpu
 
@@ -132,7 +133,7 @@ def choose_flavour(request: BuildRequest) -> str:
         raise BackendError(
             "neither TensorRT nor TensorRT-RTX is installed",
             "one of them",
-            f"pip install 'verdiff[{TENSORRT_RTX.extra}]' for GeForce and RTX GPUs, else 'verdiff[{TENSORRT.extra}]'",
+            f"for GeForce and RTX GPUs {install(TENSORRT_RTX.extra)}; for others with [{TENSORRT.extra}] in its place",
         )
     if len(there) == 2 and request.device is None and (request.sms or not _has_gpu()):
         return TENSORRT_RTX.name
@@ -216,6 +217,7 @@ class _Workshop:
             sizes=(f"{rows}x{cols}" for rows, cols in request.sizes),
             batch=request.batch,
             workspace_mb=request.workspace_mb,
+            device=request.device,
         )
 
 

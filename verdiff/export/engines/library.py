@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from verdiff.bundle.engines import FLAVOURS, TENSORRT_RTX, VERSION_COMPATIBLE, Flavour, Package, require_package
 from verdiff.errors import BackendError
+from verdiff.extras import install
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -220,7 +221,7 @@ def load_library(flavour: str) -> Library:
         raise BackendError(
             f"{FLAVOURS[flavour].title} {package.version} cannot be loaded ({error})",
             "its Python package with its libraries",
-            f"pip install --force-reinstall 'verdiff[{FLAVOURS[flavour].extra}]'",
+            install(FLAVOURS[flavour].extra, flags="--force-reinstall"),
         ) from error
     api, messages = cast(TensorRt, module), Messages()
 

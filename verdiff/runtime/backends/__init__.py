@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.choices import AUTO, BACKENDS, DEVICE, ENGINE_BACKENDS, GPU, PRECISIONS, PROVIDER_BACKENDS
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.lanes import lane_count
 
 if TYPE_CHECKING:
@@ -28,16 +30,9 @@ if TYPE_CHECKING:
 
 Maps = NDArray[np.float32]
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-# As a precision or a backend: what is best here, by trying or by what is installed.
-AUTO = "auto"
 # Which of a bundle's graphs a processor runs for a precision, where they differ: OpenVINO computes the FP32 graphs in
 # bf16 by itself, and INT8 has a form for processors and one for TensorRT.
 STORED_AS = {"bf16": "fp32", "int8": "int8-ov"}
-BACKENDS = ("onnxruntime", "openvino")
-ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
-# ONNX Runtime with another provider than the CUDA one that plain ``onnxruntime`` takes on a GPU.
-PROVIDER_BACKENDS = ("onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
 DEVICE_BACKENDS = (*ENGINE_BACKENDS, *PROVIDER_BACKENDS)
 
 
@@ -115,7 +110,7 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
         raise BackendError(f"backend {backend!r}", known, "choose one of them")
     if precision not in PRECISIONS:
         raise BackendError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of them")
-    if re.fullmatch(r"cpu|cuda(:\d+)?", device) is None:
+    if re.fullmatch(DEVICE, device) is None:
         raise BackendError(f"device {device!r}", "cpu, cuda or cuda:N", "choose one of them")
     cuda = device != "cpu"
     wanted = backend
@@ -129,23 +124,23 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
         raise BackendError(
             f"the inference backend {wanted} is not installed (installed: {there})",
             f"{wanted} for device {device} and precision {precision}",
-            f"pip install 'verdiff[{extra}]'",
+            install(extra),
         )
     if cuda and wanted != "onnxruntime":
         raise BackendError(
-            f"device {device} with the {wanted} backend", "ONNX Runtime for CUDA devices", "pip install 'verdiff[gpu]'"
+            f"device {device} with the {wanted} backend", "ONNX Runtime for CUDA devices", install("gpu")
         )
     if precision == "bf16" and wanted != "openvino":
         raise BackendError(
             f"precision bf16 with the {wanted} backend",
             "OpenVINO, which runs the fp32 graphs in bf16",
-            "pip install 'verdiff[openvino]' and pass --backend openvino, or use fp32",
+            f"{install('openvino')}, and pass --backend openvino; or use fp32",
         )
     return wanted
 
 
 def _device_backend(backend: str, device: str, precision: str) -> str:
-    if re.fullmatch(r"cuda(:\d+)?", device) is None:
+    if re.fullmatch(GPU, device) is None:
         raise BackendError(
             f"device {device!r} with the {backend} backend",
             "cuda or cuda:N",
@@ -164,7 +159,7 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
     if runs_engines:
         require_package(backend.replace("-", "_"), lean_will_do=True)
     elif find_spec("onnxruntime") is None:
-        raise BackendError("onnxruntime is not installed", f"it, for {backend}", "pip install 'verdiff[gpu]'")
+        raise BackendError("onnxruntime is not installed", f"it, for {backend}", install("gpu"))
     return backend
 
 
@@ -212,9 +207,11 @@ def graph_bytes(bundle: Bundle, role: str, precision: str) -> bytes:
     stored = STORED_AS.get(precision, precision)
     carried = tuple(bundle.precisions(role))
     if stored not in carried:
+        # By the names that a caller gives them; what is stored for TensorRT alone runs on no processor.
+        named = ["int8" if each == STORED_AS["int8"] else each for each in carried if each not in ("bf16", "int8-trt")]
         raise BackendError(
             f"{bundle.manifest.model_id} {bundle.manifest.version} has no {role} graph in {stored}",
-            f"one of {', '.join(carried) or 'none'}",
+            f"one of {', '.join(named) or 'none'}",
             "choose one of these precisions, or export the bundle with this one",
         )
     return bundle.graph(role, stored)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.libraries import missing_libraries, needed_libraries
 from verdiff.runtime.nvidia import CUDA_LIBRARY, Driver, Gpu, device_index, require_gpu
 
@@ -241,7 +242,7 @@ def _not_built_in(version: str, provider: Provider, device: str) -> BackendError
         return BackendError(
             f"{found}: onnxruntime and onnxruntime-gpu are both installed and have overwritten each other",
             "one of the two packages",
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'verdiff[gpu]'",
+            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {install('gpu')}",
         )
     if "onnxruntime-gpu" in packages:
         return BackendError(
@@ -252,7 +253,7 @@ def _not_built_in(version: str, provider: Provider, device: str) -> BackendError
     return BackendError(
         f"{found}: it is the package for the CPU",
         "onnxruntime-gpu",
-        "pip uninstall -y onnxruntime, then pip install 'verdiff[gpu]' (the two overwrite each other)",
+        f"pip uninstall -y onnxruntime, then {install('gpu')}; the two overwrite each other",
     )
 
 
@@ -261,22 +262,24 @@ def _how_to_get(missing: tuple[str, ...]) -> str:
         others = tuple(name for name in missing if name != CUDA_LIBRARY)
         rest = f", then {_how_to_get(others)}" if others else ""
         return f"install the NVIDIA driver, which brings {CUDA_LIBRARY}{rest}"
-    packages = dict.fromkeys(_package_of(name) for name in missing)
-    remedy = f"pip install {' '.join(packages)}"
-    if all("tensorrt" in package for package in packages):
-        return f"{remedy}, or use --backend onnxruntime, which needs no TensorRT"
-    return remedy if len(packages) > 1 else f"{remedy}, which brings CUDA and cuDNN"
+    wanted = [_package_of(name) for name in missing]
+    extras = list(dict.fromkeys(extra for extra, _ in wanted))
+    packages = dict.fromkeys(package for _, package in wanted if package)
+    remedy = install(",".join(extras), packages=" ".join(packages))
+    if all("tensorrt" in extra for extra in extras):
+        return f"{remedy}; or use --backend onnxruntime, which needs no TensorRT"
+    return remedy if len(extras) > 1 else f"{remedy}, which brings CUDA and cuDNN"
 
 
-def _package_of(library: str) -> str:
-    """What to tell pip for a library; TensorRT's carry their major version in their name."""
+def _package_of(library: str) -> tuple[str, str]:
+    """The extra that brings a library, and what else to tell pip; TensorRT's name carries its major version."""
     if "rtx" in library:
-        return "'verdiff[tensorrt-rtx]'"
+        return "tensorrt-rtx", ""
     named = re.search(r"nv(?:infer|onnxparser)\D*(\d+)?", library)
     if named is None:
-        return "'verdiff[gpu]'"
+        return "gpu", ""
     # The newest TensorRT is another one than onnxruntime is linked with, as a rule.
-    return "'verdiff[tensorrt]'" if named[1] is None else f"'verdiff[tensorrt]' 'tensorrt<{int(named[1]) + 1}'"
+    return "tensorrt", "" if named[1] is None else f"'tensorrt<{int(named[1]) + 1}'"
 
 
 def _for_cuda(version: str) -> str:

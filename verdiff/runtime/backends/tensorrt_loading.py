@@ -25,6 +25,7 @@ from verdiff.bundle.engines import (
     select_engine,
 )
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.backends.rtx_kernels import KernelCache
 from verdiff.runtime.backends.tensorrt import Engine, TensorRtNetworks
 from verdiff.runtime.machine import machine_of
@@ -81,7 +82,7 @@ def _broken(machine: Machine, reason: str) -> BackendError:
     return BackendError(
         f"{flavour.title} {machine.trt_version} cannot be loaded ({reason})",
         "its Python package with its libraries, and a driver that works",
-        f"pip install --force-reinstall 'verdiff[{flavour.extra}]'; then 'verdiff doctor'",
+        f"{install(flavour.extra, flags='--force-reinstall')}; then 'verdiff doctor'",
     )
 
 
@@ -114,7 +115,7 @@ def _load(runtime: Any, machine: Machine, sidecar: Sidecar, said: deque[str]) ->
         raise BackendError(
             f"{machine} does not load {sidecar.key.stem} ({'; '.join(said) or 'no reason given'})",
             "an engine that loads where it was built",
-            f"build it again: {rebuild_command(sidecar, machine)}",
+            f"build it again: {rebuild_command(sidecar)}",
         )
     return Engine(sidecar, engine, runtime, KernelCache(path) if machine.flavour == TENSORRT_RTX.name else None)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.runtime.device.driver import Argument, DeviceError, Event, Graph, Kernel, Pointer, Stream
 from verdiff.runtime.nvidia import require_gpu
 
@@ -42,7 +43,7 @@ def open_driver(device: str) -> CudaCore:
         raise BackendError(
             f"cuda-core cannot be imported ({error})",
             "cuda-core and cuda-bindings, which drive the device",
-            "pip install 'verdiff[gpu]' (or [tensorrt], or [tensorrt-rtx])",
+            install("gpu", "tensorrt", "tensorrt-rtx"),
         ) from error
     return CudaCore(gpu, core, bindings)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from verdiff.runtime.backends import PROVIDER_BACKENDS, resolve_threads
+from verdiff.choices import PROVIDER_BACKENDS
+from verdiff.runtime.backends import resolve_threads
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.cuda_core import open_driver
 from verdiff.runtime.device.streams import stream_handle

@@ -1,0 +1,151 @@
+"""The commands that the pages print, and how each is run where it cannot be run as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from verdiff.errors import EMPTY_MASK, SUCCESS, BackendError, VerdiffError
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHELL = ("", "sh", "bash", "shell", "console")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PROGRAMS = ("verdiff", "make", "pip", "python")
+
+
+@dataclass(frozen=True)
+class How:
+    """How a printed command is run in a test, where that is not as it stands in an empty folder.
+
+    Attributes:
+        why: What keeps it from being run as printed; ``""`` if nothing does.
+        add: Words after the printed ones.
+        codes: Exit codes that are right.
+        without: What must not be there yet; a file that ``-o`` names never is.
+        tested_by: Where the rest is tested: the command is parsed, and not run.
+    """
+
+    why: str = ""
+    add: str = ""
+    codes: tuple[int, ...] = (SUCCESS,)
+    without: tuple[str, ...] = ()
+    tested_by: str = ""
+
+
+_HOURS = "it trains for its minutes: one iteration of narrow networks on small crops goes the same way"
+_GPU = "it needs a GPU; without one it says so by name"
+_BENCH = "it takes minutes to hours and a labelled data set of real scans"
+_NETWORK = (
+    "--set 'network.prior_widths=[8, 8, 16]' --set 'network.denoiser_widths=[8, 8]' --set network.fusion_width=8 "
+    "--set training.recycle=0.0"
+)
+_ONE_ITERATION = (
+    "--set training.iterations=2 --set training.validate_every=2 --set training.validate_slices=1 "
+    "--set training.batch=1"
+)
+_2D = How(_HOURS, f"{_ONE_ITERATION} --set 'training.crop=[128, 128]'")
+_DEFAULT = How(_HOURS, f"{_ONE_ITERATION} --set 'training.crop=[32, 32]' {_NETWORK}", without=("runs/spine-mr",))
+_ENGINE = How("an engine for every size and GPU takes many minutes", "--role prior --size 64x48 --batch 1 --sm 89")
+_TINY = How(codes=(SUCCESS, EMPTY_MASK))
+
+
+def bench(case: str) -> How:
+    """A benchmark, whose own test runs it on what is small enough."""
+    return How(_BENCH, tested_by=f"tests/benchmarks/{case}.py")
+
+
+# By the beginning of the command, the longest that fits. What is not here is run as printed and ends with 0.
+HOW: dict[str, How] = {
+    "verdiff train spine-mr": _DEFAULT,
+    "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --prepare": How(without=("cache",)),
+    "verdiff train spine-mr --data cache/ --fold 0 --minutes 60 -o runs/spine-mr --resume": How(
+        _HOURS, tested_by="tests/train/test_trainer.py"
+    ),
+    "verdiff train unet": _2D,
+    "verdiff train nnunet": How(
+        f"{_HOURS}; its batch and crop are planned from the data",
+        "--set training.iterations=1 --set training.validate_every=1 --set training.validate_slices=1",
+    ),
+    "verdiff train fcn": _2D,
+    "verdiff train spinesegdiff": How(_HOURS, tested_by="tests/train/test_diffusion_systems.py"),
+    "verdiff train medsegdiff": How(_HOURS, tested_by="tests/train/test_diffusion_systems.py"),
+    "verdiff train safnet": How(_HOURS, tested_by="tests/train/test_trainer3d.py"),
+    "verdiff train safnet --data $VERDIFF_DATA/Dataset102_SpineMR3D --prepare": How(),
+    "verdiff distill": How(_HOURS, tested_by="tests/train/test_distill.py"),
+    "verdiff export runs/safnet": How("it wants a run of hours", tested_by="tests/export/test_volumetric.py"),
+    "verdiff export runs/spinesegdiff": How("it wants a run of hours", tested_by="tests/export/test_single_pass.py"),
+    "verdiff export runs/fcn": How("it wants a run of hours", tested_by="tests/export/test_single_pass.py"),
+    "verdiff export runs/unet": How("it wants a run of hours", tested_by="tests/export/test_single_pass.py"),
+    "verdiff export runs/spine-mr --fp16": How(
+        "an untrained run finds nothing to judge FP16 on", tested_by="tests/export/test_reduced.py"
+    ),
+    "verdiff export runs/spine-mr --card": How(
+        "the same with --weights and --scans beside it is run", tested_by="tests/pages/test_commands.py"
+    ),
+    "verdiff export runs/spine-mr --weights last.pt --card": How(),
+    "verdiff export model.verdiff": How(
+        "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
+    ),
+    "verdiff export unet.verdiff": How(
+        "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
+    ),
+    "verdiff export spine-mr --int8-ov": How(
+        "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
+    ),
+    "verdiff export spine-mr.verdiff --data": How(
+        "seven patients are segmented by every setting", tested_by="tests/export/test_frontier.py"
+    ),
+    "verdiff export --fp16": How(without=("spine-mr-fp16.verdiff",)),
+    "verdiff build": _ENGINE,
+    "verdiff build --list": How(),
+    "verdiff infer scan.nii.gz --model fcn.verdiff": _TINY,
+    "verdiff infer scan.nii.gz --model safnet.verdiff": How("the scan is cut to a few slices", "--force", _TINY.codes),
+    "verdiff infer scan.nii.gz -o mask.nii.gz --model spinesegdiff.verdiff": _TINY,
+    "verdiff infer scan.nii.gz --device cuda:0": How(_GPU, codes=(SUCCESS, BackendError.exit_code)),
+    "verdiff doctor": How(codes=(SUCCESS, VerdiffError.exit_code)),
+    "verdiff evaluate OUT/": How("it wants a run of nnU-Net's own", tested_by="tests/train/test_nnunetv2_adapter.py"),
+    "verdiff data convert spider": How(without=("Dataset101_SpineMR",)),
+    "verdiff bench denoiser-step": bench("test_cases"),
+    "verdiff bench volume": bench("test_volume"),
+    "verdiff bench throughput": bench("test_throughput"),
+    "verdiff bench startup": bench("test_fresh"),
+    "verdiff bench frontier": bench("test_frontier"),
+    "verdiff bench deadline": bench("test_deadline"),
+    "verdiff bench prior-at-equal-time": bench("test_prior_at_equal_time"),
+    "verdiff bench scaling": bench("test_scaling"),
+    "verdiff bench rivals": bench("test_rivals"),
+    "verdiff bench samplers": bench("test_samplers"),
+    "verdiff bench gpu": bench("gpu/test_case"),
+}
+
+
+def printed_commands() -> dict[str, list[str]]:
+    """Every shell command of the pages, its comment left out -> the pages that print it."""
+    found: dict[str, list[str]] = {}
+    for page in PAGES:
+        for line in shell_lines(page.read_text("utf-8")):
+            if line.split()[0] in PROGRAMS:
+                found.setdefault(line, []).append(page.relative_to(ROOT).as_posix())
+    return found
+
+
+def shell_lines(text: str) -> list[str]:
+    """The lines of a page's fenced shell blocks: continuations joined, prompts and comments left out."""
+    blocks = [body for language, body in FENCE.findall(text) if language in SHELL]
+    lines = [line.strip().removeprefix("$ ") for line in "\n".join(blocks).replace("\\\n", " ").splitlines()]
+    bare = [re.sub(r"\s#\s.*$", "", line) for line in lines if line and not line.startswith("#")]
+    return [" ".join(line.split()) for line in bare]
+
+
+def how(command: str) -> How:
+    """How a command is run: the entry of :data:`HOW` with the longest beginning, else as printed."""
+    beginnings = [beginning for beginning in HOW if command.startswith(beginning)]
+    return HOW[max(beginnings, key=len)] if beginnings else How()
+
+
+def words(command: str) -> list[str]:
+    """The words of a command as a shell has them, but for variables."""
+    return shlex.split(command, comments=True)

@@ -1,0 +1,118 @@
+"""A budget that this machine's pace rules out is refused before the work, and names one that will do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.runtime.scans import mr_scan, numpy_segmenter
+from tests.runtime.test_anytime import SETTINGS, cost_ms
+from tests.runtime.test_budget import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
+from tests.runtime.test_policy import WINDOW, spine_scan
+from verdiff.errors import BudgetError
+from verdiff.runtime import Segmenter, clock
+from verdiff.runtime.budget import BESIDE
+from verdiff.runtime.frontier import Pace
+
+PIXELS, LARGE = 40 * 36, 80 * 120
+PRIORS_MS = 5 * PRIOR_MS
+
+
+class CountingBackend(SlowBackend):
+    """Counts the slices that the prior was given."""
+
+    slices = 0
+
+    def prior(self, image: Any) -> Any:
+        self.slices += len(image)
+        return super().prior(image)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(clock, "perf_counter", fake)
+    return fake
+
+
+@pytest.fixture
+def backend(time: FakeTime) -> CountingBackend:
+    return CountingBackend(time)
+
+
+def timed(backend: CountingBackend, pixels: int, **changes: object) -> Segmenter:
+    """A Segmenter that knows its pace, as it does after a load."""
+    pace = Pace(PRIOR_MS / 1000 / pixels, STEP_MS / 1000 / pixels)
+    return replace(numpy_segmenter(backend, **changes), pace=pace)
+
+
+def named_ms(error: BudgetError) -> float:
+    found = re.search(r"about (\d+) ms", error.expected)
+    assert found is not None, error.expected
+    return float(found[1])
+
+
+@pytest.mark.parametrize("budget_ms", [0.1, PRIORS_MS / 2, PRIORS_MS - 0.5])
+@pytest.mark.parametrize("asked", [{}, {"steps": 3}, {"prior_only": True}, {"policy": "skip"}, {"samples": 2}])
+def test_a_budget_below_the_prior_is_refused_before_any_network_runs(
+    backend: CountingBackend, budget_ms: float, asked: dict[str, Any]
+) -> None:
+    segmenter = timed(backend, PIXELS, frontier={"settings": SETTINGS})
+    with pytest.raises(BudgetError, match="5 slices") as caught:
+        segmenter.segment(mr_scan(5, 40, 36, pixel=1.0), budget_ms=budget_ms, **asked)
+    assert backend.slices == 0
+    assert named_ms(caught.value) == pytest.approx(BESIDE * PRIORS_MS, abs=1)
+
+
+def test_the_budget_that_a_refusal_names_gives_a_mask(backend: CountingBackend) -> None:
+    segmenter, scan = timed(backend, PIXELS), mr_scan(5, 40, 36, pixel=1.0)
+    with pytest.raises(BudgetError) as caught:
+        segmenter.segment(scan, budget_ms=1)
+    assert segmenter.segment(scan, budget_ms=named_ms(caught.value)).labels.any()
+
+
+def test_where_a_window_may_save_time_the_look_decides(backend: CountingBackend) -> None:
+    """Nine whole slices do not fit; two of them are looked at, and nine windows do not fit either."""
+    segmenter, scan = timed(backend, LARGE, **WINDOW), spine_scan()
+    window = 64 * 64 / LARGE
+    with pytest.raises(BudgetError) as caught:
+        segmenter.segment(scan, policy="locate", budget_ms=(2 + 9 * window - 0.5) * PRIOR_MS)
+    assert backend.slices == 2
+    assert named_ms(caught.value) == pytest.approx((2 + BESIDE * 9 * window) * PRIOR_MS, rel=0.02)
+
+
+def test_a_budget_below_the_look_itself_is_refused_before_it(backend: CountingBackend) -> None:
+    segmenter, scan = timed(backend, LARGE, **WINDOW), spine_scan()
+    with pytest.raises(BudgetError) as caught:
+        segmenter.segment(scan, policy="locate", budget_ms=1.5 * PRIOR_MS)
+    assert backend.slices == 0
+    assert segmenter.segment(scan, policy="locate", budget_ms=named_ms(caught.value)).labels.any()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_budget_for_the_prior_alone_says_so(backend: CountingBackend, stream: bool) -> None:
+    segmenter = timed(backend, PIXELS, frontier={"settings": SETTINGS})
+    scan, budget_ms = mr_scan(5, 40, 36, pixel=1.0), cost_ms(0) + 1
+    if stream:
+        *_, result = segmenter.stream(scan, budget_ms=budget_ms)
+    else:
+        result = segmenter.segment(scan, budget_ms=budget_ms)
+    assert result.outcome == "prior" == result.provenance["outcome"]
+    assert result.provenance["reached"]["slices_refined"] == 0
+    assert result.provenance["computed"]["sampling_would_take_ms"] == pytest.approx(cost_ms(1), abs=0.1)
+
+
+def test_a_budget_that_leaves_time_for_sampling_says_nothing_of_the_kind(backend: CountingBackend) -> None:
+    segmenter = timed(backend, PIXELS, frontier={"settings": SETTINGS})
+    result = segmenter.segment(mr_scan(5, 40, 36, pixel=1.0), budget_ms=cost_ms(1) + 1)
+    assert result.outcome == "complete"
+    assert "sampling_would_take_ms" not in result.provenance["computed"]
+
+
+def test_without_a_budget_the_pace_refuses_nothing(backend: CountingBackend) -> None:
+    slow = replace(timed(backend, PIXELS), pace=Pace(1.0, 1.0))
+    assert slow.segment(mr_scan(5, 40, 36, pixel=1.0)).outcome == "complete"
+    assert slow.segment(mr_scan(5, 40, 36, pixel=1.0), cancel=lambda: False).outcome == "complete"

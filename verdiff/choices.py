@@ -1,0 +1,50 @@
+"""The names a user may choose among, once: the command line refuses others while it parses, the rooms when called.
+
+It imports nothing, so that a command's options cost no time.
+"""
+
+from __future__ import annotations
+
+# Of a call.
+SAMPLERS = ("ddim", "ddpm", "dpmpp-2m")
+FUSIONS = ("mean", "steps", "steps-published", "staple")
+WHOLE = "whole"
+POLICIES = ("locate", "skip", "agree")
+# Names that a model's frontier may give a setting, usable as a policy.
+SETTINGS = ("fast",)
+
+# Of a backend. As a precision or a backend AUTO is what is best here, by trying or by what is installed.
+AUTO = "auto"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+BACKENDS = ("onnxruntime", "openvino")
+ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
+# ONNX Runtime with another provider than the CUDA one that plain ``onnxruntime`` takes on a GPU.
+PROVIDER_BACKENDS = ("onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
+DEVICE = r"cpu|cuda(:\d+)?"
+GPU = r"cuda(:\d+)?"
+
+# Of an engine. INT8 has two forms, and this is TensorRT's.
+ENGINE_ROLES = ("prior", "step", "pipeline")
+ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
+SIZE = r"\d{1,5}x\d{1,5}"
+SM = r"\d{2,3}"
+
+# Of an evaluation and of a data set.
+ON_EMPTY = ("strict", "leave-absent-out")
+INSTANCES = r"vertebrae|ids|components|[^=,]+=\d+(-\d+)?(,[^=,]+=\d+(-\d+)?)*"
+DATA_SETS = ("spider", "ctspine1k", "verse", "mrspineseg", "aasce")
+DATA_LABELS = ("structures", "levels")
+CONTRASTS = ("t1", "t2", "t2_SPACE")
+BENCH_CASES = (
+    "denoiser-step",
+    "volume",
+    "throughput",
+    "scaling",
+    "frontier",
+    "rivals",
+    "prior-at-equal-time",
+    "samplers",
+    "deadline",
+    "gpu",
+    "startup",
+)

@@ -1,0 +1,89 @@
+"""What ``verdiff evaluate`` prints: a short table of what matters, and where all of it stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from verdiff.evaluate.comparing import Comparisons
+from verdiff.evaluate.empty import EVERY_METRIC
+from verdiff.evaluate.markdown import format_value, with_deviation
+from verdiff.evaluate.tables import MEAN, Results, Table
+
+# The columns of each table, of those that were scored; the files have the others.
+SHOWN = {
+    "masks": ("dice", "hd95_mm", "surface_dice_1mm", "volume_error"),
+    "instances": ("identification_rate", "panoptic_quality", "centroid_distance_mm"),
+    "uncertainty": ("ece", "error_auroc"),
+}
+FIRST = {"masks": "structure", "instances": "instances", "uncertainty": "uncertainty"}
+MOST_ROWS, MOST_REMARKS = 12, 3
+
+
+def summary(
+    results: Results, comparisons: Mapping[str, Comparisons], other: str | None, remarks: Sequence[str]
+) -> tuple[str, ...]:
+    """The lines to print.
+
+    Args:
+        results: The scores.
+        comparisons: With the other model, by table; empty without one.
+        other: What the other model is called.
+        remarks: All there are; the first few are printed.
+    """
+    cases = results.masks.cases
+    count = f"{len(cases)} case{'s' * (len(cases) != 1)}"
+    deviation = ", mean ± standard deviation" if len(cases) > 1 else ""
+    lines = [f"{count}{deviation}; shares from 0 to 1, distances in mm", ""]
+    for name, table in results.tables.items():
+        lines += [*_table(table, FIRST[name], SHOWN[name]), ""]
+    lines += _worst(results.masks)
+    if other is not None and "masks" in comparisons:
+        lines += [f"difference to {other}:", *differences(comparisons["masks"], ("dice",))]
+    lines += [f"note: {remark}" for remark in remarks[:MOST_REMARKS]]
+    if len(remarks) > MOST_REMARKS:
+        lines.append(f"note: {len(remarks) - MOST_REMARKS} more remarks are in the files")
+    return tuple(lines)
+
+
+def _table(table: Table, first: str, shown: Sequence[str]) -> list[str]:
+    metrics = [metric for metric in shown if metric in table.metrics]
+    left_out = max(0, len(table.rows) - MOST_ROWS)
+    # The mean is the last row, and is shown however many structures there are.
+    rows = [*table.rows[: MOST_ROWS - 1], table.rows[-1]] if left_out else list(table.rows)
+    cells = [[first, *(EVERY_METRIC[metric].title for metric in metrics)]]
+    for name in rows:
+        found = [table.summary(name, metric) for metric in metrics]
+        cells.append(
+            [name, *(with_deviation(s.mean, s.deviation, metric) for s, metric in zip(found, metrics, strict=True))]
+        )
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in cells
+    ]
+    return [*lines, *([f"... and {left_out} more, in the files"] if left_out else [])]
+
+
+def _worst(table: Table) -> Iterator[str]:
+    """The case that a reader should look at first."""
+    if len(table.cases) < 2 or "dice" not in table.metrics:
+        return
+    found = table.summary(MEAN if table.averaged else table.structures[0], "dice")
+    if not math.isnan(found.worst):
+        yield f"worst case: {found.worst_case}, Dice {format_value(found.worst, 'dice')}"
+
+
+def differences(found: Comparisons, metrics: Sequence[str]) -> Iterator[str]:
+    """A line a structure and metric: the mean difference, on how many cases the first is better, Holm's p."""
+    for name, row in found.items():
+        for metric in metrics:
+            one = row.get(metric)
+            if one is None or one.comparison is None:
+                continue
+            gap, sides = one.comparison.difference, (one.comparison.better, one.comparison.worse)
+            better, worse = sides if EVERY_METRIC[metric].higher_is_better else sides[::-1]
+            yield (
+                f"  {name} {EVERY_METRIC[metric].title} {gap.mean:+.4f}: better in {better} and worse in {worse} of "
+                f"{gap.cases}, p {one.adjusted_p:.2g} after Holm's correction"
+            )
