@@ -15,11 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "verdiff"
 
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
-EVERYWHERE = frozenset({"errors", "systems"})
+EVERYWHERE = frozenset({"errors", "files", "systems"})
 ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "systems": frozenset(),
+    "files": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
     "bundle": frozenset(),
@@ -41,6 +42,7 @@ ON_DEMAND = ROOMS - frozenset(DOORS)
 TORCH_FREE = (
     "errors",
     "systems",
+    "files",
     "diffusion",
     "imaging",
     "anatomy",

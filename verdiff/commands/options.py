@@ -24,6 +24,9 @@ BackendName = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8; auto: the fastest that passed.")]
 BudgetMs = Annotated[float | None, typer.Option(help="Best mask in so many milliseconds (loading apart).")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files there that verdiff did not write, or that were changed.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")]
 
 

@@ -13,6 +13,7 @@ from verdiff.commands.options import (
     Device,
     Force,
     Fusion,
+    Overwrite,
     Policy,
     Precision,
     PriorOnly,
@@ -28,8 +29,15 @@ from verdiff.commands.options import (
 def infer(
     scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG or JPEG file, or a folder of one DICOM series.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The mask, or a folder; scan_seg.nii.gz beside the scan.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The mask, or a folder (FOLDER/ is made if it is missing); scan_seg.nii.gz beside the scan.",
+        ),
     ] = None,
+    overwrite: Overwrite = False,
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
     steps: Steps = None,
     samples: Samples = None,
@@ -85,6 +93,7 @@ def infer(
         preview=preview,
         reference=reference,
         anatomy=command.AnatomyOptions(instances, stats, mesh, lowest),
+        overwrite=overwrite,
         say=say,
     )
     raise typer.Exit(code)
