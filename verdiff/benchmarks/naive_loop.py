@@ -9,7 +9,6 @@ stacked and averaged. Nothing is shared between samples, nothing reused between 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from verdiff.benchmarks.runtime_slices import Answer, Maps
 from verdiff.diffusion import SamplerTable
 from verdiff.errors import BackendError
+from verdiff.runtime import silent
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -35,7 +35,7 @@ def naive_answer(bundle: Bundle, table: SamplerTable, samples: int, *, threads: 
         BackendError: ONNX Runtime is not installed.
     """
     try:
-        onnxruntime: Any = import_module("onnxruntime")
+        onnxruntime: Any = silent.onnxruntime()
     except ImportError as error:
         raise BackendError(
             "onnxruntime is not installed", "it, for this rival", "pip install 'verdiff[cpu]'"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows has no such lock on a folder
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 # Where no lock can be had, nobody works on one call's files for so long.
 _DAY_SECONDS = 86_400.0

@@ -55,7 +55,9 @@ def require_name(path: Path) -> None:
             raise not_writable(path, error) from error
     except ValueError as error:
         # A zero byte, or characters that the file system's encoding lacks.
-        raise OutputError(f"{str(path)!r} is no name for a file ({error})", "a name the file system takes", CHOOSE)
+        raise OutputError(
+            f"{str(path)!r} is no name for a file ({error})", "a name the file system takes", CHOOSE
+        ) from error
     longest = _limit(there, "PC_NAME_MAX", 255)
     for name in encoded:
         if len(name) > longest:

@@ -166,10 +166,12 @@ def write_with_header(path: Path, array: Array, raw: bytes, *, compress: bool, m
     put(328, "16s", b"")
     put(344, "4s", b"n+1\0")
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(header.order))
-    write_parts(path, bytes(fresh) + bytes(_DATA_OFFSET - HEADER_BYTES), data.data.cast("B"), compress, mark=mark)
+    write_parts(
+        path, bytes(fresh) + bytes(_DATA_OFFSET - HEADER_BYTES), data.data.cast("B"), compress=compress, mark=mark
+    )
 
 
-def write_parts(path: Path, header: bytes, voxels: memoryview, compress: bool, *, mark: bool) -> None:
+def write_parts(path: Path, header: bytes, voxels: memoryview, *, compress: bool, mark: bool) -> None:
     """Write the two parts of an image as one file, with verdiff's mark in ``descrip`` if that is asked for."""
     if mark:
         fresh = bytearray(header)

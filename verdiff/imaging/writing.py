@@ -62,9 +62,8 @@ def write_array(array: Array, like: Volume, path: str | Path, *, mark: bool = Fa
             _write_itk(array, like, unpacked, path)
             whole = memoryview(unpacked.read_bytes())
             unpacked.unlink()
-            nifti.write_parts(
-                temporary, bytes(whole[: nifti.HEADER_BYTES]), whole[nifti.HEADER_BYTES :], True, mark=True
-            )
+            header, rest = bytes(whole[: nifti.HEADER_BYTES]), whole[nifti.HEADER_BYTES :]
+            nifti.write_parts(temporary, header, rest, compress=True, mark=True)
         else:
             _write_itk(array, like, temporary, path)
             if mark:
