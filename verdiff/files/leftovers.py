@@ -69,9 +69,10 @@ def _finish(left: Path, folder: Path) -> None:
     old = left / OLD
     if all(not os.path.lexists(folder / name) or made_by_verdiff(folder / name) for name in waiting):
         for name in waiting:
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(left / name, folder / name)
         return
     for name in files_below(old) if old.is_dir() else []:
         if not os.path.lexists(folder / name):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(old / name, folder / name)

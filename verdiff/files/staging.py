@@ -49,6 +49,17 @@ class Staging:
         self._stale: list[Path] = []
         self._lock: int | None = None
 
+    @property
+    def room(self) -> Path:
+        """The hidden folder, for what is put in its place by other means; it is removed at the end of the block."""
+        return self._here
+
+    def complete(self) -> None:
+        """Say that all is written: if the process is killed from now on, the next call finishes this one."""
+        whole = self._here.with_suffix(COMPLETE)
+        os.replace(self._here, whole)
+        self._here = whole
+
     def __getitem__(self, target: Path) -> Path:
         """Where to write what is to appear at ``target``, which is the last so far."""
         target = absolute(target)
@@ -115,9 +126,7 @@ class Staging:
         if not self._targets:
             return
         with uninterrupted():
-            whole = self._here.with_suffix(COMPLETE)
-            os.replace(self._here, whole)
-            self._here = whole
+            self.complete()
             self._put()
         for folder in {target.parent for target in self._targets}:
             flush(folder)

@@ -199,7 +199,7 @@ class DeviceBackend:
 def _release(
     driver: Driver, networks: Networks, spaces: Spaces, own: Stream, events: tuple[Event, ...], process: int
 ) -> None:
-    """Takes no lock: it may be the garbage collector that calls. In a fork nothing is given back: it is the parent's."""
+    """Takes no lock: it may be the garbage collector that calls. In a fork it does nothing: all is the parent's."""
     if os.getpid() != process:
         return
     with ExitStack() as undo:
