@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from verdiff.commands.options import Threads, say
+from verdiff.commands.options import Threads
+from verdiff.commands.printing import say
 
 
 def train(
@@ -148,8 +149,7 @@ def build(
     from verdiff.commands import build as command
 
     if show:
-        for line in command.listing(cache):
-            typer.echo(line)
+        printing.show("\n".join(command.listing(cache)))
         return
     from verdiff.commands.requirements import require
 

@@ -22,8 +22,8 @@ from verdiff.commands.options import (
     Seed,
     Steps,
     Threads,
-    say,
 )
+from verdiff.commands.printing import say, show
 
 
 def infer(
@@ -172,7 +172,7 @@ def evaluate(
         budget_ms=budget_ms,
         force=force,
     )
-    command.run(predictions, references, output, options, inference, say=say)
+    command.run(predictions, references, output, options, inference, say=show if output is None else say)
 
 
 def compare(
@@ -190,6 +190,6 @@ def compare(
     from verdiff.evaluate import several
 
     result = several.run(sources, output, metrics=metrics.split(","), plots=plots)
-    say(result.markdown)
+    (show if output is None else say)(result.markdown)
     for path in result.written:
         say(f"wrote {path}")
