@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from verdiff.commands import printing
 from verdiff.commands.options import Threads
 from verdiff.commands.printing import say
 
