@@ -14,7 +14,7 @@ from verdiff import __version__
 from verdiff.commands import making, using
 from verdiff.commands.datasets import app as data_app
 from verdiff.commands.ending import Ended, end_in_order
-from verdiff.commands.options import AsJson, Threads
+from verdiff.commands.options import AsJson, Overwrite, Threads
 from verdiff.commands.printing import open_streams, say, show, warn
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
@@ -114,6 +114,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each rival.")] = 5,
     device: Annotated[str, typer.Option(help="The GPU of the case gpu: cuda or cuda:N.")] = "cuda:0",
     threads: Threads = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Time the runtime against its rivals in one run, or compare two records (exit code 12: the second is worse)."""
     from verdiff.benchmarks import command
@@ -134,6 +135,7 @@ def bench(
         repeats=repeats,
         device=device,
         threads=threads,
+        overwrite=overwrite,
         say=say if output is not None else show,
     )
 

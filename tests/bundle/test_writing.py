@@ -125,7 +125,7 @@ def test_a_bundle_with_a_file_of_someone_else_is_never_replaced(tmp_path: Path) 
 
 def test_a_place_below_a_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
-    with pytest.raises(OutputError, match="is no folder"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_bundle(tmp_path / "file" / "b.verdiff", make_manifest(), FILES)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from verdiff.commands import printing
-from verdiff.commands.options import Threads
+from verdiff.commands.options import Overwrite, Threads
 from verdiff.commands.printing import say
 
 
@@ -96,6 +96,7 @@ def export(
     engine: Annotated[
         bool, typer.Option("--engine", help="Build TensorRT engines of it too, as 'verdiff build' does.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
     from verdiff.commands.requirements import require
@@ -117,6 +118,7 @@ def export(
         every=every,
         release=release,
         engine=engine,
+        overwrite=overwrite,
     )
     written = command.run(source, options, say=say)
     if engine:

@@ -107,6 +107,7 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder, or one .csv, .json or .md file.")
     ] = None,
+    overwrite: Overwrite = False,
     labels: Annotated[
         str | None, typer.Option(help="name=id,name=id or a dataset.json; found beside the references by default.")
     ] = None,
@@ -156,6 +157,7 @@ def evaluate(
         uncertainty=uncertainty,
         plots=plots,
         masks=masks,
+        overwrite=overwrite,
     )
     inference = InferOptions(
         steps=steps,
@@ -183,13 +185,14 @@ def compare(
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder.")] = None,
+    overwrite: Overwrite = False,
     metrics: Annotated[str, typer.Option(help="Columns of the table, joined by commas.")] = "dice,iou",
     plots: Annotated[bool, typer.Option("--plots", help="Draw boxes.png into the output folder.")] = False,
 ) -> None:
     """Set earlier evaluations side by side: the papers' table, and whether one model is better, case by case."""
     from verdiff.evaluate import several
 
-    result = several.run(sources, output, metrics=metrics.split(","), plots=plots)
+    result = several.run(sources, output, metrics=metrics.split(","), plots=plots, overwrite=overwrite)
     (show if output is None else say)(result.markdown)
     for path in result.written:
         say(f"wrote {path}")

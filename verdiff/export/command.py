@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verdiff.bundle import MANIFEST, Manifest, open_bundle, resolve_model
 from verdiff.bundle.names import SUFFIX
+from verdiff.bundle.writing import check_place
 from verdiff.errors import BackendError, DataError, OutputError, VerificationError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.fold import file_ending, labelled_scans
@@ -53,6 +53,7 @@ class ExportOptions:
         every: With data: every how-manieth slice of them; None is all.
         release: Version of the new bundle; None is that of the source.
         engine: TensorRT engines are to be built of it, so TensorRT has to be there.
+        overwrite: Whether a file that is no bundle may be replaced.
     """
 
     output: Path | None = None
@@ -66,6 +67,7 @@ class ExportOptions:
     every: int | None = None
     release: str | None = None
     engine: bool = False
+    overwrite: bool = False
 
 
 def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str], None]) -> Path:
@@ -93,7 +95,7 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
     if draft is None:
         draft, chosen = _of_run(Path(source or ""), options, say)
     output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
-    _require_place(output)
+    _require_place(output, options)
     require_convolutions(draft, options.precisions)
     for precision in () if is_run or options.scans is not None else options.precisions:
         require_record(draft, precision)
@@ -112,7 +114,7 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         draft = _with_frontier(draft, options.data, options, say)
     if options.release is not None:
         draft = replace(draft, manifest=replace(draft.manifest, version=options.release))
-    size = draft.write(output)
+    size = draft.write(output, overwrite=options.overwrite)
     held = ", ".join(open_bundle(output).precisions("prior"))
     say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {held}")
     return output
@@ -180,7 +182,7 @@ def _check(options: ExportOptions, is_run: bool) -> None:
     if options.release is not None:
         _require_version(options.release)
     if options.output is not None:
-        _require_place(options.output)
+        _require_place(options.output, options)
     if options.data is not None:
         _require_data(options.data, options.fold or 0)
     if options.scans is not None:
@@ -202,7 +204,7 @@ def _require_version(release: str) -> None:
         raise DataError(f"--release {release}", "a semantic version such as 1.0.0", "write the version like that")
 
 
-def _require_place(output: Path) -> None:
+def _require_place(output: Path, options: ExportOptions) -> None:
     """Refuse an output that could not be written in the end.
 
     Raises:
@@ -225,16 +227,10 @@ def _require_place(output: Path) -> None:
             "an older bundle, an empty folder or nothing there",
             f"choose a name in it, such as -o {output / ('model' + SUFFIX)}",
         )
-    there = next(folder for folder in target.parents if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written: {there}: {error.strerror or error}",
-            "a folder that can be written, with room for the bundle",
-            "choose another place with -o, or change its permissions",
-        ) from error
+    check_place(target, zipped=zipped, overwrite=options.overwrite)
+    for name, read in (("card", options.card), ("weights", options.weights)):
+        if read is not None and target == Path(os.path.realpath(read)):
+            raise OutputError(f"-o {output} is the {name}", "another name for the bundle", "give one with -o")
 
 
 def _require_data(data: Path, fold: int) -> None:

@@ -28,9 +28,7 @@ def require_folder(folder: Path, *, make: bool = False) -> None:
     if there != folder and not make:
         raise OutputError(f"there is no folder {folder}", "a folder that can be written", "create it first")
     if not there.is_dir():
-        raise OutputError(
-            f"{there} is no folder, and {folder} would have to be one", "a folder that can be written", CHOOSE
-        )
+        raise OutputError(f"{folder} cannot be written: {there} is no folder", "a folder that can be written", CHOOSE)
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
