@@ -128,6 +128,8 @@ class Staging:
         with uninterrupted():
             self.complete()
             self._put()
+            # Before a signal that waited ends the process.
+            self._leave()
         for folder in {target.parent for target in self._targets}:
             flush(folder)
 

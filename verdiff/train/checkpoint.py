@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``path`` whole or not at all: interrupted, or with the disk full, the old file is still there, and no other.
+    """Write ``path`` whole or not at all: interrupted, or with a full disk, the old file is still there and no other.
 
     Raises:
         OutputError: There is no room, or the folder cannot be written.
