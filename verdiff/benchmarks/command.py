@@ -218,6 +218,6 @@ def _stem(case: str, output: str | Path | None) -> Path | None:
     if output is None:
         return None
     path = Path(output)
-    if path.suffix == ".json" and not path.is_dir():
+    if path.suffix == ".json" and not os.path.isdir(path):
         return path.with_suffix("")
     return path / case

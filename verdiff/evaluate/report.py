@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -76,7 +77,7 @@ class Targets:
             BackendError: Plots are asked for and matplotlib is not installed.
         """
         path, tables = None if output is None else Path(output), tuple(tables)
-        single = path is not None and path.suffix in (".csv", ".json", ".md") and not path.is_dir()
+        single = path is not None and path.suffix in (".csv", ".json", ".md") and not os.path.isdir(path)
         if plots:
             optional_library("matplotlib.figure")
         if (plots and (path is None or single)) or (tables and path is not None and single and path.suffix == ".csv"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _check_target(path: Path) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise OutputError(f"{path} is a folder", "the name of a file to write", "give a file name")
     if not path.parent.is_dir():
         raise OutputError(

@@ -91,7 +91,8 @@ def output_files(
     suffix = ".png" if film and slices == 1 else ".nii.gz"
     make = output is not None and str(output).endswith(("/", os.sep))
     output = None if output is None else Path(output)
-    if output is None or make or output.is_dir():
+    # os.path knows no folder of a name that is too long; Path would raise.
+    if output is None or make or os.path.isdir(output):
         folder = Path(os.path.abspath(scan)).parent if output is None else output
         mask = folder / f"{_stem(scan, SCAN_SUFFIXES)}{MASK_TAG}{suffix}"
     else:
