@@ -193,6 +193,16 @@ def test_torch_and_onnx_stay_out_of_everything_but_training_export_and_benchmark
     assert found == []
 
 
+def test_inference_libraries_come_in_by_the_door_that_keeps_them_silent() -> None:
+    """Whoever imports ONNX Runtime or OpenVINO elsewhere may be the first to, and then they call home."""
+    found = [
+        f"{found.where}: {found.target}"
+        for found in all_imports()
+        if found.target.split(".")[0] in ("onnxruntime", "openvino")
+    ]
+    assert {where.split(":")[0] for where in found} == {"verdiff/runtime/silent.py"}, found
+
+
 def test_the_diffusion_room_needs_nothing_but_numpy() -> None:
     outside = {
         found.target.split(".")[0]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from verdiff.errors import OutputError
 from verdiff.files.leftovers import COMPLETE, OLD, STAGED, clear, fresh_name
@@ -101,7 +102,7 @@ class Staging:
             raise self._named(problem) from problem
         finally:
             self._leave()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and (error.filename is None or self._is_here(error.filename)):
             raise self._named(error) from error
         if isinstance(error, OutputError):
             raise self._said(error) from error
@@ -189,11 +190,14 @@ class Staging:
     def _named(self, error: OSError) -> OutputError:
         """An error of the disk, with the file as the user knows it."""
         path = self.folder
-        if error.filename is not None and (named := Path(os.fsdecode(error.filename))).is_relative_to(self._here):
-            path = self.folder / named.relative_to(self._here)
+        if error.filename is not None and self._is_here(error.filename):
+            path = self.folder / Path(os.fsdecode(error.filename)).relative_to(self._here)
         elif self._targets:
             path = self._targets[-1]
         return not_writable(path, error)
+
+    def _is_here(self, name: Any) -> bool:
+        return isinstance(name, str | bytes) and Path(os.fsdecode(name)).is_relative_to(self._here)
 
     def _said(self, error: OutputError) -> OutputError:
         here, there = str(self._here), str(self.folder)
