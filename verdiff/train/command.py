@@ -11,7 +11,7 @@ import torch
 
 from verdiff.errors import DataError
 from verdiff.train.config import RunConfig, load_config
-from verdiff.train.data.cases import write_cache
+from verdiff.train.data.cases import cache_files, write_cache
 from verdiff.train.data.nnunet import load_dataset, read_raw
 from verdiff.train.planning import planned
 from verdiff.train.trainer import Trainer, slices_of
@@ -26,6 +26,7 @@ def prepare(
     say: Callable[[str], None] = print,
 ) -> None:
     """Read an nnU-Net raw data set and write it as an ``.npz`` cache that trains without SimpleITK."""
+    cache_files(output)
     config = planned(load_config(config_name, settings), data, settings)
     dataset = read_raw(data, config.data, say)
     write_cache(dataset, output)
