@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.imaging.make import save_series
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.cli import app
@@ -22,6 +23,7 @@ from verdiff.errors import InputError, OutputError
 from verdiff.files import made_by_verdiff
 from verdiff.imaging import read_labels, read_volume, write_array
 from verdiff.runtime import Segmenter
+from verdiff.runtime.writing import output_files
 
 EVERYTHING = ("--uncertainty", "--preview", "--instances", "--stats", "--mesh")
 WRITTEN = (
@@ -62,7 +64,7 @@ def verdiff(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def infer(scan: Path, bundle: Path, *more: object) -> Result:
+def infer(scan: Path | str, bundle: Path, *more: object) -> Result:
     return verdiff("infer", scan, "--model", bundle, "--threads", 1, "--prior-only", *more)
 
 
@@ -128,6 +130,7 @@ def test_infer_never_writes_to_what_it_reads_or_to_a_sidecar_of_the_scan(scan: P
         ("mask.png", "5 slices"),
         ("mask.jpeg", "an output named mask.jpeg"),
         ("new/mask.nii.gz", "there is no folder"),
+        (".nii.gz", "an output named .nii.gz"),
         ("m" * 250 + ".nii.gz", "257 bytes"),
         ("scan.nii.gz/mask.nii.gz", "scan.nii.gz"),
     ],
@@ -158,6 +161,27 @@ def test_a_scan_that_is_refused_leaves_no_folder_behind(scan: Path, bundle: Path
     result = infer(scan.with_name("grey.nii.gz"), bundle, "-o", f"{scan.parent / 'masks'}/")
     assert result.exit_code == InputError.exit_code
     assert not (scan.parent / "masks").exists()
+
+
+def test_a_series_named_by_a_parent_folder_gives_a_mask_of_the_folders_name(
+    scan: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_series(scan.parent / "series", [0.0, 4.0, 8.0, 12.0, 16.0])
+    (scan.parent / "series" / "sub").mkdir()
+    monkeypatch.chdir(scan.parent / "series" / "sub")
+    files = output_files(Path(".."))
+    assert files.mask.name == "series_seg.nii.gz" and files.mask.parent.samefile(scan.parent)
+
+
+def test_a_working_folder_that_is_gone_is_one_message(
+    scan: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scan.parent / "gone").mkdir()
+    monkeypatch.chdir(scan.parent / "gone")
+    (scan.parent / "gone").rmdir()
+    for words in (("../scan.nii.gz",), (scan, "-o", "mask.nii.gz")):
+        refused(infer(words[0], bundle, *words[1:]), scan.parent, contents(scan.parent), "working folder is gone")
+    assert infer(scan, bundle).exit_code == 0
 
 
 def test_the_longest_scan_name_whose_mask_fits_is_taken(scan: Path, bundle: Path) -> None:

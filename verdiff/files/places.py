@@ -78,14 +78,14 @@ def nearest(path: Path) -> Path:
     return next((each for each in (path, *path.parents) if _is_there(each)), path)
 
 
-def absolute(path: Path) -> Path:
-    """The path from the root.
+def absolute(path: Path, *, resolve: bool = False) -> Path:
+    """The path from the root; with ``resolve`` also without ``..``.
 
     Raises:
         OutputError: It is relative, and the working folder was deleted.
     """
     try:
-        return path.absolute()
+        return Path(os.path.abspath(path)) if resolve else path.absolute()
     except OSError as error:
         raise OutputError(
             f"the working folder is gone ({error.strerror or error})",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import OutputError
 from verdiff.files import Plan, Staging, plan_files
+from verdiff.files.places import absolute
 from verdiff.imaging import write_array
 
 if TYPE_CHECKING:
@@ -93,12 +94,12 @@ def output_files(
     output = None if output is None else Path(output)
     # os.path knows no folder of a name that is too long; Path would raise.
     if output is None or make or os.path.isdir(output):
-        folder = Path(os.path.abspath(scan)).parent if output is None else output
+        folder = _plain(scan).parent if output is None else output
         mask = folder / f"{_stem(scan, SCAN_SUFFIXES)}{MASK_TAG}{suffix}"
     else:
         mask = output
         suffix = next((s for s in MASK_SUFFIXES if mask.name.lower().endswith(s)), "")
-        if not suffix:
+        if not suffix or mask.name.lower() == suffix:
             raise OutputError(
                 f"an output named {mask.name}",
                 f"a folder, or a name that ends in {', '.join(MASK_SUFFIXES)}",
@@ -173,6 +174,11 @@ def report(
 
 
 def _stem(path: Path, suffixes: tuple[str, ...]) -> str:
-    name = Path(os.path.abspath(path)).name
+    name = _plain(path).name
     found = next((suffix for suffix in suffixes if name.lower().endswith(suffix) and name.lower() != suffix), "")
     return name[: len(name) - len(found)]
+
+
+def _plain(path: Path) -> Path:
+    """The path with a name at its end: ``..`` is the name of a folder, too."""
+    return absolute(path, resolve=True) if path.name in ("", "..") else path
