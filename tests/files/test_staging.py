@@ -206,3 +206,20 @@ def test_a_signal_between_two_renamings_waits_until_all_are_done(tmp_path: Path,
     assert killed_at(tmp_path, renaming, number) != 0
     assert {path.name for path in tmp_path.iterdir()} == {"a.md", "sub", "a.json"}
     assert said(tmp_path) == {"new"} and len(contents(tmp_path)) == 3
+
+
+def test_of_two_calls_at_the_same_time_all_files_are_one_s(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.files.test_staging import write\n"
+        "for _ in range(40):\n"
+        "    write(Path(sys.argv[1]), sys.argv[2])\n"
+    )
+    calls = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), text], stderr=subprocess.PIPE, text=True)
+        for text in ("old", "new")
+    ]
+    errors = [call.communicate()[1] for call in calls]
+    assert [call.returncode for call in calls] == [0, 0], errors
+    assert len(said(tmp_path)) == 1 and set(contents(tmp_path)) == set(NAMES)

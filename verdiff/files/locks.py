@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ except ImportError:  # Windows has no such lock on a folder
 
 # Where no lock can be had, nobody works on one call's files for so long.
 _DAY_SECONDS = 86_400.0
+# Some renames take milliseconds; whoever has the lock for longer than this in all is no call of verdiff.
+_TRIES, _BETWEEN_SECONDS = 200, 0.01
 
 
 def lock_folder(folder: Path, *, wait: bool) -> int | None:
@@ -39,6 +43,22 @@ def lock_folder(folder: Path, *, wait: bool) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Only one call at a time is in this block for a folder; who waits in vain for a moment goes on without."""
+    held = None
+    for _ in range(_TRIES):
+        try:
+            held = lock_folder(folder, wait=False)
+            break
+        except OSError:
+            time.sleep(_BETWEEN_SECONDS)
+    try:
+        yield
+    finally:
+        release(held)
 
 
 def release(descriptor: int | None) -> None:

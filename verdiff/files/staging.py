@@ -18,7 +18,7 @@ from typing import Any
 
 from verdiff.errors import OutputError
 from verdiff.files.leftovers import COMPLETE, OLD, STAGED, clear, fresh_name
-from verdiff.files.locks import lock_folder, release
+from verdiff.files.locks import lock_folder, one_at_a_time, release
 from verdiff.files.marks import mark_file
 from verdiff.files.places import absolute, not_writable, require_folder
 from verdiff.files.signals import uninterrupted
@@ -128,7 +128,8 @@ class Staging:
             return
         with uninterrupted():
             self.complete()
-            self._put()
+            with one_at_a_time(self.folder):
+                self._put()
             # Before a signal that waited ends the process.
             self._leave()
         for folder in {target.parent for target in self._targets}:
