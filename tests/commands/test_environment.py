@@ -22,6 +22,7 @@ from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle import resolve_model
 from verdiff.bundle.engines import cache_path
 from verdiff.cli import app
+from verdiff.commands import infer as infer_command
 from verdiff.commands import printing
 from verdiff.commands.printing import READER_GONE
 from verdiff.errors import BackendError, BundleError, OutputError
@@ -191,3 +192,14 @@ def test_what_cannot_be_printed_is_lost_without_an_error(
 
     monkeypatch.setattr(printing.typer, "echo", closed)
     print_line("a line")
+
+
+def test_a_terminal_that_is_closed_meanwhile_does_not_end_the_computing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Gone:
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(infer_command.sys, "stderr", Gone())
+    infer_command._progress(0.5)

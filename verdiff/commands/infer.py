@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -236,5 +237,7 @@ def dice_lines(result: Segmentation, volume: Volume, truth: Volume) -> list[str]
 
 def _progress(share: float) -> None:
     end = "\n" if share >= 1 else ""
-    sys.stderr.write(f"\rsegmenting {100 * share:3.0f} %{end}")
-    sys.stderr.flush()
+    # The terminal may be closed meanwhile, which is no reason to lose the mask.
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"\rsegmenting {100 * share:3.0f} %{end}")
+        sys.stderr.flush()

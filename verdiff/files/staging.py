@@ -46,7 +46,8 @@ class Staging:
         self._check, self._mark = check, mark
         self._here = self.folder / (fresh_name() + STAGED)
         self._made: list[Path] = []
-        self._targets: list[Path] = []
+        # In the order they were asked for.
+        self._targets: dict[Path, None] = {}
         self._stale: list[Path] = []
         self._lock: int | None = None
 
@@ -64,9 +65,8 @@ class Staging:
     def __getitem__(self, target: Path) -> Path:
         """Where to write what is to appear at ``target``, which is the last so far."""
         target = absolute(target)
-        if target in self._targets:
-            self._targets.remove(target)
-        self._targets.append(target)
+        self._targets.pop(target, None)
+        self._targets[target] = None
         place = self._place(target)
         place.parent.mkdir(parents=True, exist_ok=True)
         return place
@@ -194,7 +194,7 @@ class Staging:
         if error.filename is not None and self._is_here(error.filename):
             path = self.folder / Path(os.fsdecode(error.filename)).relative_to(self._here)
         elif self._targets:
-            path = self._targets[-1]
+            path = next(reversed(self._targets))
         return not_writable(path, error)
 
     def _is_here(self, name: Any) -> bool:
