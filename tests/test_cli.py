@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -447,17 +448,24 @@ def test_a_device_backend_or_precision_that_is_not_there_is_an_error(
 def test_interrupted_while_writing_the_old_file_stays(
     scan: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = scan.with_name("scan_seg.nii.gz")
-    old.write_bytes(b"the old mask")
+    assert infer(scan, bundle, "--prior-only").exit_code == 0
+    before = {path.name: path.read_bytes() for path in scan.parent.iterdir()}
+    replace, calls = os.replace, 0
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupted(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise KeyboardInterrupt
+        replace(*arguments)
 
-    monkeypatch.setattr(os, "replace", interrupt)
-    result = infer(scan, bundle)
-    assert result.exit_code == INTERRUPTED
-    assert old.read_bytes() == b"the old mask"
-    assert sorted(path.name for path in scan.parent.iterdir()) == ["scan.nii.gz", "scan_seg.nii.gz"]
+    for at in range(1, 5):
+        calls = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", interrupted)
+            result = infer(scan, bundle, "--seed", at)
+        assert result.exit_code == INTERRUPTED, (at, result.output)
+        assert {path.name: path.read_bytes() for path in scan.parent.iterdir()} == before, at
 
 
 @pytest.mark.parametrize(

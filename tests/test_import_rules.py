@@ -15,13 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "verdiff"
 
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
-EVERYWHERE = frozenset({"choices", "errors", "extras", "systems"})
+EVERYWHERE = frozenset({"choices", "errors", "extras", "files", "systems"})
 ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "choices": frozenset(),
     "errors": frozenset(),
     "extras": frozenset(),
     "systems": frozenset(),
+    "files": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
     "bundle": frozenset(),
@@ -45,6 +46,7 @@ TORCH_FREE = (
     "errors",
     "extras",
     "systems",
+    "files",
     "diffusion",
     "imaging",
     "anatomy",
@@ -193,6 +195,16 @@ def test_torch_and_onnx_stay_out_of_everything_but_training_export_and_benchmark
         if found.room in TORCH_FREE and found.target.split(".")[0] in TRAINING_PACKAGES
     ]
     assert found == []
+
+
+def test_inference_libraries_come_in_by_the_door_that_keeps_them_silent() -> None:
+    """Whoever imports ONNX Runtime or OpenVINO elsewhere may be the first to, and then they call home."""
+    found = [
+        f"{found.where}: {found.target}"
+        for found in all_imports()
+        if found.target.split(".")[0] in ("onnxruntime", "openvino")
+    ]
+    assert {where.split(":")[0] for where in found} == {"verdiff/runtime/silent.py"}, found
 
 
 def test_the_diffusion_room_needs_nothing_but_numpy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,12 @@ from verdiff import __version__
 from verdiff.choices import BENCH_CASES, GPU
 from verdiff.commands import making, using
 from verdiff.commands.datasets import app as data_app
-from verdiff.commands.options import AsJson, Device, Threads, one_of, say, written_as
+from verdiff.commands.ending import Ended, end_in_order
+from verdiff.commands.options import AsJson, Device, Overwrite, Threads, one_of, written_as
+from verdiff.commands.printing import open_streams, say, show, warn
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
+
+OLD_OR_NEW = "files are either the old ones or the complete new ones"
 
 
 class Commands(TyperGroup):
@@ -25,11 +30,14 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except VerdiffError as error:
-            typer.echo(str(error), err=True)
+            warn(str(error))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            typer.echo("interrupted; files are either the old ones or the complete new ones", err=True)
+            warn(f"interrupted; {OLD_OR_NEW}")
             raise typer.Exit(INTERRUPTED) from error
+        except Ended as error:
+            warn(f"ended by {error.name}; {OLD_OR_NEW}")
+            raise
 
 
 app = typer.Typer(
@@ -46,12 +54,17 @@ app = typer.Typer(
 
 def main() -> None:
     """The entry point of the console script."""
-    app()
+    open_streams()
+    end_in_order()
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"verdiff {__version__}")
+        show(f"verdiff {__version__}")
         raise typer.Exit(SUCCESS)
 
 
@@ -109,12 +122,13 @@ def bench(
         str, typer.Option(callback=written_as(GPU, "cuda or cuda:N"), help="The GPU of the case gpu: cuda or cuda:N.")
     ] = "cuda:0",
     threads: Threads = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Time the runtime against its rivals in one run, or compare two records (exit code 12: the second is worse)."""
     from verdiff.benchmarks import command
 
     if case == "compare" or records:
-        raise typer.Exit(command.compare(case, records or [], say=say))
+        raise typer.Exit(command.compare(case, records or [], say=show))
     command.run(
         case,
         output=output,
@@ -129,7 +143,8 @@ def bench(
         repeats=repeats,
         device=device,
         threads=threads,
-        say=say,
+        overwrite=overwrite,
+        say=say if output is not None else show,
     )
 
 
@@ -142,7 +157,7 @@ def info(
     from verdiff.commands import inspect
 
     facts = inspect.info(target)
-    typer.echo(json.dumps(facts, indent=1) if as_json else "\n".join(inspect.lines(facts)))
+    show(json.dumps(facts, indent=1) if as_json else "\n".join(inspect.lines(facts)))
 
 
 @app.command(epilog="Example: verdiff models")
@@ -151,7 +166,7 @@ def models(as_json: AsJson = False) -> None:
     from verdiff.commands import inspect
 
     table = inspect.models()
-    typer.echo(json.dumps(table, indent=1) if as_json else "\n".join(inspect.model_lines(table)))
+    show(json.dumps(table, indent=1) if as_json else "\n".join(inspect.model_lines(table)))
 
 
 @app.command(epilog="Example: verdiff doctor --json")
@@ -164,7 +179,7 @@ def doctor(
     from verdiff import doctor as room
 
     checks = room.examine(device=device, model=model)
-    typer.echo(json.dumps(room.as_json(checks), indent=1) if as_json else "\n".join(room.lines(checks)))
+    show(json.dumps(room.as_json(checks), indent=1) if as_json else "\n".join(room.lines(checks)))
     raise typer.Exit(SUCCESS if room.healthy(checks) else VerdiffError.exit_code)
 
 

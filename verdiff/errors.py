@@ -91,6 +91,8 @@ REGRESSION = 12
 NOT_KEPT = 13
 IMPLAUSIBLE = 14
 INTERRUPTED = 130
+# Of a process that a signal asked to end, less the signal's number.
+SIGNALLED = 128
 
 EXIT_CODES: dict[int, str] = {
     SUCCESS: "done",
@@ -102,4 +104,6 @@ EXIT_CODES: dict[int, str] = {
     NOT_KEPT: "distill: the student does not beat its teacher on validation; its run says so and has no best.pt",
     IMPLAUSIBLE: "the mask was written and is unlike the masks of the training data; the report says how",
     INTERRUPTED: "interrupted; files are either the old ones or the complete new ones",
+    141: "nobody reads what is printed any more, and the command is for nothing else (models, info ...)",
+    SIGNALLED + 15: "ended by SIGTERM; files are either the old ones or the complete new ones",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,12 +144,26 @@ def test_meshes_of_an_earlier_run_do_not_stay_and_others_do(found: tuple[Spine, 
     files = anatomy_files(tmp_path / "scan_seg.nii.gz", mesh=True)
     assert files.meshes
     files.meshes.mkdir()
-    for name in ("T3", "vertebra-09", "implant"):
-        (files.meshes / f"{name}.stl").write_bytes(b"old")
+    (files.meshes / "implant.stl").write_bytes(b"somebody's own")
+    write_anatomy(made, scan, files)
+    for name in ("T3", "vertebra-09"):
+        shutil.copy(files.meshes / "canal.stl", files.meshes / f"{name}.stl")
     write_anatomy(made, scan, files)
     names = {path.stem for path in files.meshes.iterdir()}
     assert {"implant", "L5", "canal"} <= names
     assert names.isdisjoint({"T3", "vertebra-09"})
+
+
+def test_a_mesh_of_somebody_elses_under_a_name_of_ours_is_refused(found: tuple[Spine, Volume], tmp_path: Path) -> None:
+    made, scan = found
+    files = anatomy_files(tmp_path / "scan_seg.nii.gz", mesh=True)
+    assert files.meshes
+    files.meshes.mkdir()
+    (files.meshes / "L5.stl").write_bytes(b"an expert's")
+    with pytest.raises(OutputError, match=r"L5\.stl"):
+        write_anatomy(made, scan, files)
+    assert [path.name for path in tmp_path.rglob("*")] == ["scan_meshes", "L5.stl"]
+    assert (files.meshes / "L5.stl").read_bytes() == b"an expert's"
 
 
 def test_what_cannot_work_is_refused_before_anything_is_computed(tmp_path: Path) -> None:

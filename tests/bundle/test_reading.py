@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import io
 import os
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.bundle.attacks import ATTACKS
 from tests.bundle.factory import FILES, make_bundle
-from verdiff.bundle import GOLDEN, MANIFEST, Bundle, graph_name, layout, open_bundle
+from verdiff.bundle import GOLDEN, MANIFEST, Bundle, graph_name, layout, open_bundle, reading
 from verdiff.errors import BundleError
 
 
@@ -95,8 +97,57 @@ def test_a_file_exchanged_for_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     path = bundle.path / graph_name("prior")
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(BundleError, match="not a plain file"):
-        bundle.read(graph_name("prior"))
+    assert bundle.read(graph_name("prior")) == FILES[graph_name("prior")]
+    with pytest.raises(BundleError, match="no plain file"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["bundle.verdiff", "bundle"])
+def test_a_bundle_that_was_opened_needs_its_place_no_more(tmp_path: Path, name: str) -> None:
+    bundle = make_bundle(tmp_path / name)
+    make_bundle(tmp_path / name, files={graph_name("prior"): b"new"}, version="2.0.0")
+    assert {each: bundle.read(each) for each in bundle.manifest.files} == FILES
+    shutil.rmtree(tmp_path / name) if (tmp_path / name).is_dir() else (tmp_path / name).unlink()
+    assert {each: bundle.read(each) for each in bundle.manifest.files} == FILES
+
+
+def test_a_file_that_is_kept_is_not_touched_by_a_change_in_place(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b.verdiff")
+    kept = bundle.keeping([graph_name("prior")])
+    bundle.path.write_bytes(bytes(10))
+    assert kept.read(graph_name("prior")) == FILES[graph_name("prior")]
+    with pytest.raises(BundleError, match="early"):
+        kept.read(graph_name("denoiser"))
+
+
+@pytest.mark.parametrize("name", ["bundle.verdiff", "bundle"])
+def test_opening_while_a_bundle_is_replaced_gives_the_old_or_the_new_one(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    make_bundle(path, version="1.0.0", limits=("short",))
+    done = Event()
+
+    def replace() -> None:
+        for turn in range(60):
+            make_bundle(path, version=f"1.0.{turn % 2}", limits=("short", "x" * 997)[: 1 + turn % 2])
+        done.set()
+
+    writer = Thread(target=replace)
+    writer.start()
+    versions = set()
+    try:
+        while not done.is_set():
+            bundle = open_bundle(path)
+            versions.add(bundle.manifest.version)
+            assert {each: bundle.read(each) for each in bundle.manifest.files} == FILES
+    finally:
+        writer.join()
+    assert versions <= {"1.0.0", "1.0.1"}
+
+
+def test_a_bundle_that_is_no_more_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading.time, "sleep", lambda seconds: pytest.fail("waited"))
+    with pytest.raises(BundleError, match="nothing at"):
+        open_bundle(tmp_path / "gone")
 
 
 def test_a_link_to_a_bundle_opens(tmp_path: Path) -> None:
@@ -122,9 +173,6 @@ def test_a_change_after_opening_is_noticed_when_reading(tmp_path: Path, name: st
         bundle.read(graph_name("prior"))
     path.write_bytes(bytes(10))
     with pytest.raises(BundleError, match="early"):
-        bundle.read(graph_name("prior"))
-    path.unlink()
-    with pytest.raises(BundleError, match="cannot be read"):
         bundle.read(graph_name("prior"))
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.bundle.factory import FILES, make_bundle, make_manifest
-from verdiff.bundle import MANIFEST, graph_name, open_bundle, write_bundle
+from verdiff.bundle import MANIFEST, graph_name, open_bundle, write_bundle, writing
 from verdiff.errors import BundleError, OutputError
 
 FORMS = pytest.mark.parametrize("name", ["new.verdiff", "new"])
@@ -70,6 +73,7 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_else(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, fail)
+        patch.setattr(writing, "exchange", lambda one, other: False)
         with pytest.raises((OutputError, KeyboardInterrupt)):
             write_bundle(tmp_path / name, make_manifest(version="2.0.0"), FILES)
     assert open_bundle(tmp_path / name).manifest.version == "1.2.3"
@@ -83,16 +87,18 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(
     replace, calls = os.replace, []
 
     def second_fails(source: Path, target: Path) -> None:
+        # Before the two of the exchange, the hidden folder is said to be complete.
         calls.append(target)
-        if len(calls) == 2:
+        if len(calls) == 3:
             raise OSError("busy")
         replace(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", second_fails)
+        patch.setattr(writing, "exchange", lambda one, other: False)
         with pytest.raises(OutputError, match="busy"):
             write_bundle(tmp_path / "b", make_manifest(version="2.0.0"), FILES)
-    assert len(calls) == 3
+    assert len(calls) == 4
     assert open_bundle(tmp_path / "b").manifest.version == "1.2.3"
     assert _names(tmp_path) == ["b"]
 
@@ -128,3 +134,52 @@ def test_a_name_that_could_not_be_read_is_not_written(tmp_path: Path, name: str)
     with pytest.raises(BundleError):
         write_bundle(tmp_path / "b", make_manifest(), {**FILES, name: b""})
     assert _names(tmp_path) == []
+
+
+def test_a_file_that_is_no_bundle_is_replaced_only_if_asked(tmp_path: Path) -> None:
+    (tmp_path / "b.verdiff").write_bytes(b"somebody's own")
+    with pytest.raises(OutputError, match="not a bundle"):
+        write_bundle(tmp_path / "b.verdiff", make_manifest(), FILES)
+    assert (tmp_path / "b.verdiff").read_bytes() == b"somebody's own"
+    write_bundle(tmp_path / "b.verdiff", make_manifest(), FILES, overwrite=True)
+    assert open_bundle(tmp_path / "b.verdiff").manifest.version == "1.2.3"
+
+
+def test_a_pipe_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "b.verdiff")
+    with pytest.raises(OutputError, match="device or pipe"):
+        write_bundle(tmp_path / "b.verdiff", make_manifest(), FILES, overwrite=True)
+    assert (tmp_path / "b.verdiff").is_fifo()
+
+
+def test_a_name_that_fits_the_file_system_can_be_written_and_a_longer_one_says_so(tmp_path: Path) -> None:
+    name = "m" * (255 - len(".verdiff")) + ".verdiff"
+    assert make_bundle(tmp_path / name).manifest.version == "1.2.3"
+    with pytest.raises(OutputError, match="256 bytes"):
+        write_bundle(tmp_path / f"m{name}", make_manifest(), FILES)
+    assert _names(tmp_path) == [name]
+
+
+def test_a_bundle_killed_in_its_exchange_is_finished_by_the_next_call(tmp_path: Path) -> None:
+    """Where two folders cannot be exchanged in one step, there is a moment with none."""
+    make_bundle(tmp_path / "b")
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.bundle.factory import make_bundle\n"
+        "from verdiff.bundle import writing\n"
+        "writing.exchange = lambda one, other: False\n"
+        "replace = os.replace\n"
+        "def killed(source, target):\n"
+        "    replace(source, target)\n"
+        "    if Path(source) == Path(sys.argv[1]):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.replace = killed\n"
+        "make_bundle(Path(sys.argv[1]), version='2.0.0')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "b")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "b").exists()
+    make_bundle(tmp_path / "another.verdiff")
+    assert open_bundle(tmp_path / "b").manifest.version == "2.0.0"
+    assert _names(tmp_path) == ["another.verdiff", "b"]

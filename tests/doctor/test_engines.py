@@ -225,7 +225,8 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, dev
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr("verdiff.bundle.engines.cache_path", homeless)
+    monkeypatch.delenv("VERDIFF_CACHE", raising=False)
+    monkeypatch.setattr("verdiff.bundle.engines.store._user_cache", homeless)
     (found,) = check_engines(DRIVER, HERE, device).checks
     assert (found.state, "VERDIFF_CACHE" in found.remedy) == (state, True)
 

@@ -90,7 +90,8 @@ def test_a_user_without_a_home_has_no_disk_of_engines(monkeypatch: pytest.Monkey
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr("verdiff.bundle.engines.cache_path", homeless)
+    monkeypatch.delenv("VERDIFF_CACHE", raising=False)
+    monkeypatch.setattr("verdiff.bundle.engines.store._user_cache", homeless)
     check = system.check_disks(tmp_path)[1]
     assert (check.state, "VERDIFF_CACHE" in check.remedy) == (doctor.NOTE, True)
 

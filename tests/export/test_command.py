@@ -56,7 +56,7 @@ def test_a_place_that_cannot_hold_a_bundle_is_refused_at_once(tmp_path: Path, mo
     refused(OutputError, r"a folder at folder\.verdiff", output=Path("folder.verdiff"))
     refused(OutputError, "cannot be written", output=Path("letter.txt/x.verdiff"))
     if os.path.isdir("/proc"):
-        refused(OutputError, "cannot be written: /proc", output=Path("/proc/x.verdiff"))
+        refused(OutputError, "/proc cannot be written", output=Path("/proc/x.verdiff"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.verdiff", "letter.txt"]
 
 

@@ -18,7 +18,9 @@ from verdiff.anatomy.roles import roles_of
 from verdiff.anatomy.spine import Spine, Vertebra
 from verdiff.anatomy.surface import surface_of
 from verdiff.errors import InputError, OutputError
-from verdiff.imaging import Volume, atomic_path, write_array
+from verdiff.files import Staging, made_by_verdiff, plan_files
+from verdiff.files.plan import existing
+from verdiff.imaging import Volume, write_array
 
 _OURS = re.compile(r"(disc-below-)?([CTL]\d+|vertebra-\d+)|canal")
 _COLUMNS = (
@@ -67,6 +69,13 @@ class AnatomyFiles:
         every = {name: getattr(self, name) for name in ("instances", "statistics", "table", "mesh", "meshes")}
         return {name: path for name, path in every.items() if path is not None}
 
+    @property
+    def taken(self) -> dict[str, Path]:
+        """Every file that may be written or removed, as far as it is known before the vertebrae are."""
+        files = {name: path for name, path in self.named.items() if path != self.meshes}
+        there = () if self.meshes is None else existing(self.meshes, "*.stl")
+        return files | {f"mesh {path.stem}": path for path in there if _OURS.fullmatch(path.stem)}
+
 
 def anatomy_files(mask: Path, *, instances: bool = False, statistics: bool = False, mesh: bool = False) -> AnatomyFiles:
     """The files beside a mask: ``scan_seg.nii.gz`` gives ``scan_instances.nii.gz``, ``scan_vertebrae.json`` and
@@ -102,24 +111,33 @@ def check_anatomy(
     require_libraries()
 
 
-def write_anatomy(spine: Spine, scan: Volume, files: AnatomyFiles) -> None:
-    """Write what was asked for; the statistics last, so that they mean that all is there.
+def write_anatomy(spine: Spine, scan: Volume, files: AnatomyFiles, *, staged: Staging | None = None) -> None:
+    """Write what was asked for: all of it appears together, or nothing.
 
     Meshes of an earlier run are removed from their folder: a vertebra that is no longer found has none.
 
+    Args:
+        spine: What was found.
+        scan: It was found in.
+        files: Where the files go.
+        staged: Where they are written, together with others of the same call; None writes these alone.
+
     Raises:
-        OutputError: A file cannot be written; each is the old one or the complete new one.
+        OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's; nothing changed.
     """
+    if staged is None:
+        if files.named:
+            with plan_files(files.taken, folder=next(iter(files.named.values())).parent).staged() as staging:
+                write_anatomy(spine, scan, files, staged=staging)
+        return
     if files.instances is not None:
-        write_array(spine.instances, scan, files.instances)
+        write_array(spine.instances, scan, staged[files.instances], mark=True)
     if files.mesh is not None and files.meshes is not None:
-        _write_meshes(spine, files.mesh, files.meshes)
+        _write_meshes(spine, files.mesh, files.meshes, staged)
     if files.statistics is None or files.table is None:
         return
-    with atomic_path(files.table) as temporary:
-        temporary.write_text(_csv(spine), "utf-8")
-    with atomic_path(files.statistics) as temporary:
-        temporary.write_text(json.dumps(statistics_of(spine), indent=1) + "\n", "utf-8")
+    staged[files.table].write_text(_csv(spine), "utf-8")
+    staged[files.statistics].write_text(json.dumps(statistics_of(spine), indent=1) + "\n", "utf-8")
 
 
 def statistics_of(spine: Spine) -> dict[str, Any]:
@@ -167,20 +185,12 @@ def _csv(spine: Spine) -> str:
     return out.getvalue()
 
 
-def _write_meshes(spine: Spine, mesh: Path, folder: Path) -> None:
+def _write_meshes(spine: Spine, mesh: Path, folder: Path, staged: Staging) -> None:
     surfaces = {}
-    try:
-        folder.mkdir(exist_ok=True)
-        stale = {path for path in folder.glob("*.stl") if _OURS.fullmatch(path.stem)}
-        for name, number in spine.structures.items():
-            surfaces[number] = surface_of(spine.instances == number, spine.geometry)
-            write_stl(folder / f"{name}.stl", surfaces[number])
-        for path in stale - {folder / f"{name}.stl" for name in spine.structures}:
-            path.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}",
-            "a folder that can be written, with room on its disk",
-            "choose another output with -o, or change its permissions",
-        ) from error
-    write_vtp(mesh, surfaces)
+    for name, number in spine.structures.items():
+        surfaces[number] = surface_of(spine.instances == number, spine.geometry)
+        write_stl(staged[folder / f"{name}.stl"], surfaces[number])
+    for path in existing(folder, "*.stl"):
+        if path.stem not in spine.structures and made_by_verdiff(path):
+            staged.remove(path)
+    write_vtp(staged[mesh], surfaces)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from verdiff.benchmarks.cases import CASES, Options, run_case
 from verdiff.benchmarks.compare import compare_records
@@ -17,8 +18,8 @@ from verdiff.benchmarks.plots import plot
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.record_page import record_page
 from verdiff.benchmarks.watch import Watch
-from verdiff.errors import REGRESSION, SUCCESS, InputError, OutputError
-from verdiff.imaging.atomic import atomic_path
+from verdiff.errors import REGRESSION, SUCCESS, InputError
+from verdiff.files import Plan, plan_files
 from verdiff.runtime.backends import default_threads
 
 DATA_VARIABLE = "VERDIFF_DATA"
@@ -41,6 +42,7 @@ def run(
     threads: int | None = None,
     seed: int = 35,
     device: str = "cuda:0",
+    overwrite: bool = False,
     say: Callable[[str], object] = print,
 ) -> Record | None:
     """Run one case and write its record.
@@ -62,6 +64,7 @@ def run(
         threads: CPU threads of each rival; None is every core this process may use.
         seed: Of whatever is drawn.
         device: The GPU, for the case ``gpu``.
+        overwrite: Whether files that are not verdiff's may be replaced.
         say: Takes the lines to print.
 
     Returns:
@@ -71,13 +74,16 @@ def run(
         InputError: There is no such case, or it needs an option that is missing.
         BundleError: The model cannot be opened.
         BackendError: Nothing that could be timed is installed.
-        OutputError: The record cannot be written.
+        OutputError: The record cannot be written, or a place is taken by a file that is not verdiff's.
     """
     if case == "list":
         for name, what in CASES.items():
             say(f"{name:<20} {what}")
         return None
     stem = _stem(case, output)
+    read = {"scan": scan, "reference": reference, "model": model, "run": training_run, "data set": data}
+    inputs = {name: Path(path) for name, path in read.items() if path is not None}
+    plan = None if stem is None else plan_record(stem, inputs, overwrite=overwrite)
     options = Options(
         bundle=model,
         scan=None if scan is None else Path(scan),
@@ -108,7 +114,7 @@ def run(
     )
     say(record_page(record))
     if stem is not None:
-        for path in write_record(record, stem, say):
+        for path in write_record(record, stem, say, plan=plan):
             say(f"wrote {path}")
     return record
 
@@ -130,25 +136,40 @@ def compare(case: str, records: Sequence[Path], *, say: Callable[[str], object] 
     return REGRESSION if found.regressions() else SUCCESS
 
 
-def write_record(record: Record, stem: Path, say: Callable[[str], object] = print) -> tuple[Path, ...]:
-    """Write ``stem`` as ``.json``, ``.csv``, ``.md`` and, with matplotlib, ``.png``; each whole or not at all.
+def plan_record(
+    stem: Path, inputs: Mapping[str, Path | None] = MappingProxyType({}), *, overwrite: bool = False, make: bool = True
+) -> Plan:
+    """The files of a record, checked.
 
     Raises:
-        OutputError: A file cannot be written.
+        OutputError: The folder cannot be made or written, or a place is taken.
     """
-    written = []
-    for suffix, text in ((".json", record.to_json()), (".csv", record.to_csv()), (".md", record_page(record))):
-        path = stem.with_name(stem.name + suffix)
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        written.append(path)
-    try:
-        path = stem.with_name(stem.name + ".png")
-        with atomic_path(path) as temporary:
-            (record.outcome.draw or partial(plot, record))(temporary)
-        written.append(path)
-    except ImportError:
-        say("no plot: matplotlib is not installed (pip install matplotlib)")
+    files = {suffix: stem.with_name(stem.name + suffix) for suffix in (".csv", ".md", ".png", ".json")}
+    named = {f"record as {suffix}": path for suffix, path in files.items()}
+    return plan_files(named, inputs=inputs, overwrite=overwrite, make=make)
+
+
+def write_record(
+    record: Record, stem: Path, say: Callable[[str], object] = print, *, plan: Plan | None = None
+) -> tuple[Path, ...]:
+    """Write ``stem`` as ``.json``, ``.csv``, ``.md`` and, with matplotlib, ``.png``; all of them or none.
+
+    Raises:
+        OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's.
+    """
+    texts = {".csv": record.to_csv(), ".md": record_page(record), ".json": record.to_json()}
+    written = [stem.with_name(stem.name + suffix) for suffix in (".json", ".csv", ".md")]
+    with (plan or plan_record(stem, make=False)).staged() as staged:
+        picture = stem.with_name(stem.name + ".png")
+        drawn = staged.room / picture.name
+        try:
+            (record.outcome.draw or partial(plot, record))(drawn)
+            staged[picture]
+            written.append(picture)
+        except ImportError:
+            say("no plot: matplotlib is not installed (pip install matplotlib)")
+        for suffix, text in texts.items():
+            staged[stem.with_name(stem.name + suffix)].write_text(text, encoding="utf-8")
     return tuple(written)
 
 
@@ -193,18 +214,10 @@ def portable(path: str | Path) -> str:
 
 
 def _stem(case: str, output: str | Path | None) -> Path | None:
-    """Where the record goes, without suffix; checked before anything is timed."""
+    """Where the record goes, without suffix."""
     if output is None:
         return None
     path = Path(output)
-    if path.suffix == ".json" and not path.is_dir():
-        folder, stem = path.parent, path.with_suffix("")
-    else:
-        folder, stem = path, path / case
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: {error.strerror}", "a folder that can be written", "choose another output"
-        ) from error
-    return stem
+    if path.suffix == ".json" and not os.path.isdir(path):
+        return path.with_suffix("")
+    return path / case

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from verdiff.bundle import Manifest
 from verdiff.errors import BackendError
 from verdiff.extras import install
+from verdiff.files import scratch_folder
 from verdiff.imaging import read_volume, write_array
 from verdiff.runtime import Segmenter
 from verdiff.runtime.frontier import settings_of
@@ -92,7 +92,7 @@ def file_to_file(
 def segment_once(model: str, scan: str, backend: str, precision: str, threads: int, policy: str | None) -> None:
     """What a fresh process runs to have its memory measured: load, read, segment, write, once."""
     segmenter = Segmenter.load(model, backend=backend, precision=precision, threads=threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         file_to_file(segmenter, Path(scan), Path(folder) / "mask.nii.gz", policy=policy)
 
 

@@ -9,7 +9,6 @@ stacked and averaged. Nothing is shared between samples, nothing reused between 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from verdiff.benchmarks.runtime_slices import Answer, Maps
 from verdiff.diffusion import SamplerTable
 from verdiff.errors import BackendError
 from verdiff.extras import install
+from verdiff.runtime import silent
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -36,7 +36,7 @@ def naive_answer(bundle: Bundle, table: SamplerTable, samples: int, *, threads: 
         BackendError: ONNX Runtime is not installed.
     """
     try:
-        onnxruntime: Any = import_module("onnxruntime")
+        onnxruntime: Any = silent.onnxruntime()
     except ImportError as error:
         raise BackendError("onnxruntime is not installed", "it, for this rival", install("cpu")) from error
     options = onnxruntime.SessionOptions()

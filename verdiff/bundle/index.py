@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
+from verdiff.bundle.held import HeldFile
 from verdiff.bundle.layout import MAX_FILES, UNTRUSTED, check_name, check_names, check_size, check_totals
 from verdiff.errors import BundleError
 
@@ -30,9 +31,9 @@ _STORED = "unpack it into a folder and open the folder, or pack it without compr
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a bundle: `size` bytes at `offset` of the file at `path`."""
+    """One file of a bundle: `size` bytes at `offset` of an open file."""
 
-    path: Path
+    file: HeldFile
     offset: int
     size: int
 
@@ -50,8 +51,8 @@ def index_of(path: Path) -> dict[str, Entry]:
         if stat.S_ISDIR(mode):
             return _checked(_folder(path))
         if stat.S_ISREG(mode):
-            with open_regular(path) as file:
-                return _checked(_zip(path, file, os.fstat(file.fileno()).st_size))
+            held = HeldFile(path)
+            return _checked(_zip(path, held))
     except FileNotFoundError as error:
         raise BundleError(f"nothing at {path}", "a bundle: a folder or a .verdiff file", "check the path") from error
     except OSError as error:
@@ -62,12 +63,7 @@ def index_of(path: Path) -> dict[str, Entry]:
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a plain file for reading; OSError for anything else, and no waiting on pipes."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    file = os.fdopen(os.open(path, flags), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(f"not a plain file: {path}")
-    return file
+    return HeldFile(path).stream()
 
 
 def _checked(entries: list[tuple[str, Entry]]) -> dict[str, Entry]:
@@ -77,7 +73,7 @@ def _checked(entries: list[tuple[str, Entry]]) -> dict[str, Entry]:
 
 
 def _folder(root: Path) -> list[tuple[str, Entry]]:
-    entries: list[tuple[str, Entry]] = []
+    found: list[tuple[str, Path]] = []
     folders = [root]
     seen = 0
     while folders:
@@ -92,16 +88,25 @@ def _folder(root: Path) -> list[tuple[str, Entry]]:
                     check_name(name)
                     folders.append(Path(item.path))
                 elif item.is_file(follow_symlinks=False):
-                    entries.append((name, Entry(Path(item.path), 0, item.stat(follow_symlinks=False).st_size)))
+                    found.append((name, Path(item.path)))
                 else:
                     raise BundleError(
                         f"{name} in the bundle is no plain file", "plain files and folders only", UNTRUSTED
                     )
-    return entries
+    # Refused by their names and number before any of them is opened.
+    check_names(name for name, _ in found)
+    check_totals(len(found), 0)
+    held = [(name, HeldFile(path, follow=False)) for name, path in found]
+    return [(name, Entry(file, 0, file.size)) for name, file in held]
 
 
-def _zip(path: Path, file: BinaryIO, total: int) -> list[tuple[str, Entry]]:
-    file.seek(0)
+def _zip(path: Path, held: HeldFile) -> list[tuple[str, Entry]]:
+    with held.stream() as file:
+        return _zip_index(path, held, file)
+
+
+def _zip_index(path: Path, held: HeldFile, file: BinaryIO) -> list[tuple[str, Entry]]:
+    total = held.size
     magic = file.read(4)
     if magic not in (b"PK\x03\x04", b"PK\x05\x06"):
         raise BundleError(
@@ -124,10 +129,11 @@ def _zip(path: Path, file: BinaryIO, total: int) -> list[tuple[str, Entry]]:
     if size > _MAX_INDEX_BYTES:
         raise BundleError(f"{path} has an index of {size:,} bytes", f"at most {_MAX_INDEX_BYTES:,} bytes", UNTRUSTED)
     file.seek(offset)
-    return _zip_entries(path, file, file.read(size), count, offset)
+    return _zip_entries(path, held, file, file.read(size), count)
 
 
-def _zip_entries(path: Path, file: BinaryIO, index: bytes, count: int, limit: int) -> list[tuple[str, Entry]]:
+def _zip_entries(path: Path, held: HeldFile, file: BinaryIO, index: bytes, count: int) -> list[tuple[str, Entry]]:
+    limit = held.size - _END.size - len(index)
     entries: list[tuple[str, Entry]] = []
     spans: list[tuple[int, int, str]] = []
     position = 0
@@ -145,7 +151,7 @@ def _zip_entries(path: Path, file: BinaryIO, index: bytes, count: int, limit: in
         begin = _data_begin(file, name, raw, (flags, method, packed, size), start)
         spans.append((start, begin + check_size(name, size), name))
         if not raw.endswith(b"/"):
-            entries.append((name, Entry(path, begin, size)))
+            entries.append((name, Entry(held, begin, size)))
         elif size:
             raise BundleError(f"the folder {name} in the zip holds {size:,} bytes", "folders of no bytes", UNTRUSTED)
     if position != len(index):

@@ -28,7 +28,7 @@ def resolve_model(name_or_path: str | Path | None = None) -> Path:
     wanted = DEFAULT_MODEL if name_or_path is None else name_or_path
     if isinstance(wanted, str) and wanted in shipped:
         return shipped[wanted]
-    path = Path(wanted).expanduser() if str(wanted) else None
+    path = _path(wanted)
     if path is not None and name_or_path is not None and path.exists():
         return path
     names = ", ".join(shipped) if shipped else "none in this installation"
@@ -37,6 +37,17 @@ def resolve_model(name_or_path: str | Path | None = None) -> Path:
         f"a model that ships with verdiff ({names}) or the path of a bundle",
         "list the models with 'verdiff models', or check the path",
     )
+
+
+def _path(wanted: str | Path) -> Path | None:
+    try:
+        return Path(wanted).expanduser() if str(wanted) else None
+    except RuntimeError as error:
+        raise BundleError(
+            f"the model {str(wanted)!r}, and this user has no home folder ({error})",
+            "a path without ~, or HOME in the environment",
+            "give the whole path of the bundle",
+        ) from error
 
 
 def model_argument(path: Path) -> str:

@@ -1,25 +1,31 @@
-"""Open a bundle: everything in it is checked against its manifest before anything in it is used."""
+"""Open a bundle: everything in it is checked against its manifest before anything in it is used.
+
+Every file is opened once. A bundle that is deleted or replaced meanwhile goes on being the one that was opened.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from verdiff.bundle.golden import unpack_golden
-from verdiff.bundle.index import Entry, index_of, open_regular
+from verdiff.bundle.index import Entry, index_of
 from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
 from verdiff.bundle.manifest import Manifest
 from verdiff.errors import BundleError
 
 _BLOCK = 1 << 20
+# Seconds between tries while a bundle is being exchanged, which takes a moment where it is a folder.
+_PATIENCE = (0.01, 0.02, 0.05, 0.1, 0.2)
 _AGAIN = "get the bundle again from where it was published, or write it again with 'verdiff export'"
 
 
 class Bundle:
-    """A verified bundle. Made by `open_bundle`; holds no open file and nothing but the manifest in memory.
+    """A verified bundle. Made by `open_bundle`; holds its files open, and the manifest in memory.
 
     Attributes:
         path: The folder or zip it was opened from.
@@ -30,7 +36,7 @@ class Bundle:
 
     def __init__(self, path: Path, manifest: Manifest, manifest_sha256: str, entries: Mapping[str, Entry]) -> None:
         self.path, self.manifest, self.manifest_sha256 = path, manifest, manifest_sha256
-        self._entries = dict(entries)
+        self._entries, self._kept = dict(entries), dict[str, bytes]()
 
     def __repr__(self) -> str:
         return f"Bundle({self.manifest.model_id} {self.manifest.version}, {str(self.path)!r})"
@@ -44,9 +50,21 @@ class Bundle:
         expected = self.manifest_sha256 if name == MANIFEST else self.manifest.files.get(name)
         if expected is None:
             raise BundleError(f"no {name} in {self.path}", "one of " + ", ".join(self.manifest.files), _AGAIN)
+        if name in self._kept:
+            return self._kept[name]
         data = _read(self._entries[name], name)
         _compare(name, hashlib.sha256(data).hexdigest(), expected)
         return data
+
+    def keeping(self, names: Iterable[str]) -> Bundle:
+        """The same bundle with these files in memory, so that no change of the file can touch them any more.
+
+        Raises:
+            BundleError: As for :meth:`read`.
+        """
+        kept = Bundle(self.path, self.manifest, self.manifest_sha256, self._entries)
+        kept._kept = {**self._kept, **{name: self.read(name) for name in names}}
+        return kept
 
     def precisions(self, role: str) -> tuple[str, ...]:
         """Precisions the bundle holds a role's graph in, `fp32` first."""
@@ -83,10 +101,37 @@ class Bundle:
 def open_bundle(path: str | Path) -> Bundle:
     """Open a folder or stored zip and verify every hash in it once, in blocks, before returning.
 
+    While another bundle is being put in its place, this is the old one or the new one.
+
     Raises:
         BundleError: missing, damaged, unsafe or newer than this version; says what was found and what was expected.
     """
     path = Path(path)
+    for seconds in (*_PATIENCE, None):
+        before = _identity(path)
+        try:
+            return _open(path)
+        except BundleError:
+            # What was met half-way through an exchange is no verdict on either bundle.
+            if seconds is None or _identity(path) == before:
+                raise
+        time.sleep(seconds)
+    raise AssertionError("the last try returns or raises")
+
+
+def _identity(path: Path) -> tuple[tuple[int, ...], ...]:
+    """What changes when another bundle, or another version of its manifest, is put at a path."""
+    found = []
+    for each in (path, path / MANIFEST):
+        try:
+            status = each.stat()
+        except (OSError, ValueError):
+            continue
+        found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+def _open(path: Path) -> Bundle:
     entries = index_of(path)
     if MANIFEST not in entries:
         inner = next((name for name in entries if name.endswith("/" + MANIFEST)), None)
@@ -130,14 +175,12 @@ def _blocks(entry: Entry, name: str) -> Iterator[bytes]:
     """A file's bytes in blocks, exactly as many as when the bundle was looked through."""
     left = entry.size
     try:
-        with open_regular(entry.path) as file:
-            file.seek(entry.offset)
-            while left:
-                block = file.read(min(left, _BLOCK))
-                if not block:
-                    raise BundleError(f"{name} ends {left:,} bytes early", f"{entry.size:,} bytes", _AGAIN)
-                left -= len(block)
-                yield block
+        while left:
+            block = entry.file.read(entry.offset + entry.size - left, min(left, _BLOCK))
+            if not block:
+                raise BundleError(f"{name} ends {left:,} bytes early", f"{entry.size:,} bytes", _AGAIN)
+            left -= len(block)
+            yield block
     except OSError as error:
         raise BundleError(f"{name} cannot be read ({error})", "a file that can be read", _AGAIN) from error
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from verdiff.choices import CONTRASTS, DATA_LABELS, DATA_SETS
-from verdiff.commands.options import AsJson, listed, metavar, one_of, say
+from verdiff.commands.options import AsJson, listed, metavar, one_of
+from verdiff.commands.printing import say, show
 
 DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
 Folds = Annotated[int, typer.Option(min=2, help="How many folds; fewer where there are fewer patients.")]
@@ -25,8 +26,7 @@ def listing() -> None:
     """List the public data sets that can be converted, with their licences and options."""
     from verdiff.commands import data as command
 
-    for line in command.listing():
-        say(line)
+    show("\n".join(command.listing()))
 
 
 @app.command(epilog="Example: verdiff data convert spider downloads/spider Dataset101_SpineMR --midline")
@@ -82,7 +82,7 @@ def check(
     """Find mismatched grids, unknown labels, empty masks, patients in two splits; exit code 9: not usable."""
     from verdiff.commands import data as command
 
-    raise typer.Exit(command.check(folders, patients=patients, as_json=as_json, say=say))
+    raise typer.Exit(command.check(folders, patients=patients, as_json=as_json, say=show))
 
 
 @app.command(epilog="Example: verdiff data split $VERDIFF_DATA/Dataset104_SpineCT --folds 2")

@@ -31,8 +31,8 @@ class EvaluateOptions:
 
     ``splits`` is by default the ``splits_final.json`` of the references' data set. With neither ``splits`` nor ``fold``
     all cases are scored, or for a bundle on the data set it was trained on its own validation cases. ``cases`` names
-    them instead, joined by commas, or a file with one a line. ``masks`` keeps a
-    bundle's masks and uncertainty maps in a folder. ``instances`` is as
+    them instead, joined by commas, or a file with one a line. ``masks`` keeps a bundle's masks and uncertainty maps in
+    a folder. ``overwrite`` replaces files that verdiff did not write. ``instances`` is as
     :func:`verdiff.evaluate.instances.instance_groups` has it, or ``"vertebrae"``: :mod:`verdiff.anatomy` splits both
     masks into vertebrae and discs first.
     """
@@ -48,6 +48,7 @@ class EvaluateOptions:
     uncertainty: bool = False
     plots: bool = False
     masks: Path | None = None
+    overwrite: bool = False
 
 
 def run(
@@ -96,8 +97,11 @@ def run(
         split=split,
         uncertainty=options.uncertainty,
         plots=options.plots,
-        cases_of=partial(cases_of, inference=inference, keep={predictions: options.masks}, say=say),
+        cases_of=partial(
+            cases_of, inference=inference, keep={predictions: options.masks}, overwrite=options.overwrite, say=say
+        ),
         about={"inference": made_by} if model else None,
+        overwrite=options.overwrite,
     )
     for line in evaluation.summary:
         say(line)
@@ -165,6 +169,7 @@ def cases_of(
     inference: InferOptions,
     keep: Mapping[str, Path | None],
     say: Callable[[str], None],
+    overwrite: bool = False,
 ) -> Iterator[Case]:
     """The cases of masks, or of a bundle that is run on them now; see :data:`verdiff.evaluate.command.CasesOf`.
 
@@ -174,6 +179,7 @@ def cases_of(
         inference: How to run a bundle.
         keep: Source -> the folder where its masks and uncertainty maps are kept.
         say: Takes a line a case.
+        overwrite: Whether files there that are not verdiff's may be replaced.
 
     Raises:
         VerdiffError: Whatever was wrong; a scan that is refused is named.
@@ -182,7 +188,7 @@ def cases_of(
     from verdiff.evaluate.command import cases_of_masks
 
     if is_model(str(source)):
-        yield from predicted_cases(str(source), task, inference, keep.get(str(source)), say)
+        yield from predicted_cases(str(source), task, inference, keep.get(str(source)), say, overwrite=overwrite)
     else:
         yield from cases_of_masks(source, task)
 

@@ -15,9 +15,12 @@ code is their `exit_code`.
 """
 
 TAIL = """
-Files are written under a temporary name and renamed when they are complete: whatever the code, an output is either the
-old file or the complete new one. Codes 11 and 14 are outcomes, not errors: the files are there, and the mask in
-them is empty or doubtful. `verdiff doctor` ends with 1 when something needs to be done.
+The files of a call are written in a hidden folder and renamed when all are complete: whatever the code, they are the
+old files or the complete new ones ([files](files.md)). Code 7 is found before anything is computed wherever it can
+be. Where standard output is closed, full, or has lost its reader, a command that writes files ends with the code of
+its files, and one that only prints with 141 (no reader) or 7. SIGHUP gives 129. Codes 11 and 14 are outcomes, not
+errors: the files are there, and the mask in them is empty or doubtful. `verdiff doctor` ends with 1 when something
+needs to be done.
 
 This page is written by `python -m verdiff.commands.exit_codes`.
 """

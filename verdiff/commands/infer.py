@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -65,7 +67,7 @@ class AnatomyOptions:
 
 def run(
     scan: Path,
-    output: Path | None,
+    output: str | Path | None,
     options: InferOptions,
     *,
     uncertainty: bool,
@@ -73,21 +75,23 @@ def run(
     reference: Path | None,
     say: Callable[[str], None],
     anatomy: AnatomyOptions | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Segment ``scan`` and return the exit code: done, or the named outcome of an empty mask.
 
     Args:
         scan: A file or a DICOM folder.
-        output: The mask's name, a folder, or None for beside the scan.
+        output: The mask's name, a folder (with ``/`` at its end it is made), or None for beside the scan.
         options: Of the model and the sampling.
         uncertainty: Write the uncertainty map too.
         preview: Write a preview PNG too.
         reference: A mask on the scan's grid, with the model's label ids, to print the Dice against.
         say: Takes each line of the summary.
-        anatomy: What to make of the vertebrae; their files are written before the mask and its report.
+        anatomy: What to make of the vertebrae.
+        overwrite: Replace files that verdiff did not write; never the scan, the reference or a data set's JSON.
 
     Raises:
-        VerdiffError: Whatever was wrong; nothing is written unless the mask is complete.
+        VerdiffError: Whatever was wrong; all files appear together, or none.
     """
     from verdiff.imaging import read_labels, read_volume
     from verdiff.runtime import Segmenter
@@ -98,7 +102,18 @@ def run(
     volume = read_volume(scan)
     reading = perf_counter() - begun
     film = volume.modality in FILM_MODALITIES
-    files = output_files(scan, output, film=film, uncertainty=uncertainty, preview=preview)
+    slices = len(volume.array)
+    files = output_files(scan, output, film=film, slices=slices, uncertainty=uncertainty, preview=preview)
+    outputs = None
+    if anatomy is not None and anatomy.wanted:
+        from verdiff.anatomy import anatomy_files, check_anatomy
+
+        outputs = anatomy_files(files.mask, instances=anatomy.instances, statistics=anatomy.stats, mesh=anatomy.mesh)
+    plan = files.plan(
+        {"scan": scan, "reference": reference, "model": model_file(options.model)},
+        others=outputs.taken if outputs is not None else {},
+        overwrite=overwrite,
+    )
     truth = None if reference is None else read_labels(reference)
     if truth is not None and not truth.geometry.matches(volume.geometry, tolerance_mm=0.01):
         raise InputError(
@@ -121,11 +136,7 @@ def run(
     )
     loading = perf_counter() - begun
     label_ids = {label.name: label.id for label in segmenter.manifest.labels}
-    outputs = None
-    if anatomy is not None and anatomy.wanted:
-        from verdiff.anatomy import anatomy_files, check_anatomy
-
-        outputs = anatomy_files(files.mask, instances=anatomy.instances, statistics=anatomy.stats, mesh=anatomy.mesh)
+    if outputs is not None and anatomy is not None:
         check_anatomy(outputs, label_ids, lowest=anatomy.lowest, film=film)
     result = segmenter.segment(
         volume,
@@ -138,7 +149,7 @@ def run(
         prior_only=options.prior_only,
         force=options.force,
         budget_ms=options.budget_ms,
-        progress=_progress if sys.stderr.isatty() else None,
+        progress=_progress if sys.stderr is not None and sys.stderr.isatty() else None,
     )
     result.timings.update(read=reading, load=loading)
     spine = None
@@ -149,9 +160,11 @@ def run(
         spine = find_vertebrae(
             result.labels, result.geometry, label_ids, lowest=anatomy.lowest, uncertainty=result.uncertainty
         )
-        write_anatomy(spine, volume, outputs)
         result.timings["anatomy"] = perf_counter() - begun
-    write_result(result, volume, files, outputs.named if outputs is not None else {})
+    with plan.staged() as staged:
+        if spine is not None and outputs is not None:
+            write_anatomy(spine, volume, outputs, staged=staged)
+        write_result(result, volume, files, outputs.named if outputs is not None else {}, staged=staged)
     for line in summary(result, files):
         say(line)
     if spine is not None and outputs is not None:
@@ -163,6 +176,11 @@ def run(
     if result.empty:
         return EMPTY_MASK
     return IMPLAUSIBLE if result.implausible else SUCCESS
+
+
+def model_file(model: str | None) -> Path | None:
+    """The file of a bundle that was named by its path."""
+    return None if model is None or not os.path.exists(model) else Path(model)
 
 
 def summary(result: Segmentation, files: OutputFiles) -> list[str]:
@@ -253,5 +271,7 @@ def dice_lines(result: Segmentation, volume: Volume, truth: Volume) -> list[str]
 
 def _progress(share: float) -> None:
     end = "\n" if share >= 1 else ""
-    sys.stderr.write(f"\rsegmenting {100 * share:3.0f} %{end}")
-    sys.stderr.flush()
+    # The terminal may be closed meanwhile, which is no reason to lose the mask.
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"\rsegmenting {100 * share:3.0f} %{end}")
+        sys.stderr.flush()

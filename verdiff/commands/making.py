@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from verdiff.choices import AUTO, ENGINE_BACKENDS, ENGINE_PRECISIONS, ENGINE_ROLES, GPU, PRECISIONS, SIZE, SM
-from verdiff.commands.options import Threads, metavar, one_of, say, written_as
+from verdiff.commands import printing
+from verdiff.commands.options import Overwrite, Threads, metavar, one_of, written_as
+from verdiff.commands.printing import say
 
 _PRECISIONS = (*PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
 _FLAVOURS = (AUTO, *ENGINE_BACKENDS)
@@ -153,6 +155,7 @@ def export(
             "--invariant", help="With a run: refuse it if margins, field of view or grey units move its mask."
         ),
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
     from verdiff.commands.requirements import require
@@ -176,6 +179,7 @@ def export(
         engine=engine,
         name=name,
         invariant=invariant,
+        overwrite=overwrite,
     )
     written = command.run(source, options, say=say)
     if engine:
@@ -240,8 +244,7 @@ def build(
     from verdiff.commands import build as command
 
     if show:
-        for line in command.listing(cache):
-            typer.echo(line)
+        printing.show("\n".join(command.listing(cache)))
         return
     from verdiff.commands.requirements import require
 

@@ -143,9 +143,7 @@ Precision = Annotated[
 BudgetMs = Annotated[
     float | None, typer.Option(callback=above_zero, help="Best mask in so many milliseconds (loading apart).")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files there that verdiff did not write, or that were changed.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")]
-
-
-def say(line: str) -> None:
-    """Print a line."""
-    typer.echo(line)

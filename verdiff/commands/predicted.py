@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verdiff.commands.infer import FILM_MODALITIES, InferOptions
-from verdiff.errors import DataError, OutputError, VerdiffError
+from verdiff.errors import DataError, VerdiffError
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from verdiff.evaluate.fold import LabelledScan
     from verdiff.evaluate.scoring import Case
     from verdiff.runtime import Segmentation, Segmenter
+    from verdiff.runtime.writing import OutputFiles
 
 
 def predicted_cases(
-    model: str, task: Task, inference: InferOptions, keep: Path | None, say: Callable[[str], None]
+    model: str,
+    task: Task,
+    inference: InferOptions,
+    keep: Path | None,
+    say: Callable[[str], None],
+    *,
+    overwrite: bool = False,
 ) -> Iterator[Case]:
     """Run a bundle on the cases of an nnU-Net raw data set, one in memory at a time.
 
@@ -28,23 +35,23 @@ def predicted_cases(
         inference: How to run it.
         keep: A folder for masks and uncertainty maps, which is made; None keeps none.
         say: Takes a line a case.
+        overwrite: Whether files in that folder that are not verdiff's may be replaced.
 
     Raises:
-        OutputError: The folder cannot be made or written.
+        OutputError: The folder cannot be made or written, or a place in it is taken by a file that is not verdiff's.
         DataError: The model does not know a structure that is to be scored, or the data set is not usable.
         VerdiffError: A scan cannot be segmented; it is named.
     """
     from verdiff.evaluate.fold import cases_of as labelled_cases
-    from verdiff.evaluate.fold import scans_of
+    from verdiff.evaluate.fold import file_ending, scans_of
     from verdiff.runtime import Segmenter
 
-    if keep is not None:
-        try:
-            keep.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{keep}: {error.strerror}", "a folder that can be written", "choose another folder"
-            ) from error
+    cases = task.cases if task.cases is not None else labelled_cases(task.references)
+    ending = file_ending(task.references)
+    for name in cases if keep is not None else ():
+        # Of every case before the first is computed.
+        scan_file = task.references / "imagesTr" / f"{name}_0000{ending}"
+        _kept(scan_file, keep, film=ending == ".png").plan({"scan": scan_file}, overwrite=overwrite)
     with Segmenter.load(
         model,
         device=inference.device,
@@ -54,13 +61,12 @@ def predicted_cases(
     ) as segmenter:
         manifest = segmenter.manifest
         names = _names_in_both(manifest, task.labels)
-        cases = task.cases if task.cases is not None else labelled_cases(task.references)
         for scan in scans_of(task.references, cases, modality=manifest.modality):
             result = _segmented(segmenter, scan, inference)
             seconds = result.timings["total"]
             say(f"{scan.name}: {seconds:.1f} s")
             if keep is not None:
-                _keep(result, scan, keep)
+                _keep(result, scan, keep, overwrite=overwrite)
             yield _case(result, scan, names, manifest, task)
 
 
@@ -147,9 +153,16 @@ def _names_in_both(manifest: Manifest, labels: Mapping[str, int]) -> dict[int, i
     return {theirs[name]: number for name, number in labels.items()}
 
 
-def _keep(result: Segmentation, scan: LabelledScan, folder: Path) -> None:
-    from verdiff.runtime.writing import output_files, write_result
+def _keep(result: Segmentation, scan: LabelledScan, folder: Path, *, overwrite: bool) -> None:
+    from verdiff.runtime.writing import write_result
 
     source = scan.volume.source or Path(scan.name)
-    film = scan.volume.modality in FILM_MODALITIES
-    write_result(result, scan.volume, output_files(source, folder, film=film, uncertainty=True))
+    files = _kept(source, folder, film=scan.volume.modality in FILM_MODALITIES and len(scan.volume.array) == 1)
+    with files.plan({"scan": source}, overwrite=overwrite).staged() as staged:
+        write_result(result, scan.volume, files, staged=staged)
+
+
+def _kept(source: Path, folder: Path | None, *, film: bool) -> OutputFiles:
+    from verdiff.runtime.writing import output_files
+
+    return output_files(source, f"{folder}/", film=film, uncertainty=True)

@@ -14,6 +14,7 @@ from verdiff.commands.options import (
     Device,
     Force,
     Fusion,
+    Overwrite,
     Policy,
     Precision,
     PriorOnly,
@@ -26,16 +27,23 @@ from verdiff.commands.options import (
     metavar,
     metric_names,
     one_of,
-    say,
     written_as,
 )
+from verdiff.commands.printing import say, show
 
 
 def infer(
     scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG or JPEG file, or a folder of one DICOM series.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The mask, or a folder; scan_seg.nii.gz beside the scan.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The mask, or a folder (FOLDER/ is made if it is missing); scan_seg.nii.gz beside the scan.",
+        ),
     ] = None,
+    overwrite: Overwrite = False,
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
     steps: Steps = None,
     samples: Samples = None,
@@ -91,6 +99,7 @@ def infer(
         preview=preview,
         reference=reference,
         anatomy=command.AnatomyOptions(instances, stats, mesh, lowest),
+        overwrite=overwrite,
         say=say,
     )
     raise typer.Exit(code)
@@ -104,6 +113,7 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder, or one .csv, .json or .md file.")
     ] = None,
+    overwrite: Overwrite = False,
     labels: Annotated[
         str | None, typer.Option(help="name=id,name=id or a dataset.json; found beside the references by default.")
     ] = None,
@@ -168,6 +178,7 @@ def evaluate(
         uncertainty=uncertainty,
         plots=plots,
         masks=masks,
+        overwrite=overwrite,
     )
     inference = InferOptions(
         steps=steps,
@@ -184,7 +195,7 @@ def evaluate(
         budget_ms=budget_ms,
         force=force,
     )
-    command.run(predictions, references, output, options, inference, say=say)
+    command.run(predictions, references, output, options, inference, say=show if output is None else say)
 
 
 def compare(
@@ -195,6 +206,7 @@ def compare(
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder.")] = None,
+    overwrite: Overwrite = False,
     metrics: Annotated[
         str, typer.Option(callback=metric_names, help="Columns of the table, joined by commas.")
     ] = "dice,iou",
@@ -203,7 +215,7 @@ def compare(
     """Set earlier evaluations side by side: the papers' table, and whether one model is better, case by case."""
     from verdiff.evaluate import several
 
-    result = several.run(sources, output, metrics=metrics.split(","), plots=plots)
+    result = several.run(sources, output, metrics=metrics.split(","), plots=plots, overwrite=overwrite)
     for line in result.summary:
         say(line)
     for path in result.written:

@@ -74,12 +74,13 @@ def check_device(
 
 def has_provider() -> bool:
     """Whether ONNX Runtime is here for GPUs: by its package's name, or by what it lists."""
+    from verdiff.runtime import silent
     from verdiff.runtime.backends.providers import CUDA
 
     if version_of("onnxruntime-gpu") is not None:
         return True
     try:
-        import onnxruntime
+        onnxruntime = silent.onnxruntime()
     except Exception:
         # Said where the backends are looked at.
         return False
@@ -93,12 +94,12 @@ def double_on_gpu(device: str) -> float:
         BackendError: The provider is not there, or the sum went to the CPU.
     """
     import numpy as np
-    import onnxruntime
 
+    from verdiff.runtime import silent
     from verdiff.runtime.backends.onnxruntime import open_session
     from verdiff.runtime.backends.providers import CUDA, provider_options, require_placement, require_provider
 
-    module: Any = onnxruntime
+    module: Any = silent.onnxruntime()
     require_provider(module, CUDA, device)
     options = provider_options(CUDA, device, graphs=False)
     session = open_session(module, DOUBLING_MODEL, "doubling", device, options, threads=1)

@@ -50,6 +50,10 @@ def check_engines(
 
     try:
         place = cache_path() if folder is None else folder
+    except VerdiffError as error:
+        # This user has no home folder.
+        return Cache([refused("engines", NOTE if device == "cpu" else BAD, error)])
+    try:
         # Asked of the system itself: what looks for files takes a folder that may not be read for an empty one.
         os.listdir(place)
         prepare_folder(place)
@@ -63,10 +67,6 @@ def check_engines(
     except OSError as error:
         found = f"the cache {place} cannot be read ({error.strerror or error})"
         return Cache([Check("engines", BAD, found, NAME_A_CACHE)])
-    except RuntimeError as error:
-        # This user has no home folder.
-        state = NOTE if device == "cpu" else BAD
-        return Cache([Check("engines", state, f"there is no place for a cache ({error})", "name one in VERDIFF_CACHE")])
     problems: list[BackendError] = []
     sidecars = find_engines(place, problems=problems)
     gpus, left = _gpus(driver, device), HASHED_BYTES

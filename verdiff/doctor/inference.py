@@ -39,9 +39,9 @@ def check_inference(driver: Driver | BackendError, *, needed: bool = True) -> li
         )
     checks.append(check_packages())
     if backends[0].state == GOOD:
-        import onnxruntime
+        from verdiff.runtime import silent
 
-        checks += check_providers(onnxruntime, driver)
+        checks += check_providers(silent.onnxruntime(), driver)
     if backends[1].state == GOOD:
         checks.append(check_openvino_devices())
     return checks
@@ -69,8 +69,10 @@ def check_backend(name: str, double: Callable[[], float]) -> Check:
 def double_onnxruntime() -> float:
     """2 + 2 on the CPU."""
     import numpy as np
-    import onnxruntime
 
+    from verdiff.runtime import silent
+
+    onnxruntime = silent.onnxruntime()
     session = onnxruntime.InferenceSession(DOUBLING_MODEL, providers=["CPUExecutionProvider"])
     return float(session.run(None, {"a": np.array([2], np.float32)})[0][0])
 
@@ -80,9 +82,10 @@ def double_openvino() -> float:
     import io
 
     import numpy as np
-    import openvino
 
-    core = openvino.Core()
+    from verdiff.runtime import silent
+
+    core = silent.openvino().Core()
     compiled = core.compile_model(core.read_model(io.BytesIO(DOUBLING_MODEL)), "CPU")
     return float(compiled([np.array([2], np.float32)])[0][0])
 
@@ -134,10 +137,10 @@ def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Che
 
 def check_openvino_devices() -> Check:
     """What OpenVINO could run on; verdiff uses its CPU."""
-    import openvino
+    from verdiff.runtime import silent
 
     try:
-        devices = ", ".join(openvino.Core().available_devices)
+        devices = ", ".join(silent.openvino().Core().available_devices)
     except Exception as error:
         return Check("openvino devices", NOTE, f"cannot be listed: {first_line(error)}", "update the drivers")
     return Check("openvino devices", GOOD, f"{devices} (verdiff uses the CPU)")

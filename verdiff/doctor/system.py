@@ -9,6 +9,7 @@ from pathlib import Path
 
 from verdiff import __version__
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, version_of
+from verdiff.errors import BackendError
 from verdiff.extras import install
 
 CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -73,10 +74,9 @@ def check_disks(folder: Path | None = None) -> list[Check]:
         checks = [Check("disk", BAD, found, "change into a folder that exists")]
     try:
         checks.append(_disk("disk of engines", _nearest(cache_path())))
-    except RuntimeError as error:
+    except BackendError as error:
         # This user has no home folder.
-        found = f"there is no place for engines ({error})"
-        checks.append(Check("disk of engines", NOTE, found, "name a folder in VERDIFF_CACHE"))
+        checks.append(Check("disk of engines", NOTE, error.found, error.remedy))
     return checks
 
 

@@ -83,6 +83,7 @@ def run(
     on_case: OnCase | None = None,
     cases_of: CasesOf = cases_of_masks,
     about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Score predictions against references and write the tables.
 
@@ -106,12 +107,13 @@ def run(
         on_case: Called after each case, for a progress bar.
         cases_of: Reads or makes the predictions; by default from folders of masks.
         about: Further entries of ``scores.json``.
+        overwrite: Whether files that are not verdiff's may be replaced.
 
     Raises:
         DataError: A mask is missing, grids differ, the policy is unknown, both ``cases`` and ``splits`` are given, or
             the output has no room for all tables.
         InputError: A file cannot be read.
-        OutputError: The tables cannot be written.
+        OutputError: The tables cannot be written, or a place is taken by a file that is not verdiff's.
         BackendError: The extra ``[evaluate]`` is needed and not installed.
     """
     if splits is not None:
@@ -123,7 +125,19 @@ def run(
     measures = Measures(policy, distances, groups, uncertainty, ignored_label(Path(references)))
     measures.check()
     extra = [name for name, wanted in (("instances", groups), ("uncertainty", uncertainty)) if wanted]
-    targets = Targets.of(output, tables=extra, plots=plots)
+    targets = Targets.of(
+        output,
+        tables=extra,
+        plots=plots,
+        inputs={
+            "predictions": Path(predictions),
+            "reference": Path(references),
+            "label table": Path(labels) if isinstance(labels, str | Path) else None,
+            "splits": None if splits is None else Path(splits),
+            "other model": None if compare_with is None else _stored_file(compare_with),
+        },
+        overwrite=overwrite,
+    )
     task = Task(Path(references), ids, None if cases is None else tuple(cases), measures, split)
 
     # Read before the work begins, so that a file that is no evaluation is known at once.
@@ -144,6 +158,12 @@ def is_stored(source: str | Path) -> bool:
     """Whether a source is an earlier evaluation: its ``scores.json``, or a folder that holds one."""
     path = Path(source)
     return path.suffix == ".json" or (path / STORED).is_file()
+
+
+def _stored_file(source: str | Path) -> Path:
+    """The ``scores.json`` of an earlier evaluation; of anything else its path."""
+    path = Path(source)
+    return path / STORED if (path / STORED).is_file() else path
 
 
 def _name(source: str | Path) -> str:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from verdiff import __version__
-from verdiff.errors import DataError, OutputError
+from verdiff.errors import DataError
 from verdiff.evaluate.comparing import Comparisons, compare_results, comparison_dict, comparison_markdown, only_in_one
 from verdiff.evaluate.markdown import PAPER_METRICS, papers_table, to_markdown
 from verdiff.evaluate.metrics import optional_library
 from verdiff.evaluate.stored import STORED, to_csv, to_json
 from verdiff.evaluate.tables import Results, Table
 from verdiff.evaluate.terminal import summary
-from verdiff.imaging.atomic import atomic_path
+from verdiff.files import Plan, plan_files
 
 PLOT = "boxes.png"
 CSV, PAGE = "scores.csv", "scores.md"
@@ -51,23 +53,34 @@ class Targets:
     """The files to write, by what they hold: ``scores.csv``, ``instances.csv``, ``scores.json``, ..."""
 
     files: Mapping[str, Path]
+    plan: Plan | None = None
 
     @classmethod
-    def of(cls, output: str | Path | None, *, tables: Iterable[str] = (), plots: bool = False) -> Targets:
+    def of(
+        cls,
+        output: str | Path | None,
+        *,
+        tables: Iterable[str] = (),
+        plots: bool = False,
+        inputs: Mapping[str, Path | None] = MappingProxyType({}),
+        overwrite: bool = False,
+    ) -> Targets:
         """The files of an output, checked before anything is scored.
 
         Args:
             output: A folder, which is made; one ``.csv``, ``.json`` or ``.md`` file; or None for no file.
             tables: Tables beside the masks', each a CSV of its own.
             plots: Whether box plots are asked for.
+            inputs: What is read, by what it is, and must not be written to.
+            overwrite: Whether files that are not verdiff's may be replaced.
 
         Raises:
             DataError: The output has no room for all that is asked for.
-            OutputError: The folder cannot be made.
+            OutputError: The folder cannot be made or written, or a place is taken.
             BackendError: Plots are asked for and matplotlib is not installed.
         """
         path, tables = None if output is None else Path(output), tuple(tables)
-        single = path is not None and path.suffix in (".csv", ".json", ".md") and not path.is_dir()
+        single = path is not None and path.suffix in (".csv", ".json", ".md") and not os.path.isdir(path)
         if plots:
             optional_library("matplotlib.figure")
         if (plots and (path is None or single)) or (tables and path is not None and single and path.suffix == ".csv"):
@@ -78,36 +91,41 @@ class Targets:
                 "give one",
             )
         if path is not None and single:
-            return cls({f"scores{path.suffix}": path})
-        return cls.in_folder(path, (CSV, *(f"{name}.csv" for name in tables), STORED, PAGE, *([PLOT] if plots else [])))
+            files = {f"scores{path.suffix}": path}
+            return cls(files, plan_files(files, inputs=inputs, overwrite=overwrite))
+        names = (CSV, *(f"{name}.csv" for name in tables), STORED, PAGE, *([PLOT] if plots else []))
+        return cls.in_folder(path, names, inputs=inputs, overwrite=overwrite)
 
     @classmethod
-    def in_folder(cls, folder: str | Path | None, names: Iterable[str]) -> Targets:
-        """Files of a folder, which is made; None is no file.
+    def in_folder(
+        cls,
+        folder: str | Path | None,
+        names: Iterable[str],
+        *,
+        inputs: Mapping[str, Path | None] = MappingProxyType({}),
+        overwrite: bool = False,
+    ) -> Targets:
+        """Files of a folder, which is made when they are written; None is no file.
 
         Raises:
-            OutputError: The folder cannot be made.
+            OutputError: The folder cannot be made or written, or a place is taken.
         """
         if folder is None:
             return cls({})
-        path = Path(folder)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{path}: {error.strerror}", "a folder that can be written", "choose another output"
-            ) from error
-        return cls({name: path / name for name in names})
+        files = {name: Path(folder) / name for name in names}
+        return cls(files, plan_files(files, inputs=inputs, overwrite=overwrite, make=True))
 
     def write(self, contents: Mapping[str, Callable[[Path], Any]]) -> tuple[Path, ...]:
-        """Write each file whole or not at all; ``contents`` is given the path to write to.
+        """Write the files, all or none of them; ``contents`` is given the path to write to.
 
         Raises:
-            OutputError: A file cannot be written.
+            OutputError: A file cannot be written, or its place has been taken meanwhile.
         """
-        for name, path in self.files.items():
-            with atomic_path(path) as temporary:
-                contents[name](temporary)
+        if self.plan is None:
+            return ()
+        with self.plan.staged() as staged:
+            for name, path in self.files.items():
+                contents[name](staged[path])
         return tuple(self.files.values())
 
 

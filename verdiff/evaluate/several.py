@@ -49,6 +49,7 @@ def run(
     *,
     metrics: Sequence[str] = PAPER_METRICS,
     plots: bool = False,
+    overwrite: bool = False,
 ) -> SideBySide:
     """Set earlier evaluations side by side.
 
@@ -59,16 +60,20 @@ def run(
         output: A folder for ``comparison.md`` and ``comparison.json``; None: no file.
         metrics: The columns of the papers' table.
         plots: Draw ``boxes.png`` into the folder.
+        overwrite: Whether files that are not verdiff's may be replaced.
 
     Raises:
         DataError: A source is no evaluation or named twice, a model lacks a set of cases, cases or structures differ,
             or a metric is unknown or was not scored.
-        OutputError: The files cannot be written.
+        OutputError: The files cannot be written, or a place is taken by a file that is not verdiff's.
         BackendError: Plots are asked for, or a p-value is, and the extra ``[evaluate]`` is not installed.
     """
     if plots:
         optional_library("matplotlib.figure")
     models = read_models(sources)
+    read = {source: Path(source.partition("=")[2] or source) for source in sources}
+    names = (PAGE, RECORD, *([PLOT] if plots else []))
+    targets = Targets.in_folder(output, names, inputs=read, overwrite=overwrite)
     _check_metrics(models, metrics)
     first, *others = models
     pooled = _poolable(models)
@@ -78,7 +83,6 @@ def run(
         other: {name: compare_results(results, sets[other][name]) for name, results in sets[first].items()}
         for other in others
     }
-    targets = Targets.in_folder(output, (PAGE, RECORD, *([PLOT] if plots else [])))
     masks = {model: {name: results.masks for name, results in parts.items()} for model, parts in models.items()}
     page = papers_table(masks, metrics, pooled=pooled)
     short = list(page)

@@ -15,6 +15,7 @@ from verdiff.errors import BackendError, VerificationError
 from verdiff.export.spread import CALM, Spread, mean_difference, probability_difference
 from verdiff.extras import install
 from verdiff.imaging.resample import resize_planes
+from verdiff.runtime import silent
 from verdiff.runtime.backends import Backend, installed_backends, open_backend
 from verdiff.runtime.backends.onnxruntime import CPU, ERRORS_ONLY
 
@@ -150,14 +151,11 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32", spre
 def _run_graph(backend: str, graph: bytes, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """One run of a whole graph as a host without verdiff would do it: every output by name."""
     if backend == "openvino":
-        import openvino
-
-        core = openvino.Core()
+        core = silent.openvino().Core()
         compiled = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         results = compiled(feed)
         return {output.any_name: results[output] for output in compiled.outputs}
-    import onnxruntime
-
+    onnxruntime = silent.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     session = onnxruntime.InferenceSession(graph, options, providers=[CPU])

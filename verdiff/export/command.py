@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from verdiff.bundle import MANIFEST, Manifest, open_bundle, resolve_model
 from verdiff.bundle.manifest import MODEL_ID
 from verdiff.bundle.names import SUFFIX, shipped_models
+from verdiff.bundle.writing import check_place
 from verdiff.errors import BackendError, DataError, OutputError, VerificationError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.fold import file_ending, labelled_scans
@@ -57,6 +57,7 @@ class ExportOptions:
         engine: TensorRT engines are to be built of it, so TensorRT has to be there.
         name: For a run: the model's id; None is that of the card, or the name of the run's folder.
         invariant: For a run: refuse a model whose mask hangs on margins, field of view, grey units or slice order.
+        overwrite: Whether a file that is no bundle may be replaced.
     """
 
     output: Path | None = None
@@ -72,6 +73,7 @@ class ExportOptions:
     engine: bool = False
     name: str | None = None
     invariant: bool = False
+    overwrite: bool = False
 
 
 def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str], None]) -> Path:
@@ -99,7 +101,7 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
     if draft is None:
         draft, chosen = _of_run(Path(source or ""), options, say)
     output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
-    _require_place(output)
+    _require_place(output, options)
     require_convolutions(draft, options.precisions)
     for precision in () if is_run or options.scans is not None else options.precisions:
         require_record(draft, precision)
@@ -118,7 +120,7 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         draft = _with_frontier(draft, options.data, options, say)
     if options.release is not None:
         draft = replace(draft, manifest=replace(draft.manifest, version=options.release))
-    size = draft.write(output)
+    size = draft.write(output, overwrite=options.overwrite)
     held = ", ".join(open_bundle(output).precisions("prior"))
     say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {held}")
     return output
@@ -188,7 +190,7 @@ def _check(options: ExportOptions, is_run: bool) -> None:
     if options.name is not None:
         _require_name(options.name)
     if options.output is not None:
-        _require_place(options.output)
+        _require_place(options.output, options)
     if options.data is not None:
         _require_data(options.data, options.fold or 0)
     if options.scans is not None:
@@ -219,7 +221,7 @@ def _require_name(name: str) -> None:
         )
 
 
-def _require_place(output: Path) -> None:
+def _require_place(output: Path, options: ExportOptions) -> None:
     """Refuse an output that could not be written in the end.
 
     Raises:
@@ -242,16 +244,10 @@ def _require_place(output: Path) -> None:
             "an older bundle, an empty folder or nothing there",
             f"choose a name in it, such as -o {output / ('model' + SUFFIX)}",
         )
-    there = next(folder for folder in target.parents if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written: {there}: {error.strerror or error}",
-            "a folder that can be written, with room for the bundle",
-            "choose another place with -o, or change its permissions",
-        ) from error
+    check_place(target, zipped=zipped, overwrite=options.overwrite)
+    for name, read in (("card", options.card), ("weights", options.weights)):
+        if read is not None and target == Path(os.path.realpath(read)):
+            raise OutputError(f"-o {output} is the {name}", "another name for the bundle", "give one with -o")
 
 
 def _require_data(data: Path, fold: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from verdiff.bundle import Bundle, Manifest, graph_name, open_bundle, write_bundle
 from verdiff.bundle.names import SUFFIX
+from verdiff.files import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class Draft:
     @contextmanager
     def opened(self) -> Iterator[Bundle]:
         """The draft as a verified bundle in a temporary folder."""
-        with tempfile.TemporaryDirectory() as temporary:
-            trial = Path(temporary) / f"trial{SUFFIX}"
+        with scratch_folder() as folder:
+            trial = folder / f"trial{SUFFIX}"
             write_bundle(trial, self.manifest, self.files, as_zip=True)
             yield open_bundle(trial)
 
-    def write(self, output: Path) -> int:
+    def write(self, output: Path, *, overwrite: bool = False) -> int:
         """Write it (``.verdiff`` is one file, else a folder); returns its size in bytes.
 
         Raises:
             OutputError: It cannot be written.
         """
-        write_bundle(output, self.manifest, self.files, as_zip=output.suffix == SUFFIX)
+        write_bundle(output, self.manifest, self.files, as_zip=output.suffix == SUFFIX, overwrite=overwrite)
         return sum(len(data) for data in self.files.values())
 
 

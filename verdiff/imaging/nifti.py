@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from verdiff.errors import InputError, OutputError
+from verdiff.files.marks import nifti_mark
 from verdiff.imaging import checks
 from verdiff.imaging.gzipped import GzipReader, gzipped
 from verdiff.imaging.volume import Array
@@ -141,8 +142,11 @@ def read_array(path: Path, header: Header) -> Array:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-def write_with_header(path: Path, array: Array, raw: bytes, *, compress: bool) -> None:
-    """Write [z, y, x] under an original header: orientation, units and byte order stay as they are, byte for byte."""
+def write_with_header(path: Path, array: Array, raw: bytes, *, compress: bool, mark: bool = False) -> None:
+    """Write [z, y, x] under an original header: orientation, units and byte order stay as they are, byte for byte.
+
+    With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`).
+    """
     header = Header(raw, "<" if struct.unpack_from("<i", raw)[0] == HEADER_BYTES else ">")
     kind = array.dtype.str[1:]
     if kind not in _CODES:
@@ -162,7 +166,18 @@ def write_with_header(path: Path, array: Array, raw: bytes, *, compress: bool) -
     put(328, "16s", b"")
     put(344, "4s", b"n+1\0")
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(header.order))
-    parts = [memoryview(bytes(fresh) + bytes(_DATA_OFFSET - HEADER_BYTES)), data.data.cast("B")]
+    write_parts(
+        path, bytes(fresh) + bytes(_DATA_OFFSET - HEADER_BYTES), data.data.cast("B"), compress=compress, mark=mark
+    )
+
+
+def write_parts(path: Path, header: bytes, voxels: memoryview, *, compress: bool, mark: bool) -> None:
+    """Write the two parts of an image as one file, with verdiff's mark in ``descrip`` if that is asked for."""
+    if mark:
+        fresh = bytearray(header)
+        struct.pack_into("80s", fresh, 148, nifti_mark(header, voxels))
+        header = bytes(fresh)
+    parts = [memoryview(header), voxels]
     with path.open("wb") as target:
         target.writelines(gzipped(*parts) if compress else parts)
 

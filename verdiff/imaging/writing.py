@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from verdiff.errors import OutputError
+from verdiff.files import atomic_path, full_suffix, mark_file
 from verdiff.imaging import nifti
-from verdiff.imaging.atomic import atomic_path, full_suffix
 from verdiff.imaging.itk import reason, simpleitk
 from verdiff.imaging.volume import Array, Volume
 
@@ -16,7 +16,7 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 FILM_SUFFIX = ".png"
 
 
-def write_array(array: Array, like: Volume, path: str | Path) -> None:
+def write_array(array: Array, like: Volume, path: str | Path, *, mark: bool = False) -> None:
     """Write [z, y, x] under the geometry of `like`, whole or not at all.
 
     From NIfTI to NIfTI the header's qform, sform, their codes, the pixel dimensions and the byte order are carried on
@@ -25,7 +25,10 @@ def write_array(array: Array, like: Volume, path: str | Path) -> None:
     Args:
         array: Values in the grid of `like`; bool is written as uint8, float16 and float64 as float32.
         like: The scan; its shape must be the array's.
-        path: `.nii`, `.nii.gz`, `.nrrd`, `.mha`, or `.png` for a single plane of 8 or 16 bits.
+        path: `.nii`, `.nii.gz`, `.nrrd`, `.mha`, or `.png` for a single plane of 8 or 16 bits. Whatever is there is
+            replaced.
+        mark: Whether the file says that verdiff made it, so that a later call may replace it
+            (:mod:`verdiff.files.marks`).
 
     Raises:
         OutputError: If the suffix is unknown, the array does not fit, or the file cannot be written.
@@ -52,9 +55,19 @@ def write_array(array: Array, like: Volume, path: str | Path) -> None:
         )
     with atomic_path(path) as temporary:
         if like.nifti_header is not None and suffix in (".nii", ".nii.gz"):
-            nifti.write_with_header(temporary, array, like.nifti_header, compress=suffix == ".nii.gz")
+            nifti.write_with_header(temporary, array, like.nifti_header, compress=suffix == ".nii.gz", mark=mark)
+        elif mark and suffix == ".nii.gz":
+            # The mark needs the whole file, so ITK writes it unpacked first.
+            unpacked = temporary.with_name(temporary.name[: -len(".gz")])
+            _write_itk(array, like, unpacked, path)
+            whole = memoryview(unpacked.read_bytes())
+            unpacked.unlink()
+            header, rest = bytes(whole[: nifti.HEADER_BYTES]), whole[nifti.HEADER_BYTES :]
+            nifti.write_parts(temporary, header, rest, compress=True, mark=True)
         else:
             _write_itk(array, like, temporary, path)
+            if mark:
+                mark_file(temporary)
 
 
 def _writable(array: Array) -> Array:

@@ -47,7 +47,8 @@ class Lanes:
     def close(self) -> None:
         """End the workers."""
         if self._pool is not None:
-            self._pool.shutdown()
+            # After an error nobody waits for what has not begun.
+            self._pool.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Lanes:
         return self

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from verdiff.bundle import Manifest, open_bundle, resolve_model
 from verdiff.choices import AUTO
@@ -14,6 +15,7 @@ from verdiff.runtime.backends import Backend, choose_backend, loops_on_device, o
 from verdiff.runtime.call import Request, open_call
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.frontier import Pace
+from verdiff.runtime.processes import IN_EACH, require_process
 from verdiff.runtime.provenance import describe_model
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.sampling import Choices, resolve_sampling
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Segmenter:
     """A model loaded on a device. Calls share nothing but the networks; one call at a time.
+
+    It belongs to the process that loaded it: it cannot be pickled, and after a fork the child has to load its own. The
+    bundle's file is not needed any more.
 
     Attributes:
         manifest: What the bundle says about its model.
@@ -51,6 +56,7 @@ class Segmenter:
     differences: dict[str, float] = field(default_factory=dict)
     pace: Pace | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
+    _process: int = field(default_factory=os.getpid, init=False, repr=False, compare=False)
 
     @classmethod
     def load(
@@ -188,7 +194,9 @@ class Segmenter:
             BudgetError: Too little time for one prior pass, told before the work by the pace of the load, or too little
                 memory for one slice.
             Cancelled: ``cancel`` said yes before every slice had an answer.
+            BackendError: This process was forked from the one that loaded the model.
         """
+        require_process(self._process)
         clock = Clock(budget_ms, cancel)
         request = Request(
             scan, Choices(steps, samples, seed, sampler, fusion, policy), clock, force, prior_only, progress
@@ -222,6 +230,7 @@ class Segmenter:
         alone. Raises as :meth:`segment` does, at the
         first ``next``.
         """
+        require_process(self._process)
         clock = Clock(budget_ms, cancel)
         request = Request(
             scan, Choices(steps, samples, seed, sampler, fusion, policy), clock, force, prior_only, progress
@@ -266,6 +275,7 @@ class Segmenter:
             BudgetError: Too little device memory.
             InputError: An option is out of range.
         """
+        require_process(self._process)
         if not loops_on_device(self.backend):
             raise BackendError(
                 f"a session on the device with the {self.backend.name} backend",
@@ -287,8 +297,13 @@ class Segmenter:
         A call in another thread is waited for. Within a call of this thread's own (a stream that is not finished, a
         callback) it takes effect when that call ends. A session's arrays keep their memory until they are gone.
         """
-        if loops_on_device(self.backend):
+        if loops_on_device(self.backend) and os.getpid() == self._process:
             self.backend.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise BackendError(
+            "a Segmenter to be pickled or copied", "its results, scans or model's name, which can be sent", IN_EACH
+        )
 
     def __enter__(self) -> Segmenter:
         return self

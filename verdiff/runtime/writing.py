@@ -1,9 +1,9 @@
-"""The files of one result: which there are, where they go, and how each appears whole or not at all."""
+"""The files of one result: which there are, where they go, and how all of them appear or none."""
 
 from __future__ import annotations
 
 import json
-import tempfile
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import OutputError
-from verdiff.imaging import atomic_path, write_array
+from verdiff.files import Plan, Staging, plan_files
+from verdiff.files.places import absolute
+from verdiff.imaging import write_array
 
 if TYPE_CHECKING:
     from verdiff.imaging import Volume
@@ -32,83 +34,129 @@ class OutputFiles:
         report: Provenance, timings and volumes as JSON.
         uncertainty: 0 to 255 in the scan's grid.
         preview: A PNG of a few slices.
+        make: The folder may be missing: it is made when the files are written.
     """
 
     mask: Path
     report: Path
     uncertainty: Path | None = None
     preview: Path | None = None
+    make: bool = False
+
+    def plan(
+        self,
+        inputs: Mapping[str, Path | None] = MappingProxyType({}),
+        *,
+        others: Mapping[str, Path] = MappingProxyType({}),
+        overwrite: bool = False,
+    ) -> Plan:
+        """These files, checked: nothing that is not verdiff's is in their places, and they can be written.
+
+        Args:
+            inputs: What the call reads, by what it is: never written to.
+            others: Files beside the mask that the same call writes.
+            overwrite: Whether files that are not verdiff's may be replaced.
+
+        Raises:
+            OutputError: See :func:`verdiff.files.plan_files`.
+        """
+        files = {"mask": self.mask, "uncertainty map": self.uncertainty, "preview": self.preview, **others}
+        # The report is the last: where it is, all is there.
+        every = {**files, "report": self.report}
+        return plan_files(every, inputs=inputs, overwrite=overwrite, folder=self.mask.parent, make=self.make)
 
 
 def output_files(
-    scan: Path, output: Path | None = None, *, film: bool = False, uncertainty: bool = False, preview: bool = False
+    scan: Path,
+    output: str | Path | None = None,
+    *,
+    film: bool = False,
+    slices: int = 1,
+    uncertainty: bool = False,
+    preview: bool = False,
 ) -> OutputFiles:
-    """The files beside ``scan``, or at ``output``, checked to be writable before anything is computed.
+    """The files beside ``scan``, or at ``output``; :meth:`OutputFiles.plan` looks at the places.
 
     Args:
         scan: The scan's file or folder: ``scan.nii.gz`` gives ``scan_seg.nii.gz``, ``scan_seg.json``,
             ``scan_uncertainty.nii.gz`` and ``scan_preview.png``.
-        output: The mask's own name, or a folder that exists.
+        output: The mask's own name, a folder that exists, or a folder's name that ends with ``/``, which is made.
         film: Masks of films are PNG files unless ``output`` says otherwise.
+        slices: Of the scan; a PNG holds one.
         uncertainty: Whether the uncertainty map is asked for.
         preview: Whether the preview is asked for.
 
     Raises:
-        OutputError: An unknown suffix, a missing folder, one that cannot be written, or a name that is the scan's.
+        OutputError: An unknown suffix, or a PNG for a scan of several slices.
     """
-    suffix = ".png" if film else ".nii.gz"
-    if output is None or output.is_dir():
-        folder = scan.absolute().parent if output is None else output
+    suffix = ".png" if film and slices == 1 else ".nii.gz"
+    make = output is not None and str(output).endswith(("/", os.sep))
+    output = None if output is None else Path(output)
+    # os.path knows no folder of a name that is too long; Path would raise.
+    if output is None or make or os.path.isdir(output):
+        folder = _plain(scan).parent if output is None else output
         mask = folder / f"{_stem(scan, SCAN_SUFFIXES)}{MASK_TAG}{suffix}"
     else:
         mask = output
         suffix = next((s for s in MASK_SUFFIXES if mask.name.lower().endswith(s)), "")
-        if not suffix:
+        if not suffix or mask.name.lower() == suffix:
             raise OutputError(
                 f"an output named {mask.name}",
-                f"a folder that exists, or a name that ends in {', '.join(MASK_SUFFIXES)}",
-                "give the mask one of these suffixes, or create the folder",
+                f"a folder, or a name that ends in {', '.join(MASK_SUFFIXES)}",
+                f"give the mask one of these suffixes, or write {output}/ to have the folder made",
+            )
+        if suffix == ".png" and slices > 1:
+            raise OutputError(
+                f"an output named {mask.name} for a scan of {slices} slices",
+                f"a format that holds volumes: {', '.join(MASK_SUFFIXES[:-1])}",
+                f"name it {_stem(mask, MASK_SUFFIXES)}.nii.gz; --preview draws a PNG of a few slices",
             )
     stem = _stem(mask, MASK_SUFFIXES)
     base = stem.removesuffix(MASK_TAG)
-    files = OutputFiles(
+    return OutputFiles(
         mask,
         mask.with_name(f"{stem}.json"),
         mask.with_name(f"{base}_uncertainty{suffix}") if uncertainty else None,
         mask.with_name(f"{base}_preview.png") if preview else None,
+        make,
     )
-    if scan.exists() and mask.exists() and mask.samefile(scan):
-        raise OutputError(f"{mask} is the scan itself", "another name for the mask", "give the output another name")
-    _check_folder(mask.absolute().parent)
-    return files
 
 
 def write_result(
-    result: Segmentation, volume: Volume, files: OutputFiles, others: Mapping[str, Path] = MappingProxyType({})
+    result: Segmentation,
+    volume: Volume,
+    files: OutputFiles,
+    others: Mapping[str, Path] = MappingProxyType({}),
+    *,
+    staged: Staging | None = None,
 ) -> None:
-    """Write the files of ``result``; the report last, so that a report means that all is there.
+    """Write the files of ``result``: all of them appear together, or none.
 
     Args:
         result: The segmentation.
         volume: The scan it is of.
         files: Where the files go.
-        others: What was made of the result and stands beside the mask already, for the report to name.
+        others: What else was made of the result and stands beside the mask, for the report to name.
+        staged: Where they are written, together with those others; None writes these alone.
 
     Raises:
-        OutputError: A file cannot be written; each is the old one or the complete new one.
+        OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's; nothing changed.
     """
+    if staged is None:
+        with files.plan().staged() as staging:
+            write_result(result, volume, files, others, staged=staging)
+        return
     begun = perf_counter()
-    write_array(result.labels, volume, files.mask)
+    write_array(result.labels, volume, staged[files.mask], mark=True)
     if files.uncertainty is not None:
-        write_array(result.uncertainty, volume, files.uncertainty)
+        write_array(result.uncertainty, volume, staged[files.uncertainty], mark=True)
     if files.preview is not None:
         from verdiff.imaging.preview import preview_png
 
         table = {label.id: label.name for label in result.label_table}
-        preview_png(files.preview, volume, result.labels, result.uncertainty, table)
+        preview_png(staged[files.preview], volume, result.labels, result.uncertainty, table)
     result.timings["write"] = perf_counter() - begun
-    with atomic_path(files.report) as temporary:
-        temporary.write_text(json.dumps(report(result, files, others), indent=1) + "\n", "utf-8")
+    staged[files.report].write_text(json.dumps(report(result, files, others), indent=1) + "\n", "utf-8")
 
 
 def report(
@@ -127,20 +175,11 @@ def report(
 
 
 def _stem(path: Path, suffixes: tuple[str, ...]) -> str:
-    name = path.absolute().name
+    name = _plain(path).name
     found = next((suffix for suffix in suffixes if name.lower().endswith(suffix) and name.lower() != suffix), "")
     return name[: len(name) - len(found)]
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise OutputError(f"there is no folder {folder}", "a folder that can be written", "create it first")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}",
-            "a folder that can be written, with room on its disk",
-            "choose another output with -o, or change its permissions",
-        ) from error
+def _plain(path: Path) -> Path:
+    """The path with a name at its end: ``..`` is the name of a folder, too."""
+    return absolute(path, resolve=True) if path.name in ("", "..") else path

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from verdiff.errors import DataError
+from verdiff.errors import DataError, OutputError
+from verdiff.files import atomic_path
 from verdiff.train.building import build_network
 from verdiff.train.config import RunConfig
 from verdiff.train.networks import SegmentationModel
@@ -56,12 +56,23 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``path`` under a temporary name and rename it: interrupted, the old file is still there."""
+    """Write ``path`` whole or not at all: interrupted, or with a full disk, the old file is still there and no other.
+
+    Raises:
+        OutputError: There is no room, or the folder cannot be written.
+    """
     values = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     values["config"], values["facts"] = checkpoint.config.to_dict(), dataclasses.asdict(checkpoint.facts)
-    temporary = path.with_name(f".{path.name}.part")
-    torch.save(values, temporary)
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(values, temporary)
+        except RuntimeError as error:
+            # torch's zip writer has no errno; the disk is the one thing that can fail a state that was saved before.
+            raise OutputError(
+                f"{path} cannot be written ({str(error).splitlines()[0]}): no space left, or a limit on file sizes",
+                f"room on the disk of {path.parent}",
+                "free some space and go on with --resume; the checkpoint from before is still there if there was one",
+            ) from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -13,7 +13,7 @@ import torch
 from verdiff.errors import DataError
 from verdiff.train.checkpoint import digest, load_network
 from verdiff.train.config import RunConfig, changed_config, load_config
-from verdiff.train.data.cases import Dataset, write_cache
+from verdiff.train.data.cases import Dataset, cache_files, write_cache
 from verdiff.train.data.joining import Source
 from verdiff.train.data.loading import load_sources
 from verdiff.train.planning import planned
@@ -32,6 +32,7 @@ def prepare(
     say: Callable[[str], None] = print,
 ) -> None:
     """Read nnU-Net raw data sets and write them as one ``.npz`` cache that trains without SimpleITK."""
+    cache_files(output)
     config = _planned(load_config(config_name, settings), sources, settings)
     dataset = load_sources(sources, config.data, patients=patients, progress=say)
     write_cache(dataset, output)
@@ -226,13 +227,13 @@ def follow(trainer: Trainer, say: Callable[[str], None]) -> None:
     """Train to the end behind a progress bar; a line a validation.
 
     Raises:
-        KeyboardInterrupt: The run was stopped by Ctrl-C or SIGTERM; its weights are in ``last.pt``.
+        KeyboardInterrupt: The run was stopped by Ctrl-C, its weights are in ``last.pt``; SIGTERM then acts as it would.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     dice = ""
-    with Progress(*columns, transient=True) as bar, stopping(trainer.stop):
+    with Progress(*columns, transient=True) as bar, stopping(trainer.stop) as asked:
         task = bar.add_task("training", total=1.0)
         for state in trainer.train():
             if state.validation is not None:
@@ -241,7 +242,7 @@ def follow(trainer: Trainer, say: Callable[[str], None]) -> None:
             bar.update(task, completed=state.fraction, description=told)
             if state.stopped:
                 say(f"stopped at iteration {state.iteration}; go on with verdiff train --resume -o {trainer.run}")
-                raise KeyboardInterrupt
+                break
             if state.validation is not None:
                 by_name = " ".join(
                     f"{name} {score:.4f}"
@@ -254,3 +255,4 @@ def follow(trainer: Trainer, say: Callable[[str], None]) -> None:
                     f"{np.nanmean(state.validation.prior):.4f}, sampled {np.nanmean(state.validation.sampled):.4f} "
                     f"({by_name})"
                 )
+    asked.obey()

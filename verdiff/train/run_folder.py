@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verdiff.errors import DataError
-from verdiff.imaging.atomic import atomic_path
+from verdiff.files import atomic_path
 from verdiff.train.checkpoint import RunFacts
 from verdiff.train.config import RunConfig
 from verdiff.train.data.joining import Source

@@ -6,24 +6,39 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+@dataclass
+class Asked:
+    """The signal that asked to stop, if one did."""
+
+    number: int | None = None
+
+    def obey(self) -> None:
+        """Let the signal act as it would have done at once; nothing where none came."""
+        if self.number is not None:
+            signal.raise_signal(self.number)
+
+
 @contextmanager
-def stopping(ask: Callable[[], None]) -> Iterator[None]:
+def stopping(ask: Callable[[], None]) -> Iterator[Asked]:
     """Within the block the first Ctrl-C or SIGTERM calls ``ask``; the second acts as it would anywhere.
 
     Handlers can be set in the main thread alone; in any other the block changes nothing.
     """
+    asked = Asked()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before[signal.Signals(number)])
+        asked.number = number
         ask()
 
     for number, handler in before.items():
@@ -31,7 +46,7 @@ def stopping(ask: Callable[[], None]) -> Iterator[None]:
         if handler is not signal.SIG_IGN:
             signal.signal(number, first)
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.train.toy import toy_case, toy_dataset, write_raw_dataset
-from verdiff.errors import DataError
+from verdiff.errors import DataError, OutputError
 from verdiff.imaging import Geometry, SlicePlan, plan_slices
 from verdiff.train.config import DataConfig, RunConfig
 from verdiff.train.data.cases import read_cache, write_cache
@@ -213,3 +213,19 @@ def test_an_unfinished_cache_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache" / "toy1.npz").write_bytes(b"")
     with pytest.raises(DataError, match="not a complete cache"):
         read_cache(tmp_path / "cache")
+
+
+def test_a_cache_replaces_a_cache_of_verdiffs_and_nothing_else(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "cache", toy_dataset()
+    for _ in range(2):
+        write_cache(cache, folder)
+    assert [case.name for case in read_cache(folder).cases] == [case.name for case in cache.cases]
+    index = folder / "index.json"
+    index.write_text(index.read_text("utf-8") + " ", "utf-8")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(OutputError, match=r"index\.json is there"):
+        write_cache(cache, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    index.unlink()
+    with pytest.raises(OutputError, match=r"toy0\.npz is there"):
+        write_cache(cache, folder)

@@ -74,7 +74,7 @@ def test_bad_cases_are_left_out_by_name_where_that_is_asked_for(
     assert {path.name for path in (tmp_path / "out" / "labelsTr").iterdir()} == {"spider001.nii.gz", "spider003.nii.gz"}
 
 
-def test_an_interrupted_conversion_is_no_data_set_and_can_be_run_again(
+def test_an_interrupted_conversion_leaves_nothing_and_can_be_run_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(line: str) -> None:
@@ -82,18 +82,28 @@ def test_an_interrupted_conversion_is_no_data_set_and_can_be_run_again(
 
     with pytest.raises(KeyboardInterrupt):
         convert("spider", source, tmp_path / "out", OPTIONS, progress=interrupted)
-    assert (tmp_path / "out" / "labelsTr" / "spider001.nii.gz").is_file()
-    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert not (tmp_path / "out").exists()
     assert convert("spider", source, tmp_path / "out", OPTIONS).cases == 3
     with pytest.raises(DataError, match="out is a data set already"):
         convert("spider", source, tmp_path / "out", OPTIONS)
 
 
 def test_a_folder_with_other_cases_is_refused(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "out" / "labelsTr").mkdir(parents=True)
-    (tmp_path / "out" / "labelsTr" / "other.nii.gz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"out/labelsTr holds other\.nii\.gz"):
+    for name in ("other.nii.gz", "spider001.nii.gz"):
+        place = tmp_path / name / "labelsTr" / name
+        place.parent.mkdir(parents=True)
+        place.write_bytes(b"an expert's")
+        with pytest.raises(DataError, match=f"{name}/labelsTr holds {name}"):
+            convert("spider", source, tmp_path / name, OPTIONS)
+        assert place.read_bytes() == b"an expert's"
+
+
+def test_folds_that_somebody_put_into_the_folder_are_not_replaced(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "splits_final.json").write_text("mine", "utf-8")
+    with pytest.raises(DataError, match=r"out holds splits_final\.json"):
         convert("spider", source, tmp_path / "out", OPTIONS)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["splits_final.json"]
 
 
 def test_the_record_says_where_each_file_came_from(source: Path, tmp_path: Path) -> None:

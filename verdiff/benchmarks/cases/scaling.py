@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from verdiff.benchmarks.timing import Timing, stage_timings
 from verdiff.benchmarks.work import NETWORKS, NetworkCall, Work, WorkCounter, busy_seconds, metered
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.errors import InputError
+from verdiff.files import scratch_folder
 from verdiff.runtime import Segmenter
 
 Size = tuple[int, int, int]
@@ -95,7 +95,7 @@ def run(options: Options) -> Outcome:
     sizes = list(dict.fromkeys(_divided(size, options.every) for size in (*MORE_SLICES, *MORE_PIXELS, LARGEST)))
     counter = WorkCounter(bundle)
     runs: dict[Size, list[FreshRun]] = {size: [] for size in sizes}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         for size in sizes:
             write_phantom(_scan(folder, size), bundle.manifest, size, seed=options.seed)
         for number in range(options.repeats):
@@ -159,14 +159,14 @@ def measured_size(size: Size, runs: Sequence[FreshRun], counter: WorkCounter) ->
     )
 
 
-def _scan(folder: str, size: Size) -> Path:
-    return Path(folder) / f"{'x'.join(map(str, size))}.nii"
+def _scan(folder: Path, size: Size) -> Path:
+    return folder / f"{'x'.join(map(str, size))}.nii"
 
 
 def segment_once(model: str, scan: str, threads: int) -> dict[str, Any]:
     """What each fresh process runs: load, then read, segment and write, once."""
     segmenter, meter = metered(Segmenter.load(model, threads=threads))
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         stages = file_to_file(segmenter, Path(scan), Path(folder) / "mask.nii.gz")
     calls = meter.take()
     return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from verdiff.benchmarks.timing import Timing, stage_timings
 from verdiff.bundle import resolve_model
 from verdiff.errors import BackendError
 from verdiff.extras import install
+from verdiff.files import scratch_folder
 
 BARE = "python, nothing imported"
 IMPORT = "import verdiff.runtime"
@@ -78,7 +78,7 @@ def run(options: Options, launch: Launch = launch) -> Outcome:
     rivals = {name: rival(arguments) for name, arguments in COMMANDS.items()}
     cold: dict[str, ColdStart] = {}
     left_out: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         if options.scan is not None:
             cold, left_out = _cold(options, Path(folder))
             infer = ["-c", CLI, "infer", str(options.scan), "-o", str(Path(folder) / "infer.nii.gz")]

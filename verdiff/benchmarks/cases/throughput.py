@@ -6,7 +6,6 @@ last mask is written.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from verdiff.benchmarks.timing import Timing
 from verdiff.bundle import Manifest, open_bundle, resolve_model
 from verdiff.errors import InputError, VerdiffError
 from verdiff.evaluate.cases import validation_cases
+from verdiff.files import scratch_folder
 from verdiff.imaging import plan_slices, read_labels, read_volume
 from verdiff.runtime import Segmenter
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
@@ -73,7 +73,7 @@ def run(options: Options) -> Outcome:
     ways = ways_of(options.threads)
     jobs, left_out = jobs_of(options, manifest, most_workers=ways[-1].segmenters)
     masks: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
+    with scratch_folder() as folder, ExitStack() as held:
         groups = {way.name: _load(model, way) for way in ways}
         for group in groups.values():
             for segmenter in group:
@@ -182,7 +182,7 @@ def segment_all(segmenters: Sequence[Segmenter], jobs: Sequence[Job], folder: Pa
 
 def segment_all_once(model: str, scans: list[str], segmenters: int, threads: int) -> None:
     """What a fresh process runs to have its memory measured: every Segmenter with a scan in work."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         jobs = [Job(Path(scan), 0, 0) for scan in scans]
         segment_all(_load(Path(model), Way(segmenters, threads)), jobs, Path(folder))
 

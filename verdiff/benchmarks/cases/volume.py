@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from verdiff.benchmarks.work import NETWORKS, Meter, NetworkCall, WorkCounter, b
 from verdiff.bundle import Manifest, open_bundle, resolve_model
 from verdiff.errors import InputError
 from verdiff.evaluate import score_case
+from verdiff.files import scratch_folder
 from verdiff.imaging import SlicePlan, Volume, plan_slices, read_labels, read_volume
 from verdiff.runtime import Segmenter
 
@@ -92,7 +92,7 @@ def run(options: Options) -> Outcome:
     model, scan = resolve_model(options.bundle), options.scan
     bundle, volume = open_bundle(model), read_volume(scan)
     loaded = load_backends(model, options.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         rivals = [
             Rival(
                 _name(backend, policy),

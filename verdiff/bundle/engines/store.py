@@ -30,9 +30,20 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_path(root: Path | None = None) -> Path:
-    """Where engines lie, whether or not it is there yet; see :func:`cache_folder`."""
+    """Where engines lie, whether or not it is there yet; see :func:`cache_folder`.
+
+    Raises:
+        BackendError: It would be in the user's home folder, and there is none.
+    """
     stated = os.environ.get(CACHE_VARIABLE, "") if root is None else str(root)
-    return (Path(stated).expanduser() if stated else _user_cache() / "verdiff") / ENGINES
+    try:
+        return (Path(stated).expanduser() if stated else _user_cache() / "verdiff") / ENGINES
+    except RuntimeError as error:
+        raise BackendError(
+            f"no place for engines: this user has no home folder ({error})",
+            f"a folder named in {CACHE_VARIABLE} or with --cache, without ~, or HOME in the environment",
+            f"set {CACHE_VARIABLE} to a folder that this user alone can write",
+        ) from error
 
 
 def cache_folder(root: Path | None = None) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.export.precision.graphs import element_types, plain_weights
+from verdiff.runtime import silent
 from verdiff.runtime.backends.onnxruntime import ERRORS_ONLY
 from verdiff.runtime.backends.openvino_graphs import SizedNetwork
 
@@ -113,7 +113,7 @@ class GraphRunner:
         threads: int | None = None,
         integers: bool = False,
     ) -> None:
-        onnxruntime: Any = import_module("onnxruntime")
+        onnxruntime: Any = silent.onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         if not integers:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.bundle.layout import graph_name
 from verdiff.choices import AUTO, BACKENDS, DEVICE, ENGINE_BACKENDS, GPU, PRECISIONS, PROVIDER_BACKENDS
 from verdiff.errors import BackendError
 from verdiff.extras import install
@@ -186,8 +187,13 @@ def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int |
     from verdiff.runtime.backends.laned import LanedBackend
 
     count = resolve_threads(threads)
+    stored = STORED_AS.get(precision, precision)
+    # Of several lanes the other form is opened at the first single slice: it must not need the file any more then.
+    wanted = [graph_name(role, stored) for role in ("prior", "denoiser")] if count > 1 else []
+    chosen = choose_backend(backend, "cpu", precision)
+    bundle = bundle.keeping(name for name in wanted if name in bundle.manifest.files)
     opened: Callable[[int], Backend]
-    if choose_backend(backend, "cpu", precision) == "openvino":
+    if chosen == "openvino":
         from verdiff.runtime.backends.openvino import OpenVinoBackend
 
         opened = partial(OpenVinoBackend, bundle, precision=precision, threads=count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,15 +20,22 @@ class LanedBackend:
     """
 
     def __init__(self, opened: Callable[[int], Backend], lanes: int) -> None:
-        self._opened = opened
+        self._opened: Callable[[int], Backend] | None = opened
         self.lane = opened(lanes)
         self.name, self.version, self.device = self.lane.name, self.lane.version, self.lane.device
         self.precision, self.threads, self.batch = self.lane.precision, self.lane.threads, self.lane.batch
         self.lanes = lanes
+        self._lock = Lock()
+        self._single: Backend = self.lane
 
-    @cached_property
+    @property
     def _alone(self) -> Backend:
-        return self._opened(1)
+        with self._lock:
+            if self._opened is not None:
+                self._single = self._opened(1)
+                # What it is opened from is in memory, and of no use any more.
+                self._opened = None
+            return self._single
 
     def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
         """See :meth:`verdiff.runtime.backends.Backend.prior`; every thread works on this call."""

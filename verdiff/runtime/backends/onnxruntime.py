@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
+from verdiff.runtime import silent
 from verdiff.runtime.backends import Maps, graph_bytes
+from verdiff.runtime.processes import never_freed_in_a_fork
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -44,9 +45,10 @@ class OnnxRuntimeBackend:
     batch = 1
 
     def __init__(self, bundle: Bundle, lanes: int = 1, *, precision: str, threads: int) -> None:
-        onnxruntime: Any = import_module("onnxruntime")
+        onnxruntime: Any = silent.onnxruntime()
         self.version: str = onnxruntime.__version__
         self.precision, self.threads, self.lanes = precision, threads, lanes
+        never_freed_in_a_fork(self)
         self._feature_names = tuple(feature.name for feature in bundle.manifest.features)
         self._prior = self._network(onnxruntime, graph_bytes(bundle, "prior", precision), "prior")
         self._denoiser = None

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +27,7 @@ import numpy as np
 
 from verdiff.bundle.engines.shapes import MAX_BATCH, PIXELS_A_CALL, buckets
 from verdiff.errors import BackendError
+from verdiff.runtime import silent
 from verdiff.runtime.backends import graph_bytes
 from verdiff.runtime.backends.capturing import capture_lock
 from verdiff.runtime.backends.onnxruntime import first_line, open_session, tensor_types
@@ -115,7 +115,7 @@ class OnnxNetworks:
         folder: Path | None = None,
         priority: int | None = None,
     ) -> None:
-        onnxruntime: Any = import_module("onnxruntime")
+        onnxruntime: Any = silent.onnxruntime()
         self.name, self.version, self.precision = backend, str(onnxruntime.__version__), precision
         self._provider, self._device = GPU_PROVIDERS[backend], f"cuda:{driver.gpu.index}"
         require_precision(self._provider, precision)

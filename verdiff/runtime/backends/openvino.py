@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
+from verdiff.runtime import silent
 from verdiff.runtime.backends import Maps, graph_bytes
 from verdiff.runtime.backends.openvino_graphs import SizedNetwork, computes_bf16
+from verdiff.runtime.processes import never_freed_in_a_fork
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -32,9 +33,10 @@ class OpenVinoBackend:
     batch = 1
 
     def __init__(self, bundle: Bundle, lanes: int = 1, *, precision: str, threads: int) -> None:
-        openvino: Any = import_module("openvino")
+        openvino: Any = silent.openvino()
         self.version: str = openvino.__version__
         self.precision, self.threads, self.lanes = precision, threads, lanes
+        never_freed_in_a_fork(self)
         if precision == "bf16" and not computes_bf16():
             raise BackendError(
                 "precision bf16 on a processor without bf16 instructions",

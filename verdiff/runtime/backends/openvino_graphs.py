@@ -9,7 +9,6 @@ the layout only where it knows every size, so a network is compiled for each siz
 from __future__ import annotations
 
 import io
-from importlib import import_module
 from threading import Lock
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
+from verdiff.runtime import silent
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -39,7 +39,7 @@ class SizedNetwork:
     """
 
     def __init__(self, graph: bytes, role: str, settings: dict[str, Any]) -> None:
-        self._openvino: Any = import_module("openvino")
+        self._openvino: Any = silent.openvino()
         self._core = self._openvino.Core()
         self._role, self._settings = role, settings
         try:
@@ -92,7 +92,7 @@ class SizedNetwork:
 
 def computes_bf16() -> bool:
     """Whether the processor multiplies in bf16, as OpenVINO sees it."""
-    openvino: Any = import_module("openvino")
+    openvino: Any = silent.openvino()
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -81,7 +82,7 @@ class DeviceBackend:
         self._left = events[2]
         self.spaces = Spaces(driver, kernels, networks, own, limit)
         self.stream = own if stream is None else stream
-        self.release = weakref.finalize(self, _release, driver, networks, self.spaces, own, tuple(events))
+        self.release = weakref.finalize(self, _release, driver, networks, self.spaces, own, tuple(events), os.getpid())
 
     def reserve(self, sampling: Sampling) -> None:
         """Take the memory of any call with ``sampling`` and one chunk of slices at a time, of every size but those too
@@ -195,8 +196,12 @@ class DeviceBackend:
             raise BackendError("a Segmenter that was closed", "an open one", "load the Segmenter again")
 
 
-def _release(driver: Driver, networks: Networks, spaces: Spaces, own: Stream, events: tuple[Event, ...]) -> None:
-    """Takes no lock: it may be the garbage collector that calls."""
+def _release(
+    driver: Driver, networks: Networks, spaces: Spaces, own: Stream, events: tuple[Event, ...], process: int
+) -> None:
+    """Takes no lock: it may be the garbage collector that calls. In a fork it does nothing: all is the parent's."""
+    if os.getpid() != process:
+        return
     with ExitStack() as undo:
         with suppress(DeviceError):
             undo.enter_context(driver.active(relaxed=True))

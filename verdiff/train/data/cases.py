@@ -8,6 +8,7 @@ the scan has other pixels ``own`` uint8 [slices, its rows, its columns]. It is r
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from verdiff.errors import DataError
+from verdiff.errors import DataError, OutputError
+from verdiff.files import Staging, made_by_verdiff
 from verdiff.train.data.findings import refuse_first
 from verdiff.train.data.splits import FOLDS, SEED, fold_findings, make_splits
 
@@ -157,16 +159,43 @@ _FACTS = ("spacing_mm", "unknown", "data_set", "weight")
 
 
 def write_cache(dataset: Dataset, folder: Path) -> None:
-    """Write ``dataset`` as a cache; the index comes last, so a folder without one is an unfinished cache."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
-    for case in dataset.cases:
-        np.savez_compressed(folder / f"{case.name}.npz", **case.arrays)  # type: ignore[arg-type]
+    """Write ``dataset`` as a cache, all of it or nothing; it may replace a cache that verdiff wrote.
+
+    Raises:
+        OutputError: It cannot be written, or the folder holds a file of such a name that is not verdiff's.
+    """
+    with cache_files(folder) as staged:
+        for case in dataset.cases:
+            np.savez_compressed(staged[folder / f"{case.name}.npz"], **case.arrays)  # type: ignore[arg-type]
+        staged[folder / INDEX].write_text(json.dumps(_index(dataset), indent=1), "utf-8")
+
+
+def cache_files(folder: Path) -> Staging:
+    """Where the files of a cache in ``folder`` are written until all are there.
+
+    Raises:
+        OutputError: The folder holds an index that is not verdiff's.
+    """
+    ours = made_by_verdiff(folder / INDEX)
+
+    def check(path: Path) -> None:
+        if os.path.lexists(path) and not (ours and path.is_file()):
+            raise OutputError(
+                f"{path} is there, and the folder holds no cache that verdiff wrote",
+                "a new folder, or a cache of an earlier 'verdiff train --prepare'",
+                "choose another folder with -o, or move the file away",
+            )
+
+    check(folder / INDEX)
+    return Staging(folder, check=check, mark=True)
+
+
+def _index(dataset: Dataset) -> dict[str, Any]:
     index = {
         **{k: v for k, v in asdict(dataset).items() if k != "cases"},
         "cases": [{key: getattr(case, key) for key in ("name", *_FACTS)} for case in dataset.cases],
     }
-    (folder / INDEX).write_text(json.dumps(index, indent=1), "utf-8")
+    return index
 
 
 def read_cache(folder: Path) -> Dataset:

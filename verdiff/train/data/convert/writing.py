@@ -1,8 +1,9 @@
-"""Write a conversion as an nnU-Net raw data set: files whole or not at all, ``dataset.json`` last."""
+"""Write a conversion as an nnU-Net raw data set: all of it appears together, or nothing."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from verdiff import __version__
 from verdiff.errors import DataError, VerdiffError
-from verdiff.imaging.atomic import atomic_path
+from verdiff.files import Staging, atomic_path
 from verdiff.imaging.volume import Volume
 from verdiff.imaging.writing import write_array
 from verdiff.train.data.convert.conversion import Conversion, Converter, ConvertOptions, Labels, SourceCase, both
@@ -68,9 +69,7 @@ def write_raw(
     leave_out_bad: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Written:
-    """Write every case, then the splits and the records.
-
-    An interrupted conversion leaves no ``dataset.json``; run again, it goes over its own files.
+    """Write every case, then the splits and the records; interrupted, there is none of them.
 
     Args:
         converter: Whose conversion it is, for the record.
@@ -91,8 +90,24 @@ def write_raw(
     _splits(conversion.cases, folds)
     leaving = _Leaving(leave_out_bad)
     labels = _label_table(conversion, options.labels, leaving, progress or (lambda line: None))
-    for folder in (IMAGES, MASKS):
-        (output / folder).mkdir(parents=True, exist_ok=True)
+    with Staging(output, check=_require_free) as staged:
+        kept, splits = _write_all(converter, conversion, options, folds, source, labels, leaving, progress, staged)
+    return Written(output, labels, kept, splits, leaving.reasons)
+
+
+def _write_all(
+    converter: Converter,
+    conversion: Conversion,
+    options: ConvertOptions,
+    folds: FoldOptions,
+    source: Path,
+    labels: dict[str, int],
+    leaving: _Leaving,
+    progress: Callable[[str], None] | None,
+    staged: Staging,
+) -> tuple[int, int]:
+    """How many cases were written, in how many folds."""
+    output = staged.folder
     seen: dict[str, set[int]] = {}
     extras: dict[str, Any] = {}
     waiting = [case for case in conversion.cases if case.name not in leaving.reasons]
@@ -106,8 +121,9 @@ def write_raw(
             if progress:
                 progress(f"{leaving.reasons[case.name]}: left out ({number} of {len(waiting)})")
             continue
-        _write_image(case, sample[0], output / IMAGES / f"{case.name}_0000{conversion.ending}", conversion.ending)
-        write_array(mask.array, mask, output / MASKS / f"{case.name}{conversion.ending}")
+        place = staged[output / IMAGES / f"{case.name}_0000{conversion.ending}"]
+        _write_image(case, sample[0], place, conversion.ending)
+        write_array(mask.array, mask, staged[output / MASKS / f"{case.name}{conversion.ending}"])
         seen[case.name] = {int(value) for value in np.unique(mask.array)}
         if about is not None:
             extras[case.name] = about
@@ -117,11 +133,12 @@ def write_raw(
     kept = [case for case in conversion.cases if case.name in seen]
     splits = _splits(kept, folds)
     if conversion.extra_file:
-        _write_json(output / conversion.extra_file, extras)
-    write_splits(output / SPLITS, splits)
-    _write_json(output / RECORD, _record(converter, conversion, options, folds, source, kept, leaving.reasons))
-    _write_json(output / DESCRIPTION, _description(conversion, labels, kept))
-    return Written(output, labels, len(kept), len(splits), leaving.reasons)
+        _write_json(staged[output / conversion.extra_file], extras)
+    write_splits(staged[output / SPLITS], splits)
+    _write_json(staged[output / RECORD], _record(converter, conversion, options, folds, source, kept, leaving.reasons))
+    # The last, which says that all is there.
+    _write_json(staged[output / DESCRIPTION], _description(conversion, labels, kept))
+    return len(kept), len(splits)
 
 
 def _splits(cases: Sequence[SourceCase], folds: FoldOptions) -> tuple[Split, ...]:
@@ -133,16 +150,23 @@ def _splits(cases: Sequence[SourceCase], folds: FoldOptions) -> tuple[Split, ...
 def _refuse_other_files(output: Path, conversion: Conversion) -> None:
     if (output / DESCRIPTION).exists():
         raise DataError(f"{output.name} is a data set already", "a new folder", "choose another, or remove it first")
-    names = {case.name for case in conversion.cases}
-    for folder, ending in ((IMAGES, f"_0000{conversion.ending}"), (MASKS, conversion.ending)):
+    for folder in (IMAGES, MASKS):
         there = sorted((output / folder).iterdir()) if (output / folder).is_dir() else []
-        other = [path.name for path in there if path.name.removesuffix(ending) not in names and path.name[0] != "."]
-        if other:
-            raise DataError(
-                f"{output.name}/{folder} holds {other[0]}, which this conversion does not write",
-                "an empty folder, or what an interrupted run of the same conversion left",
-                "choose another folder, or remove it first",
-            )
+        for path in there:
+            if not path.name.startswith("."):
+                raise _taken(f"{output.name}/{folder} holds {path.name}")
+    for name in filter(None, (conversion.extra_file, SPLITS, RECORD)):
+        if os.path.lexists(output / name):
+            raise _taken(f"{output.name} holds {name}")
+
+
+def _require_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise _taken(f"{path.parent.name} holds {path.name}")
+
+
+def _taken(found: str) -> DataError:
+    return DataError(found, "a new or an empty folder", "choose another folder, or remove it first")
 
 
 def _target(meaning: Meaning, labels: Labels) -> str:

@@ -16,7 +16,7 @@ from verdiff.imaging import atomic_path
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "scan_seg.nii.gz"
     with atomic_path(target) as temporary:
-        assert temporary.parent == tmp_path and temporary.name.endswith(".nii.gz")
+        assert temporary.is_relative_to(tmp_path) and temporary.name.endswith(".nii.gz")
         temporary.write_text("new", "utf-8")
         assert not target.exists()
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
@@ -83,6 +83,6 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytes
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OutputError, match="Permission denied"), atomic_path(tmp_path / "a.json"):
         pytest.fail("the block must not run")

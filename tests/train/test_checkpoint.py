@@ -1,0 +1,45 @@
+"""A checkpoint is the old one or the complete new one, whatever happens while it is saved."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.train.toy import toy_config, toy_dataset
+from verdiff.errors import OutputError
+from verdiff.train.checkpoint import read_checkpoint, write_checkpoint
+from verdiff.train.trainer import Trainer
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run with one checkpoint."""
+    trainer = Trainer(toy_config(), toy_dataset(), 0, tmp_path / "run", device="cpu")
+    trainer.step()
+    trainer._validate({"prior": 1.0, "denoiser": 1.0})
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
+def test_a_full_disk_is_one_message_and_leaves_the_old_checkpoint_and_no_other_file(
+    run: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """A limit on the size of files stands for a full disk: writing fails that far into the file."""
+    path = run / "last.pt"
+    before, names, checkpoint = path.read_bytes(), sorted(run.iterdir()), read_checkpoint(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * len(before)), hard))
+    try:
+        with pytest.raises(OutputError, match=r"last\.pt cannot be written"):
+            write_checkpoint(path, checkpoint)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == before
+    assert sorted(run.iterdir()) == names
+    write_checkpoint(path, checkpoint)
+    assert read_checkpoint(path).iteration == checkpoint.iteration

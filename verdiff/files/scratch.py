@@ -1,0 +1,29 @@
+"""A folder for what is needed only while something is computed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from verdiff.errors import OutputError
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A new folder below TMPDIR, removed with all in it at the end of the block.
+
+    Raises:
+        OutputError: There is no folder for temporary files that can be written.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="verdiff-")
+    except OSError as error:
+        raise OutputError(
+            f"no folder for temporary files: {error.strerror or error}",
+            "one that can be written, with room on its disk",
+            "name one in TMPDIR",
+        ) from error
+    with made as folder:
+        yield Path(folder)
