@@ -77,6 +77,7 @@ class Volume:
         modality: "MR", "CT", "XR" (films), another DICOM code as it stands, or None where the file does not say.
         source: The file or folder it was read from.
         nifti_header: The 348 bytes of the NIfTI-1 header it was read with, so that a mask can carry them on.
+        notes: What has to be said of how it was read: what the file left open and what was taken for it.
     """
 
     array: Array
@@ -84,6 +85,7 @@ class Volume:
     modality: str | None = None
     source: Path | None = None
     nifti_header: bytes | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:

@@ -1,0 +1,302 @@
+"""NRRD, read with what its header says and nothing made up: https://teem.sourceforge.net/nrrd/format.html."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+
+from verdiff.errors import InputError
+from verdiff.imaging import checks
+from verdiff.imaging.orientation import (
+    FORMS,
+    axis_code,
+    flat_direction,
+    geometry_by_code,
+    mean_pitch,
+    nothing_stated,
+    refuse_other_code,
+)
+from verdiff.imaging.volume import Array, Geometry, Volume
+from verdiff.imaging.voxels import damaged, most_bytes, read_voxels, single, unpacked
+
+_MOST_HEADER = 1 << 20
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_KINDS = {name: kind for kind, names in _TYPES.items() for name in names}
+_ENCODINGS = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}
+# To LPS, of the spaces that are the patient's.
+_SPACES = {
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+}
+_UNITS_MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3}
+_SPACING_TOLERANCE = 1e-3
+
+
+def read(path: Path, choice: str | None) -> Volume:
+    """A scan or mask in one NRRD file, or in a header and the one file of voxels it names.
+
+    Args:
+        path: `.nrrd` or `.nhdr`.
+        choice: Where the voxel axes run, as three letters, for a header that does not say.
+
+    Raises:
+        InputError: If the header is damaged, claims what is not there, holds several volumes or colour, or does not
+            say the spacing; or the orientation, and the user neither.
+    """
+    with path.open("rb") as stream:
+        fields = _fields(stream, path)
+        sizes, kept = _sizes(fields, path)
+        shape = [sizes[axis] for axis in kept]
+        geometry, notes = _geometry(fields, sizes, kept, path, choice)
+        held, source = _data_file(fields, path)
+        if source is None:
+            array = _array(fields, stream, shape, held, path)
+        else:
+            with source.open("rb") as voxels:
+                array = _array(fields, voxels, shape, held, source)
+    array = array.reshape(geometry.shape)
+    return Volume(single(array, str(path)), geometry, None, path, notes=notes)
+
+
+def _fields(stream: BufferedReader, path: Path) -> dict[str, str]:
+    """The header's fields in lower case; the stream is left behind the empty line that ends it."""
+    if not stream.readline(16).startswith(b"NRRD00"):
+        raise damaged(path, "it does not begin as a NRRD file does (NRRD000)")
+    fields: dict[str, str] = {}
+    while True:
+        line = stream.readline(_MOST_HEADER)
+        if not line.endswith(b"\n") or stream.tell() > _MOST_HEADER:
+            # A header of its own may end with the file.
+            if not line and any(field in fields for field in ("data file", "datafile")):
+                return fields
+            raise damaged(path, "its header does not end")
+        text = os.fsdecode(line.rstrip(b"\r\n"))
+        if not text.strip():
+            return fields
+        name, colon, value = text.partition(":")
+        if text.startswith("#") or value.startswith("="):
+            continue
+        if not colon:
+            raise damaged(path, f"its header has the line {text[:60]!r}")
+        if name.strip().lower() in fields:
+            raise damaged(path, f"its header has the field {name.strip()!r} twice")
+        fields[name.strip().lower()] = value.strip()
+
+
+def _sizes(fields: dict[str, str], path: Path) -> tuple[list[int], list[int]]:
+    """The length of every axis, and which axes are the patient's: two or three."""
+    try:
+        sizes = [int(part) for part in fields["sizes"].split()]
+        stated = int(fields["dimension"])
+    except (KeyError, ValueError) as error:
+        raise damaged(path, "its header does not state the dimension and the sizes") from error
+    if stated != len(sizes) or not 1 <= stated <= 16 or min(sizes) < 1:
+        raise damaged(path, f"its header states the dimension {stated} and the sizes {fields['sizes']}")
+    kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or ["???"] * stated
+    vectors = _split_vectors(fields.get("space directions", "")) or ["?"] * stated
+    if len(kinds) != stated or len(vectors) != stated:
+        raise damaged(path, f"its header has {len(kinds)} kinds and {len(vectors)} directions for {stated} axes")
+    kept = []
+    for axis in range(stated):
+        samples = kinds[axis] not in ("domain", "space", "time", "???", "none", "list") or (
+            vectors[axis] == "none" and axis < stated - 3
+        )
+        if samples:
+            checks.check_scalar(sizes[axis], str(path))
+        elif vectors[axis] != "none":
+            kept.append(axis)
+        elif sizes[axis] > 1:
+            kept.append(axis)
+            checks.check_dimensions((*sizes[:3], sizes[axis]), str(path))
+    checks.check_dimensions(tuple(sizes[axis] for axis in kept), str(path))
+    kept = kept[:3]
+    if len(kept) < 2:
+        raise damaged(path, f"its header states the sizes {fields['sizes']}, which are no plane")
+    return sizes, kept
+
+
+def _geometry(
+    fields: dict[str, str], sizes: list[int], kept: list[int], path: Path, choice: str | None
+) -> tuple[Geometry, tuple[str, ...]]:
+    flat = len(kept) == 2
+    size = sizes[kept[0]], sizes[kept[1]], 1 if flat else sizes[kept[2]]
+    vectors = _vectors(fields, kept, path)
+    pitches = _spacings(fields, kept, vectors, path)
+    if flat:
+        pitches = [*pitches, mean_pitch(*pitches)]
+    space = fields.get("space", "").lower().removesuffix("-time").removesuffix("t")
+    if vectors is not None and space in _SPACES and vectors.shape[0] == 3:
+        signs = np.array(_SPACES[space], dtype=np.float64)
+        axes = signs[:, None] * vectors
+        checks.check_not_sheared(_whole(axes), str(path))
+        matrix = np.reshape(flat_direction(axes), (3, 3)) if flat else axes / np.linalg.norm(axes, axis=0)
+        refuse_other_code(str(path), choice, axis_code(matrix))
+        origin = signs * _origin(fields, path)
+        x, y, z = (float(value) for value in pitches)
+        place = (float(origin[0]), float(origin[1]), float(origin[2]))
+        return Geometry(size, (x, y, z), place, tuple(matrix.ravel().tolist())), ()
+    why = f"the space is {fields['space']!r}" if "space" in fields else "no space is named"
+    why += "" if vectors is not None else ", and no space directions"
+    if choice is not None and choice not in FORMS:
+        return geometry_by_code(size, pitches, choice), (f"it states no orientation ({why}); {choice} as the user says",)
+    if not flat and size[2] > 1:
+        raise nothing_stated(str(path), why)
+    note = f"it states no orientation ({why}) and is taken as a film; --orientation says where its axes run"
+    return Geometry(size, (pitches[0], pitches[1], pitches[2])), (note,)
+
+
+def _whole(axes: Array) -> Array:
+    """Three axes, of a plane too, whose third lies across it."""
+    if axes.shape[1] == 3 or np.linalg.norm(axes, axis=0).min() == 0:
+        return axes
+    return np.column_stack([axes, np.reshape(flat_direction(axes), (3, 3))[:, 2]])
+
+
+def _vectors(fields: dict[str, str], kept: list[int], path: Path) -> Array | None:
+    """The step along each kept axis in mm, one a column [2 or 3, n], in the header's space; None where it has none."""
+    texts = _split_vectors(fields.get("space directions", ""))
+    if not texts or all(text == "none" for text in texts):
+        return None
+    found = [_numbers(texts[axis], path, "space directions") for axis in kept]
+    length = min(3, max(len(vector) for vector in found))
+    if any(len(vector) < length for vector in found) or any(any(vector[3:]) for vector in found):
+        raise damaged(path, f"its header has the space directions {fields['space directions']}")
+    vectors = np.array([vector[:length] for vector in found]).T * _unit_mm(fields)
+    if not np.isfinite(vectors).all():
+        raise damaged(path, "its header has space directions that are no numbers")
+    return vectors
+
+
+def _spacings(fields: dict[str, str], kept: list[int], vectors: Array | None, path: Path) -> list[float]:
+    lengths = None if vectors is None else np.linalg.norm(vectors, axis=0)
+    stated = None
+    if "spacings" in fields:
+        values = _numbers(fields["spacings"], path, "spacings")
+        stated = [abs(values[axis]) if axis < len(values) else math.nan for axis in kept]
+        stated = None if any(math.isnan(value) for value in stated) else stated
+    if lengths is None and stated is None:
+        raise InputError(
+            f"{path} states no voxel spacing: neither space directions nor spacings",
+            "a header with the spacing and the orientation",
+            "convert the scan again from its DICOM files, or write the true space and space directions into the header",
+        )
+    if lengths is None:
+        return list(stated or ())
+    if stated is not None and np.abs(np.asarray(stated) - lengths).max() > _SPACING_TOLERANCE * lengths.max():
+        raise InputError(
+            f"{path} states two spacings: spacings {stated} and space directions {lengths.round(4).tolist()}",
+            "one spacing in the whole header",
+            "find out which is true and save the scan with it",
+        )
+    if lengths.min() == 0:
+        raise InputError(
+            f"{path} states a voxel spacing of {' x '.join(f'{value:g}' for value in lengths)} mm",
+            f"spacings between {checks.MIN_SPACING_MM:g} and {checks.MAX_SPACING_MM:g} mm on every axis",
+            "write the true spacing into the header",
+        )
+    return [float(value) for value in lengths]
+
+
+def _origin(fields: dict[str, str], path: Path) -> Array:
+    if "space origin" not in fields:
+        return np.zeros(3)
+    values = _numbers(fields["space origin"], path, "space origin")
+    if len(values) < 3:
+        raise damaged(path, f"its header has the space origin {fields['space origin']}")
+    return np.array(values[:3]) * _unit_mm(fields)
+
+
+def _unit_mm(fields: dict[str, str]) -> float:
+    units = {unit.lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))}
+    return _UNITS_MM.get(units.pop(), 1.0) if len(units) == 1 else 1.0
+
+
+def _split_vectors(text: str) -> list[str]:
+    return [part.replace(" ", "") for part in re.findall(r"none|\([^)]*\)", text)]
+
+
+def _numbers(text: str, path: Path, field: str) -> list[float]:
+    try:
+        return [float(part) for part in re.split(r"[,\s]+", text.strip("() ")) if part]
+    except ValueError as error:
+        raise damaged(path, f"its header has the {field} {text[:60]}") from error
+
+
+def _data_file(fields: dict[str, str], path: Path) -> tuple[float, Path | None]:
+    """The most bytes of voxels there can be, and their file where it is not the header's."""
+    encoding = _ENCODINGS.get(fields.get("encoding", "").lower(), "")
+    if not encoding:
+        raise InputError(
+            f"{path} is stored as {fields.get('encoding') or 'nothing its header names'}",
+            f"one of the encodings {', '.join(_ENCODINGS)}",
+            "save it with raw or gzip encoding",
+        )
+    named = fields.get("data file", fields.get("datafile"))
+    if named is None:
+        return most_bytes(path, encoding), None
+    if named.upper().startswith("LIST") or "%" in named:
+        raise InputError(
+            f"{path} spreads its voxels over several files ({named})", "one file of voxels", "save it as one .nrrd file"
+        )
+    source = path.parent / named
+    if not source.is_file():
+        raise InputError(
+            f"the voxels of {path} are missing: there is no file {source}",
+            "the file that its header names",
+            "copy it beside the header, or save the scan as one .nrrd file",
+        )
+    return most_bytes(source, encoding), source
+
+
+def _array(fields: dict[str, str], stream: BufferedReader, shape: Sequence[int], held: float, path: Path) -> Array:
+    name = fields.get("type", "").lower()
+    if name not in _KINDS:
+        raise InputError(
+            f"{path} has pixels of type {name or 'that its header does not name'}",
+            "integers or floats",
+            "save it as int16 or float",
+        )
+    kind = np.dtype(_KINDS[name])
+    endian = {"little": "<", "big": ">"}.get(fields.get("endian", "").lower())
+    if kind.itemsize > 1 and endian is None:
+        raise damaged(path, "its header does not say the byte order (endian)")
+    kind = kind.newbyteorder(endian or "=")  # type: ignore[arg-type]
+    encoding = _ENCODINGS[fields["encoding"].lower()]
+    try:
+        lines, skipped = int(fields.get("line skip", 0)), int(fields.get("byte skip", 0))
+    except ValueError as error:
+        raise damaged(path, "its header skips no whole number of lines or bytes") from error
+    count = math.prod(shape) * kind.itemsize
+    for _ in range(min(lines, 1 << 16)):
+        stream.readline(_MOST_HEADER)
+    if skipped == -1 and encoding == "raw":
+        stream.seek(max(0, path.stat().st_size - count) if count <= held else 0)
+    elif skipped > 0 and encoding == "raw":
+        stream.seek(skipped, os.SEEK_CUR)
+    voxels = unpacked(stream, encoding)
+    if skipped > 0 and encoding != "raw":
+        left = skipped
+        while left > 0 and (got := voxels.readinto(memoryview(bytearray(min(left, 1 << 16))))):
+            left -= got
+    return read_voxels(voxels, shape[::-1], kind, held, path)
