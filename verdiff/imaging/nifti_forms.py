@@ -80,20 +80,14 @@ def geometry(header: Header, path: Path, choice: str | None) -> tuple[Geometry, 
     forms = [form for form in (_qform(header, pitches), _sform(header, pitches)) if form is not None]
     if not forms:
         return _without_form(grid, pitches, path, choice)
-    form, notes = _chosen(forms, grid, path, choice)
+    form, notes = _chosen(forms, grid, pitches, path, choice)
     refuse_other_code(str(path), choice, form.letters)
     _check_form(form, path)
     lengths = np.linalg.norm(form.axes, axis=0)
-    if np.abs(lengths / pitches - 1).max() > _SPACING_TOLERANCE:
-        if choice != form.name:
-            raise InputError(
-                f"{path} states two spacings: pixdim {np.round(pitches, 4).tolist()} and "
-                f"{form.name} {lengths.round(4).tolist()}",
-                "one spacing in the whole header",
-                f"find out which is true and save the scan with it; --orientation {form.name} takes the second",
-            )
+    if _other_spacing(form, pitches):
+        _refuse_two_spacings(form, pitches, path, choice)
         pitches = lengths.tolist()
-        notes = (*notes, f"the spacing is that of the {form.name}; pixdim says otherwise")
+        notes = (*notes, f"the spacing is that of the {form.name}, as the user says; pixdim says otherwise")
     spacing, origin = [float(pitch) for pitch in pitches], [float(value) for value in form.origin_mm]
     direction = flat_direction(form.axes[:, :2]) if len(pixdim) < 3 else (form.axes / lengths).ravel().tolist()
     return (
@@ -116,7 +110,7 @@ def _without_form(
 
 
 def _chosen(
-    forms: list[_Form], size: tuple[int, int, int], path: Path, choice: str | None
+    forms: list[_Form], size: tuple[int, int, int], pitches: list[float], path: Path, choice: str | None
 ) -> tuple[_Form, tuple[str, ...]]:
     """The form to take: the sform, which is exact, where both agree."""
     sform = forms[-1]
@@ -124,6 +118,7 @@ def _chosen(
         return sform, ()
     if choice != "qform":
         _check_form(sform, path)
+        _refuse_two_spacings(sform, pitches, path, choice)
     qform = forms[0]
     gap = _gap_mm(qform, sform, size)
     if gap == 0:
@@ -152,6 +147,21 @@ def _gap_mm(qform: _Form, sform: _Form, size: tuple[int, int, int]) -> float:
     voxel = float(np.linalg.norm(sform.axes, axis=0).min())
     allowed = max(_PLACE_TOLERANCE_MM, 0.01 * voxel) + _TURN_TOLERANCE * np.linalg.norm(here - here[0], axis=1)
     return float(gaps.max()) if np.any(gaps > allowed) else 0.0
+
+
+def _other_spacing(form: _Form, pitches: list[float]) -> bool:
+    lengths = np.linalg.norm(form.axes, axis=0)
+    return bool(np.abs(lengths / pitches - 1).max() > _SPACING_TOLERANCE)
+
+
+def _refuse_two_spacings(form: _Form, pitches: list[float], path: Path, choice: str | None) -> None:
+    if choice != form.name and _other_spacing(form, pitches):
+        lengths = np.linalg.norm(form.axes, axis=0).round(4).tolist()
+        raise InputError(
+            f"{path} states two spacings: pixdim {np.round(pitches, 4).tolist()} and {form.name} {lengths}",
+            "one spacing in the whole header",
+            f"find out which is true and save the scan with it; --orientation {form.name} takes the second",
+        )
 
 
 def _check_form(form: _Form, path: Path) -> None:

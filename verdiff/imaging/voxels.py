@@ -119,11 +119,11 @@ def _fill(stream: Stream, view: memoryview, path: Path) -> int:
         while done < len(view) and (count := stream.readinto(view[done:])):
             done += count
     except (EOFError, zlib.error) as error:
-        raise damaged(path, f"its compression or checksum does not check out ({error})") from error
+        raise damaged(path, f"its compression does not check out ({error})") from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise damaged(path, f"its compression or checksum does not check out ({error})") from error
+        raise damaged(path, f"its compression does not check out ({error})") from error
     return done
 
 
