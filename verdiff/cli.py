@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 from verdiff import __version__
 from verdiff.commands import making, using
 from verdiff.commands.datasets import app as data_app
-from verdiff.commands.options import AsJson, Threads, say
+from verdiff.commands.options import AsJson, Orientation, Threads, printable, say
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
 
@@ -24,7 +25,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except VerdiffError as error:
-            typer.echo(str(error), err=True)
+            typer.echo(printable(str(error), sys.stderr), err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted; files are either the old ones or the complete new ones", err=True)
@@ -129,12 +130,13 @@ def bench(
 def info(
     target: Annotated[str, typer.Argument(help="A scan, a bundle, or a shipped model's name.")],
     as_json: AsJson = False,
+    orientation: Orientation = None,
 ) -> None:
     """Say what a scan or a bundle is."""
     from verdiff.commands import inspect
 
-    facts = inspect.info(target)
-    typer.echo(json.dumps(facts, indent=1) if as_json else "\n".join(inspect.lines(facts)))
+    facts = inspect.info(target, orientation=orientation)
+    say(json.dumps(facts, indent=1) if as_json else "\n".join(inspect.lines(facts)))
 
 
 @app.command(epilog="Example: verdiff models")

@@ -47,7 +47,9 @@ def test_slope_and_byte_order_are_applied(tmp_path: Path, order: str) -> None:
 
 def test_metres_and_micrometres_become_millimetres(tmp_path: Path) -> None:
     pixdim, srow = (1, 5e-4, 5e-4, 3e-3, 0, 0, 0, 0), (5e-4, 0, 0, 0, 0, 5e-4, 0, 0, 0, 0, 3e-3, 0)
-    path = save_nifti(tmp_path / "metres.nii", textured((4, 6, 5)), pixdim=pixdim, srow=srow, units=1, qoffset=(0, 0, 0))
+    path = save_nifti(
+        tmp_path / "metres.nii", textured((4, 6, 5)), pixdim=pixdim, srow=srow, units=1, qoffset=(0, 0, 0)
+    )
     assert read_volume(path).geometry.spacing_mm == pytest.approx((0.5, 0.5, 3.0))
 
 

@@ -96,6 +96,7 @@ def run(
         plots=options.plots,
         cases_of=partial(cases_of, inference=inference, keep={predictions: options.masks}, say=say),
         about={"inference": made_by} if model else None,
+        orientation=inference.orientation,
     )
     say(evaluation.markdown)
     for path in evaluation.written:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, TextIO
 
 import typer
 
@@ -27,6 +28,31 @@ BudgetMs = Annotated[float | None, typer.Option(help="Best mask in so many milli
 Force = Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")]
 
 
+def _orientation(text: str | None) -> str | None:
+    from verdiff.errors import InputError
+    from verdiff.imaging.orientation import EXPECTED, parse_orientation
+
+    try:
+        return parse_orientation(text)
+    except InputError as error:
+        raise typer.BadParameter(f"{text!r} is not {EXPECTED}") from error
+
+
+Orientation = Annotated[
+    str | None,
+    typer.Option(
+        callback=_orientation,
+        help="Where a file leaves it open: qform, sform, or where its voxel axes run, such as RAS.",
+    ),
+]
+
+
 def say(line: str) -> None:
     """Print a line."""
-    typer.echo(line)
+    typer.echo(printable(line, sys.stdout))
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """Text that a stream can take: what its encoding lacks, such as names that are not UTF-8, is spelled out."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

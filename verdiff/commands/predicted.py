@@ -55,7 +55,8 @@ def predicted_cases(
         manifest = segmenter.manifest
         names = _names_in_both(manifest, task.labels)
         cases = task.cases if task.cases is not None else labelled_cases(task.references)
-        for scan in scans_of(task.references, cases, modality=manifest.modality):
+        scans = scans_of(task.references, cases, modality=manifest.modality, orientation=inference.orientation)
+        for scan in scans:
             result = _segmented(segmenter, scan, inference)
             seconds = result.timings["total"]
             say(f"{scan.name}: {seconds:.1f} s")
@@ -128,6 +129,7 @@ def _warnings(
     if result.outcome in ("budget", "cancelled"):
         notes.append(f"{scan.name}: stopped by {result.outcome}, before all that was asked for was computed.")
     notes += [f"{scan.name}: forced past: {reason}" for reason in result.provenance.get("forced", ())]
+    notes += [f"{scan.name}: {note}" for note in scan.volume.notes]
     return tuple(notes)
 
 

@@ -18,11 +18,12 @@ from verdiff.imaging.volume import Array, Geometry, Volume
 
 _BODY_PART = 0x00180015
 # Defined terms of Body Part Examined (DICOM PS3.16, Annex L) that show no spine.
-_WITHOUT_SPINE = set(
-    "ANKLE ARM BRAIN BREAST CALF CAROTID CLAVICLE EAR ELBOW EXTREMITY EYE FEMUR FINGER FOOT FOREARM HAND HEEL HUMERUS "
-    "JAW KNEE LEG MAXILLA ORBIT PATELLA RADIUS RADIUSULNA SCAPULA SHOULDER SKULL TEETH THIGH THUMB TIBIAFIBULA TOE ULNA "
-    "WRIST ZYGOMA".split()
-)
+_WITHOUT_SPINE = {
+    *("ANKLE", "CALF", "EXTREMITY", "FEMUR", "FOOT", "HEEL", "KNEE", "LEG", "PATELLA", "THIGH", "TIBIAFIBULA", "TOE"),
+    *("ARM", "CLAVICLE", "ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "RADIUS", "RADIUSULNA", "SCAPULA"),
+    *("SHOULDER", "THUMB", "ULNA", "WRIST", "BRAIN", "BREAST", "CAROTID", "EAR", "EYE", "JAW", "MAXILLA", "ORBIT"),
+    *("SKULL", "TEETH", "ZYGOMA"),
+}
 
 
 def is_dicom(path: Path) -> bool:
@@ -83,7 +84,10 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...]) -> V
     else:
         geometry = _unplaced(first)
     if headless := sum(file.headless for file in files):
-        notes = (*notes, f"{headless} of {len(files)} files lack the preamble and the mark DICM and are read as they lie")
+        notes = (
+            *notes,
+            f"{headless} of {len(files)} files lack the preamble and the mark DICM and are read as they lie",
+        )
     part = files[0].text(_BODY_PART).upper().replace(" ", "")
     if part in _WITHOUT_SPINE:
         notes = (*notes, f"it states the body part {part}, which shows no spine")
@@ -108,7 +112,7 @@ def _film(plane: Plane) -> tuple[Geometry, tuple[str, ...]]:
 
 def _unplaced(plane: Plane) -> Geometry:
     """One slice that says nothing of the patient: it lies as a film does."""
-    here = replace(plane, position=(0.0, 0.0, 0.0), orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+    here = replace(plane, position=(0.0, 0.0, 0.0), orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), thickness=0.0)
     check_plane(here)
     return single(here)
 

@@ -68,7 +68,11 @@ def read_series(folder: Path) -> Series:
     notes = list(_one_series(files, folder))
     for kind, some in (("that is no DICOM", passed), ("that is a copy of another", copies)):
         if some:
-            what = kind if len(some) == 1 else kind.replace("that is no", "that are no").replace("that is a copy", "that are copies")
+            what = (
+                kind
+                if len(some) == 1
+                else kind.replace("that is no", "that are no").replace("that is a copy", "that are copies")
+            )
             notes.append(f"{len(some)} file{'s' if len(some) > 1 else ''} {what} passed over: {_names(some)}")
     return Series(tuple(files), tuple(notes))
 
@@ -120,8 +124,8 @@ def _without_copies(files: Sequence[DicomFile], folder: Path) -> tuple[list[Dico
             copies.append(file.path)
         else:
             raise InputError(
-                f"{other.path.name} and {file.path.name} of {folder} are the same instance (SOP Instance UID {instance}) "
-                "and differ",
+                f"{other.path.name} and {file.path.name} of {folder} are the same instance (SOP Instance UID "
+                f"{instance}) and differ",
                 "one file for each instance",
                 "find out which is right and move the other out of the folder",
             )

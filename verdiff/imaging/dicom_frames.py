@@ -145,11 +145,12 @@ def _scaling(file: DicomFile, own: Elements, shared: Elements) -> tuple[float, f
             return (slope or (1.0,))[0], (intercept or (0.0,))[0]
     mappings = items_of(own, _REAL_WORLD) or items_of(shared, _REAL_WORLD) or items_of(file.elements, _REAL_WORLD)
     if len(mappings) == 1:
-        values = mappings[0].get(_REAL_SLOPE), mappings[0].get(_REAL_INTERCEPT)
-        slope, intercept = (
-            struct.unpack_from(file.order + "d", value)[0] if isinstance(value, bytes) and len(value) == 8 else None
-            for value in values
-        )
-        if slope is not None:
-            return slope, intercept or 0.0
+        return _double(file, mappings[0], _REAL_SLOPE, 1.0), _double(file, mappings[0], _REAL_INTERCEPT, 0.0)
     return 1.0, 0.0
+
+
+def _double(file: DicomFile, elements: Elements, tag: int, default: float) -> float:
+    value = elements.get(tag)
+    if not isinstance(value, bytes) or len(value) != 8:
+        return default
+    return float(struct.unpack(file.order + "d", value)[0])

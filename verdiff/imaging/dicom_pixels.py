@@ -61,7 +61,11 @@ def _stored(file: DicomFile) -> Array:
     offset, length = file.pixels
     count = frames * rows * columns * kind.itemsize
     if length is None or not count <= length <= count + 1:
-        held = "packed pixels, though its transfer syntax is a plain one" if length is None else f"{length} bytes of pixels"
+        held = (
+            "packed pixels, though its transfer syntax is a plain one"
+            if length is None
+            else f"{length} bytes of pixels"
+        )
         raise damaged(
             file.path,
             f"it holds {held}, and its header states {frames} x {rows} x {columns} of {kind.itemsize} bytes, {count}",
@@ -97,8 +101,9 @@ def _without_unused_bits(array: Array, file: DicomFile) -> Array:
     if stored == allocated:
         return array
     # Up to the top, where a sign bit counts, and down again.
-    raised = np.left_shift(array.view(f"u{array.dtype.itemsize}"), allocated - 1 - high).view(array.dtype)
-    return np.right_shift(raised, allocated - stored)
+    raised: Array = np.left_shift(array.view(f"u{array.dtype.itemsize}"), allocated - 1 - high).view(array.dtype)
+    lowered: Array = np.right_shift(raised, allocated - stored)
+    return lowered
 
 
 def _scaled(file: DicomFile, plane: Array, frame: Frame) -> Array:
@@ -160,9 +165,9 @@ def _unpacked(file: DicomFile) -> Array:
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if np.abs(values - whole).max() > 1e-2 or whole.min() < low or whole.max() > high:
         raise InputError(
-            f"{file.path} is packed (transfer syntax {file.syntax}), and the scaling of its frames cannot be told apart",
+            f"{file.path} is packed (transfer syntax {file.syntax}), and its frames' scaling cannot be told apart",
             "plain pixels where slope and intercept differ from frame to frame",
             "unpack it first, for example with gdcmconv --raw",
         )
-    whole = high - whole if turned else whole
-    return whole.astype(f"{'i' if signed else 'u'}{max(1, file.whole(_ALLOCATED) // 8)}")
+    stored: Array = high - whole if turned else whole
+    return stored.astype(f"{'i' if signed else 'u'}{max(1, file.whole(_ALLOCATED) // 8)}")

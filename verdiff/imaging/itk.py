@@ -26,18 +26,25 @@ def reason(error: RuntimeError) -> str:
     return re.sub(r"\(0x[0-9a-f]+\)", "", lines[-1].removeprefix("ITK ERROR: ")) if lines else "no reason given"
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a path is text that ITK takes; any other would end the process."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def path_for_itk(path: Path) -> str:
-    """A path as text that ITK takes; anything else would end the process.
+    """A path as text that ITK takes.
 
     Raises:
         InputError: If the name is not UTF-8.
     """
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError as error:
+    if not is_utf8(path):
         raise InputError(
             f"the path {str(path)!r}, which is not UTF-8",
             "a name in UTF-8 for this kind of file",
             "rename the file or its folder",
-        ) from error
+        )
     return str(path)

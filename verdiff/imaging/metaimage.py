@@ -127,7 +127,9 @@ def _geometry(
         return geometry_by_code(grid, spacing, code), ("its header has no TransformMatrix, only AnatomicalOrientation",)
     why = "its header has no TransformMatrix"
     if choice is not None and choice not in FORMS:
-        return geometry_by_code(grid, spacing, choice), (f"it states no orientation ({why}); {choice} as the user says",)
+        return geometry_by_code(grid, spacing, choice), (
+            f"it states no orientation ({why}); {choice} as the user says",
+        )
     if grid[2] > 1:
         raise nothing_stated(str(path), why)
     note = f"it states no orientation ({why}) and is taken as a film; --orientation says where its axes run"
@@ -184,9 +186,7 @@ def _array(fields: dict[str, str], stream: BufferedReader, shape: tuple[int, int
         raise InputError(f"{path} has pixels of type {name}", "integers or floats", "save it as MET_SHORT or MET_FLOAT")
     if fields.get("BinaryData", "True").lower() == "false":
         raise InputError(f"{path} holds its voxels as text", "binary voxels", "save it with BinaryData = True")
-    kind = np.dtype(_KINDS[name]).newbyteorder(
-        ">" if states("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
-    )
+    kind = np.dtype(_KINDS[name]).newbyteorder(">" if states("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<")
     encoding = "zlib" if states("CompressedData") else "raw"
     held = most_bytes(path, encoding)
     skipped = _numbers(fields, path, "HeaderSize") or [0.0]

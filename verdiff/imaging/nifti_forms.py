@@ -101,7 +101,9 @@ def _without_form(
 ) -> tuple[Geometry, tuple[str, ...]]:
     why = "qform_code and sform_code are 0"
     if choice is not None and choice not in FORMS:
-        return geometry_by_code(size, pitches, choice), (f"it states no orientation ({why}); {choice} as the user says",)
+        return geometry_by_code(size, pitches, choice), (
+            f"it states no orientation ({why}); {choice} as the user says",
+        )
     if size[2] > 1:
         raise nothing_stated(str(path), why)
     # A plane that says nothing of the patient is read as a film is.

@@ -159,7 +159,9 @@ def _geometry(
     why = f"the space is {fields['space']!r}" if "space" in fields else "no space is named"
     why += "" if vectors is not None else ", and no space directions"
     if choice is not None and choice not in FORMS:
-        return geometry_by_code(size, pitches, choice), (f"it states no orientation ({why}); {choice} as the user says",)
+        return geometry_by_code(size, pitches, choice), (
+            f"it states no orientation ({why}); {choice} as the user says",
+        )
     if not flat and size[2] > 1:
         raise nothing_stated(str(path), why)
     note = f"it states no orientation ({why}) and is taken as a film; --orientation says where its axes run"

@@ -45,9 +45,7 @@ def axis_code(columns: Array) -> str:
         world = max(free, key=lambda axis, column=column: abs(float(column[axis])))  # type: ignore[misc]
         free.remove(world)
         found += next(
-            letter
-            for letter, (axis, sign) in _LETTERS.items()
-            if axis == world and (column[world] >= 0) == (sign > 0)
+            letter for letter, (axis, sign) in _LETTERS.items() if axis == world and (column[world] >= 0) == (sign > 0)
         )
     return found
 
@@ -72,8 +70,8 @@ def nothing_stated(name: str, why: str) -> InputError:
     return InputError(
         f"{name} states no orientation: {why}",
         "a header that says where the patient's left, front and head are",
-        "say where its voxel axes run: --orientation RAS (orientation='RAS') for first to the right, second to anterior, "
-        "third to superior; or convert the scan again from its DICOM files",
+        "say where its voxel axes run: --orientation RAS (orientation='RAS') for the first to the right, the second to "
+        "anterior, the third to superior; or convert the scan again from its DICOM files",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PAGE, _INK, _FAINT = (15, 18, 23), (236, 239, 244), (140, 149, 163)
 _MARGIN, _GAP, _CAPTION, _HEADER, _LEGEND = 28, 12, 24, 74, 250
 _MAX_WIDTH, _MAX_HEIGHT, _FILM_HEIGHT = 1240, 440, 720
+_BANNER, _BANNER_LINE, _BANNER_PAD, _BANNER_LETTER = (176, 32, 32), 22, 10, 8
 _EDGES = {"sagittal": ("A", "P", "S", "I"), "coronal": ("R", "L", "S", "I"), "axial": ("R", "L", "A", "P")}
 
 
@@ -60,6 +62,7 @@ def preview_png(
     *,
     view: View | None = None,
     title: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write a PNG with three to five slices, each structure outlined, the uncertainty, and the volumes in ml.
 
@@ -71,6 +74,7 @@ def preview_png(
         label_table: Names by label id, in the order of the legend.
         view: Plane to show; by default the one the scan was acquired in (sagittal where it is isotropic).
         title: Heading; by default the scan's name.
+        warnings: What was forced or looks wrong, written across the picture.
 
     Raises:
         InputError: If labels or uncertainty are not in the scan's grid.
@@ -88,6 +92,8 @@ def preview_png(
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(label_table)}
     page = _draw(volume, labels, uncertainty, plan, layout, colours)
     _write_text(page, volume, labels, plan, layout, colours, label_table, title)
+    if warnings:
+        page = _with_banner(page, warnings)
     with atomic_path(path) as temporary:
         page.save(temporary, compress_level=3)
 
@@ -175,6 +181,21 @@ def _write_text(
         _scale(page, draw, (left, bottom + 28))
 
 
+def _with_banner(page: Image.Image, warnings: Sequence[str]) -> Image.Image:
+    """The page below a band as wide as it is, with a warning or more a line."""
+    from PIL import Image, ImageDraw
+
+    across = (page.width - 2 * _MARGIN) // _BANNER_LETTER
+    lines = [line for warning in warnings for line in textwrap.wrap(_printable(warning), max(20, across))]
+    band = 2 * _BANNER_PAD + _BANNER_LINE * len(lines)
+    whole = Image.new("RGB", (page.width, page.height + band), _BANNER)
+    whole.paste(page, (0, band))
+    draw = ImageDraw.Draw(whole)
+    for index, line in enumerate(lines):
+        _text(draw, (_MARGIN, _BANNER_PAD + index * _BANNER_LINE), line, 15, (255, 255, 255))
+    return whole
+
+
 def _legend(
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
@@ -241,7 +262,12 @@ def _text(
     from PIL import ImageFont
 
     options: dict[str, Any] = {"stroke_width": 2, "stroke_fill": (0, 0, 0)} if outlined else {}
-    draw.text(place, text, colour, ImageFont.load_default(size), anchor=anchor, **options)
+    draw.text(place, _printable(text), colour, ImageFont.load_default(size), anchor=anchor, **options)
+
+
+def _printable(text: str) -> str:
+    """Text with the bytes of names that are not UTF-8 spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shortened(text: str, longest: int = 60) -> str:

@@ -229,8 +229,8 @@ def _uneven(places: Array, names: Sequence[str], name: str, allowed: Array) -> I
     remedy = f"copy the missing slices ({missing} at this place)" if missing else "copy the missing slices"
     digits = 2 if abs(steps[uneven] - usual[2]) > 0.02 else 4
     return InputError(
-        f"the slices {names[uneven]} and {names[uneven + 1]} of {name} are {steps[uneven]:.{digits}f} mm apart where the "
-        f"others are {usual[2]:.{digits}f} mm apart",
+        f"the slices {names[uneven]} and {names[uneven + 1]} of {name} are {steps[uneven]:.{digits}f} mm apart where "
+        f"the others are {usual[2]:.{digits}f} mm apart",
         "evenly spaced slices",
         f"{remedy}, or resample the series to even spacing",
     )

@@ -66,7 +66,7 @@ def read_bytes(stream: Stream, count: int, path: Path) -> bytes:
     return bytes(buffer)
 
 
-def read_voxels(stream: Stream, shape: Sequence[int], kind: np.dtype, held: float, path: Path) -> Array:  # type: ignore[type-arg]
+def read_voxels(stream: Stream, shape: Sequence[int], kind: np.dtype, held: float, path: Path) -> Array:
     """The array of a header, in native byte order, and proof that nothing but it is left in the file.
 
     Args:
@@ -129,7 +129,9 @@ def _fill(stream: Stream, view: memoryview, path: Path) -> int:
 
 def damaged(path: Path, why: str) -> InputError:
     """The refusal of a file that does not hold what its header says."""
-    return InputError(f"{path} is truncated or damaged: {why}", "a complete image file", "copy or export the file again")
+    return InputError(
+        f"{path} is truncated or damaged: {why}", "a complete image file", "copy or export the file again"
+    )
 
 
 def native(array: Array) -> Array:
@@ -167,9 +169,7 @@ def single(array: Array, name: str) -> Array:
     if array.dtype.kind != "f" or array.dtype == np.float32:
         return array
     if array.dtype.itemsize > 4 and array.size:
-        largest = max(
-            float(np.abs(plane).max(where=np.isfinite(plane), initial=0)) for plane in np.atleast_2d(array)
-        )
+        largest = max(float(np.abs(plane).max(where=np.isfinite(plane), initial=0)) for plane in np.atleast_2d(array))
         if largest > _FLOAT32_LIMIT:
             raise InputError(
                 f"{name} has a value of {largest:g}, beyond the range of 32-bit floats",

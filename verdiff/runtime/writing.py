@@ -105,7 +105,9 @@ def write_result(
         from verdiff.imaging.preview import preview_png
 
         table = {label.id: label.name for label in result.label_table}
-        preview_png(files.preview, volume, result.labels, result.uncertainty, table)
+        banner = [f"forced past: {reason}" for reason in result.provenance["forced"]]
+        banner += result.provenance["scan"]["notes"]
+        preview_png(files.preview, volume, result.labels, result.uncertainty, table, warnings=banner)
     result.timings["write"] = perf_counter() - begun
     with atomic_path(files.report) as temporary:
         temporary.write_text(json.dumps(report(result, files, others), indent=1) + "\n", "utf-8")

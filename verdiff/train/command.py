@@ -74,6 +74,8 @@ def run(
     config = override(load_config(config_name, settings), minutes=minutes, iterations=iterations, seed=seed)
     config = planned(config, data, settings)
     dataset = load_dataset(data, config.data)
+    for remark in dataset.remarks:
+        say(f"{dataset.name}: {remark}")
     if folds is not None:
         dataset = dataset.refolded(folds)
     trainer = Trainer(config, dataset, fold, output, resume=resume, device=device)

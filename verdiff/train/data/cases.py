@@ -54,6 +54,7 @@ class Dataset:
         statistics: Measured ranges of the source scans, for the bundle's suitability check.
         preparation: The ``[data]`` settings that the cases were made with (:meth:`DataConfig.preparation`).
         patients: The patient of each case; a case that is not in it is a patient of its own.
+        remarks: What has to be said of it when it is trained on, such as channels that are left out.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dataset:
     statistics: dict[str, Any]
     preparation: Mapping[str, Any]
     patients: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def refolded(self, folds: int = FOLDS, seed: int = SEED) -> Dataset:
         """The same cases in folds made by patient, whatever splits the data set brought.

@@ -38,6 +38,7 @@ class Description:
         patients: The patient of a case, for cases whose patient is not named as they are.
         empty: Cases whose masks may be empty.
         stated_cases: ``numTraining``, where it is given.
+        channels: Names of the channels by number, where they are given.
     """
 
     ending: str
@@ -45,6 +46,7 @@ class Description:
     patients: dict[str, str] = field(default_factory=dict)
     empty: frozenset[str] = frozenset()
     stated_cases: int | None = None
+    channels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,14 @@ def read_description(folder: Path) -> Description:
     if not isinstance(empty, list) or not all(isinstance(name, str) for name in empty):
         raise DataError(f"{where} has empty_masks {empty!r:.60}", "a list of case names", f"correct {DESCRIPTION}")
     stated = values.get("numTraining")
+    channels = values.get("channel_names", values.get("modality", {}))
     return Description(
         ending,
         _label_table(values["labels"], where),
         patients,
         frozenset(empty),
         stated if isinstance(stated, int) else None,
+        {str(key): str(name) for key, name in channels.items()} if isinstance(channels, dict) else {},
     )
 
 
@@ -163,6 +167,19 @@ def find_files(folder: Path, ending: str) -> Files:
             f"complete the data set, or correct file_ending in {DESCRIPTION}",
         )
     return Files(images, masks, {key: frozenset(names) for key, names in further.items()}, tuple(strange))
+
+
+def channel_remark(description: Description, files: Files) -> str | None:
+    """What is said of channels that are not trained on; None where there is one channel alone."""
+    further = sorted(
+        {*files.further, *(f"{int(key):04d}" for key in description.channels if key.isdecimal())} - {"0000"}
+    )
+    if not further:
+        return None
+    taken = f" ({description.channels['0']})" if "0" in description.channels else ""
+    named = (description.channels.get(str(int(channel)), "") for channel in further)
+    left = ", ".join(f"{channel} ({name})" if name else channel for channel, name in zip(further, named, strict=True))
+    return f"of each case channel 0000{taken} alone is taken; left out: {left}"
 
 
 def _visible(folder: Path) -> list[Path]:
