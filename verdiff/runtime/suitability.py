@@ -12,6 +12,7 @@ import numpy as np
 
 from verdiff.errors import UnsuitableScanError
 from verdiff.imaging import Volume, acquisition_view
+from verdiff.imaging.masklike import labels_of_mask
 from verdiff.imaging.padding import padding_below
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ def unsuitable_reasons(volume: Volume, manifest: Manifest, plan: SlicePlan) -> t
         manifest: The model's; ``suitability["pixel_spacing_mm"]`` is the [least, most] of its training data.
         plan: The model's slices of this scan.
     """
-    found = _modality(volume)
     reasons = []
+    if (labels := labels_of_mask(volume.array)) is not None:
+        reasons.append(f"it looks like a mask: it has {labels} different values, each in areas of its own")
+    found = _modality(volume)
     if found is not None and found != manifest.modality:
         evidence = "" if volume.modality is not None else " by its intensities"
         name = MODALITY_NAMES.get(found, f"of modality {found}")
