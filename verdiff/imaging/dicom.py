@@ -69,7 +69,7 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...]) -> V
         name = str(file.path) if file.path == source else f"{file.path.name}"
         try:
             check_grey(file, name if file.path == source else f"{name} of {source}")
-            frames += frames_of(file, name)
+            frames += frames_of(file, name, alone=len(files) == 1)
         except Damaged as error:
             raise _damaged(file.path, error) from error
     modality, first = modality_of(files[0]), frames[0].plane
@@ -105,7 +105,7 @@ def _film(plane: Plane) -> tuple[Geometry, tuple[str, ...]]:
     if len(plane.pixel_spacing) != 2:
         note = "it states no pixel spacing: a pixel counts as 1 mm"
         return Geometry((*plane.size, 1), (1.0, 1.0, 1.0)), (note,)
-    check_spacing(plane)
+    check_spacing(plane, plane.name)
     rows, columns = plane.pixel_spacing
     return Geometry((*plane.size, 1), (columns, rows, math.sqrt(rows * columns))), ()
 

@@ -70,12 +70,13 @@ def check_grey(file: DicomFile, name: str) -> None:
         )
 
 
-def frames_of(file: DicomFile, name: str) -> list[Frame]:
+def frames_of(file: DicomFile, name: str, *, alone: bool = False) -> list[Frame]:
     """The frames of a file in the order in which they are stored.
 
     Args:
         file: An image.
         name: How to call it in messages.
+        alone: Whether messages about its frames need not name it.
 
     Raises:
         InputError: If it states another number of frames than it describes, or a scaling that is no number.
@@ -93,11 +94,11 @@ def frames_of(file: DicomFile, name: str) -> list[Frame]:
     frames = []
     for index in range(count):
         own: Elements = groups[index] if groups else {}
-        where = name if count == 1 else f"frame {index + 1} of {name}"
+        where = name if count == 1 else f"frame {index + 1}" + ("" if alone else f" of {name}")
         slope, intercept = _scaling(file, own, shared)
         if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
             raise InputError(
-                f"{where} states a rescale slope of {slope:g} and an intercept of {intercept:g}",
+                f"{where}{f' of {name}' if alone and count > 1 else ''} states a rescale slope of {slope:g} and an intercept of {intercept:g}",
                 "a slope that is not 0 and an intercept, both finite",
                 "export the image again",
             )

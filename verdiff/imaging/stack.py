@@ -49,12 +49,17 @@ class Plane:
         return bool(self.position or self.orientation)
 
 
-def check_plane(plane: Plane) -> None:
+def check_plane(plane: Plane, name: str = "") -> None:
     """Refuse a slice whose position, orientation or spacing is missing or makes no sense.
+
+    Args:
+        plane: The slice.
+        name: The file or folder it is of, where its own name does not say.
 
     Raises:
         InputError: Which names the slice.
     """
+    called = f"{plane.name} of {name}" if name else plane.name
     stated = len(plane.position), len(plane.orientation), len(plane.pixel_spacing)
     if stated != (3, 6, 2):
         lacking = [
@@ -68,31 +73,35 @@ def check_plane(plane: Plane) -> None:
             if have != want
         ]
         raise InputError(
-            f"{plane.name} does not say where its pixels lie: it lacks {' and '.join(lacking)}",
+            f"{called} does not say where its pixels lie: it lacks {' and '.join(lacking)}",
             "Image Position, Image Orientation (Patient) and Pixel Spacing of every slice",
             "pass single films one by one; export a volume's slices with their positions",
         )
-    check_spacing(plane)
+    check_spacing(plane, called)
     values = np.array([*plane.position, *plane.orientation])
     row, column = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
     cosines = abs(float(row @ row) - 1), abs(float(column @ column) - 1), abs(float(row @ column))
     if not np.isfinite(values).all() or not max(cosines) <= _COSINE_TOLERANCE:
         raise InputError(
-            f"{plane.name} has the position {_listed(plane.position)} and the orientation {_listed(plane.orientation)}",
+            f"{called} has the position {_listed(plane.position)} and the orientation {_listed(plane.orientation)}",
             "a position in millimetres, and two directions at right angles, each of length one",
             "export the image again",
         )
 
 
-def check_spacing(plane: Plane) -> None:
+def check_spacing(plane: Plane, name: str) -> None:
     """Refuse a pixel spacing that no scanner has.
+
+    Args:
+        plane: The slice.
+        name: How to call it.
 
     Raises:
         InputError: Which names the slice.
     """
     if any(not checks.MIN_SPACING_MM <= value <= checks.MAX_SPACING_MM for value in plane.pixel_spacing):
         raise InputError(
-            f"{plane.name} states a pixel spacing of {' x '.join(f'{v:g}' for v in plane.pixel_spacing)} mm",
+            f"{name} states a pixel spacing of {' x '.join(f'{v:g}' for v in plane.pixel_spacing)} mm",
             f"spacings between {checks.MIN_SPACING_MM:g} and {checks.MAX_SPACING_MM:g} mm",
             "export the image with its true Pixel Spacing",
         )
@@ -110,7 +119,7 @@ def stack(planes: Sequence[Plane], name: str) -> tuple[list[int], Geometry]:
             position, leave a gap, are spaced unevenly or are shifted against each other; or if the gantry was tilted.
     """
     for plane in planes:
-        check_plane(plane)
+        check_plane(plane, name)
     first = planes[0]
     for plane in planes[1:]:
         _refuse_other_plane(first, plane, name)
