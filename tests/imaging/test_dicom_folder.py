@@ -57,7 +57,7 @@ def test_a_copy_that_broke_off_is_refused_with_its_files(
 
 def test_a_name_without_suffix_is_a_damaged_slice_unless_it_is_text(series: Path) -> None:
     (series / "IM0009").write_bytes(bytes(range(256)))
-    with pytest.raises(InputError, match="IM0009 .* does not begin as DICOM does"):
+    with pytest.raises(InputError, match=r"IM0009 .* does not begin as DICOM does"):
         read_volume(series)
     (series / "IM0009").unlink()
     (series / "README").write_text("Exported in March.\n", "utf-8")

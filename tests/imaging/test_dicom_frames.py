@@ -109,7 +109,7 @@ def test_as_many_frames_are_described_as_there_are(tmp_path: Path) -> None:
 def test_several_frames_under_one_position_are_refused(tmp_path: Path) -> None:
     frames = FRAMES.astype("<u2").tobytes()
     path = save_dicom(tmp_path / "a.dcm", FRAMES[0], NumberOfFrames=6, PixelData=frames)
-    with pytest.raises(InputError, match="frame 1 of .* lacks Image Position"):
+    with pytest.raises(InputError, match=r"frame 1 of .* lacks Image Position"):
         read_volume(path)
 
 

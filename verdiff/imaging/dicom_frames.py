@@ -96,9 +96,10 @@ def frames_of(file: DicomFile, name: str, *, alone: bool = False) -> list[Frame]
         own: Elements = groups[index] if groups else {}
         where = name if count == 1 else f"frame {index + 1}" + ("" if alone else f" of {name}")
         slope, intercept = _scaling(file, own, shared)
+        called = f"{where} of {name}" if alone and count > 1 else where
         if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
             raise InputError(
-                f"{where}{f' of {name}' if alone and count > 1 else ''} states a rescale slope of {slope:g} and an intercept of {intercept:g}",
+                f"{called} states a rescale slope of {slope:g} and an intercept of {intercept:g}",
                 "a slope that is not 0 and an intercept, both finite",
                 "export the image again",
             )

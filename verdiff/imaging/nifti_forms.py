@@ -32,7 +32,7 @@ _SPACING_TOLERANCE = 1e-3
 # A rotation near half a turn loses this much when it is stored as a quaternion of 32-bit floats.
 _TURN_TOLERANCE = 1e-3
 _PLACE_TOLERANCE_MM = 0.01
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+_RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _chosen(
     qform = forms[0]
     gap = _gap_mm(qform, sform, size)
     if gap == 0:
-        return sform, ()
+        return (qform if choice == "qform" else sform), ()
     both = (
         f"its qform (code {qform.code}), whose axes run to {qform.letters}, and its sform (code {sform.code}), whose "
         f"axes run to {sform.letters}, place a corner {gap:.3g} mm apart"
@@ -198,7 +198,7 @@ def _qform(header: Header, pitches: list[float]) -> _Form | None:
     # The first pixdim is -1 where the third axis runs the other way.
     rotation[:, 2] *= -1.0 if header.field(76, "f")[0] < 0 else 1.0
     place = np.asarray(header.field(268, "3f")) * header.unit_mm
-    return _Form("qform", code, _RAS_TO_LPS @ (rotation * np.asarray(pitches)), _RAS_TO_LPS @ place)
+    return _Form("qform", code, _RAS_TO_LPS[:, None] * rotation * np.asarray(pitches), _RAS_TO_LPS * place)
 
 
 def _sform(header: Header, pitches: list[float]) -> _Form | None:
@@ -206,9 +206,9 @@ def _sform(header: Header, pitches: list[float]) -> _Form | None:
     if code <= 0:
         return None
     rows = np.asarray(header.field(280, "12f"), dtype=np.float64).reshape(3, 4) * header.unit_mm
-    axes = _RAS_TO_LPS @ rows[:, :3]
+    axes = _RAS_TO_LPS[:, None] * rows[:, :3]
     flat = len(header.size) < 3
     if flat and np.isfinite(axes).all() and np.linalg.norm(axes[:, :2], axis=0).min() > 0:
         # A plane need not say where the axis across it runs.
         axes[:, 2] = np.reshape(flat_direction(axes[:, :2]), (3, 3))[:, 2] * pitches[2]
-    return _Form("sform", code, axes, _RAS_TO_LPS @ rows[:, 3])
+    return _Form("sform", code, axes, _RAS_TO_LPS * rows[:, 3])

@@ -138,10 +138,12 @@ def _read_nifti(path: Path, choice: str | None) -> Volume:
 def _read_film(path: Path) -> Volume:
     sitk = simpleitk()
 
-    name = path_for_itk(path)
-    _check_film(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path_for_itk(path))
+    # Told by content: ITK goes by the suffix, and by its letter case.
+    reader.SetImageIO("PNGImageIO" if _film_format(path) == "PNG" else "JPEGImageIO")
     try:
-        image = sitk.ReadImage(name)
+        image = reader.Execute()
     except RuntimeError as error:
         raise InputError(
             f"{path} is truncated, damaged or not an image ({reason(error)})",
@@ -156,8 +158,8 @@ def _read_film(path: Path) -> Volume:
     return Volume(array, Geometry((array.shape[2], array.shape[1], 1), (1.0, 1.0, 1.0)), "XR", path)
 
 
-def _check_film(path: Path) -> None:
-    """Compare the size that a film claims with what its file can hold, before anything is unpacked."""
+def _film_format(path: Path) -> str:
+    """PNG or JPEG, once the size that a film claims is compared with what its file can hold."""
     from PIL import Image
 
     try:
@@ -182,3 +184,4 @@ def _check_film(path: Path) -> None:
         data = path.read_bytes()
         if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
             raise damaged(path, "the JPEG ends before its end marker")
+    return kind
