@@ -84,6 +84,17 @@ def test_masks_may_be_empty_and_are_whole_numbers(tmp_path: Path) -> None:
         read_labels(save_nifti(tmp_path / "d.nii", empty - 1))
 
 
+def test_labels_that_are_almost_whole_are_those_labels(tmp_path: Path) -> None:
+    labels = np.arange(4 * 6 * 5).reshape(4, 6, 5) % 4
+    off = labels * 0.9997
+    np.testing.assert_array_equal(read_labels(save_nifti(tmp_path / "a.nii", off.astype(np.float32))).array, labels)
+    stored = np.rint(labels / (3 / 32767)).astype(np.int16)
+    scaled = read_labels(save_nifti(tmp_path / "b.nii", stored, slope=3 / 32767, intercept=0.0))
+    np.testing.assert_array_equal(scaled.array, labels)
+    with pytest.raises(InputError, match=r"not whole numbers, 1\.002 among them"):
+        read_labels(save_nifti(tmp_path / "c.nii", (labels * 1.002).astype(np.float32)))
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".jpg"])
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 0.97])
 def test_a_truncated_file_is_never_read(tmp_path: Path, suffix: str, kept: float) -> None:

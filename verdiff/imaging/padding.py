@@ -14,7 +14,7 @@ _HIGHEST = -500.0
 # The least share of the voxels that makes a value padding, and the most that may lie between it and half of it, as
 # a part of the padding: where an interpolation has mixed the two. In a CT without padding air and lungs lie there.
 _LEAST_SHARE = 1e-3
-_MOST_BETWEEN = 0.05
+_MOST_BETWEEN = 0.25
 
 
 def padding_below(array: Array) -> float | None:
