@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -232,12 +233,35 @@ def save_enhanced(
     return save_dicom(path, frames[0], **{**whole, **tags})
 
 
-def packed(path: Path) -> Path:
-    """The same DICOM file with its pixels packed by RLE, which SimpleITK's GDCM unpacks."""
+def packed(path: Path, how: str = "RLE") -> Path:
+    """The same DICOM file with its pixels packed: by pydicom's "RLE", or by GDCM as "JPEG" or "JPEG2000" without loss.
+
+    Every frame is packed on its own, and the header stays as it is.
+    """
     import pydicom
+    from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import RLELossless
 
     data = pydicom.dcmread(path)
-    data.compress(RLELossless)
+    if how == "RLE":
+        data.compress(RLELossless)
+        data.save_as(path)
+        return path
+    frames = np.frombuffer(data.PixelData, "<i2" if data.PixelRepresentation else "<u2")
+    parts = []
+    for frame in frames.reshape(-1, data.Rows, data.Columns):
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetUseCompression(True)
+        writer.SetCompressor(how)
+        writer.SetFileName(str(path.with_suffix(".part.dcm")))
+        writer.Execute(sitk.GetImageFromArray(frame))
+        part = pydicom.dcmread(path.with_suffix(".part.dcm"))
+        parts.append(next(generate_frames(part.PixelData, number_of_frames=1)))
+    path.with_suffix(".part.dcm").unlink()
+    data.file_meta.TransferSyntaxUID = part.file_meta.TransferSyntaxUID
+    data.PixelData = encapsulate(parts)
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
     data.save_as(path)
     return path

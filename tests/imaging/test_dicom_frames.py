@@ -15,6 +15,7 @@ from verdiff.imaging import Volume, read_volume
 FRAMES = textured((6, 8, 10))
 PLACES = [float(-3 * index) for index in range(6)]
 SYNTAXES = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"]
+PACKED = ["RLE", "JPEG", "JPEG2000"]
 
 
 def scaling(slope: float, intercept: float) -> dict[str, dict[str, Any]]:
@@ -40,22 +41,22 @@ def test_frames_in_any_order_lie_where_they_say(tmp_path: Path, order: list[int]
     assert volume.array.dtype == np.uint16 and volume.modality == "MR"
 
 
-@pytest.mark.parametrize("syntax", [*SYNTAXES, "packed"])
+@pytest.mark.parametrize("syntax", [*SYNTAXES, *PACKED])
 def test_each_frame_has_its_own_slope_and_intercept(tmp_path: Path, syntax: str) -> None:
     own = [scaling(0.5 + index, -10.0 * index) for index in range(6)]
-    tags = {} if syntax == "packed" else {"syntax": syntax}
+    tags = {} if syntax in PACKED else {"syntax": syntax}
     path = save_enhanced(tmp_path / "a.dcm", FRAMES, PLACES, own=own, **tags)
-    volume = read_volume(packed(path) if syntax == "packed" else path)
+    volume = read_volume(packed(path, syntax) if syntax in PACKED else path)
     expected = [(0.5 + index) * plane - 10.0 * index for index, plane in enumerate(FRAMES)]
     assert_at_their_places(volume, np.array(expected, np.float32), PLACES)
 
 
-@pytest.mark.parametrize("pack", [False, True])
-def test_a_slope_of_all_frames_and_one_of_the_file_are_applied(tmp_path: Path, pack: bool) -> None:
+@pytest.mark.parametrize("pack", [None, *PACKED])
+def test_a_slope_of_all_frames_and_one_of_the_file_are_applied(tmp_path: Path, pack: str | None) -> None:
     shared = save_enhanced(tmp_path / "a.dcm", FRAMES, PLACES, shared=scaling(2, -7))
     of_file = save_enhanced(tmp_path / "b.dcm", FRAMES, PLACES, RescaleSlope="2", RescaleIntercept="-7")
     for path in (shared, of_file):
-        assert_at_their_places(read_volume(packed(path) if pack else path), FRAMES * 2 - 7, PLACES)
+        assert_at_their_places(read_volume(packed(path, pack) if pack else path), FRAMES * 2 - 7, PLACES)
 
 
 MEASURES = {"PixelMeasuresSequence": {"PixelSpacing": [0.5, 0.75]}}

@@ -39,16 +39,26 @@ def test_hounsfield_units_are_read_whatever_the_sign_the_bits_and_the_display(
     np.testing.assert_array_equal(volume.array[0], HOUNSFIELD)
 
 
-@pytest.mark.parametrize("pack", [False, True])
-def test_packed_pixels_are_the_plain_ones(tmp_path: Path, pack: bool) -> None:
-    raw = textured((16, 16))
+@pytest.mark.parametrize("pack", [None, "RLE", "JPEG", "JPEG2000"])
+@pytest.mark.parametrize("shape", [(16, 16), (41, 36)])
+def test_packed_pixels_are_the_plain_ones(tmp_path: Path, pack: str | None, shape: tuple[int, int]) -> None:
+    raw = textured(shape)
     tags = {"RescaleSlope": 2, "RescaleIntercept": -1000, "PhotometricInterpretation": "MONOCHROME1"}
     film = save_dicom(tmp_path / "a.dcm", raw, Modality="CR", **tags)
     scan = save_dicom(tmp_path / "b.dcm", raw, Modality="CT", **tags)
     if pack:
-        film, scan = packed(film), packed(scan)
+        film, scan = packed(film, pack), packed(scan, pack)
     np.testing.assert_array_equal(read_volume(film).array[0], (4095 - raw) * 2 - 1000)
     np.testing.assert_array_equal(read_volume(scan).array[0], raw * 2 - 1000)
+
+
+@pytest.mark.parametrize("pack", ["RLE", "JPEG", "JPEG2000"])
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_packed_hounsfield_units_are_read_whatever_the_display(tmp_path: Path, pack: str, bits: int, kind: str) -> None:
+    tags = stored_as(bits, True, HOUNSFIELD) | {"Modality": "CT", "PhotometricInterpretation": kind}
+    volume = read_volume(packed(save_dicom(tmp_path / "a.dcm", HOUNSFIELD, **tags), pack))
+    np.testing.assert_array_equal(volume.array[0], HOUNSFIELD)
 
 
 def test_signed_films_of_monochrome1_are_turned_so_that_dense_is_bright(tmp_path: Path) -> None:

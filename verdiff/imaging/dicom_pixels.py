@@ -1,4 +1,4 @@
-"""The intensities of DICOM frames: stored numbers read as they lie, packed ones through SimpleITK's GDCM.
+"""The intensities of DICOM frames: from the numbers that are stored to those that the scanner meant.
 
 High is bright for films and MR, and Hounsfield units are Hounsfield units, also where the file is MONOCHROME1.
 """
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from verdiff.errors import InputError
-from verdiff.imaging.dicom_frames import Frame, frames_of
+from verdiff.imaging.dicom_frames import Frame
 from verdiff.imaging.dicom_header import NATIVE, PIXEL_DATA, DicomFile
-from verdiff.imaging.itk import path_for_itk, reason, simpleitk
+from verdiff.imaging.dicom_packed import unpacked
 from verdiff.imaging.volume import Array
 from verdiff.imaging.voxels import damaged, native, read_bytes, scaled
 
@@ -32,7 +32,7 @@ def intensities(frames: Sequence[Frame]) -> Iterator[Array]:
         InputError: If the pixels are damaged, fewer or more than stated, or of a kind that is not read.
     """
     file = frames[0].file
-    planes = _stored(file) if file.syntax in NATIVE else _unpacked(file)
+    planes = _stored(file)
     for frame in frames:
         yield _scaled(file, planes[frame.index], frame)
 
@@ -59,6 +59,8 @@ def _stored(file: DicomFile) -> Array:
     frames = int((file.numbers(0x00280008) or (1.0,))[0])
     kind = _kind(file)
     offset, length = file.pixels
+    if file.syntax not in NATIVE and length is None:
+        return _without_unused_bits(unpacked(file, frames, rows, columns, kind), file)
     count = frames * rows * columns * kind.itemsize
     if length is None or not count <= length <= count + 1:
         held = (
@@ -123,51 +125,3 @@ def _scaled(file: DicomFile, plane: Array, frame: Frame) -> Array:
     if fitting is None:
         return scaled(plane, slope, intercept, frame.plane.name)
     return (plane.astype(np.int64) * int(slope) + int(intercept)).astype(fitting)
-
-
-def _unpacked(file: DicomFile) -> Array:
-    """The stored numbers of packed frames, [frames, rows, columns].
-
-    GDCM hands out intensities: it applies the scaling of the file's first frame to all, and turns MONOCHROME1 over.
-    Both are undone here, so that every frame gets its own.
-    """
-    sitk = simpleitk()
-
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(path_for_itk(file.path))
-    turned = file.text(0x00280004) == "MONOCHROME1"
-    signed = bool(file.whole(_SIGNED))
-    if turned and signed:
-        raise InputError(
-            f"{file.path} has packed pixels that are signed and MONOCHROME1 (transfer syntax {file.syntax})",
-            "plain pixels, or unsigned ones",
-            "unpack it first, for example with gdcmconv --raw",
-        )
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(
-            f"{file.path} is truncated, damaged or packed in a way that is not read ({reason(error)}; transfer syntax "
-            f"{file.syntax})",
-            "a complete DICOM image",
-            "copy or export the file again, or unpack it first, for example with gdcmconv --raw",
-        ) from error
-    array = sitk.GetArrayFromImage(image)
-    array = array[None] if array.ndim == 2 else array
-    stated = int((file.numbers(0x00280008) or (1.0,))[0])
-    if array.shape != (stated, file.whole(0x00280010), file.whole(0x00280011)):
-        raise damaged(file.path, f"it unpacks to {array.shape} pixels, where its header states {stated} frames")
-    first = frames_of(file, str(file.path))[0]
-    values = (array.astype(np.float64) - first.intercept) / first.slope
-    whole = np.rint(values)
-    bits = file.whole(_STORED)
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    if np.abs(values - whole).max() > 1e-2 or whole.min() < low or whole.max() > high:
-        raise InputError(
-            f"{file.path} is packed (transfer syntax {file.syntax}), and its frames' scaling cannot be told apart",
-            "plain pixels where slope and intercept differ from frame to frame",
-            "unpack it first, for example with gdcmconv --raw",
-        )
-    stored: Array = high - whole if turned else whole
-    return stored.astype(f"{'i' if signed else 'u'}{max(1, file.whole(_ALLOCATED) // 8)}")
