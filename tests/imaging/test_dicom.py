@@ -11,6 +11,7 @@ import pytest
 from tests.imaging.make import save_dicom, save_series, textured
 from verdiff.errors import InputError
 from verdiff.imaging import acquisition_view, read_volume
+from verdiff.imaging.orientation import axis_code
 
 POSITIONS = [6.0, 0.0, -3.0, 9.0, 3.0]
 
@@ -27,6 +28,14 @@ def test_a_series_is_sorted_by_position_and_placed(tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.geometry.index_to_mm([0, 0, 4]), [-3, -20, 30], atol=1e-9)
     np.testing.assert_allclose(volume.geometry.index_to_mm([2, 0, 0]), [9, -20 + 1.5, 30], atol=1e-9)
     np.testing.assert_allclose(volume.geometry.index_to_mm([0, 2, 0]), [9, -20, 30 - 1.0], atol=1e-9)
+
+
+def test_an_orientation_said_for_a_series_may_only_be_its_own(tmp_path: Path) -> None:
+    save_series(tmp_path / "t2", POSITIONS)
+    own = axis_code(read_volume(tmp_path / "t2").geometry.matrix)
+    assert read_volume(tmp_path / "t2", orientation=own).notes == ()
+    with pytest.raises(InputError, match=rf"orientation LPS for .* which states {own}"):
+        read_volume(tmp_path / "t2", orientation="LPS")
 
 
 def test_the_spacing_is_that_of_the_positions_not_the_stated_thickness(tmp_path: Path) -> None:

@@ -55,6 +55,23 @@ def test_a_copy_that_broke_off_is_refused_with_its_files(
     assert len(victims) == 1 or f"{len(victims)} files" in caught.value.found
 
 
+def test_a_file_that_cannot_be_opened_is_named(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (series / "99-a.dcm").symlink_to(series / "gone.dcm")
+    with pytest.raises(InputError, match=r"99-a\.dcm of .* points to a file that is not there"):
+        read_volume(series)
+    (series / "99-a.dcm").unlink()
+    victim, opened = sorted(series.iterdir())[1], Path.open
+
+    def locked(self: Path, *how: object, **more: object) -> object:
+        if self == victim:
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *how, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", locked)
+    with pytest.raises(InputError, match=rf"{victim.name} of .* cannot be opened: Permission denied"):
+        read_volume(series)
+
+
 def test_a_name_without_suffix_is_a_damaged_slice_unless_it_is_text(series: Path) -> None:
     (series / "IM0009").write_bytes(bytes(range(256)))
     with pytest.raises(InputError, match=r"IM0009 .* does not begin as DICOM does"):

@@ -42,6 +42,11 @@ def test_what_an_interpolation_mixes_at_the_edge_is_padding_too() -> None:
     assert padding_below(array) == -512 and darkest_intensity(array) == MR[:, :, 3:-3].min()
 
 
+def test_a_scan_that_was_padded_twice_has_neither_value() -> None:
+    array = padded(padded(MR, -1024, 6), -32768, 3)
+    assert padding_below(array) == -512 and darkest_intensity(array) == MR[:, :, 6:-6].min()
+
+
 def ct() -> np.ndarray:
     """Air around a body of fat and muscle, in Hounsfield units."""
     array = NOISE.normal(-990, 15, (10, 40, 30))

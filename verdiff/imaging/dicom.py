@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from verdiff.errors import InputError
+from verdiff.imaging.dicom_elements import Damaged
 from verdiff.imaging.dicom_folder import read_series
 from verdiff.imaging.dicom_frames import Frame, check_grey, frames_of, modality_of
-from verdiff.imaging.dicom_header import Damaged, DicomFile, NotDicom, read_header
+from verdiff.imaging.dicom_header import DicomFile, NotDicom, read_header
 from verdiff.imaging.dicom_pixels import intensities, joined
 from verdiff.imaging.stack import Plane, check_plane, check_spacing, single, stack
 from verdiff.imaging.volume import Array, Geometry, Volume

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verdiff.errors import InputError
-from verdiff.imaging.dicom_header import Damaged, DicomFile, NotDicom, read_header
+from verdiff.imaging.dicom_elements import Damaged
+from verdiff.imaging.dicom_header import DicomFile, NotDicom, read_header
 
 _SERIES, _INSTANCE, _STUDY, _FRAME_OF_REFERENCE = 0x0020000E, 0x00080018, 0x0020000D, 0x00200052
 _SERIES_NUMBER, _DESCRIPTION, _MODALITY, _INSTANCE_NUMBER = 0x00200011, 0x0008103E, 0x00080060, 0x00200013
@@ -43,7 +44,11 @@ def read_series(folder: Path) -> Series:
     passed: list[Path] = []
     damaged: dict[Path, str] = {}
     for path in paths:
-        if path.name.startswith(".") or path.name.lower() in _OF_THE_SYSTEM or not path.is_file():
+        if path.name.startswith(".") or path.name.lower() in _OF_THE_SYSTEM:
+            continue
+        if path.is_symlink() and not path.exists():
+            damaged[path] = "points to a file that is not there"
+        if not path.is_file():
             continue
         try:
             files.append(read_header(path))
@@ -54,6 +59,8 @@ def read_series(folder: Path) -> Series:
                 passed.append(path)
         except Damaged as error:
             damaged[path] = str(error)
+        except OSError as error:
+            damaged[path] = f"cannot be opened: {error.strerror or error}"
     if damaged:
         raise _unreadable(folder, damaged)
     if not files:

@@ -10,7 +10,8 @@ import struct
 from dataclasses import dataclass
 
 from verdiff.errors import InputError
-from verdiff.imaging.dicom_header import DicomFile, Elements, Items, items_of, numbers_of
+from verdiff.imaging.dicom_elements import Elements, Items, items_of, numbers_of
+from verdiff.imaging.dicom_header import DicomFile
 from verdiff.imaging.stack import Plane
 
 FILM_MODALITIES = {"CR", "DX", "RF", "XA", "RG", "DR", "IO"}

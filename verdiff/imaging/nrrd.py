@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging import checks
+from verdiff.imaging.nrrd_header import origin_of, read_fields, sizes_of, spacings_of, vectors_of
 from verdiff.imaging.orientation import (
     FORMS,
     axis_code,
@@ -49,8 +49,6 @@ _SPACES = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
-_UNITS_MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3}
-_SPACING_TOLERANCE = 1e-3
 
 
 def read(path: Path, choice: str | None) -> Volume:
@@ -65,8 +63,8 @@ def read(path: Path, choice: str | None) -> Volume:
             say the spacing; or the orientation, and the user neither.
     """
     with path.open("rb") as stream:
-        fields = _fields(stream, path)
-        sizes, kept = _sizes(fields, path)
+        fields = read_fields(stream, path)
+        sizes, kept = sizes_of(fields, path)
         shape = [sizes[axis] for axis in kept]
         geometry, notes = _geometry(fields, sizes, kept, path, choice)
         held, source = _data_file(fields, path)
@@ -79,70 +77,16 @@ def read(path: Path, choice: str | None) -> Volume:
     return Volume(single(array, str(path)), geometry, None, path, notes=notes)
 
 
-def _fields(stream: BufferedReader, path: Path) -> dict[str, str]:
-    """The header's fields in lower case; the stream is left behind the empty line that ends it."""
-    if not stream.readline(16).startswith(b"NRRD00"):
-        raise damaged(path, "it does not begin as a NRRD file does (NRRD000)")
-    fields: dict[str, str] = {}
-    while True:
-        line = stream.readline(_MOST_HEADER)
-        if not line.endswith(b"\n") or stream.tell() > _MOST_HEADER:
-            # A header of its own may end with the file.
-            if not line and any(field in fields for field in ("data file", "datafile")):
-                return fields
-            raise damaged(path, "its header does not end")
-        text = os.fsdecode(line.rstrip(b"\r\n"))
-        if not text.strip():
-            return fields
-        name, colon, value = text.partition(":")
-        if text.startswith("#") or value.startswith("="):
-            continue
-        if not colon:
-            raise damaged(path, f"its header has the line {text[:60]!r}")
-        if name.strip().lower() in fields:
-            raise damaged(path, f"its header has the field {name.strip()!r} twice")
-        fields[name.strip().lower()] = value.strip()
-
-
-def _sizes(fields: dict[str, str], path: Path) -> tuple[list[int], list[int]]:
-    """The length of every axis, and which axes are the patient's: two or three."""
-    try:
-        sizes = [int(part) for part in fields["sizes"].split()]
-        stated = int(fields["dimension"])
-    except (KeyError, ValueError) as error:
-        raise damaged(path, "its header does not state the dimension and the sizes") from error
-    if stated != len(sizes) or not 1 <= stated <= 16 or min(sizes) < 1:
-        raise damaged(path, f"its header states the dimension {stated} and the sizes {fields['sizes']}")
-    kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or ["???"] * stated
-    vectors = _split_vectors(fields.get("space directions", "")) or ["?"] * stated
-    if len(kinds) != stated or len(vectors) != stated:
-        raise damaged(path, f"its header has {len(kinds)} kinds and {len(vectors)} directions for {stated} axes")
-    kept = []
-    for axis in range(stated):
-        samples = kinds[axis] not in ("domain", "space", "time", "???", "none", "list") or (
-            vectors[axis] == "none" and axis < stated - 3
-        )
-        if samples:
-            checks.check_scalar(sizes[axis], str(path))
-        elif vectors[axis] != "none":
-            kept.append(axis)
-        elif sizes[axis] > 1:
-            kept.append(axis)
-            checks.check_dimensions((*sizes[:3], sizes[axis]), str(path))
-    checks.check_dimensions(tuple(sizes[axis] for axis in kept), str(path))
-    kept = kept[:3]
-    if len(kept) < 2:
-        raise damaged(path, f"its header states the sizes {fields['sizes']}, which are no plane")
-    return sizes, kept
-
-
 def _geometry(
     fields: dict[str, str], sizes: list[int], kept: list[int], path: Path, choice: str | None
 ) -> tuple[Geometry, tuple[str, ...]]:
     flat = len(kept) == 2
     size = sizes[kept[0]], sizes[kept[1]], 1 if flat else sizes[kept[2]]
-    vectors = _vectors(fields, kept, path)
-    pitches = _spacings(fields, kept, vectors, path)
+    vectors = vectors_of(fields, kept, path)
+    stated = fields.get("space dimension", "3")
+    if "space" in fields and stated not in ("3", "4"):
+        raise damaged(path, f"its header states the space {fields['space']!r} and the space dimension {stated}")
+    pitches = spacings_of(fields, kept, vectors, path)
     if flat:
         pitches = [*pitches, mean_pitch(*pitches)]
     space = fields.get("space", "").lower().removesuffix("-time").removesuffix("t")
@@ -152,7 +96,7 @@ def _geometry(
         checks.check_not_sheared(_whole(axes), str(path))
         matrix = np.reshape(flat_direction(axes), (3, 3)) if flat else axes / np.linalg.norm(axes, axis=0)
         refuse_other_code(str(path), choice, axis_code(matrix))
-        origin = signs * _origin(fields, path)
+        origin = signs * origin_of(fields, path)
         x, y, z = (float(value) for value in pitches)
         place = (float(origin[0]), float(origin[1]), float(origin[2]))
         return Geometry(size, (x, y, z), place, tuple(matrix.ravel().tolist())), ()
@@ -173,76 +117,6 @@ def _whole(axes: Array) -> Array:
     if axes.shape[1] == 3 or np.linalg.norm(axes, axis=0).min() == 0:
         return axes
     return np.column_stack([axes, np.reshape(flat_direction(axes), (3, 3))[:, 2]])
-
-
-def _vectors(fields: dict[str, str], kept: list[int], path: Path) -> Array | None:
-    """The step along each kept axis in mm, one a column [2 or 3, n], in the header's space; None where it has none."""
-    texts = _split_vectors(fields.get("space directions", ""))
-    if not texts or all(text == "none" for text in texts):
-        return None
-    found = [_numbers(texts[axis], path, "space directions") for axis in kept]
-    length = min(3, max(len(vector) for vector in found))
-    if any(len(vector) < length for vector in found) or any(any(vector[3:]) for vector in found):
-        raise damaged(path, f"its header has the space directions {fields['space directions']}")
-    vectors = np.array([vector[:length] for vector in found]).T * _unit_mm(fields)
-    if not np.isfinite(vectors).all():
-        raise damaged(path, "its header has space directions that are no numbers")
-    return vectors
-
-
-def _spacings(fields: dict[str, str], kept: list[int], vectors: Array | None, path: Path) -> list[float]:
-    lengths = None if vectors is None else np.linalg.norm(vectors, axis=0)
-    stated = None
-    if "spacings" in fields:
-        values = _numbers(fields["spacings"], path, "spacings")
-        stated = [abs(values[axis]) if axis < len(values) else math.nan for axis in kept]
-        stated = None if any(math.isnan(value) for value in stated) else stated
-    if lengths is None and stated is None:
-        raise InputError(
-            f"{path} states no voxel spacing: neither space directions nor spacings",
-            "a header with the spacing and the orientation",
-            "convert the scan again from its DICOM files, or write the true space and space directions into the header",
-        )
-    if lengths is None:
-        return list(stated or ())
-    if stated is not None and np.abs(np.asarray(stated) - lengths).max() > _SPACING_TOLERANCE * lengths.max():
-        raise InputError(
-            f"{path} states two spacings: spacings {stated} and space directions {lengths.round(4).tolist()}",
-            "one spacing in the whole header",
-            "find out which is true and save the scan with it",
-        )
-    if lengths.min() == 0:
-        raise InputError(
-            f"{path} states a voxel spacing of {' x '.join(f'{value:g}' for value in lengths)} mm",
-            f"spacings between {checks.MIN_SPACING_MM:g} and {checks.MAX_SPACING_MM:g} mm on every axis",
-            "write the true spacing into the header",
-        )
-    return [float(value) for value in lengths]
-
-
-def _origin(fields: dict[str, str], path: Path) -> Array:
-    if "space origin" not in fields:
-        return np.zeros(3)
-    values = _numbers(fields["space origin"], path, "space origin")
-    if len(values) < 3:
-        raise damaged(path, f"its header has the space origin {fields['space origin']}")
-    return np.array(values[:3]) * _unit_mm(fields)
-
-
-def _unit_mm(fields: dict[str, str]) -> float:
-    units = {unit.lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))}
-    return _UNITS_MM.get(units.pop(), 1.0) if len(units) == 1 else 1.0
-
-
-def _split_vectors(text: str) -> list[str]:
-    return [part.replace(" ", "") for part in re.findall(r"none|\([^)]*\)", text)]
-
-
-def _numbers(text: str, path: Path, field: str) -> list[float]:
-    try:
-        return [float(part) for part in re.split(r"[,\s]+", text.strip("() ")) if part]
-    except ValueError as error:
-        raise damaged(path, f"its header has the {field} {text[:60]}") from error
 
 
 def _data_file(fields: dict[str, str], path: Path) -> tuple[float, Path | None]:

@@ -39,7 +39,9 @@ def padding_below(array: Array) -> float | None:
     between -= padded
     if padded < _LEAST_SHARE * array.size or between > _MOST_BETWEEN * padded or padded + between == array.size:
         return None
-    return middle
+    # A scan that was padded twice has a second value of this kind.
+    second = padding_below(array[array > middle][None])
+    return middle if second is None else second
 
 
 def darkest_intensity(array: Array) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging.atomic import atomic_path
+from verdiff.imaging.banner import printable, with_banner
 from verdiff.imaging.intensity import normalise
 from verdiff.imaging.panels import FINE, PALETTE, Colour, heat, heated, outlined, window
 from verdiff.imaging.resample import resize_planes
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _PAGE, _INK, _FAINT = (15, 18, 23), (236, 239, 244), (140, 149, 163)
 _MARGIN, _GAP, _CAPTION, _HEADER, _LEGEND = 28, 12, 24, 74, 250
 _MAX_WIDTH, _MAX_HEIGHT, _FILM_HEIGHT = 1240, 440, 720
-_BANNER, _BANNER_LINE, _BANNER_PAD, _BANNER_LETTER = (176, 32, 32), 22, 10, 8
 _EDGES = {"sagittal": ("A", "P", "S", "I"), "coronal": ("R", "L", "S", "I"), "axial": ("R", "L", "A", "P")}
 
 
@@ -93,7 +92,7 @@ def preview_png(
     page = _draw(volume, labels, uncertainty, plan, layout, colours)
     _write_text(page, volume, labels, plan, layout, colours, label_table, title)
     if warnings:
-        page = _with_banner(page, warnings)
+        page = with_banner(page, warnings)
     with atomic_path(path) as temporary:
         page.save(temporary, compress_level=3)
 
@@ -181,21 +180,6 @@ def _write_text(
         _scale(page, draw, (left, bottom + 28))
 
 
-def _with_banner(page: Image.Image, warnings: Sequence[str]) -> Image.Image:
-    """The page below a band as wide as it is, with a warning or more a line."""
-    from PIL import Image, ImageDraw
-
-    across = (page.width - 2 * _MARGIN) // _BANNER_LETTER
-    lines = [line for warning in warnings for line in textwrap.wrap(_printable(warning), max(20, across))]
-    band = 2 * _BANNER_PAD + _BANNER_LINE * len(lines)
-    whole = Image.new("RGB", (page.width, page.height + band), _BANNER)
-    whole.paste(page, (0, band))
-    draw = ImageDraw.Draw(whole)
-    for index, line in enumerate(lines):
-        _text(draw, (_MARGIN, _BANNER_PAD + index * _BANNER_LINE), line, 15, (255, 255, 255))
-    return whole
-
-
 def _legend(
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
@@ -262,12 +246,7 @@ def _text(
     from PIL import ImageFont
 
     options: dict[str, Any] = {"stroke_width": 2, "stroke_fill": (0, 0, 0)} if outlined else {}
-    draw.text(place, _printable(text), colour, ImageFont.load_default(size), anchor=anchor, **options)
-
-
-def _printable(text: str) -> str:
-    """Text with the bytes of names that are not UTF-8 spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    draw.text(place, printable(text), colour, ImageFont.load_default(size), anchor=anchor, **options)
 
 
 def _shortened(text: str, longest: int = 60) -> str:

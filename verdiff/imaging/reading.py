@@ -12,7 +12,7 @@ from verdiff.errors import InputError
 from verdiff.imaging import checks, dicom, metaimage, nifti, nifti_forms, nrrd
 from verdiff.imaging.atomic import full_suffix
 from verdiff.imaging.itk import path_for_itk, reason, simpleitk
-from verdiff.imaging.orientation import parse_orientation
+from verdiff.imaging.orientation import FORMS, axis_code, parse_orientation, refuse_other_code
 from verdiff.imaging.volume import Geometry, Volume
 from verdiff.imaging.voxels import damaged, most_bytes
 
@@ -94,7 +94,7 @@ def _read(path: Path, modality: str | None, orientation: str | None, *, labels: 
 
 def _read_by_kind(path: Path, choice: str | None) -> Volume:
     if path.is_dir():
-        return dicom.read_folder(path)
+        return _as_stated(dicom.read_folder(path), path, choice)
     if not path.is_file():
         raise InputError(f"{path} is no ordinary file", "an image file or a folder", "save the scan as a file first")
     suffix = full_suffix(path)
@@ -117,14 +117,26 @@ def _read_by_kind(path: Path, choice: str | None) -> Volume:
     if suffix in (".mha", ".mhd"):
         return metaimage.read(path, choice)
     if suffix in FILM_SUFFIXES:
-        return _read_film(path)
+        return _as_stated(_read_film(path), path, choice)
     if suffix in DICOM_SUFFIXES or dicom.is_dicom(path):
-        return dicom.read_file(path)
+        return _as_stated(dicom.read_file(path), path, choice)
     raise InputError(
         f"{path} is not an image of a known kind",
         f"{', '.join((*NIFTI_SUFFIXES, *MEDICAL_SUFFIXES, *FILM_SUFFIXES))}, a DICOM file or a folder of one series",
         "convert it to one of these",
     )
+
+
+def _as_stated(volume: Volume, path: Path, choice: str | None) -> Volume:
+    """A scan of a format that states its orientation once; the user's choice may only say the same."""
+    if choice is not None and choice not in FORMS and volume.modality == "XR":
+        raise InputError(
+            f"the orientation {choice} for {path}, which is a film",
+            "an orientation for a volume that leaves it open",
+            "leave --orientation out",
+        )
+    refuse_other_code(str(path), choice, axis_code(volume.geometry.matrix))
+    return volume
 
 
 def _read_nifti(path: Path, choice: str | None) -> Volume:
