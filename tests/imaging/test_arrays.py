@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from tests.imaging.make import textured
 from verdiff.errors import InputError
-from verdiff.imaging import Geometry, IntensityRule, Volume, intensity_bounds, volume_from
+from verdiff.imaging import Geometry, IntensityRule, Volume, acquisition_view, intensity_bounds, volume_from
 
 ARRAY = textured((4, 6, 5))
 SPACING = (0.5, 0.75, 3.0)
@@ -108,6 +108,13 @@ def test_a_spacing_or_direction_that_is_none_is_one_input_error(spacing: Any, di
 def test_a_direction_that_is_not_given_is_said() -> None:
     assert "no direction was given" in volume_from((ARRAY, SPACING, None)).notes[0]
     assert volume_from((ARRAY, SPACING, DIRECTION)).notes == ()
+
+
+def test_an_image_of_two_dimensions_is_a_film_wherever_it_lies() -> None:
+    image = sitk.GetImageFromArray(ARRAY[0])
+    image.SetOrigin((-100.0, 30.0))
+    assert acquisition_view(volume_from(image).geometry) == "film"
+    assert acquisition_view(volume_from((ARRAY[:1], (0.2, 0.3, 4.0), None)).geometry) == "film"
 
 
 def test_a_simpleitk_image_of_any_type_is_taken() -> None:

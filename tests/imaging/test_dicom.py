@@ -80,6 +80,12 @@ def test_one_file_is_one_slice_with_its_thickness(tmp_path: Path) -> None:
     assert read_volume(tmp_path).geometry == single.geometry
 
 
+def test_a_slice_that_says_nothing_of_the_patient_is_as_a_film_is(tmp_path: Path) -> None:
+    tags: dict[str, Any] = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+    plane = read_volume(save_dicom(tmp_path / "a.dcm", textured((6, 5)), **tags))
+    assert acquisition_view(plane.geometry) == "film" and plane.geometry.spacing_mm[:2] == (0.75, 0.5)
+
+
 def test_a_digital_film_has_its_detectors_pitch(tmp_path: Path) -> None:
     tags: dict[str, Any] = {"PixelSpacing": [0.2, 0.2], "ImagePositionPatient": None, "ImageOrientationPatient": None}
     film = read_volume(save_dicom(tmp_path / "a.dcm", textured((6, 5)), Modality="DX", **tags))

@@ -92,8 +92,11 @@ def test_a_header_that_states_no_orientation_is_refused_unless_the_user_says_it(
     assert acquisition_view(volume.geometry) == "sagittal"
 
 
-def test_one_plane_that_states_no_orientation_is_a_film_and_says_so(tmp_path: Path) -> None:
-    path = save_nifti(tmp_path / "a.nii", textured((1, 6, 5)), codes=(0, 0), pixdim=(1, 0.8, 0.8, 0.8, 0, 0, 0, 0))
+@pytest.mark.parametrize("pixdim", [(0.8, 0.8, 0.8), (0.5, 0.75, 3.0)])
+def test_one_plane_that_states_no_orientation_is_a_film_and_says_so(
+    tmp_path: Path, pixdim: tuple[float, float, float]
+) -> None:
+    path = save_nifti(tmp_path / "a.nii", textured((1, 6, 5)), codes=(0, 0), pixdim=(1, *pixdim, 0, 0, 0, 0))
     plane = read_volume(path)
     assert acquisition_view(plane.geometry) == "film" and "taken as a film" in plane.notes[0]
     assert acquisition_view(read_volume(path, orientation="PIR").geometry) == "sagittal"

@@ -182,6 +182,12 @@ def test_the_largest_of_nearly_equal_spacings_is_no_plane(
     assert acquisition_view(Geometry(size, spacing, (1.0, 2.0, 3.0), direction)) == "isotropic"
 
 
+def test_a_plane_that_is_not_oriented_is_a_film_wherever_it_lies() -> None:
+    plane = Geometry((9, 9, 1), (0.2, 0.3, 4.0), (-50.0, 20.0, 0.0))
+    assert acquisition_view(plane) == "axial"
+    assert acquisition_view(replace(plane, oriented=False)) == "film"
+
+
 @pytest.mark.parametrize("direction", ORIENTATIONS)
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("spacing", [(1.5, 1.5, 1.5), (0.5, 0.5, 4.0), (0.7, 0.9, 0.3)])

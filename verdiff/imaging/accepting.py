@@ -41,7 +41,8 @@ def volume_from(
 
         checks.check_scalar(scan.GetNumberOfComponentsPerPixel(), "the SimpleITK image")
         image = checks.as_three_dimensional(scan, "the SimpleITK image")
-        volume = Volume(single(sitk.GetArrayFromImage(image), "the SimpleITK image"), geometry_of(image))
+        geometry = replace(geometry_of(image), oriented=scan.GetDimension() > 2)
+        volume = Volume(single(sitk.GetArrayFromImage(image), "the SimpleITK image"), geometry)
     else:
         raise InputError(
             f"a scan of type {type(scan).__name__}",
@@ -117,6 +118,11 @@ def _from_tuple(scan: tuple[Any, ...]) -> Volume:
             "add a leading axis to a single slice; take one time point or channel of a 4D array",
         )
     depth, height, width = array.shape
-    geometry = Geometry((width, height, depth), (spacing[0], spacing[1], spacing[2]), direction=cosines)
+    geometry = Geometry(
+        (width, height, depth),
+        (spacing[0], spacing[1], spacing[2]),
+        direction=cosines,
+        oriented=scan[2] is not None or depth > 1,
+    )
     notes = ("no direction was given; x is taken to run to the left, y to posterior, z to superior",)
     return Volume(array, geometry, notes=notes if scan[2] is None and depth > 1 else ())

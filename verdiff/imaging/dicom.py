@@ -105,17 +105,17 @@ def _in_order(frames: Sequence[Frame], order: Sequence[int]) -> Iterator[Array]:
 def _film(plane: Plane) -> tuple[Geometry, tuple[str, ...]]:
     if len(plane.pixel_spacing) != 2:
         note = "it states no pixel spacing: a pixel counts as 1 mm"
-        return Geometry((*plane.size, 1), (1.0, 1.0, 1.0)), (note,)
+        return Geometry((*plane.size, 1), (1.0, 1.0, 1.0), oriented=False), (note,)
     check_spacing(plane, plane.name)
     rows, columns = plane.pixel_spacing
-    return Geometry((*plane.size, 1), (columns, rows, math.sqrt(rows * columns))), ()
+    return Geometry((*plane.size, 1), (columns, rows, math.sqrt(rows * columns)), oriented=False), ()
 
 
 def _unplaced(plane: Plane) -> Geometry:
     """One slice that says nothing of the patient: it lies as a film does."""
     here = replace(plane, position=(0.0, 0.0, 0.0), orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), thickness=0.0)
     check_plane(here)
-    return single(here)
+    return replace(single(here), oriented=False)
 
 
 def _damaged(path: Path, error: Damaged) -> InputError:

@@ -118,7 +118,10 @@ def _geometry(
         if len(origin) != n:
             raise damaged(path, f"its header states a position of {len(origin)} numbers for {n} dimensions")
         x, y, z = [*origin[:3], 0.0][:3]
-        return Geometry(grid, (spacing[0], spacing[1], spacing[2]), (x, y, z), tuple(matrix.ravel().tolist())), ()
+        # Two dimensions of their own say nothing of the patient's three.
+        return Geometry(
+            grid, (spacing[0], spacing[1], spacing[2]), (x, y, z), tuple(matrix.ravel().tolist()), oriented=not flat
+        ), ()
     # MetaImage's letters name where an axis comes from.
     stated = fields.get("AnatomicalOrientation", "???").upper().translate(_OPPOSITE)
     if set(stated) <= set("LRAPSI") and len(stated) == 3:
@@ -133,7 +136,7 @@ def _geometry(
     if grid[2] > 1:
         raise nothing_stated(str(path), why)
     note = f"it states no orientation ({why}) and is taken as a film; --orientation says where its axes run"
-    return Geometry(grid, (spacing[0], spacing[1], spacing[2])), (note,)
+    return Geometry(grid, (spacing[0], spacing[1], mean_pitch(*np.abs(spacing[:2]))), oriented=False), (note,)
 
 
 def _matrix(fields: dict[str, str], n: int, path: Path) -> Array | None:

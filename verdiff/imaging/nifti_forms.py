@@ -108,7 +108,7 @@ def _without_form(
         raise nothing_stated(str(path), why)
     # A plane that says nothing of the patient is read as a film is.
     note = f"it states no orientation ({why}) and is taken as a film; --orientation says where its axes run"
-    return Geometry(size, (pitches[0], pitches[1], pitches[2])), (note,)
+    return Geometry(size, (pitches[0], pitches[1], mean_pitch(pitches[0], pitches[1])), oriented=False), (note,)
 
 
 def _chosen(

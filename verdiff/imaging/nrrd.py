@@ -109,7 +109,7 @@ def _geometry(
     if not flat and size[2] > 1:
         raise nothing_stated(str(path), why)
     note = f"it states no orientation ({why}) and is taken as a film; --orientation says where its axes run"
-    return Geometry(size, (pitches[0], pitches[1], pitches[2])), (note,)
+    return Geometry(size, (pitches[0], pitches[1], mean_pitch(pitches[0], pitches[1])), oriented=False), (note,)
 
 
 def _whole(axes: Array) -> Array:

@@ -167,7 +167,7 @@ def _read_film(path: Path) -> Volume:
         raise damaged(path, f"it has {image.GetDimension()} dimensions, though its name is a film's")
     array = sitk.GetArrayFromImage(image)[None]
     # The resolution stored in such files is a printer's, not the detector's.
-    return Volume(array, Geometry((array.shape[2], array.shape[1], 1), (1.0, 1.0, 1.0)), "XR", path)
+    return Volume(array, Geometry((array.shape[2], array.shape[1], 1), (1.0, 1.0, 1.0), oriented=False), "XR", path)
 
 
 def _film_format(path: Path) -> str:

@@ -182,8 +182,9 @@ def plan_slices(geometry: Geometry, *, view: View, spacing_mm: float | None, mul
 def acquisition_view(geometry: Geometry) -> Literal["sagittal", "coronal", "axial", "film", "isotropic"]:
     """How the scan was acquired.
 
-    One slice lies across its own axis; it is a "film" only where the grid says nothing of the patient, which is at the
-    origin with its axes along the identity. A stack lies across the axis of the largest spacing, "isotropic" where
+    One slice lies across its own axis; it is a "film" only where the grid says nothing of the patient: it is not
+    ``oriented``, or lies at the origin along the identity without a thickness of its own. A stack lies across the axis
+    of the largest spacing, "isotropic" where
     that is not clearly larger than the second (within 20 %): then no direction of slices is coarser than the others,
     also not where slices are thinner than their pixels. Nor is it clear where all spacings lie within a factor of two
     and the coarsest axis has not the fewest voxels: pixels are merely not square.
@@ -192,7 +193,8 @@ def acquisition_view(geometry: Geometry) -> Literal["sagittal", "coronal", "axia
     axes, _ = _assignment(geometry)
     views: tuple[Literal["sagittal", "coronal", "axial"], ...] = ("sagittal", "coronal", "axial")
     if 1 in size:
-        if size[2] == 1 and geometry.direction == IDENTITY and not any(geometry.origin_mm) and _near_cubes(spacing):
+        bare = geometry.direction == IDENTITY and not any(geometry.origin_mm) and _no_thickness(spacing)
+        if size[2] == 1 and (bare or not geometry.oriented):
             return "film"
         return views[axes.index(size.index(1))]
     fine, middle, coarse = sorted(spacing)
@@ -202,8 +204,10 @@ def acquisition_view(geometry: Geometry) -> Literal["sagittal", "coronal", "axia
     return views[axes.index(thick)]
 
 
-def _near_cubes(spacing: tuple[float, ...]) -> bool:
-    return max(spacing) <= _ISOTROPIC_RATIO * min(spacing)
+def _no_thickness(spacing: tuple[float, ...]) -> bool:
+    """Whether a plane's thickness is made of its pixels, as a film's is."""
+    x, y, z = spacing
+    return max(spacing) <= _ISOTROPIC_RATIO * min(spacing) or math.isclose(z, math.sqrt(x * y), rel_tol=1e-6)
 
 
 def _assignment(geometry: Geometry) -> tuple[tuple[int, ...], tuple[int, ...]]:

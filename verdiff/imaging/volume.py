@@ -29,12 +29,14 @@ class Geometry:
         spacing_mm: Distance of voxel centres along x, y, z.
         origin_mm: Position of the centre of voxel (0, 0, 0).
         direction: 3 x 3 cosines, row major; column c is the direction in which voxel axis c runs.
+        oriented: Whether it says where the patient's left, back and head are; a film does not.
     """
 
     size: tuple[int, int, int]
     spacing_mm: Triple
     origin_mm: Triple = (0.0, 0.0, 0.0)
     direction: tuple[float, ...] = IDENTITY
+    oriented: bool = True
 
     @property
     def matrix(self) -> NDArray[np.float64]:
