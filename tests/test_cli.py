@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 import SimpleITK as sitk
 from typer.testing import CliRunner, Result
 
+from tests.imaging.make import save_dicom, textured
 from tests.runtime.scans import ct_scan, mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle import open_bundle
@@ -25,6 +27,7 @@ from verdiff.cli import app
 from verdiff.errors import EMPTY_MASK, INTERRUPTED, VerificationError
 from verdiff.extras import install
 from verdiff.imaging import read_labels, read_volume, write_array
+from verdiff.imaging.orientation import axis_code
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("train", "export", "build", "infer", "evaluate", "compare", "bench", "info", "models", "doctor")
@@ -102,6 +105,83 @@ def test_infer_passes_its_options_on(scan: Path, bundle: Path) -> None:
     sampling = provenance["sampling"]
     assert [sampling[name] for name in ("steps", "samples", "seed", "sampler")] == [2, 3, 8, "dpmpp-2m"]
     assert provenance["backend"]["name"] == "openvino"
+
+
+def banner_share(preview: Path) -> float:
+    """The part of the top row of a preview that has the warnings' red."""
+    from PIL import Image
+
+    row = np.asarray(Image.open(preview).convert("RGB"))[0].astype(int)
+    return float((np.abs(row - (176, 32, 32)).max(axis=1) < 8).mean())
+
+
+def test_what_was_forced_stands_last_in_the_report_and_across_the_preview(scan: Path, bundle: Path) -> None:
+    assert infer(scan, bundle, "--preview").exit_code == 0
+    assert banner_share(scan.with_name("scan_preview.png")) == 0
+    shutil.copy(scan.with_name("scan_seg.nii.gz"), scan.with_name("mask.nii.gz"))
+    refused = infer(scan.with_name("mask.nii.gz"), bundle)
+    assert refused.exit_code == 4 and "it looks like a mask" in refused.stderr
+    forced = infer(scan.with_name("mask.nii.gz"), bundle, "--force", "--preview")
+    assert forced.stdout.splitlines()[-1].startswith("forced past: it looks like a mask")
+    report = json.loads(scan.with_name("mask_seg.json").read_text("utf-8"))
+    assert "it looks like a mask" in report["provenance"]["forced"][0]
+    assert banner_share(scan.with_name("mask_preview.png")) == 1
+
+
+def without_orientation(scan: Path) -> Path:
+    data = bytearray(gzip.decompress(scan.read_bytes()))
+    data[252:256] = bytes(4)
+    path = scan.with_name("open.nii.gz")
+    path.write_bytes(gzip.compress(bytes(data)))
+    return path
+
+
+def test_the_orientation_that_the_user_says_is_taken_and_recorded(scan: Path, bundle: Path) -> None:
+    path = without_orientation(scan)
+    for command in (("info", path), ("infer", path, "--model", bundle), ("evaluate", path, path)):
+        result = verdiff(*command, *(("--labels", "a=1") if command[0] == "evaluate" else ()))
+        assert result.exit_code == 3 and "states no orientation" in result.stderr and says_three_things(result)
+    code = axis_code(read_volume(scan).geometry.matrix)
+    told = infer(path, bundle, "--orientation", code.lower(), "--preview")
+    assert told.exit_code == 0 and f"{code} as the user says" in told.stdout.splitlines()[-1]
+    report = json.loads(path.with_name("open_seg.json").read_text("utf-8"))
+    assert f"{code} as the user says" in report["provenance"]["scan"]["notes"][0]
+    assert banner_share(path.with_name("open_preview.png")) == 1
+    assert infer(scan, bundle).exit_code == 0
+    first, second = (read_labels(scan.with_name(f"{name}_seg.nii.gz"), orientation=code) for name in ("scan", "open"))
+    np.testing.assert_array_equal(first.array, second.array)
+    assert f"{code} as the user says" in verdiff("info", path, "--orientation", code).stdout
+    mask = path.with_name("open_seg.nii.gz")
+    scored = verdiff("evaluate", mask, mask, "--labels", "vertebra=1", "--no-distances", "--orientation", code)
+    assert scored.exit_code == 0, scored.output
+
+
+def test_an_orientation_that_is_none_is_a_wrong_command_line(scan: Path) -> None:
+    result = verdiff("info", scan, "--orientation", "up")
+    assert result.exit_code == 2 and "qform" in result.stderr
+
+
+def test_a_folder_named_by_dots_gives_its_files_the_folders_own_name(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(4):
+        save_dicom(tmp_path / f"{index}.dcm", textured((40, 36), index), ImagePositionPatient=[3.0 * index, 0, 0])
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert infer(Path(".."), bundle, "-o", tmp_path / "out").exit_code in (0, EMPTY_MASK)
+    assert (tmp_path / "out" / f"{tmp_path.name}_seg.nii.gz").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems take names in UTF-8 alone")
+def test_a_name_that_is_not_utf8_is_segmented_and_printed(scan: Path, bundle: Path) -> None:
+    odd = scan.with_name("caf\udce9.nii.gz")
+    scan.rename(odd)
+    result = infer(odd, bundle, "--preview")
+    assert result.exit_code == 0, result.output
+    assert "caf\\udce9_seg.nii.gz" in result.stdout
+    assert odd.with_name("caf\udce9_seg.nii.gz").is_file() and odd.with_name("caf\udce9_preview.png").is_file()
+    assert verdiff("info", odd).exit_code == 0
 
 
 def test_infer_prints_the_dice_against_a_reference(scan: Path, bundle: Path) -> None:

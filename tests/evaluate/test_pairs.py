@@ -55,6 +55,10 @@ def test_beside_scans_and_previews_only_files_marked_seg_are_masks(tmp_path):
     assert mask_files(folder) == {"a": folder / "a_seg.nii.gz"}
 
 
+def test_what_macos_keeps_beside_masks_is_none(tmp_path):
+    assert mask_files(touch(tmp_path / "out", "a.nii.gz", "._a.nii.gz", "._b.nii.gz")).keys() == {"a"}
+
+
 def test_two_masks_of_one_case_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"a\.mha and a\.nii\.gz"):
         mask_files(touch(tmp_path / "out", "a.nii.gz", "a.mha"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -116,15 +117,20 @@ def header_of(path: Path) -> bytes:
 
 
 def save_dicom(path: Path, array: NDArray[Any], **tags: Any) -> Path:
-    """One uncompressed 12-bit DICOM slice [rows, columns]; tags by keyword, None leaves one out."""
+    """One uncompressed 12-bit DICOM slice [rows, columns]; tags by keyword, None leaves one out.
+
+    The tag ``syntax`` is the transfer syntax, explicit and little-endian by default.
+    """
     from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+    from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = tags.get("SOPClassUID", MRImageStorage)
     meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    syntax = UID(tags.pop("syntax", ExplicitVRLittleEndian))
+    meta.TransferSyntaxUID = syntax
+    how = {"is_implicit_VR": syntax.is_implicit_VR, "is_little_endian": syntax.is_little_endian}
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128), **how)
     standard = {
         "SOPClassUID": meta.MediaStorageSOPClassUID,
         "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
@@ -149,6 +155,8 @@ def save_dicom(path: Path, array: NDArray[Any], **tags: Any) -> Path:
     for name, value in {**standard, **tags}.items():
         if value is not None:
             setattr(data, name, value)
+    if not syntax.is_little_endian:
+        data.PixelData = np.frombuffer(data.PixelData, "<u2").astype(">u2").tobytes()
     data.save_as(path, enforce_file_format=True)
     return path
 
@@ -161,3 +169,99 @@ def save_series(folder: Path, positions: list[float], **tags: Any) -> NDArray[An
         name = f"{(index * 7) % 10}{index}-{tags.get('SeriesInstanceUID', 'a')[-1]}.dcm"
         save_dicom(folder / name, plane, **{"ImagePositionPatient": [position, -20, 30], **tags})
     return planes
+
+
+def group(name: str, **tags: Any) -> Any:
+    """One functional group: a data set with a sequence of one item."""
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    inner, outer = Dataset(), Dataset()
+    for keyword, value in tags.items():
+        setattr(inner, keyword, value)
+    setattr(outer, name, Sequence([inner]))
+    return outer
+
+
+def save_enhanced(
+    path: Path,
+    frames: NDArray[Any],
+    positions: list[Any],
+    *,
+    shared: dict[str, dict[str, Any]] | None = None,
+    own: list[dict[str, dict[str, Any]]] | None = None,
+    **tags: Any,
+) -> Path:
+    """An enhanced MR file: sagittal frames [n, rows, columns] at positions (the first coordinate, or all three).
+
+    Args:
+        path: The file.
+        frames: Stored numbers.
+        positions: Of each frame; None leaves one out.
+        shared: Functional groups of all frames, in place of or beside orientation and measures; {} leaves one out.
+        own: Further functional groups of each frame.
+        tags: Of the file.
+    """
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    groups = {
+        "PlaneOrientationSequence": {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},
+        "PixelMeasuresSequence": {"PixelSpacing": [0.5, 0.75], "SliceThickness": 3, "SpacingBetweenSlices": 3},
+        **(shared or {}),
+    }
+    common, each = Dataset(), []
+    for name, values in groups.items():
+        if values:
+            common.update(group(name, **values))
+    for index, position in enumerate(positions):
+        frame = Dataset()
+        if position is not None:
+            place = position if isinstance(position, (list, tuple)) else [position, -20, 30]
+            frame.update(group("PlanePositionSequence", ImagePositionPatient=list(place)))
+        for name, values in (own[index] if own else {}).items():
+            frame.update(group(name, **values))
+        each.append(frame)
+    whole = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1",
+        "NumberOfFrames": len(frames),
+        "PixelData": frames.astype("<u2").tobytes(),
+        "SharedFunctionalGroupsSequence": Sequence([common]),
+        "PerFrameFunctionalGroupsSequence": Sequence(each),
+        **dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")),
+    }
+    return save_dicom(path, frames[0], **{**whole, **tags})
+
+
+def packed(path: Path, how: str = "RLE") -> Path:
+    """The same DICOM file with its pixels packed: by pydicom's "RLE", or by GDCM as "JPEG" or "JPEG2000" without loss.
+
+    Every frame is packed on its own, and the header stays as it is.
+    """
+    import pydicom
+    from pydicom.encaps import encapsulate, generate_frames
+    from pydicom.uid import RLELossless
+
+    data = pydicom.dcmread(path)
+    if how == "RLE":
+        data.compress(RLELossless)
+        data.save_as(path)
+        return path
+    frames = np.frombuffer(data.PixelData, "<i2" if data.PixelRepresentation else "<u2")
+    parts = []
+    for frame in frames.reshape(-1, data.Rows, data.Columns):
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetUseCompression(True)
+        writer.SetCompressor(how)
+        writer.SetFileName(str(path.with_suffix(".part.dcm")))
+        writer.Execute(sitk.GetImageFromArray(frame))
+        part = pydicom.dcmread(path.with_suffix(".part.dcm"))
+        parts.append(next(generate_frames(part.PixelData, number_of_frames=1)))
+    path.with_suffix(".part.dcm").unlink()
+    data.file_meta.TransferSyntaxUID = part.file_meta.TransferSyntaxUID
+    data.PixelData = encapsulate(parts)
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+    return path

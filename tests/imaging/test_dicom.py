@@ -11,6 +11,7 @@ import pytest
 from tests.imaging.make import save_dicom, save_series, textured
 from verdiff.errors import InputError
 from verdiff.imaging import acquisition_view, read_volume
+from verdiff.imaging.orientation import axis_code
 
 POSITIONS = [6.0, 0.0, -3.0, 9.0, 3.0]
 
@@ -27,6 +28,14 @@ def test_a_series_is_sorted_by_position_and_placed(tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.geometry.index_to_mm([0, 0, 4]), [-3, -20, 30], atol=1e-9)
     np.testing.assert_allclose(volume.geometry.index_to_mm([2, 0, 0]), [9, -20 + 1.5, 30], atol=1e-9)
     np.testing.assert_allclose(volume.geometry.index_to_mm([0, 2, 0]), [9, -20, 30 - 1.0], atol=1e-9)
+
+
+def test_an_orientation_said_for_a_series_may_only_be_its_own(tmp_path: Path) -> None:
+    save_series(tmp_path / "t2", POSITIONS)
+    own = axis_code(read_volume(tmp_path / "t2").geometry.matrix)
+    assert read_volume(tmp_path / "t2", orientation=own).notes == ()
+    with pytest.raises(InputError, match=rf"orientation LPS for .* which states {own}"):
+        read_volume(tmp_path / "t2", orientation="LPS")
 
 
 def test_the_spacing_is_that_of_the_positions_not_the_stated_thickness(tmp_path: Path) -> None:
@@ -69,6 +78,12 @@ def test_one_file_is_one_slice_with_its_thickness(tmp_path: Path) -> None:
     assert single.geometry.spacing_mm == (0.75, 0.5, 4.0)
     assert acquisition_view(single.geometry) == "sagittal"
     assert read_volume(tmp_path).geometry == single.geometry
+
+
+def test_a_slice_that_says_nothing_of_the_patient_is_as_a_film_is(tmp_path: Path) -> None:
+    tags: dict[str, Any] = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+    plane = read_volume(save_dicom(tmp_path / "a.dcm", textured((6, 5)), **tags))
+    assert acquisition_view(plane.geometry) == "film" and plane.geometry.spacing_mm[:2] == (0.75, 0.5)
 
 
 def test_a_digital_film_has_its_detectors_pitch(tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def test_slope_and_byte_order_are_applied(tmp_path: Path, order: str) -> None:
 
 def test_metres_and_micrometres_become_millimetres(tmp_path: Path) -> None:
     pixdim, srow = (1, 5e-4, 5e-4, 3e-3, 0, 0, 0, 0), (5e-4, 0, 0, 0, 0, 5e-4, 0, 0, 0, 0, 3e-3, 0)
-    path = save_nifti(tmp_path / "metres.nii", textured((4, 6, 5)), pixdim=pixdim, srow=srow, units=1)
+    path = save_nifti(
+        tmp_path / "metres.nii", textured((4, 6, 5)), pixdim=pixdim, srow=srow, units=1, qoffset=(0, 0, 0)
+    )
     assert read_volume(path).geometry.spacing_mm == pytest.approx((0.5, 0.5, 3.0))
 
 
@@ -80,6 +82,17 @@ def test_masks_may_be_empty_and_are_whole_numbers(tmp_path: Path) -> None:
         read_labels(save_nifti(tmp_path / "c.nii", empty + 0.5))
     with pytest.raises(InputError, match="labels from -1"):
         read_labels(save_nifti(tmp_path / "d.nii", empty - 1))
+
+
+def test_labels_that_are_almost_whole_are_those_labels(tmp_path: Path) -> None:
+    labels = np.arange(4 * 6 * 5).reshape(4, 6, 5) % 4
+    off = labels * 0.9997
+    np.testing.assert_array_equal(read_labels(save_nifti(tmp_path / "a.nii", off.astype(np.float32))).array, labels)
+    stored = np.rint(labels / (3 / 32767)).astype(np.int16)
+    scaled = read_labels(save_nifti(tmp_path / "b.nii", stored, slope=3 / 32767, intercept=0.0))
+    np.testing.assert_array_equal(scaled.array, labels)
+    with pytest.raises(InputError, match=r"not whole numbers, 1\.002 among them"):
+        read_labels(save_nifti(tmp_path / "c.nii", (labels * 1.002).astype(np.float32)))
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".jpg"])

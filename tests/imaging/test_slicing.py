@@ -166,6 +166,40 @@ def test_even_spacing_is_isotropic_and_a_single_such_plane_a_film() -> None:
     assert acquisition_view(Geometry((9, 9, 1), (1.0, 1.0, 1.0))) == "film"
 
 
+@pytest.mark.parametrize("direction", ORIENTATIONS)
+@pytest.mark.parametrize(
+    ("size", "spacing"),
+    [
+        ((44, 180, 200), (0.7, 1.0, 1.0)),  # slices thinner than their pixels
+        ((44, 180, 200), (0.5, 1.0, 1.1)),
+        ((60, 180, 200), (0.9, 0.8, 1.1)),  # pixels that are not square
+        ((60, 180, 200), (1.0, 0.7, 1.3)),
+    ],
+)
+def test_the_largest_of_nearly_equal_spacings_is_no_plane(
+    direction: tuple[float, ...], size: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> None:
+    assert acquisition_view(Geometry(size, spacing, (1.0, 2.0, 3.0), direction)) == "isotropic"
+
+
+def test_a_plane_that_is_not_oriented_is_a_film_wherever_it_lies() -> None:
+    plane = Geometry((9, 9, 1), (0.2, 0.3, 4.0), (-50.0, 20.0, 0.0))
+    assert acquisition_view(plane) == "axial"
+    assert acquisition_view(replace(plane, oriented=False)) == "film"
+
+
+@pytest.mark.parametrize("direction", ORIENTATIONS)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("spacing", [(1.5, 1.5, 1.5), (0.5, 0.5, 4.0), (0.7, 0.9, 0.3)])
+def test_one_slice_lies_across_its_axis_whichever_that_is(
+    direction: tuple[float, ...], axis: int, spacing: tuple[float, float, float]
+) -> None:
+    size = tuple(1 if each == axis else 30 for each in range(3))
+    geometry = Geometry(size, spacing, (5.0, -3.0, 8.0), direction)  # type: ignore[arg-type]
+    world = int(np.argmax(np.abs(geometry.matrix[:, axis])))
+    assert acquisition_view(geometry) == ("sagittal", "coronal", "axial")[world]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"view": "oblique"}, {"spacing_mm": 0.0}, {"spacing_mm": float("nan")}, {"multiple": 0}]
 )

@@ -92,3 +92,30 @@ def test_thick_clinical_slices_are_taken_and_gaps_of_a_vertebra_are_not() -> Non
 
 def test_a_slice_larger_than_the_model_takes_is_refused() -> None:
     assert "1000 pixels at most" in reasons(mr_scan(), max_pixels=1000)
+
+
+@pytest.mark.parametrize("value", [-1024, -3024, -32768])
+def test_padding_around_an_mr_makes_no_ct_of_it_and_around_a_ct_no_mr(value: int) -> None:
+    scan, ct = mr_scan(10), ct_scan()
+    array = scan.array.copy()
+    array[:, :, :4] = value
+    assert reasons(replace(scan, array=array)) == ""
+    body = (mr_scan(6, 40, 40).array // 8 - 90).astype(np.int16)
+    body[:, :, :4] = value
+    assert "CT scan by its intensities" in reasons(replace(ct, array=body))
+
+
+def test_the_edge_of_resampled_padding_makes_no_ct_of_an_mr() -> None:
+    scan = mr_scan(10)
+    array = scan.array.astype(np.float32)
+    array[:, :, :4] = -1024
+    share = np.linspace(0, 1, array[:, :, 4].size, dtype=np.float32).reshape(array[:, :, 4].shape)
+    array[:, :, 4] = share * array[:, :, 4] + (share - 1) * 1024
+    assert reasons(replace(scan, array=array)) == ""
+
+
+def test_a_mask_given_as_a_scan_is_a_reason() -> None:
+    scan = mr_scan()
+    mask = np.zeros_like(scan.array)
+    mask[:, 10:20, 10:25], mask[:, 25:30, 10:25] = 1, 2
+    assert reasons(replace(scan, array=mask)).startswith("it looks like a mask: it has 3 different values")

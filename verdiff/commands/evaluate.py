@@ -102,6 +102,7 @@ def run(
         ),
         about={"inference": made_by} if model else None,
         overwrite=options.overwrite,
+        orientation=inference.orientation,
     )
     for line in evaluation.summary:
         say(line)

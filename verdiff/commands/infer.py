@@ -40,6 +40,7 @@ class InferOptions:
     threads: int | None = None
     budget_ms: float | None = None
     force: bool = False
+    orientation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,10 @@ def run(
     from verdiff.runtime.writing import output_files, write_result
 
     begun = perf_counter()
-    volume = read_volume(scan)
+    if scan.name in ("", ".."):
+        # The files beside it take the folder's own name.
+        scan = scan.resolve()
+    volume = read_volume(scan, orientation=options.orientation)
     reading = perf_counter() - begun
     film = volume.modality in FILM_MODALITIES
     slices = len(volume.array)
@@ -114,7 +118,7 @@ def run(
         others=outputs.taken if outputs is not None else {},
         overwrite=overwrite,
     )
-    truth = None if reference is None else read_labels(reference)
+    truth = None if reference is None else read_labels(reference, orientation=options.orientation)
     if truth is not None and not truth.geometry.matches(volume.geometry, tolerance_mm=0.01):
         raise InputError(
             f"the reference {reference} is not on the scan's grid",
@@ -173,6 +177,8 @@ def run(
     if truth is not None:
         for line in dice_lines(result, volume, truth):
             say(line)
+    for line in last_lines(result):
+        say(line)
     if result.empty:
         return EMPTY_MASK
     return IMPLAUSIBLE if result.implausible else SUCCESS
@@ -210,7 +216,6 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     if computed["window_outgrown"]:
         kept = "the window was kept for want of time" if computed["window"] else "whole slices were computed after all"
         lines.append(f"a structure reached the border of the window: {kept}")
-    lines += [f"forced past: {reason}" for reason in result.provenance["forced"]]
     if result.empty:
         lines.append("empty mask: no structure was found")
     else:
@@ -235,6 +240,14 @@ def chosen_lines(chosen: Mapping[str, Any]) -> list[str]:
         f"precision auto: {chosen['because']} (choosing took {chosen['seconds']:.1f} s)",
         *(f"  not {each['precision']} on {each['backend']}: {each['refused']}" for each in left_out),
     ]
+
+
+def last_lines(result: Segmentation) -> list[str]:
+    """What a reader must not miss, printed last: how the scan was read where it left that open, what was forced."""
+    lines = [f"note: {note}" for note in result.provenance["scan"]["notes"]]
+    if result.provenance["forced"]:
+        lines.append(f"forced past: {'; '.join(result.provenance['forced'])}")
+    return lines
 
 
 def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:

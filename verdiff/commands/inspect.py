@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from verdiff.systems import System
 
 
-def info(target: str) -> dict[str, Any]:
+def info(target: str, *, orientation: str | None = None) -> dict[str, Any]:
     """Facts of a bundle (a path or a shipped model's name) or of a scan, as plain JSON values.
+
+    Args:
+        target: What to look at.
+        orientation: Of a scan that leaves it open, as :func:`verdiff.imaging.read_volume`.
 
     Raises:
         BundleError: ``target`` is a bundle that cannot be used.
@@ -32,7 +36,7 @@ def info(target: str) -> dict[str, Any]:
             f"a path, or a shipped model ({', '.join(shipped_models()) or 'none here'})",
             "check the path, or list the models with 'verdiff models'",
         )
-    return scan_facts(path)
+    return scan_facts(path, orientation=orientation)
 
 
 def bundle_facts(target: str | Path) -> dict[str, Any]:
@@ -64,13 +68,14 @@ def bundle_facts(target: str | Path) -> dict[str, Any]:
     }
 
 
-def scan_facts(path: Path) -> dict[str, Any]:
+def scan_facts(path: Path, *, orientation: str | None = None) -> dict[str, Any]:
     """What a scan's file says about it, and whether the default model takes it."""
     from verdiff.bundle import open_bundle, resolve_model
     from verdiff.imaging import acquisition_view, plan_slices, read_volume
+    from verdiff.imaging.padding import padding_below
     from verdiff.runtime.suitability import unsuitable_reasons
 
-    volume = read_volume(path)
+    volume = read_volume(path, orientation=orientation)
     geometry = volume.geometry
     facts: dict[str, Any] = {
         "scan": path.name,
@@ -83,6 +88,10 @@ def scan_facts(path: Path) -> dict[str, Any]:
         "type": str(volume.array.dtype),
         "intensities": [float(volume.array.min()), float(volume.array.max())],
     }
+    if (padding := padding_below(volume.array)) is not None:
+        facts["padding"] = f"values up to {padding:g} are taken for padding around the image, not for intensities"
+    if volume.notes:
+        facts["notes"] = list(volume.notes)
     try:
         manifest = open_bundle(resolve_model()).manifest
     except BundleError:

@@ -147,3 +147,22 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files there that verdiff did not write, or that were changed.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")]
+
+
+def _orientation(text: str | None) -> str | None:
+    from verdiff.errors import InputError
+    from verdiff.imaging.orientation import EXPECTED, parse_orientation
+
+    try:
+        return parse_orientation(text)
+    except InputError as error:
+        raise typer.BadParameter(f"{text!r} is not {EXPECTED}") from error
+
+
+Orientation = Annotated[
+    str | None,
+    typer.Option(
+        callback=_orientation,
+        help="Where a file leaves it open: qform, sform, or where its voxel axes run, such as RAS.",
+    ),
+]

@@ -61,7 +61,8 @@ def predicted_cases(
     ) as segmenter:
         manifest = segmenter.manifest
         names = _names_in_both(manifest, task.labels)
-        for scan in scans_of(task.references, cases, modality=manifest.modality):
+        scans = scans_of(task.references, cases, modality=manifest.modality, orientation=inference.orientation)
+        for scan in scans:
             result = _segmented(segmenter, scan, inference)
             seconds = result.timings["total"]
             say(f"{scan.name}: {seconds:.1f} s")
@@ -136,6 +137,7 @@ def _warnings(
     if "sampling_would_take_ms" in result.provenance.get("computed", {}):
         notes.append(f"{scan.name}: the budget left time for the prior alone.")
     notes += [f"{scan.name}: forced past: {reason}" for reason in result.provenance.get("forced", ())]
+    notes += [f"{scan.name}: {note}" for note in scan.volume.notes]
     return tuple(notes)
 
 

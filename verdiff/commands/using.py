@@ -14,6 +14,7 @@ from verdiff.commands.options import (
     Device,
     Force,
     Fusion,
+    Orientation,
     Overwrite,
     Policy,
     Precision,
@@ -71,6 +72,7 @@ def infer(
         str | None, typer.Option(callback=levels, help="Level of the lowest vertebra in the mask, for example L5.")
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
+    orientation: Orientation = None,
 ) -> None:
     """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
     from verdiff.commands import infer as command
@@ -90,6 +92,7 @@ def infer(
         threads=threads,
         budget_ms=budget_ms,
         force=force,
+        orientation=orientation,
     )
     code = command.run(
         scan,
@@ -161,6 +164,7 @@ def evaluate(
     threads: Threads = None,
     budget_ms: BudgetMs = None,
     force: Force = False,
+    orientation: Orientation = None,
 ) -> None:
     """Score masks, or run a model on a data set and score it: per case and structure, in millimetres."""
     from verdiff.commands import evaluate as command
@@ -194,6 +198,7 @@ def evaluate(
         threads=threads,
         budget_ms=budget_ms,
         force=force,
+        orientation=orientation,
     )
     command.run(predictions, references, output, options, inference, say=show if output is None else say)
 

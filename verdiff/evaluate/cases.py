@@ -73,7 +73,12 @@ def mask_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}", "a folder of masks", "check the path")
-    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(MASK_SUFFIXES) and path.is_file())
+    # Hidden files are none: macOS keeps ._case.nii.gz beside case.nii.gz on disks of other systems.
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.name.lower().endswith(MASK_SUFFIXES) and not path.name.startswith(".") and path.is_file()
+    )
     marked = [path for path in files if any(path.name.lower().endswith("_seg" + suffix) for suffix in MASK_SUFFIXES)]
     masks: dict[str, Path] = {}
     for path in marked or files:
@@ -175,24 +180,29 @@ def validation_cases(splits: Path, fold: int) -> list[str]:
         ) from error
 
 
-def load_pair(pair: Pair) -> LoadedPair:
+def load_pair(pair: Pair, orientation: str | None = None) -> LoadedPair:
     """Read both masks of a case.
+
+    Args:
+        pair: The case.
+        orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_labels`.
 
     Raises:
         DataError: The grids differ.
         InputError: A file cannot be read, or holds anything but whole numbers from 0 on.
     """
-    prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
+    prediction, reference = (read_labels(path, orientation=orientation) for path in (pair.prediction, pair.reference))
     check_same_grid(pair.case, (pair.prediction, prediction.geometry), (pair.reference, reference.geometry))
     return LoadedPair(prediction.array, reference.array, reference.geometry)
 
 
-def load_uncertainty(pair: Pair, geometry: Geometry) -> NDArray[np.uint8]:
+def load_uncertainty(pair: Pair, geometry: Geometry, orientation: str | None = None) -> NDArray[np.uint8]:
     """The uncertainty map beside a prediction, as ``verdiff infer --uncertainty`` writes it.
 
     Args:
         pair: The case.
         geometry: The grid of its reference.
+        orientation: As for :func:`load_pair`.
 
     Returns:
         0 sure ... 255 unsure, uint8 [z, y, x].
@@ -211,7 +221,7 @@ def load_uncertainty(pair: Pair, geometry: Geometry) -> NDArray[np.uint8]:
             "an uncertainty map beside every mask",
             "write it with verdiff infer --uncertainty, or score without it",
         )
-    found = read_labels(path)
+    found = read_labels(path, orientation=orientation)
     check_same_grid(pair.case, (path, found.geometry), (pair.reference, geometry))
     if found.array.max() > np.iinfo(np.uint8).max:
         raise DataError(

@@ -33,6 +33,7 @@ class Task:
         cases: The cases to score; None scores all and wants predictions and references to be of the same ones.
         measures: What to score.
         split: Makes instances of label ids [z, y, x] on a grid; None where the ids are the instances.
+        orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
     """
 
     references: Path
@@ -40,6 +41,7 @@ class Task:
     cases: tuple[str, ...] | None
     measures: Measures
     split: Split | None = None
+    orientation: str | None = None
 
 
 CasesOf = Callable[[str | Path, Task], Iterable[Case]]
@@ -57,8 +59,10 @@ def cases_of_masks(predictions: str | Path, task: Task) -> Iterator[Case]:
     references = task.references / "labelsTr"
     references = references if references.is_dir() else task.references
     for pair in pair_cases(Path(predictions), references, task.cases):
-        loaded = load_pair(pair)
-        uncertainty = load_uncertainty(pair, loaded.geometry) if task.measures.uncertainty else None
+        loaded = load_pair(pair, task.orientation)
+        uncertainty = None
+        if task.measures.uncertainty:
+            uncertainty = load_uncertainty(pair, loaded.geometry, task.orientation)
         masks, split = (loaded.prediction, loaded.reference), task.split
         instances = None if split is None else (split(masks[0], loaded.geometry), split(masks[1], loaded.geometry))
         yield Case(pair.case, *masks, loaded.spacing_mm, uncertainty, instances=instances)
@@ -84,6 +88,7 @@ def run(
     cases_of: CasesOf = cases_of_masks,
     about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    orientation: str | None = None,
 ) -> Evaluation:
     """Score predictions against references and write the tables.
 
@@ -108,6 +113,7 @@ def run(
         cases_of: Reads or makes the predictions; by default from folders of masks.
         about: Further entries of ``scores.json``.
         overwrite: Whether files that are not verdiff's may be replaced.
+        orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
 
     Raises:
         DataError: A mask is missing, grids differ, the policy is unknown, both ``cases`` and ``splits`` are given, or
@@ -138,7 +144,7 @@ def run(
         },
         overwrite=overwrite,
     )
-    task = Task(Path(references), ids, None if cases is None else tuple(cases), measures, split)
+    task = Task(Path(references), ids, None if cases is None else tuple(cases), measures, split, orientation)
 
     # Read before the work begins, so that a file that is no evaluation is known at once.
     rival = read_results(Path(compare_with)) if compare_with is not None and is_stored(compare_with) else None

@@ -65,13 +65,16 @@ def labelled_scans(data: Path, fold: int, *, modality: str | None = None) -> Ite
     yield from scans_of(data, validation_cases(data / "splits_final.json", fold), modality=modality)
 
 
-def scans_of(data: Path, cases: Iterable[str], *, modality: str | None = None) -> Iterator[LabelledScan]:
+def scans_of(
+    data: Path, cases: Iterable[str], *, modality: str | None = None, orientation: str | None = None
+) -> Iterator[LabelledScan]:
     """Cases of an nnU-Net raw data set with their masks, one at a time.
 
     Args:
         data: The data set's folder.
         cases: Their names.
         modality: What the scans are, which NIfTI does not say.
+        orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
 
     Raises:
         DataError: There is no usable ``dataset.json``, or a mask is not on its scan's grid.
@@ -80,7 +83,8 @@ def scans_of(data: Path, cases: Iterable[str], *, modality: str | None = None) -
     ending = file_ending(data)
     for name in cases:
         scan, mask = data / "imagesTr" / f"{name}_0000{ending}", data / "labelsTr" / f"{name}{ending}"
-        volume, truth = read_volume(scan, modality=modality), read_labels(mask)
+        volume = read_volume(scan, modality=modality, orientation=orientation)
+        truth = read_labels(mask, orientation=orientation)
         check_same_grid(name, (mask, truth.geometry), (scan, volume.geometry))
         yield LabelledScan(name, volume, truth.array)
 
@@ -92,7 +96,8 @@ def cases_of(data: Path) -> list[str]:
         DataError: There is no usable ``dataset.json``, or no mask.
     """
     ending = file_ending(data)
-    names = sorted(path.name.removesuffix(ending) for path in (data / "labelsTr").glob(f"*{ending}"))
+    masks = (path for path in (data / "labelsTr").glob(f"*{ending}") if not path.name.startswith("."))
+    names = sorted(path.name.removesuffix(ending) for path in masks)
     if not names:
         raise DataError(f"no mask in {data.name}/labelsTr", f"masks ending in {ending}", "check the data set")
     return names

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 _BLOCK = 1 << 20
-_GZIP = 31  # zlib's window bits for a gzip header and checksum around the deflated data
+# zlib's window bits: a gzip header and checksum around the deflated data; that or zlib's own.
+GZIP, ZLIB_OR_GZIP = 31, 47
 _LEVEL, _MEMORY = 4, 9
 
 
@@ -15,12 +16,14 @@ class GzipReader:
     """What a gzip file holds, one member after another, without copying more than once.
 
     Args:
-        packed: The file, from its first byte.
+        packed: The file, from the first packed byte on.
+        form: `GZIP` or `ZLIB_OR_GZIP`.
     """
 
-    def __init__(self, packed: BinaryIO) -> None:
+    def __init__(self, packed: BinaryIO, form: int = GZIP) -> None:
         self._packed = packed
-        self._inflate = zlib.decompressobj(_GZIP)
+        self._form = form
+        self._inflate = zlib.decompressobj(form)
         self._input = b""
 
     def readinto(self, view: memoryview) -> int:
@@ -53,7 +56,7 @@ class GzipReader:
         while not rest and (block := self._packed.read(_BLOCK)):
             rest = block.lstrip(b"\0")
         if rest:
-            self._inflate, self._input = zlib.decompressobj(_GZIP), rest
+            self._inflate, self._input = zlib.decompressobj(self._form), rest
         return bool(rest)
 
 
@@ -63,7 +66,7 @@ def gzipped(*parts: memoryview) -> Iterator[bytes]:
     Only runs of one byte are looked for. Masks and maps hold little else that repeats: against zlib's search at the
     same level a mask takes 37 % of the time and 78 % of the room, an uncertainty map 52 % and 112 %.
     """
-    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP, _MEMORY, zlib.Z_RLE)
+    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, GZIP, _MEMORY, zlib.Z_RLE)
     for part in parts:
         for start in range(0, len(part), _BLOCK):
             yield deflate.compress(part[start : start + _BLOCK])

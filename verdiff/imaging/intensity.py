@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import InputError, VerdiffError
+from verdiff.imaging.padding import padding_below
 from verdiff.imaging.volume import Array
+from verdiff.imaging.voxels import native
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,17 @@ def intensity_bounds(array: Array, rule: IntensityRule) -> tuple[float, float]:
     """The intensities that become -1 and 1.
 
     Percentiles are those of `numpy.percentile` (linear). Where they coincide, as in a film that is mostly black, the
-    whole range is taken instead. They, mean and deviation are over all finite voxels.
+    whole range is taken instead. They, mean and deviation are over all finite voxels but those that pad the scan
+    (:func:`verdiff.imaging.padding.padding_below`), which become -1.
 
     Raises:
         InputError: If the image is constant or has no finite voxel.
     """
     if rule.kind == "window":
         return float(rule.low), float(rule.high)
+    array = native(array)
+    if (padding := padding_below(array)) is not None:
+        array = array[array > padding][None]
     if rule.kind == "zscore":
         mean, deviation = _mean_and_deviation(array)
         if not deviation > 0:

@@ -5,10 +5,9 @@ Offsets and codes are those of nifti1.h (https://nifti.nimh.nih.gov/pub/dist/src
 
 from __future__ import annotations
 
+import math
 import struct
-import zlib
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +18,7 @@ from verdiff.files.marks import nifti_mark
 from verdiff.imaging import checks
 from verdiff.imaging.gzipped import GzipReader, gzipped
 from verdiff.imaging.volume import Array
+from verdiff.imaging.voxels import damaged, most_bytes, open_stream, read_bytes, read_voxels, scaled
 
 HEADER_BYTES = 348
 _DATA_OFFSET = 352
@@ -26,8 +26,7 @@ _NUMERIC = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2",
 _CODES = {kind: code for code, kind in _NUMERIC.items()}
 _COLOUR = {128: 3, 2304: 4}
 _COMPLEX = {32, 1792, 2048}
-# pixdim may differ from the sform's column lengths by float32 rounding only.
-_SPACING_TOLERANCE = 1e-3
+_UNITS_MM = {1: 1000.0, 3: 1e-3}
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,42 @@ class Header:
         return tuple(dim[1 : 1 + dim[0]])
 
     @property
-    def sform(self) -> Array | None:
-        """The three voxel axes in mm, one a column [3, 3], or None where the header has no sform."""
-        rows = np.asarray(self.field(280, "12f"), dtype=np.float64).reshape(3, 4)
-        return rows[:, :3] if self.field(254, "h")[0] > 0 else None
+    def pixdim(self) -> Array:
+        """The stated spacing along the stated dimensions, three at most, in the header's own unit."""
+        return np.asarray(self.field(80, "3f"), dtype=np.float64)[: min(3, len(self.size))]
+
+    @property
+    def unit_mm(self) -> float:
+        """Millimetres of the header's unit of length."""
+        return _UNITS_MM.get(int(self.field(123, "B")[0]) & 7, 1.0)
+
+    @property
+    def scaling(self) -> tuple[float, float]:
+        """Slope and intercept of the intensities; a slope that is zero or no number means none."""
+        slope, intercept = self.field(112, "2f")
+        if not math.isfinite(slope) or slope == 0:
+            return 1.0, 0.0
+        return slope, intercept if math.isfinite(intercept) else 0.0
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What of the scaling is no number and is left out."""
+        slope, intercept = self.field(112, "2f")
+        scaled_by = math.isfinite(slope) and slope != 0
+        if scaled_by and not math.isfinite(intercept):
+            return (f"the intercept in its header (scl_inter) is {intercept:g} and counts as 0",)
+        # NaN in both is how some writers leave the scaling out.
+        return (f"the slope in its header (scl_slope) is {slope:g} and counts as 1",) if math.isinf(slope) else ()
 
 
 def read_header(path: Path) -> Header:
     """The header of a `.nii` or `.nii.gz` file.
 
     Raises:
-        InputError: If it is no NIfTI-1 file, is truncated, or states an impossible size, spacing or orientation.
+        InputError: If it is no NIfTI-1 file, is truncated, or states an impossible size, type or spacing.
     """
-    with _open(path) as stream:
-        raw = _read(stream, HEADER_BYTES, path)
+    with open_stream(path) as stream:
+        raw = read_bytes(stream, HEADER_BYTES, path)
     order: Literal["<", ">"]
     if struct.unpack_from("<i", raw)[0] == HEADER_BYTES:
         order = "<"
@@ -85,7 +106,7 @@ def read_header(path: Path) -> Header:
 
 def _check_header(header: Header, path: Path) -> None:
     size = header.size
-    if not 1 <= len(size) <= 7 or any(n < 1 for n in size):
+    if not 1 <= int(header.field(40, "h")[0]) <= 7 or any(n < 1 for n in size):
         raise InputError(f"{path} states a size of {size}", "three positive dimensions", "export the scan again")
     kind = int(header.field(70, "h")[0])
     checks.check_scalar(_COLOUR.get(kind, 2 if kind in _COMPLEX else 1), str(path))
@@ -94,24 +115,14 @@ def _check_header(header: Header, path: Path) -> None:
     checks.check_dimensions(size, str(path))
     if kind not in _NUMERIC:
         raise InputError(f"{path} has pixels of NIfTI type {kind}", "integers or floats", "save it as int16 or float32")
-    axes = min(3, len(size))
-    pixdim = np.asarray(header.field(80, "3f"), dtype=np.float64)[:axes]
+    if (bits := int(header.field(72, "h")[0])) not in (0, 8 * np.dtype(_NUMERIC[kind]).itemsize):
+        raise damaged(path, f"its header states NIfTI type {kind} ({_NUMERIC[kind]}) and {bits} bits a voxel")
+    pixdim = header.pixdim
     if not np.all(np.isfinite(pixdim)) or pixdim.min() <= 0:
         raise InputError(
             f"{path} states a voxel spacing of {' x '.join(f'{value:g}' for value in pixdim)} (pixdim)",
             "positive spacings in millimetres",
             "write the true spacing into the header",
-        )
-    sform = header.sform
-    if sform is None or axes < 3:
-        return
-    checks.check_not_sheared(sform, str(path))
-    lengths = np.linalg.norm(sform, axis=0)
-    if np.abs(lengths / pixdim - 1).max() > _SPACING_TOLERANCE:
-        raise InputError(
-            f"{path} states two spacings: pixdim {pixdim.round(4).tolist()} and sform {lengths.round(4).tolist()}",
-            "one spacing in the whole header",
-            "find out which is true and save the scan with it",
         )
 
 
@@ -119,27 +130,31 @@ def read_array(path: Path, header: Header) -> Array:
     """The voxels [z, y, x] with the header's slope and intercept applied (float32 where they change anything).
 
     Raises:
-        InputError: If the file ends before the image does, or its compression is damaged.
+        InputError: If the file holds more or less than the image, its compression or checksum is damaged, or a value
+            leaves the range of 32-bit floats.
     """
-    size = [*header.size, 1, 1][:3]
+    shape = [*header.size, 1, 1][:3][::-1]
     stored = np.dtype(header.order + _NUMERIC[int(header.field(70, "h")[0])])
-    with _open(path) as stream:
-        offset = max(int(header.field(108, "f")[0]), HEADER_BYTES)
-        _read(stream, offset, path)
-        buffer = bytearray(int(np.prod(size, dtype=np.int64)) * stored.itemsize)
-        _fill(stream, memoryview(buffer), path)
-        # gzip compares its checksum when it is asked for more than there is.
-        _fill(stream, memoryview(bytearray(1)), path, needed=False)
-    array = np.frombuffer(buffer, dtype=stored).reshape(size[::-1])
-    if not array.dtype.isnative:
-        array = array.astype(stored.newbyteorder("="))
-    slope, intercept = header.field(112, "2f")
-    if np.isfinite(slope) and slope != 0 and (slope, intercept) != (1.0, 0.0):
-        scaled = array.astype(np.float32)
-        scaled *= np.float32(slope)
-        scaled += np.float32(intercept)
-        return scaled
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+    with open_stream(path) as stream:
+        held = most_bytes(path, "gzip" if isinstance(stream, GzipReader) else "raw")
+        offset = _offset(header, path, held)
+        # An offset of 0 is left by writers that mean the first byte there can be.
+        bare = offset == 0 and held == HEADER_BYTES + math.prod(shape) * stored.itemsize
+        read_bytes(stream, offset or (HEADER_BYTES if bare else _DATA_OFFSET), path)
+        array = read_voxels(stream, shape, stored, held, path)
+    return scaled(array, *header.scaling, str(path))
+
+
+def _offset(header: Header, path: Path, held: float) -> int:
+    """Where the voxels begin, or 0 where the header leaves it open."""
+    offset = float(header.field(108, "f")[0])
+    if offset != 0 and not (HEADER_BYTES <= offset <= held and offset.is_integer()):
+        raise damaged(
+            path,
+            f"its header has the voxels begin at byte {offset:g} (vox_offset), which is "
+            + ("beyond its end" if offset > held else f"no place behind the {HEADER_BYTES} bytes of a header"),
+        )
+    return int(offset)
 
 
 def write_with_header(path: Path, array: Array, raw: bytes, *, compress: bool, mark: bool = False) -> None:
@@ -180,37 +195,3 @@ def write_parts(path: Path, header: bytes, voxels: memoryview, *, compress: bool
     parts = [memoryview(header), voxels]
     with path.open("wb") as target:
         target.writelines(gzipped(*parts) if compress else parts)
-
-
-def _open(path: Path) -> BufferedReader | GzipReader:
-    """The file's bytes, unpacked if it is gzip, whatever its suffix says."""
-    stream = path.open("rb")
-    packed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    return GzipReader(stream) if packed else stream
-
-
-def _read(stream: BufferedReader | GzipReader, count: int, path: Path) -> bytes:
-    buffer = bytearray(count)
-    _fill(stream, memoryview(buffer), path)
-    return bytes(buffer)
-
-
-def _fill(stream: BufferedReader | GzipReader, view: memoryview, path: Path, *, needed: bool = True) -> None:
-    done = 0
-    try:
-        while done < len(view):
-            count = stream.readinto(view[done:])
-            if not count:
-                break
-            done += count
-    except (EOFError, zlib.error) as error:
-        raise _truncated(path, f"its compression does not check out ({error})") from error
-    if needed and done < len(view):
-        raise _truncated(path, f"it ends {len(view) - done} bytes early")
-
-
-def _truncated(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"{path} is truncated or damaged: {reason}", "a complete NIfTI file", "copy or export the file again"
-    )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds
+from verdiff.imaging.padding import darkest_intensity
 from verdiff.imaging.resample import resize_planes
 from verdiff.imaging.volume import Array, Volume
 
@@ -33,7 +34,7 @@ FINE = 2
 def window(volume: Volume) -> tuple[float, float]:
     """The intensities shown as black and white."""
     # NIfTI does not name the modality, but only Hounsfield units go this far below zero.
-    if volume.modality == "CT" or float(volume.array.min()) <= -500:
+    if volume.modality == "CT" or (volume.modality is None and darkest_intensity(volume.array) <= -500):
         return _BONE_WINDOW
     return intensity_bounds(volume.array, IntensityRule("percentile", 0.5, 99.7))
 

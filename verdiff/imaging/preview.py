@@ -11,6 +11,7 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging.atomic import atomic_path
+from verdiff.imaging.banner import printable, with_banner
 from verdiff.imaging.intensity import normalise
 from verdiff.imaging.panels import FINE, PALETTE, Colour, heat, heated, outlined, window
 from verdiff.imaging.resample import resize_planes
@@ -60,6 +61,7 @@ def preview_png(
     *,
     view: View | None = None,
     title: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write a PNG with three to five slices, each structure outlined, the uncertainty, and the volumes in ml.
 
@@ -71,6 +73,7 @@ def preview_png(
         label_table: Names by label id, in the order of the legend.
         view: Plane to show; by default the one the scan was acquired in (sagittal where it is isotropic).
         title: Heading; by default the scan's name.
+        warnings: What was forced or looks wrong, written across the picture.
 
     Raises:
         InputError: If labels or uncertainty are not in the scan's grid.
@@ -88,6 +91,8 @@ def preview_png(
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(label_table)}
     page = _draw(volume, labels, uncertainty, plan, layout, colours)
     _write_text(page, volume, labels, plan, layout, colours, label_table, title)
+    if warnings:
+        page = with_banner(page, warnings)
     with atomic_path(path) as temporary:
         page.save(temporary, compress_level=3)
 
@@ -241,7 +246,7 @@ def _text(
     from PIL import ImageFont
 
     options: dict[str, Any] = {"stroke_width": 2, "stroke_fill": (0, 0, 0)} if outlined else {}
-    draw.text(place, text, colour, ImageFont.load_default(size), anchor=anchor, **options)
+    draw.text(place, printable(text), colour, ImageFont.load_default(size), anchor=anchor, **options)
 
 
 def _shortened(text: str, longest: int = 60) -> str:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import math
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from verdiff.errors import InputError
-from verdiff.imaging import checks, dicom, nifti
+from verdiff.imaging import checks, dicom, metaimage, nifti, nifti_forms, nrrd
 from verdiff.imaging.atomic import full_suffix
-from verdiff.imaging.itk import reason, simpleitk
-from verdiff.imaging.volume import Array, Geometry, Volume, geometry_of
+from verdiff.imaging.itk import path_for_itk, reason, simpleitk
+from verdiff.imaging.orientation import FORMS, axis_code, parse_orientation, refuse_other_code
+from verdiff.imaging.volume import Geometry, Volume
+from verdiff.imaging.voxels import damaged, most_bytes
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MEDICAL_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 FILM_SUFFIXES = (".png", ".jpg", ".jpeg")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+# A label may lie this far from the whole number it is: a slope or an interpolation rounds.
+_LABEL_TOLERANCE = 1e-3
 
 
-def read_volume(path: str | Path, *, modality: str | None = None) -> Volume:
+def read_volume(path: str | Path, *, modality: str | None = None, orientation: str | None = None) -> Volume:
     """Read a scan: NIfTI, NRRD, MetaImage, one DICOM file, a folder with one DICOM series, or a PNG/JPEG film.
 
     The modality is what DICOM states, "XR" for films, and None where the format does not carry it. A film has no
@@ -28,62 +33,93 @@ def read_volume(path: str | Path, *, modality: str | None = None) -> Volume:
     Args:
         path: File or folder.
         modality: Overrules what the file says.
+        orientation: What to take where a file leaves its orientation open: "qform" or "sform" of a NIfTI whose two
+            contradict each other, or three letters for where the voxel axes run, such as "RAS" (to the patient's
+            right, to anterior, to superior), of a file that states none. It never overrules what a file states.
 
     Raises:
-        InputError: If the file is missing, truncated or no image; holds several volumes, colour or a single voxel;
-            has NaN, infinite or constant intensities; states an impossible spacing or a sheared orientation; or if
-            a folder holds no series or more than one.
+        InputError: If the file is missing, truncated, damaged or no image; holds several volumes, colour or a single
+            voxel; has NaN, infinite or constant intensities; states an impossible spacing, a sheared orientation, no
+            orientation, or two that contradict each other; or if a folder holds no series or more than one.
     """
-    return _read(Path(path), modality, labels=False)
+    return _read(Path(path), modality, orientation, labels=False)
 
 
-def read_labels(path: str | Path) -> Volume:
+def read_labels(path: str | Path, *, orientation: str | None = None) -> Volume:
     """Read a mask: any format of `read_volume`; it may be empty, and holds whole numbers (as int32 at most).
 
+    Args:
+        path: File or folder.
+        orientation: As for :func:`read_volume`.
+
     Raises:
-        InputError: As `read_volume`, and if a voxel is not a whole number of at least zero.
+        InputError: As `read_volume`, and if a voxel is further than 0.001 from a whole number of at least zero.
     """
-    volume = _read(Path(path), None, labels=True)
+    volume = _read(Path(path), None, orientation, labels=True)
     array = volume.array
-    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
-        raise InputError(f"{path} has voxels that are not whole numbers", "a label mask", "pass the mask, not the scan")
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        off = np.abs(array - whole) > _LABEL_TOLERANCE
+        if off.any():
+            raise InputError(
+                f"{path} has {np.count_nonzero(off)} voxels that are not whole numbers, {array[off][0]:g} among them",
+                "a label mask",
+                "pass the mask, not the scan",
+            )
+        array = whole
     if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
         raise InputError(
             f"{path} has labels from {array.min():g} to {array.max():g}", "labels of at least 0", "pass the mask"
         )
-    whole = array.astype(np.int32) if array.dtype.kind == "f" else array
-    return Volume(whole, volume.geometry, volume.modality, volume.source, volume.nifti_header)
+    return replace(volume, array=array.astype(np.int32) if array.dtype.kind == "f" else array)
 
 
-def _read(path: Path, modality: str | None, *, labels: bool) -> Volume:
-    if not path.exists():
-        raise InputError(f"there is no file or folder {path}", "a scan to read", "check the path")
+def _read(path: Path, modality: str | None, orientation: str | None, *, labels: bool) -> Volume:
+    choice = parse_orientation(orientation)
     try:
-        volume = _read_by_kind(path)
-    except OSError as error:
+        if not path.exists():
+            raise InputError(f"there is no file or folder {path}", "a scan to read", "check the path")
+        volume = _read_by_kind(path, choice)
+    except (OSError, ValueError) as error:
+        # A name with a zero byte is a ValueError.
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise InputError(f"{path} cannot be opened: {why}", "a readable file", "check its permissions") from error
+    except MemoryError as error:
         raise InputError(
-            f"{path} cannot be opened: {error.strerror or error}", "a readable file", "check its permissions"
+            f"{path} does not fit into memory", "a scan that this machine can hold", "crop it, or use another machine"
         ) from error
     checks.check_volume(volume, str(path), allow_constant=labels)
-    if modality is None:
-        return volume
-    return Volume(volume.array, volume.geometry, modality, volume.source, volume.nifti_header)
+    return volume if modality is None else replace(volume, modality=modality)
 
 
-def _read_by_kind(path: Path) -> Volume:
+def _read_by_kind(path: Path, choice: str | None) -> Volume:
     if path.is_dir():
-        return dicom.read_folder(path)
+        return _as_stated(dicom.read_folder(path), path, choice)
+    if not path.is_file():
+        raise InputError(f"{path} is no ordinary file", "an image file or a folder", "save the scan as a file first")
     suffix = full_suffix(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty", "an image", "copy or export the file again")
+    if path.name.upper() == "DICOMDIR":
+        raise InputError(
+            f"{path} lists the files of a medium and holds no image itself",
+            "the folder of one series",
+            "pass the folder that holds the files of the series",
+        )
+    if path.name.startswith("._"):
+        raise InputError(
+            f"{path} holds what macOS keeps beside a file, no image", "the scan", f"pass {path.name[2:]} instead"
+        )
     if suffix in NIFTI_SUFFIXES:
-        return _read_nifti(path)
-    if suffix in MEDICAL_SUFFIXES:
-        return _read_itk(path)
+        return _read_nifti(path, choice)
+    if suffix in (".nrrd", ".nhdr"):
+        return nrrd.read(path, choice)
+    if suffix in (".mha", ".mhd"):
+        return metaimage.read(path, choice)
     if suffix in FILM_SUFFIXES:
-        return _read_film(path)
+        return _as_stated(_read_film(path), path, choice)
     if suffix in DICOM_SUFFIXES or dicom.is_dicom(path):
-        return dicom.read_file(path)
+        return _as_stated(dicom.read_file(path), path, choice)
     raise InputError(
         f"{path} is not an image of a known kind",
         f"{', '.join((*NIFTI_SUFFIXES, *MEDICAL_SUFFIXES, *FILM_SUFFIXES))}, a DICOM file or a folder of one series",
@@ -91,85 +127,73 @@ def _read_by_kind(path: Path) -> Volume:
     )
 
 
-def _read_nifti(path: Path) -> Volume:
-    sitk = simpleitk()
+def _as_stated(volume: Volume, path: Path, choice: str | None) -> Volume:
+    """A scan of a format that states its orientation once; the user's choice may only say the same."""
+    if choice is not None and choice not in FORMS and volume.modality == "XR":
+        raise InputError(
+            f"the orientation {choice} for {path}, which is a film",
+            "an orientation for a volume that leaves it open",
+            "leave --orientation out",
+        )
+    refuse_other_code(str(path), choice, axis_code(volume.geometry.matrix))
+    return volume
 
+
+def _read_nifti(path: Path, choice: str | None) -> Volume:
     header = nifti.read_header(path)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
-    # ITK decides between qform and sform, as for every other reader that is built on it.
-    size = (*header.size, 1, 1)[:3]
-    spacing, origin, cosines = reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
-    flat = len(spacing) == 2
-    geometry = Geometry(
-        size=(size[0], size[1], size[2]),
-        spacing_mm=(spacing[0], spacing[1], math.sqrt(spacing[0] * spacing[1]) if flat else spacing[2]),
-        origin_mm=(origin[0], origin[1], 0.0 if flat else origin[2]),
-        direction=(*cosines[:2], 0.0, *cosines[2:4], 0.0, 0.0, 0.0, 1.0) if flat else _upper_left(cosines),
-    )
+    geometry, notes = nifti_forms.geometry(header, path, choice)
     checks.check_geometry(geometry, str(path))
-    return Volume(nifti.read_array(path, header), geometry, None, path, header.raw)
-
-
-def _upper_left(cosines: tuple[float, ...]) -> tuple[float, ...]:
-    """The 3 x 3 of a 3 x 3 or 4 x 4 direction."""
-    n = math.isqrt(len(cosines))
-    return tuple(cosines[row * n + col] for row in range(3) for col in range(3))
-
-
-def _read_itk(path: Path) -> Volume:
-    sitk = simpleitk()
-
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
-    checks.check_scalar(image.GetNumberOfComponentsPerPixel(), str(path))
-    image = checks.as_three_dimensional(image, str(path))
-    return Volume(_single(sitk.GetArrayFromImage(image)), geometry_of(image), None, path)
+    array = nifti.read_array(path, header)
+    return Volume(array, geometry, None, path, header.raw, (*notes, *header.remarks))
 
 
 def _read_film(path: Path) -> Volume:
     sitk = simpleitk()
 
-    if full_suffix(path) != ".png":
-        # The decoder fills what is missing with grey and says so only on the terminal.
-        data = path.read_bytes()
-        if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-            raise _unreadable(path, RuntimeError("the JPEG ends before its end marker"))
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path_for_itk(path))
+    # Told by content: ITK goes by the suffix, and by its letter case.
+    reader.SetImageIO("PNGImageIO" if _film_format(path) == "PNG" else "JPEGImageIO")
     try:
-        image = sitk.ReadImage(str(path))
+        image = reader.Execute()
     except RuntimeError as error:
-        raise _unreadable(path, error) from error
+        raise InputError(
+            f"{path} is truncated, damaged or not an image ({reason(error)})",
+            "a complete image file",
+            "copy or export it again",
+        ) from error
     checks.check_scalar(image.GetNumberOfComponentsPerPixel(), str(path))
+    if image.GetDimension() != 2:
+        raise damaged(path, f"it has {image.GetDimension()} dimensions, though its name is a film's")
     array = sitk.GetArrayFromImage(image)[None]
     # The resolution stored in such files is a printer's, not the detector's.
-    return Volume(array, Geometry((array.shape[2], array.shape[1], 1), (1.0, 1.0, 1.0)), "XR", path)
+    return Volume(array, Geometry((array.shape[2], array.shape[1], 1), (1.0, 1.0, 1.0), oriented=False), "XR", path)
 
 
-def _single(array: Array) -> Array:
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+def _film_format(path: Path) -> str:
+    """PNG or JPEG, once the size that a film claims is compared with what its file can hold."""
+    from PIL import Image
 
-
-def _unreadable(path: Path, error: RuntimeError) -> InputError:
-    why = reason(error)
-    if "spacing" in str(error).lower():
-        return InputError(
-            f"{path} states an impossible voxel spacing ({why})",
-            f"spacings between {checks.MIN_SPACING_MM:g} and {checks.MAX_SPACING_MM:g} mm",
-            "write the true spacing into the header",
-        )
-    if "orthonormal" in str(error) or "determinant" in str(error):
-        return InputError(
-            f"{path} is sheared: its header has no orientation with axes at right angles",
-            "voxel axes at right angles",
-            "resample it onto an orthogonal grid first",
-        )
-    return InputError(
-        f"{path} is truncated, damaged or not an image ({why})", "a complete image file", "copy or export it again"
-    )
+    try:
+        with warnings.catch_warnings():
+            # The claim is judged here, by the file's own length.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                width, height = image.size
+                kind = image.format
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} is truncated, damaged or not an image ({type(error).__name__})",
+            "a complete PNG or JPEG",
+            "copy or export it again",
+        ) from error
+    if kind not in ("PNG", "JPEG", "MPO"):
+        raise damaged(path, f"it holds {kind}, though its name is a PNG's or JPEG's")
+    if width * height > most_bytes(path, "zlib"):
+        raise damaged(path, f"its header claims {width} x {height} pixels, more than {path.stat().st_size} bytes hold")
+    if kind != "PNG":
+        # The decoder fills what is missing with grey and says so only on the terminal.
+        data = path.read_bytes()
+        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+            raise damaged(path, "the JPEG ends before its end marker")
+    return kind

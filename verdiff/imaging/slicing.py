@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import VerdiffError
 from verdiff.imaging.resample import resize_planes
-from verdiff.imaging.volume import Array, Geometry
+from verdiff.imaging.volume import IDENTITY, Array, Geometry
 
 View: TypeAlias = Literal["sagittal", "coronal", "axial", "film"]
 
@@ -22,7 +22,7 @@ _CANONICAL: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] 
     "coronal": ((1, 1), (2, -1), (0, 1)),
     "axial": ((2, 1), (1, 1), (0, 1)),
 }
-_ISOTROPIC_RATIO = 1.2
+_ISOTROPIC_RATIO, _NEAR_RATIO = 1.2, 2.0
 PADDING = -1.0
 
 
@@ -189,17 +189,34 @@ def canonical_direction(view: Literal["sagittal", "coronal", "axial"]) -> tuple[
 
 
 def acquisition_view(geometry: Geometry) -> Literal["sagittal", "coronal", "axial", "film", "isotropic"]:
-    """How the scan was acquired: across the axis of the largest spacing.
+    """How the scan was acquired.
 
-    "isotropic" when the spacings lie within 20 %, and "film" when such a grid is a single plane.
+    One slice lies across its own axis; it is a "film" only where the grid says nothing of the patient: it is not
+    ``oriented``, or lies at the origin along the identity without a thickness of its own. A stack lies across the axis
+    of the largest spacing, "isotropic" where
+    that is not clearly larger than the second (within 20 %): then no direction of slices is coarser than the others,
+    also not where slices are thinner than their pixels. Nor is it clear where all spacings lie within a factor of two
+    and the coarsest axis has not the fewest voxels: pixels are merely not square.
     """
-    spacing = geometry.spacing_mm
-    if max(spacing) <= _ISOTROPIC_RATIO * min(spacing):
-        return "film" if geometry.size[2] == 1 else "isotropic"
+    size, spacing = geometry.size, geometry.spacing_mm
     axes, _ = _assignment(geometry)
-    thick = max(range(3), key=lambda axis: spacing[axis])
     views: tuple[Literal["sagittal", "coronal", "axial"], ...] = ("sagittal", "coronal", "axial")
+    if 1 in size:
+        bare = geometry.direction == IDENTITY and not any(geometry.origin_mm) and _no_thickness(spacing)
+        if size[2] == 1 and (bare or not geometry.oriented):
+            return "film"
+        return views[axes.index(size.index(1))]
+    fine, middle, coarse = sorted(spacing)
+    thick = spacing.index(coarse)
+    if coarse <= _ISOTROPIC_RATIO * middle or (coarse <= _NEAR_RATIO * fine and size[thick] > min(size)):
+        return "isotropic"
     return views[axes.index(thick)]
+
+
+def _no_thickness(spacing: tuple[float, ...]) -> bool:
+    """Whether a plane's thickness is made of its pixels, as a film's is."""
+    x, y, z = spacing
+    return max(spacing) <= _ISOTROPIC_RATIO * min(spacing) or math.isclose(z, math.sqrt(x * y), rel_tol=1e-6)
 
 
 def _assignment(geometry: Geometry) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -29,12 +29,14 @@ class Geometry:
         spacing_mm: Distance of voxel centres along x, y, z.
         origin_mm: Position of the centre of voxel (0, 0, 0).
         direction: 3 x 3 cosines, row major; column c is the direction in which voxel axis c runs.
+        oriented: Whether it says where the patient's left, back and head are; a film does not.
     """
 
     size: tuple[int, int, int]
     spacing_mm: Triple
     origin_mm: Triple = (0.0, 0.0, 0.0)
     direction: tuple[float, ...] = IDENTITY
+    oriented: bool = True
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -77,6 +79,7 @@ class Volume:
         modality: "MR", "CT", "XR" (films), another DICOM code as it stands, or None where the file does not say.
         source: The file or folder it was read from.
         nifti_header: The 348 bytes of the NIfTI-1 header it was read with, so that a mask can carry them on.
+        notes: What has to be said of how it was read: what the file left open and what was taken for it.
     """
 
     array: Array
@@ -84,6 +87,7 @@ class Volume:
     modality: str | None = None
     source: Path | None = None
     nifti_header: bytes | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from verdiff.errors import OutputError
 from verdiff.files import atomic_path, full_suffix, mark_file
 from verdiff.imaging import nifti
-from verdiff.imaging.itk import reason, simpleitk
+from verdiff.imaging.itk import is_utf8, reason, simpleitk
 from verdiff.imaging.volume import Array, Volume
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
@@ -87,7 +89,14 @@ def _write_itk(array: Array, like: Volume, temporary: Path, path: Path) -> None:
         image.SetOrigin(like.geometry.origin_mm)
         image.SetDirection(like.geometry.direction)
     try:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+        if is_utf8(temporary):
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            # ITK takes names in UTF-8 alone.
+            made = Path(folder) / f"made{full_suffix(path)}"
+            sitk.WriteImage(image, str(made), useCompression=True)
+            shutil.copyfile(made, temporary)
     except RuntimeError as error:
         raise OutputError(
             f"{path} cannot be written ({reason(error)})",

@@ -47,12 +47,13 @@ def describe_backend(backend: Backend | DeviceBackend) -> dict[str, Any]:
 
 
 def describe_scan(volume: Volume) -> dict[str, Any]:
-    """The scan by its name, without its folder, and its grid."""
+    """The scan by its name, without its folder, its grid, and what has to be said of how it was read."""
     return {
         "name": None if volume.source is None else volume.source.name,
         "modality": volume.modality,
         "size_xyz": list(volume.geometry.size),
         "spacing_mm_xyz": list(volume.geometry.spacing_mm),
+        "notes": list(volume.notes),
     }
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from verdiff.errors import UnsuitableScanError
 from verdiff.imaging import Volume, acquisition_view
+from verdiff.imaging.masklike import labels_of_mask
+from verdiff.imaging.padding import padding_below
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -23,6 +25,7 @@ MODALITY_NAMES = {"MR": "an MR scan", "CT": "a CT scan", "XR": "a film (X-ray)"}
 # Magnitude MR has no negative numbers and normalised MR only small ones; fat in CT lies near -100 Hounsfield units.
 HOUNSFIELD_BELOW = -50.0
 HOUNSFIELD_SHARE = 0.005
+FAT_BAND = (-200.0, -50.0)
 # Beyond the pixel sizes of the training data: finer is averaged away in resampling, coarser has lost the structures.
 FINER, COARSER = 4.0, 2.0
 # A stack's slices may be this much further apart than its pixels and still be whole vertebrae.
@@ -37,8 +40,10 @@ def unsuitable_reasons(volume: Volume, manifest: Manifest, plan: SlicePlan) -> t
         manifest: The model's; ``suitability["pixel_spacing_mm"]`` is the [least, most] of its training data.
         plan: The model's slices of this scan.
     """
-    found = _modality(volume)
     reasons = []
+    if (labels := labels_of_mask(volume.array)) is not None:
+        reasons.append(f"it looks like a mask: it has {labels} different values, each in areas of its own")
+    found = _modality(volume)
     if found is not None and found != manifest.modality:
         evidence = "" if volume.modality is not None else " by its intensities"
         name = MODALITY_NAMES.get(found, f"of modality {found}")
@@ -76,8 +81,19 @@ def _modality(volume: Volume) -> str | None:
         return "XR" if volume.modality in FILM_CODES else volume.modality
     if acquisition_view(volume.geometry) == "film":
         return None
-    below = np.count_nonzero(volume.array < HOUNSFIELD_BELOW) if volume.array.dtype.kind != "u" else 0
-    if below > HOUNSFIELD_SHARE * volume.array.size:
+    values = volume.array
+    if values.dtype.kind == "u":
+        return "MR"
+    padding = padding_below(values)
+    if padding is not None:
+        values = values[values > padding]
+    below = np.count_nonzero(values < HOUNSFIELD_BELOW)
+    if padding is not None:
+        # At the edge of the padding an interpolation leaves every value between it and the image, a few of each.
+        low, high = FAT_BAND
+        fat = np.count_nonzero((values > low) & (values < high))
+        return "CT" if fat > HOUNSFIELD_SHARE * values.size else "MR"
+    if below > HOUNSFIELD_SHARE * values.size:
         return "CT"
     # Without a negative number anywhere it is not in Hounsfield units; which of the others it is, is not known.
     return None if below else "MR"

@@ -154,7 +154,10 @@ def write_result(
         from verdiff.imaging.preview import preview_png
 
         table = {label.id: label.name for label in result.label_table}
-        preview_png(staged[files.preview], volume, result.labels, result.uncertainty, table)
+        banner = [f"forced past: {reason}" for reason in result.provenance["forced"]]
+        banner += [f"warning: {text}" for text in result.implausible]
+        banner += result.provenance["scan"]["notes"]
+        preview_png(staged[files.preview], volume, result.labels, result.uncertainty, table, warnings=banner)
     result.timings["write"] = perf_counter() - begun
     staged[files.report].write_text(json.dumps(report(result, files, others), indent=1) + "\n", "utf-8")
 

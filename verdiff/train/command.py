@@ -96,6 +96,8 @@ def run(
         config = keeping_budget(config, checkpoint_to_resume(output).config, settings)
     config = override(config, minutes=minutes, iterations=iterations, seed=seed)
     dataset = load_sources(sources, config.data, patients=patients)
+    for remark in dataset.remarks:
+        say(f"{dataset.name}: {remark}")
     if folds is not None:
         dataset = dataset.refolded(folds)
     task = TRAINING if origin is None or resume else task_from(origin, config, dataset)

@@ -82,6 +82,8 @@ def run(
     asked = dataclasses.replace(checkpoint.config.distillation, **options.recipe())
     config = student_config(dataclasses.replace(checkpoint.config, distillation=asked))
     dataset = load_dataset(data, config.data)
+    for remark in dataset.remarks:
+        say(f"{dataset.name}: {remark}")
     check_same_data(checkpoint, dataset)
     task = distillation_task(teacher, checkpoint)
     trainer = Trainer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import SimpleITK as sitk
 from tests.train.toy import write_raw_dataset
 from verdiff.commands import data as command
 from verdiff.errors import DataError
+from verdiff.evaluate.fold import cases_of, scans_of
+from verdiff.train.config import DataConfig
 from verdiff.train.data.check import Report, check_dataset
+from verdiff.train.data.nnunet import read_raw
 
 
 @pytest.fixture
@@ -131,6 +135,39 @@ def test_what_does_not_forbid_training_is_noted(folder: Path, damage: Callable[[
     report = check_dataset(folder)
     assert report.usable
     assert any(message in text for text in texts(report, fatal=False)), report.findings
+
+
+def second_channel(folder: Path) -> None:
+    """Every case in two channels, as ``dataset.json`` says."""
+    edit(folder, channel_names={"0": "T1", "1": "T2"})
+    for path in sorted((folder / "imagesTr").glob("*_0000.nii.gz")):
+        shutil.copy(path, path.with_name(path.name.replace("_0000", "_0001")))
+
+
+def test_a_second_channel_is_named_by_the_check_and_by_training(folder: Path) -> None:
+    before = texts(check_dataset(folder), fatal=False)
+    second_channel(folder)
+    said = "of each case channel 0000 (T1) alone is taken; left out: 0001 (T2)"
+    assert texts(check_dataset(folder), fatal=False) == [*before, said]
+    lines: list[str] = []
+    dataset = read_raw(folder, DataConfig(), lines.append)
+    assert dataset.remarks == (said,) and said in lines
+    assert read_raw(folder, DataConfig()).cases[0].images.shape == dataset.cases[0].images.shape
+
+
+def test_a_channel_that_is_only_named_or_only_there_is_named_too(folder: Path) -> None:
+    edit(folder, channel_names={"0": "T2", "1": "T1"})
+    assert any("left out: 0001 (T1)" in text for text in texts(check_dataset(folder), fatal=False))
+    edit(folder, channel_names={"0": "T2"})
+    assert not any("left out" in text for text in texts(check_dataset(folder), fatal=False))
+
+
+def test_what_macos_keeps_beside_the_files_is_passed_over(folder: Path) -> None:
+    before = check_dataset(folder)
+    for part, name in (("imagesTr", "._toy0_0000.nii.gz"), ("labelsTr", "._toy0.nii.gz")):
+        (folder / part / name).write_bytes(b"\0\x05\x16\x07")
+    assert check_dataset(folder) == before
+    assert [scan.name for scan in scans_of(folder, cases_of(folder))] == ["toy0", "toy1", "toy2", "toy3"]
 
 
 def test_the_same_scan_of_one_patient_is_noted_and_not_refused(folder: Path) -> None:

@@ -80,6 +80,7 @@ class Dataset:
         preparation: The ``[data]`` settings that the cases were made with (:meth:`DataConfig.preparation`).
         patients: The patient of each case; a case that is not in it is a patient of its own.
         stated_splits: Whether the splits came with the data set, and were not made from its patients.
+        remarks: What has to be said of it when it is trained on, such as channels that are left out.
     """
 
     name: str
@@ -112,6 +113,8 @@ class Dataset:
                 ],
             }
         return found
+
+    remarks: tuple[str, ...] = ()
 
     def refolded(self, folds: int = FOLDS, seed: int = SEED) -> Dataset:
         """The same cases in folds made by patient, whatever splits the data set brought.

@@ -19,6 +19,7 @@ from verdiff.train.data.layout import (
     Description,
     Files,
     case_findings,
+    channel_remark,
     class_findings,
     find_files,
     fine_findings,
@@ -169,6 +170,14 @@ def _file_findings(description: Description, files: Files) -> Iterator[Finding]:
             f"{name} is no file of the layout",
             f"CASE_0000{description.ending} in imagesTr, CASE{description.ending} in labelsTr",
             "rename or remove it; it is not read",
+            fatal=False,
+        )
+    if (remark := channel_remark(description, files)) is not None:
+        yield Finding(
+            None,
+            remark,
+            "one channel: verdiff trains on the first alone",
+            "make a data set of its own for another channel, or leave it as it is",
             fatal=False,
         )
     for channel, having in files.further.items():

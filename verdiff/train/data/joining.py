@@ -122,6 +122,7 @@ def join(parts: Sequence[tuple[Dataset, float]], *, patients: str | None = None)
         _widest(sets, labels),
         sets[0].preparation,
         joint_patients,
+        remarks=tuple(f"{part.name}: {remark}" for part in sets for remark in part.remarks),
     )
 
 

@@ -43,6 +43,7 @@ class Description:
         empty: Cases whose masks may be empty.
         stated_cases: ``numTraining``, where it is given.
         ignore: Id of nnU-Net's label ``ignore``: of such voxels nothing is known, and none of them counts.
+        channels: Names of the channels by number, where they are given.
     """
 
     ending: str
@@ -51,6 +52,7 @@ class Description:
     empty: frozenset[str] = frozenset()
     stated_cases: int | None = None
     ignore: int | None = None
+    channels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def read_description(folder: Path) -> Description:
     ignore = table.pop(IGNORED, None)
     if not table:
         raise DataError(f"{where} names no structure", _LABELS_EXPECTED, f"correct {DESCRIPTION}")
+    channels = values.get("channel_names", values.get("modality", {}))
     return Description(
         ending,
         table,
@@ -112,6 +115,7 @@ def read_description(folder: Path) -> Description:
         frozenset(empty),
         stated if isinstance(stated, int) else None,
         ignore,
+        {str(key): str(name) for key, name in channels.items()} if isinstance(channels, dict) else {},
     )
 
 
@@ -171,6 +175,19 @@ def find_files(folder: Path, ending: str) -> Files:
         path.name.removesuffix(ending): path for path in _visible(folder / FINE_MASKS) if path.name.endswith(ending)
     }
     return Files(images, masks, {key: frozenset(names) for key, names in further.items()}, tuple(strange), fine)
+
+
+def channel_remark(description: Description, files: Files) -> str | None:
+    """What is said of channels that are not trained on; None where there is one channel alone."""
+    further = sorted(
+        {*files.further, *(f"{int(key):04d}" for key in description.channels if key.isdecimal())} - {"0000"}
+    )
+    if not further:
+        return None
+    taken = f" ({description.channels['0']})" if "0" in description.channels else ""
+    named = (description.channels.get(str(int(channel)), "") for channel in further)
+    left = ", ".join(f"{channel} ({name})" if name else channel for channel, name in zip(further, named, strict=True))
+    return f"of each case channel 0000{taken} alone is taken; left out: {left}"
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from verdiff.train.data.layout import (
     Description,
     Files,
     case_findings,
+    channel_remark,
     class_findings,
     find_files,
     fine_findings,
@@ -78,6 +79,9 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
     refuse_first(pair_findings(files, description.ending))
     refuse_first(patient_findings(description, files.masks))
     patients = patients_of(description, files.masks)
+    remark = channel_remark(description, files)
+    if remark and progress:
+        progress(remark)
     splits = splits_of(folder, patients)
     refuse_first(
         finding
@@ -105,6 +109,7 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
         config.preparation(),
         patients,
         (folder / SPLITS).exists(),
+        () if remark is None else (remark,),
     )
 
 

@@ -1,0 +1,252 @@
+"""NRRD and MetaImage: what the header states is read as ITK reads it, what it leaves open is never made up."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+
+from tests.imaging.make import geometries, textured
+from verdiff.errors import InputError
+from verdiff.imaging import Geometry, acquisition_view, read_labels, read_volume
+from verdiff.imaging.orientation import axis_code
+
+ARRAY = textured((4, 6, 5))
+PLACED = {
+    "space": "left-posterior-superior",
+    "space directions": "(0,0.5,0) (0,0,-0.75) (-3,0,0)",
+    "space origin": "(10,-20,30)",
+}
+
+
+def nrrd(path: Path, data: bytes | None = None, **fields: str | None) -> Path:
+    """A NRRD file of ARRAY; fields by name with _ for spaces, None leaves one out."""
+    values: dict[str, str | None] = {
+        "type": "short",
+        "dimension": "3",
+        "sizes": "5 6 4",
+        "endian": "little",
+        "encoding": "raw",
+    }
+    values |= {name.replace("_", " "): value for name, value in fields.items()}
+    head = "".join(f"{name}: {value}\n" for name, value in values.items() if value is not None)
+    path.write_bytes(b"NRRD0004\n# a comment\nkey:=value\n" + head.encode() + b"\n")
+    with path.open("ab") as stream:
+        stream.write(ARRAY.astype("<i2").tobytes() if data is None else data)
+    return path
+
+
+def metaimage(path: Path, data: bytes | None = None, **fields: str | None) -> Path:
+    """A MetaImage of ARRAY; None leaves a field out."""
+    values: dict[str, str | None] = {
+        "ObjectType": "Image",
+        "NDims": "3",
+        "DimSize": "5 6 4",
+        "ElementSpacing": "0.5 0.75 3",
+        "TransformMatrix": "0 1 0 0 0 -1 -1 0 0",
+        "Offset": "10 -20 30",
+        "ElementType": "MET_SHORT",
+    }
+    values |= fields
+    last = values.pop("ElementDataFile", "LOCAL")
+    head = "".join(f"{name} = {value}\n" for name, value in values.items() if value is not None)
+    path.write_bytes(f"{head}ElementDataFile = {last}\n".encode())
+    with path.open("ab") as stream:
+        stream.write(ARRAY.astype("<i2").tobytes() if data is None else data)
+    return path
+
+
+@settings(max_examples=40, deadline=None)
+@given(geometries())
+def test_what_itk_writes_is_read_at_its_place(tmp_path_factory: pytest.TempPathFactory, geometry: Geometry) -> None:
+    array = textured(geometry.shape)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(geometry.spacing_mm)
+    image.SetOrigin(geometry.origin_mm)
+    image.SetDirection(geometry.direction)
+    folder = tmp_path_factory.mktemp("itk")
+    for name in ("a.nrrd", "b.nhdr", "a.mha", "b.mhd"):
+        for pack in (False, True):
+            sitk.WriteImage(image, str(folder / name), useCompression=pack)
+            volume = read_volume(folder / name)
+            np.testing.assert_array_equal(volume.array, array)
+            np.testing.assert_allclose(volume.geometry.corners_mm(), geometry.corners_mm(), atol=1e-4)
+            assert volume.notes == ()
+
+
+def test_both_are_one_grid_when_they_state_one(tmp_path: Path) -> None:
+    first = read_volume(nrrd(tmp_path / "a.nrrd", **PLACED))  # type: ignore[arg-type]
+    second = read_volume(metaimage(tmp_path / "a.mha"))
+    assert first.geometry.matches(second.geometry) and acquisition_view(first.geometry) == "sagittal"
+    np.testing.assert_array_equal(first.array, second.array)
+
+
+@pytest.mark.parametrize(
+    ("space", "code"), [("LPS", "LPS"), ("RAS", "RAS"), ("left-anterior-superior", "LAS"), ("RAST", "RAS")]
+)
+def test_every_space_of_the_patient_is_read(tmp_path: Path, space: str, code: str) -> None:
+    path = nrrd(tmp_path / "a.nrrd", space=space, space_directions="(1,0,0) (0,1,0) (0,0,3)")
+    assert axis_code(read_volume(path).geometry.matrix) == code
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "gz", "bzip2"])
+@pytest.mark.parametrize("endian", ["little", "big"])
+def test_every_encoding_and_byte_order_is_read(tmp_path: Path, encoding: str, endian: str) -> None:
+    data = ARRAY.astype("<i2" if endian == "little" else ">i2").tobytes()
+    data = {"raw": bytes, "bzip2": bz2.compress}.get(encoding, gzip.compress)(data)
+    path = nrrd(tmp_path / "a.nrrd", data, encoding=encoding, endian=endian, **PLACED)  # type: ignore[arg-type]
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, ARRAY)
+    assert volume.array.dtype == np.int16
+
+
+def test_voxels_in_a_file_of_their_own_are_found_or_named(tmp_path: Path) -> None:
+    (tmp_path / "voxels.raw").write_bytes(b"12" + ARRAY.astype("<i2").tobytes())
+    header = nrrd(tmp_path / "a.nhdr", b"", data_file="voxels.raw", byte_skip="2", **PLACED)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_volume(header).array, ARRAY)
+    end = nrrd(tmp_path / "b.nhdr", b"", data_file="voxels.raw", byte_skip="-1", **PLACED)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_volume(end).array, ARRAY)
+    twin = metaimage(tmp_path / "a.mhd", b"", ElementDataFile="voxels.raw", HeaderSize="-1")
+    np.testing.assert_array_equal(read_volume(twin).array, ARRAY)
+    (tmp_path / "voxels.raw").unlink()
+    for path in (header, twin):
+        with pytest.raises(InputError, match=r"there is no file .*voxels\.raw"):
+            read_volume(path)
+
+
+NO_SPACE = {"space_directions": "(0,0.5,0) (0,0,-0.75) (-3,0,0)"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"spacings": "0.5 0.75 3"},
+        NO_SPACE,
+        {**NO_SPACE, "space_dimension": "3"},
+        {**NO_SPACE, "space": "scanner-xyz"},
+        {**NO_SPACE, "space": "3D-right-handed"},
+        {"spacings": "0.5 0.75 3", "space": "left-posterior-superior"},
+    ],
+)
+def test_an_nrrd_without_orientation_is_refused_unless_the_user_says_it(tmp_path: Path, fields: dict[str, str]) -> None:
+    path = nrrd(tmp_path / "a.nrrd", **fields)
+    for reader in (read_volume, read_labels):
+        with pytest.raises(InputError, match="states no orientation") as caught:
+            reader(path)
+    assert "--orientation" in caught.value.remedy
+    volume = read_volume(path, orientation="PIR")
+    assert axis_code(volume.geometry.matrix) == "PIR" and volume.geometry.spacing_mm == (0.5, 0.75, 3.0)
+    assert "PIR as the user says" in volume.notes[0]
+
+
+def test_a_metaimage_without_orientation_is_refused_unless_the_user_says_it(tmp_path: Path) -> None:
+    path = metaimage(tmp_path / "a.mha", TransformMatrix=None)
+    with pytest.raises(InputError, match="states no orientation: its header has no TransformMatrix"):
+        read_volume(path)
+    assert axis_code(read_volume(path, orientation="PIR").geometry.matrix) == "PIR"
+    # Its letters name where an axis comes from.
+    letters = metaimage(tmp_path / "b.mha", TransformMatrix=None, AnatomicalOrientation="ASL")
+    assert axis_code(read_volume(letters).geometry.matrix) == "PIR"
+
+
+@pytest.mark.parametrize(
+    "path_of", [lambda p: nrrd(p / "a.nrrd"), lambda p: metaimage(p / "a.mha", ElementSpacing=None)]
+)
+def test_a_spacing_that_is_not_stated_is_never_made_up(tmp_path: Path, path_of: object) -> None:
+    path = path_of(tmp_path)  # type: ignore[operator]
+    for orientation in (None, "RAS"):
+        with pytest.raises(InputError, match="states no voxel spacing"):
+            read_volume(path, orientation=orientation)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"spacings": "0.5 0.75 4"}, "two spacings"),
+        ({"space_directions": "(0,0.5,0) (0,0.1,-0.75) (-3,0,0)"}, "sheared"),
+        ({"space_directions": "(0,0.5,0) (0,0,0) (-3,0,0)"}, "spacing of 0.5 x 0 x 3"),
+        ({"space_directions": "(0,0.5,0) (0,nan,-0.75) (-3,0,0)"}, "no numbers"),
+        ({"space_directions": "(0,0.5,0) (0,0,-0.75)"}, "2 directions for 3 axes"),
+        ({"space_origin": "(1,2)"}, "space origin"),
+        ({"sizes": "5 6 5"}, "truncated or damaged"),
+        ({"sizes": "5 6 3"}, "truncated or damaged"),
+        ({"sizes": "5 6"}, "dimension 3 and the sizes 5 6"),
+        ({"sizes": "5 6 -4"}, "truncated or damaged"),
+        ({"sizes": None}, "does not state the dimension and the sizes"),
+        ({"endian": None}, "byte order"),
+        ({"encoding": "hex"}, "stored as hex"),
+        ({"type": "block"}, "pixels of type block"),
+        ({"encoding": "gzip"}, "compression does not check out"),
+        ({"dimension": "4", "sizes": "5 6 2 2", "space_directions": None}, "4 dimensions"),
+        (
+            {
+                "dimension": "4",
+                "sizes": "3 5 2 4",
+                "kinds": "RGB-color domain domain domain",
+                "space_directions": "none (1,0,0) (0,1,0) (0,0,1)",
+            },
+            "RGB",
+        ),
+        (
+            {
+                "dimension": "4",
+                "sizes": "5 6 2 2",
+                "kinds": "domain domain domain list",
+                "space_directions": "(1,0,0) (0,1,0) (0,0,1) none",
+            },
+            "4 dimensions",
+        ),
+    ],
+)
+def test_an_nrrd_that_cannot_be_used_is_refused_by_name(
+    tmp_path: Path, fields: dict[str, str | None], message: str
+) -> None:
+    placed = {name.replace(" ", "_"): value for name, value in PLACED.items()}
+    with pytest.raises(InputError, match=message) as caught:
+        read_volume(nrrd(tmp_path / "a.nrrd", **{**placed, **fields}))
+    assert "a.nrrd" in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"TransformMatrix": "0 1 0 0 0.2 -1 -1 0 0"}, "sheared"),
+        ({"TransformMatrix": "0 1 0 0 0 -1"}, "TransformMatrix"),
+        ({"TransformMatrix": "0 0 0 0 0 0 0 0 0"}, "no length"),
+        ({"Offset": "1 2"}, "position of 2 numbers"),
+        ({"ElementSpacing": "1 1"}, "2 spacings for 3 dimensions"),
+        ({"ElementSpacing": "1 1 x"}, "ElementSpacing"),
+        ({"DimSize": "5 6 5"}, "truncated or damaged"),
+        ({"DimSize": "5 6 3"}, "truncated or damaged"),
+        ({"DimSize": "5 6"}, "NDims 3 and DimSize 5 6"),
+        ({"NDims": "4", "DimSize": "5 6 2 2"}, "4 dimensions"),
+        ({"ElementNumberOfChannels": "3"}, "RGB"),
+        ({"ElementType": "MET_STRING"}, "pixels of type MET_STRING"),
+        ({"BinaryData": "False"}, "as text"),
+        ({"CompressedData": "True"}, "compression does not check out"),
+        ({"ObjectType": "Mesh"}, "object of type Mesh"),
+    ],
+)
+def test_a_metaimage_that_cannot_be_used_is_refused_by_name(
+    tmp_path: Path, fields: dict[str, str | None], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read_volume(metaimage(tmp_path / "a.mha", **fields))
+    assert "a.mha" in caught.value.found
+
+
+@pytest.mark.parametrize("shear", [1e-5, 3e-4])
+def test_shear_that_rounding_leaves_is_read_and_written(tmp_path: Path, shear: float) -> None:
+    from verdiff.imaging import write_array
+
+    fields = {"space": "LPS", "space_directions": f"(0.5,0,0) ({0.75 * shear},0.75,0) (0,0,3)"}
+    volume = read_volume(nrrd(tmp_path / "a.nrrd", **fields))
+    for name in ("mask.nii.gz", "mask.nrrd", "mask.mha"):
+        write_array((ARRAY > 60).astype(np.uint8), volume, tmp_path / name)
+        mask = read_labels(tmp_path / name)
+        assert mask.geometry.matches(volume.geometry, tolerance_mm=1e-3)

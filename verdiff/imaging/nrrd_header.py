@@ -1,0 +1,169 @@
+"""What a NRRD header states: its fields, its axes, and their steps and lengths in millimetres."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+
+from verdiff.errors import InputError
+from verdiff.imaging import checks
+from verdiff.imaging.volume import Array
+from verdiff.imaging.voxels import damaged
+
+_MOST_HEADER = 1 << 20
+_UNITS_MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3}
+_SPACING_TOLERANCE = 1e-3
+
+
+def read_fields(stream: BufferedReader, path: Path) -> dict[str, str]:
+    """The header's fields by name in lower case; the stream is left behind the empty line that ends it.
+
+    Raises:
+        InputError: If it does not begin or end as a NRRD header does, or has a field twice.
+    """
+    if not stream.readline(16).startswith(b"NRRD00"):
+        raise damaged(path, "it does not begin as a NRRD file does (NRRD000)")
+    fields: dict[str, str] = {}
+    while True:
+        line = stream.readline(_MOST_HEADER)
+        if not line.endswith(b"\n") or stream.tell() > _MOST_HEADER:
+            # A header of its own may end with the file.
+            if not line and any(field in fields for field in ("data file", "datafile")):
+                return fields
+            raise damaged(path, "its header does not end")
+        text = os.fsdecode(line.rstrip(b"\r\n"))
+        if not text.strip():
+            return fields
+        name, colon, value = text.partition(":")
+        if text.startswith("#") or value.startswith("="):
+            continue
+        if not colon:
+            raise damaged(path, f"its header has the line {text[:60]!r}")
+        if name.strip().lower() in fields:
+            raise damaged(path, f"its header has the field {name.strip()!r} twice")
+        fields[name.strip().lower()] = value.strip()
+
+
+def sizes_of(fields: dict[str, str], path: Path) -> tuple[list[int], list[int]]:
+    """The length of every axis, and the numbers of those that are the patient's: two or three.
+
+    Raises:
+        InputError: If lengths and axes do not fit each other, or there is colour or more than one volume.
+    """
+    try:
+        sizes = [int(part) for part in fields["sizes"].split()]
+        stated = int(fields["dimension"])
+    except (KeyError, ValueError) as error:
+        raise damaged(path, "its header does not state the dimension and the sizes") from error
+    if stated != len(sizes) or not 1 <= stated <= 16 or min(sizes) < 1:
+        raise damaged(path, f"its header states the dimension {stated} and the sizes {fields['sizes']}")
+    kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or ["???"] * stated
+    vectors = _split_vectors(fields.get("space directions", "")) or ["?"] * stated
+    if len(kinds) != stated or len(vectors) != stated:
+        raise damaged(path, f"its header has {len(kinds)} kinds and {len(vectors)} directions for {stated} axes")
+    kept = []
+    for axis in range(stated):
+        samples = kinds[axis] not in ("domain", "space", "time", "???", "none", "list") or (
+            vectors[axis] == "none" and axis < stated - 3
+        )
+        if samples:
+            checks.check_scalar(sizes[axis], str(path))
+        elif vectors[axis] != "none":
+            kept.append(axis)
+        elif sizes[axis] > 1:
+            kept.append(axis)
+            checks.check_dimensions((*sizes[:3], sizes[axis]), str(path))
+    checks.check_dimensions(tuple(sizes[axis] for axis in kept), str(path))
+    kept = kept[:3]
+    if len(kept) < 2:
+        raise damaged(path, f"its header states the sizes {fields['sizes']}, which are no plane")
+    return sizes, kept
+
+
+def vectors_of(fields: dict[str, str], kept: list[int], path: Path) -> Array | None:
+    """The step along each kept axis in mm, one a column [2 or 3, n], in the header's space; None where it has none.
+
+    Raises:
+        InputError: If they are no numbers.
+    """
+    texts = _split_vectors(fields.get("space directions", ""))
+    if not texts or all(text == "none" for text in texts):
+        return None
+    found = [_numbers(texts[axis], path, "space directions") for axis in kept]
+    length = min(3, max(len(vector) for vector in found))
+    if any(len(vector) < length for vector in found) or any(any(vector[3:]) for vector in found):
+        raise damaged(path, f"its header has the space directions {fields['space directions']}")
+    vectors = np.array([vector[:length] for vector in found]).T * _unit_mm(fields)
+    if not np.isfinite(vectors).all():
+        raise damaged(path, "its header has space directions that are no numbers")
+    return vectors
+
+
+def spacings_of(fields: dict[str, str], kept: list[int], vectors: Array | None, path: Path) -> list[float]:
+    """The distance of voxels along each kept axis in mm.
+
+    Raises:
+        InputError: If the header states none, or two that differ.
+    """
+    lengths = None if vectors is None else np.linalg.norm(vectors, axis=0)
+    stated = None
+    if "spacings" in fields:
+        values = _numbers(fields["spacings"], path, "spacings")
+        stated = [abs(values[axis]) if axis < len(values) else math.nan for axis in kept]
+        stated = None if any(math.isnan(value) for value in stated) else stated
+    if lengths is None and stated is None:
+        raise InputError(
+            f"{path} states no voxel spacing: neither space directions nor spacings",
+            "a header with the spacing and the orientation",
+            "convert the scan again from its DICOM files, or write the true space and space directions into the header",
+        )
+    if lengths is None:
+        return list(stated or ())
+    if stated is not None and np.abs(np.asarray(stated) - lengths).max() > _SPACING_TOLERANCE * lengths.max():
+        raise InputError(
+            f"{path} states two spacings: spacings {stated} and space directions {lengths.round(4).tolist()}",
+            "one spacing in the whole header",
+            "find out which is true and save the scan with it",
+        )
+    if lengths.min() == 0:
+        raise InputError(
+            f"{path} states a voxel spacing of {' x '.join(f'{value:g}' for value in lengths)} mm",
+            f"spacings between {checks.MIN_SPACING_MM:g} and {checks.MAX_SPACING_MM:g} mm on every axis",
+            "write the true spacing into the header",
+        )
+    return [float(value) for value in lengths]
+
+
+def origin_of(fields: dict[str, str], path: Path) -> Array:
+    """The first voxel's centre in mm, in the header's space; zeros where it states none.
+
+    Raises:
+        InputError: If it is no position.
+    """
+    if "space origin" not in fields:
+        return np.zeros(3)
+    values = _numbers(fields["space origin"], path, "space origin")
+    if len(values) < 3:
+        raise damaged(path, f"its header has the space origin {fields['space origin']}")
+    return np.array(values[:3]) * _unit_mm(fields)
+
+
+def _unit_mm(fields: dict[str, str]) -> float:
+    units = {unit.lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))}
+    return _UNITS_MM.get(units.pop(), 1.0) if len(units) == 1 else 1.0
+
+
+def _split_vectors(text: str) -> list[str]:
+    return [part.replace(" ", "") for part in re.findall(r"none|\([^)]*\)", text)]
+
+
+def _numbers(text: str, path: Path, field: str) -> list[float]:
+    try:
+        return [float(part) for part in re.split(r"[,\s]+", text.strip("() ")) if part]
+    except ValueError as error:
+        raise damaged(path, f"its header has the {field} {text[:60]}") from error
