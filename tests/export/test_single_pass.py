@@ -119,7 +119,7 @@ def test_there_is_nothing_to_distil(unet_run: Path) -> None:
         DistillationObjective(net, student_config(checkpoint.config), next(net.parameters()).device)
 
 
-def test_a_run_that_does_not_bear_fp16_has_no_record_of_it_and_its_bundle_all_the_same(
+def test_a_run_that_does_not_bear_half_precision_has_no_record_of_it_and_its_bundle_all_the_same(
     unet_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> Draft:
@@ -129,7 +129,7 @@ def test_a_run_that_does_not_bear_fp16_has_no_record_of_it_and_its_bundle_all_th
     patient = Patient("p", phantom(32, 32)[:1])
     reference = Reference(draft, [dataclasses.replace(patient, name=f"p{index}") for index in range(6)])
     judged = command._with_record(draft, reference, lambda line: None)
-    assert set(judged.manifest.gates) == {"fp16"} and judged.files == draft.files
+    assert set(judged.manifest.gates) == {"fp16", "bf16"} and judged.files == draft.files
     monkeypatch.setattr(command, "add_judged", refused)
     assert command._with_record(draft, reference, said.append) == draft
-    assert said == ["no FP16 on record: fp16 changes the mask"]
+    assert said == ["no FP16 on record: fp16 changes the mask", "no BF16 on record: fp16 changes the mask"]

@@ -32,6 +32,8 @@ from verdiff.extras import install
 from verdiff.runtime import Segmenter
 
 CHECKPOINTS = ("best.pt", "last.pt")
+# Precisions that every run is judged in; their graphs follow from the FP32 ones, bit for bit.
+ON_RECORD = ("fp16", "bf16")
 # As the manifest wants it, which is written last.
 VERSION = r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 # A bundle that is not one file is a folder, which nobody means to call by the suffix of a file.
@@ -127,15 +129,16 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
 
 
 def _with_record(draft: Draft, reference: Reference, say: Callable[[str], None]) -> Draft:
-    """With the FP16 gate on record, from which the graphs can be made again: 'verdiff export BUNDLE --fp16'.
+    """With the gates of FP16 and BF16 on record, from which 'verdiff export BUNDLE --fp16' makes their graphs again.
 
-    Nobody asked for FP16, so a model that does not pass has no record and its FP32 bundle is written.
+    Nobody asked for them, so a model that does not pass has no record and its FP32 bundle is written.
     """
-    try:
-        return add_judged(draft, "fp16", reference, (), say, store=False)
-    except VerificationError as error:
-        say(f"no FP16 on record: {error.found}")
-        return draft
+    for precision in ON_RECORD:
+        try:
+            draft = add_judged(draft, precision, reference, (), say, store=False)
+        except VerificationError as error:
+            say(f"no {precision.upper()} on record: {error.found}")
+    return draft
 
 
 def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callable[[str], None]) -> Draft:

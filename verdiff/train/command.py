@@ -97,7 +97,7 @@ def run(
     config = override(config, minutes=minutes, iterations=iterations, seed=seed)
     dataset = load_sources(sources, config.data, patients=patients)
     for remark in dataset.remarks:
-        say(f"{dataset.name}: {remark}")
+        say(remark if len(sources) > 1 else f"{dataset.name}: {remark}")
     if folds is not None:
         dataset = dataset.refolded(folds)
     task = TRAINING if origin is None or resume else task_from(origin, config, dataset)

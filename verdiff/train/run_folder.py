@@ -141,11 +141,13 @@ def other_data(ours: RunFacts, theirs: RunFacts) -> list[str]:
         ("the data set", ours.dataset, theirs.dataset),
         ("the fold", ours.fold, theirs.fold),
         ("structures and label ids", _labels(ours), _labels(theirs)),
-        ("the teacher", ours.teacher, theirs.teacher),
         ("weights of the data sets", _weights(ours), _weights(theirs)),
     ):
-        if now != before:
+        # A checkpoint from before they were kept names no weights.
+        if now != before and before != {}:
             found.append(f"{name}: {now} (was {before})")
+    if ours.teacher != theirs.teacher:
+        found.append(f"the teacher: {ours.teacher} (was {theirs.teacher})")
     found += _cases("validation", ours.validation_cases, theirs.validation_cases)
     # A checkpoint from before they were kept names no training cases.
     if theirs.training_cases:
