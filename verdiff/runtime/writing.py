@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 SCAN_SUFFIXES = (*MASK_SUFFIXES, ".mhd", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
+# Scans whose masks are written in their own format where nothing else is asked for.
+OWN_SUFFIXES = (".nrrd", ".mha")
 MASK_TAG = "_seg"
 
 
@@ -47,7 +49,7 @@ def output_files(
 
     Args:
         scan: The scan's file or folder: ``scan.nii.gz`` gives ``scan_seg.nii.gz``, ``scan_seg.json``,
-            ``scan_uncertainty.nii.gz`` and ``scan_preview.png``.
+            ``scan_uncertainty.nii.gz`` and ``scan_preview.png``; ``scan.nrrd`` gives ``scan_seg.nrrd``, and MHA alike.
         output: The mask's own name, or a folder that exists.
         film: Masks of films are PNG files unless ``output`` says otherwise.
         uncertainty: Whether the uncertainty map is asked for.
@@ -56,7 +58,8 @@ def output_files(
     Raises:
         OutputError: An unknown suffix, a missing folder, one that cannot be written, or a name that is the scan's.
     """
-    suffix = ".png" if film else ".nii.gz"
+    own = next((suffix for suffix in OWN_SUFFIXES if scan.name.lower().endswith(suffix)), ".nii.gz")
+    suffix = ".png" if film else own
     if output is None or output.is_dir():
         folder = scan.absolute().parent if output is None else output
         mask = folder / f"{_stem(scan, SCAN_SUFFIXES)}{MASK_TAG}{suffix}"
