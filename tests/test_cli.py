@@ -156,6 +156,17 @@ def test_the_orientation_that_the_user_says_is_taken_and_recorded(scan: Path, bu
     assert scored.exit_code == 0, scored.output
 
 
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_a_scan_in_nrrd_or_mha_gives_a_mask_in_its_own_format(scan: Path, bundle: Path, suffix: str) -> None:
+    volume = read_volume(scan)
+    write_array(volume.array, volume, scan.with_name(f"other{suffix}"))
+    assert infer(scan, bundle).exit_code == 0
+    assert infer(scan.with_name(f"other{suffix}"), bundle).exit_code == 0
+    mask = read_labels(scan.with_name(f"other_seg{suffix}"))
+    np.testing.assert_array_equal(mask.array, read_labels(scan.with_name("scan_seg.nii.gz")).array)
+    assert mask.geometry.matches(volume.geometry)
+
+
 def test_an_orientation_that_is_none_is_a_wrong_command_line(scan: Path) -> None:
     result = verdiff("info", scan, "--orientation", "up")
     assert result.exit_code == 2 and "qform" in result.stderr

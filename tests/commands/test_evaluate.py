@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,16 @@ def test_a_bundle_is_run_and_scored_under_the_data_set_s_label_ids(bundle: Path,
     assert set(report.table.by_case("canal", "dice").values()) == {1.0}
     assert all(0 < dice < 1 for dice in report.table.by_case("disc", "dice").values())
     assert [line.split(":")[0] for line in said[:2]] == ["three", "one"]
+
+
+def test_a_second_channel_of_the_data_set_is_named(bundle: Path, data: Path, tmp_path: Path) -> None:
+    _, said = evaluate(bundle, data)
+    assert not any("left out" in line for line in said)
+    shutil.copytree(data, tmp_path / "two")
+    for path in sorted((tmp_path / "two" / "imagesTr").glob("*_0000.nii.gz")):
+        shutil.copy(path, path.with_name(path.name.replace("_0000", "_0001")))
+    _, said = evaluate(bundle, tmp_path / "two")
+    assert "of each case channel 0000 alone is taken; left out: 0001" in said
 
 
 def test_a_bundle_on_its_own_data_set_is_scored_on_the_cases_its_training_put_aside(bundle: Path, data: Path) -> None:

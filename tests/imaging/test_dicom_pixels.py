@@ -104,6 +104,25 @@ def test_pixels_that_cannot_be_used_are_refused_by_name(tmp_path: Path, tags: di
     assert "a.dcm" in caught.value.found
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_an_icon_in_the_header_is_not_the_image(tmp_path: Path, pack: bool) -> None:
+    import pydicom
+    from pydicom.dataset import Dataset
+    from pydicom.encaps import encapsulate
+
+    raw, icon = textured((16, 16)), Dataset()
+    icon.Rows = icon.Columns = 4
+    icon.BitsAllocated = icon.BitsStored = 8
+    icon.PixelData = encapsulate([bytes(16), b"\x08\x00" * 8]) if pack else bytes(16)
+    icon["PixelData"].VR, icon["PixelData"].is_undefined_length = "OB", pack
+    path = save_dicom(tmp_path / "a.dcm", raw, IconImageSequence=[icon])
+    data = pydicom.dcmread(path)
+    for undefined in (False, True):
+        data["IconImageSequence"].is_undefined_length = undefined
+        data.save_as(path)
+        np.testing.assert_array_equal(read_volume(path).array[0], raw)
+
+
 def test_a_film_without_spacing_counts_a_millimetre_a_pixel_and_says_so(tmp_path: Path) -> None:
     tags: dict[str, Any] = dict.fromkeys(("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"))
     film = read_volume(save_dicom(tmp_path / "a.dcm", textured((16, 16)), Modality="DX", **tags))

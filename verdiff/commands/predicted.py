@@ -43,7 +43,7 @@ def predicted_cases(
         VerdiffError: A scan cannot be segmented; it is named.
     """
     from verdiff.evaluate.fold import cases_of as labelled_cases
-    from verdiff.evaluate.fold import file_ending, scans_of
+    from verdiff.evaluate.fold import file_ending, further_channels, scans_of
     from verdiff.runtime import Segmenter
 
     cases = task.cases if task.cases is not None else labelled_cases(task.references)
@@ -61,6 +61,8 @@ def predicted_cases(
     ) as segmenter:
         manifest = segmenter.manifest
         names = _names_in_both(manifest, task.labels)
+        if further := further_channels(task.references):
+            say(f"of each case channel 0000 alone is taken; left out: {', '.join(further)}")
         scans = scans_of(task.references, cases, modality=manifest.modality, orientation=inference.orientation)
         for scan in scans:
             result = _segmented(segmenter, scan, inference)

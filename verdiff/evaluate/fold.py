@@ -103,6 +103,18 @@ def cases_of(data: Path) -> list[str]:
     return names
 
 
+def further_channels(data: Path) -> tuple[str, ...]:
+    """The channels of an nnU-Net raw data set beside the first, such as ``0001``, which no model of verdiff takes.
+
+    Raises:
+        DataError: There is no usable ``dataset.json``.
+    """
+    ending = file_ending(data)
+    names = (path.name.removesuffix(ending) for path in (data / "imagesTr").glob(f"*_????{ending}"))
+    found = {name.rpartition("_")[2] for name in names if not name.startswith(".")}
+    return tuple(sorted(channel for channel in found if channel.isdecimal() and channel != "0000"))
+
+
 def file_ending(data: Path) -> str:
     """The suffix of every image of an nnU-Net raw data set.
 

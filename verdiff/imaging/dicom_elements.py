@@ -110,6 +110,10 @@ class ElementReader:
         """Read an element's value if it is wanted, else pass over it."""
         if depth > _DEEPEST:
             raise Damaged("its sequences are nested too deeply")
+        if length == UNDEFINED and vr in (b"OB", b"OW"):
+            # Packed pixels of an icon, in pieces that hold no elements.
+            self.pieces()
+            return
         wanted = depth > 0 or tag in _KEPT
         sequence = vr == b"SQ" or length == UNDEFINED or (vr in (b"", b"UN") and tag in _KEPT | _INNER)
         if sequence and (wanted or length == UNDEFINED):
@@ -123,6 +127,15 @@ class ElementReader:
             self.stream.seek(length, io.SEEK_CUR)
         else:
             into[tag] = self.take(length)
+
+    def pieces(self) -> None:
+        """Pass over packed pixels."""
+        while (head := self.head()) is not None and head[0] == _ITEM:
+            if head[2] > self.left:
+                raise Damaged("a piece of packed pixels ends early")
+            self.stream.seek(head[2], io.SEEK_CUR)
+        if head is None or head[0] != _END_OF_SEQUENCE:
+            raise Damaged("packed pixels do not end as they should")
 
     def items(self, length: int, depth: int, *, implicit: bool) -> Items:
         explicit, self.explicit = self.explicit, self.explicit and not implicit

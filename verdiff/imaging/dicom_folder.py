@@ -72,16 +72,19 @@ def read_series(folder: Path) -> Series:
             "pass the folder of the series itself",
         )
     files, copies = _without_copies(files, folder)
-    notes = list(_one_series(files, folder))
-    for kind, some in (("that is no DICOM", passed), ("that is a copy of another", copies)):
-        if some:
-            what = (
-                kind
-                if len(some) == 1
-                else kind.replace("that is no", "that are no").replace("that is a copy", "that are copies")
-            )
-            notes.append(f"{len(some)} file{'s' if len(some) > 1 else ''} {what} passed over: {_names(some)}")
+    notes = [
+        *_one_series(files, folder),
+        *_passed_over(passed, "that is no DICOM", "that are no DICOM"),
+        *_passed_over(copies, "that is a copy of another", "that are copies of another"),
+    ]
     return Series(tuple(files), tuple(notes))
+
+
+def _passed_over(paths: Sequence[Path], one: str, several: str) -> list[str]:
+    if not paths:
+        return []
+    what = f"1 file {one}" if len(paths) == 1 else f"{len(paths)} files {several}"
+    return [f"{what} passed over: {_names(paths)}"]
 
 
 def _looks_like_dicom(path: Path) -> bool:

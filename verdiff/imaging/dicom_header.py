@@ -131,12 +131,8 @@ def _inflated(stream: BinaryIO, size: int) -> bytes:
 
 
 def _read_elements(reader: ElementReader, found: DicomFile) -> None:
-    last = 0
     while (head := reader.head()) is not None:
         tag, vr, length = head
-        if tag < last and tag >> 16 != 0xFFFC:
-            raise Damaged(f"its elements are out of order at ({tag >> 16:04x},{tag & 0xFFFF:04x})")
-        last = tag
         if tag in (PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_PIXEL_DATA):
             packed = length == UNDEFINED
             if not packed and length > reader.left:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 SCAN_SUFFIXES = (*MASK_SUFFIXES, ".mhd", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
+# Scans whose masks are written in their own format where nothing else is asked for.
+OWN_SUFFIXES = (".nrrd", ".mha")
 MASK_TAG = "_seg"
 
 
@@ -79,7 +81,7 @@ def output_files(
 
     Args:
         scan: The scan's file or folder: ``scan.nii.gz`` gives ``scan_seg.nii.gz``, ``scan_seg.json``,
-            ``scan_uncertainty.nii.gz`` and ``scan_preview.png``.
+            ``scan_uncertainty.nii.gz`` and ``scan_preview.png``; ``scan.nrrd`` gives ``scan_seg.nrrd``, and MHA alike.
         output: The mask's own name, a folder that exists, or a folder's name that ends with ``/``, which is made.
         film: Masks of films are PNG files unless ``output`` says otherwise.
         slices: Of the scan; a PNG holds one.
@@ -89,7 +91,8 @@ def output_files(
     Raises:
         OutputError: An unknown suffix, or a PNG for a scan of several slices.
     """
-    suffix = ".png" if film and slices == 1 else ".nii.gz"
+    own = next((suffix for suffix in OWN_SUFFIXES if scan.name.lower().endswith(suffix)), ".nii.gz")
+    suffix = ".png" if film and slices == 1 else own
     make = output is not None and str(output).endswith(("/", os.sep))
     output = None if output is None else Path(output)
     # os.path knows no folder of a name that is too long; Path would raise.
