@@ -38,7 +38,8 @@ def with_half_graphs(bundle: Bundle, say: Say) -> Bundle:
             f"no graphs in FP16, and nothing to convert with ({error})", "onnx", install("export")
         ) from error
     say(f"converting {bundle.manifest.model_id} to FP16")
-    run(bundle.path, ExportOptions(output=path, precisions=("fp16",)), say=lambda line: None)
+    # A damaged file of this name is an earlier conversion: nothing else lies in this folder.
+    run(bundle.path, ExportOptions(output=path, precisions=("fp16",), overwrite=True), say=lambda line: None)
     return open_bundle(path)
 
 
