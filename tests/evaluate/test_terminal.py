@@ -14,6 +14,7 @@ from verdiff.commands.evaluate import EvaluateOptions
 from verdiff.commands.evaluate import run as run_command
 from verdiff.commands.infer import InferOptions
 from verdiff.errors import DataError
+from verdiff.evaluate import several
 from verdiff.evaluate.cases import named_cases
 from verdiff.evaluate.command import run
 from verdiff.evaluate.terminal import MOST_REMARKS, MOST_ROWS
@@ -138,3 +139,16 @@ class TestCases:
     def test_cases_and_a_fold_are_not_both_taken(self, folders: Path, fold: dict) -> None:
         with pytest.raises(DataError, match="a fold too"):
             printed(folders, cases="a", **fold)
+
+
+def test_of_a_comparison_the_table_and_its_metrics_are_printed_and_the_rest_is_in_the_file(
+    folders: Path, tmp_path: Path
+) -> None:
+    for model in ("good", "poor"):
+        run(folders / model, folders / "references", LABELS, tmp_path / model)
+    found = several.run([str(tmp_path / "good"), str(tmp_path / "poor")], tmp_path / "table", metrics=("dice",))
+    assert found.summary[2].startswith("| good | 1.0000 ± 0.0000 |")
+    (disc,) = [line for line in found.summary if line.startswith("  disc ")]
+    assert disc.startswith("  disc Dice +0.4904") and f"better in {len(NAMES)} and worse in 0 of {len(NAMES)}" in disc
+    assert not [line for line in found.summary if "HD95" in line]
+    assert "| disc | HD95 (mm) |" in (tmp_path / "table/comparison.md").read_text("utf-8")

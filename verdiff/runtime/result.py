@@ -28,8 +28,8 @@ class Segmentation:
         label_table: The foreground structures, in the order of the model's channels.
         geometry: The scan's grid, which is the mask's.
         outcome: ``"complete"``; ``"prior"`` and ``"sampling"`` have more to come (a stream), were asked for
-            (``prior_only``) or are all that a budget was enough for; ``"budget"`` and ``"cancelled"`` stopped early
-            with an answer for every slice.
+            (``prior_only``) or are all that a budget was enough for; ``"budget"`` and ``"cancelled"`` ended early with
+            an answer for every slice.
         timings: Seconds a stage, see :class:`verdiff.runtime.clock.Clock`; ``total`` is the whole call.
         provenance: What made this mask, as plain JSON values.
     """

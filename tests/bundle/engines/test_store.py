@@ -232,3 +232,23 @@ def test_another_version_s_engine_does_not_take_the_place_of_this_one(folder: Pa
     assert len(find_engines(folder)) == 2
     later = replace(HERE, trt_version="11.4.0.106")
     assert read_engine(engine_path(make_key(trt_version="11.4.0.106"), folder), later) == PLAN
+
+
+@pytest.mark.parametrize("fault", ["gone", "cut short", "changed"])
+def test_what_mends_a_plan_names_its_engine_and_a_cache_that_is_not_the_user_s(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepare_folder(tmp_path / "my cache" / "engines")
+    path = put(folder)
+    if fault == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(PLAN[:10] if fault == "cut short" else PLAN[::-1])
+    command = f"build it again: {REBUILD}"
+    for mine in (False, True):
+        if mine:
+            monkeypatch.setenv("VERDIFF_CACHE", str(tmp_path / "my cache"))
+        with pytest.raises(BackendError) as caught:
+            read_engine(path, HERE)
+        named = "" if mine else f" --cache '{tmp_path / 'my cache'}'"
+        assert caught.value.remedy.endswith(command + named)

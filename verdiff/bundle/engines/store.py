@@ -166,7 +166,6 @@ def read_sidecar(path: Path) -> Sidecar:
     try:
         with open_regular(path.with_suffix(SIDECAR)) as file:
             data = file.read(MAX_SIDECAR_BYTES + 1)
-        size = path.stat().st_size
     except OSError as error:
         raise unreadable(name, error.strerror or str(error)) from error
     if len(data) > MAX_SIDECAR_BYTES:
@@ -174,6 +173,14 @@ def read_sidecar(path: Path) -> Sidecar:
     sidecar = Sidecar.from_json(data, name)
     if path.stem != sidecar.key.stem:
         raise unreadable(name, f"it describes {sidecar.key.stem}")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise BackendError(
+            f"the plan {path.name} cannot be read ({error.strerror or error})",
+            "the plan that its sidecar describes",
+            f"build it again: {rebuild_command(sidecar, cache=_stated_cache(path))}",
+        ) from error
     if size != sidecar.plan_bytes:
         raise BackendError(
             f"{path.name} has {size:,} bytes",
