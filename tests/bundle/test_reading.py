@@ -111,13 +111,29 @@ def test_a_bundle_that_was_opened_needs_its_place_no_more(tmp_path: Path, name: 
     assert {each: bundle.read(each) for each in bundle.manifest.files} == FILES
 
 
-def test_a_file_that_is_kept_is_not_touched_by_a_change_in_place(tmp_path: Path) -> None:
+def test_a_file_in_memory_is_not_touched_by_a_change_in_place(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b.verdiff")
-    kept = bundle.keeping([graph_name("prior")])
+    held = bundle.in_memory([graph_name("prior")])
     bundle.path.write_bytes(bytes(10))
-    assert kept.read(graph_name("prior")) == FILES[graph_name("prior")]
-    with pytest.raises(BundleError, match="early"):
-        kept.read(graph_name("denoiser"))
+    assert held.graph("prior") == FILES[graph_name("prior")]
+    assert held.precisions("denoiser") == bundle.precisions("denoiser")
+    with pytest.raises(BundleError, match="in memory"):
+        held.graph("denoiser")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list what is open")
+@pytest.mark.parametrize("name", ["bundle.verdiff", "bundle"])
+def test_a_bundle_that_nobody_refers_to_and_one_in_memory_hold_nothing_open(tmp_path: Path, name: str) -> None:
+    def is_open() -> bool:
+        links = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if os.path.lexists(each)]
+        return any(link.startswith(str(tmp_path)) for link in links)
+
+    bundle = make_bundle(tmp_path / name)
+    assert is_open()
+    held = bundle.in_memory([graph_name("prior")])
+    del bundle
+    assert not is_open()
+    assert held.read(graph_name("prior")) == FILES[graph_name("prior")]
 
 
 @pytest.mark.parametrize("name", ["bundle.verdiff", "bundle"])

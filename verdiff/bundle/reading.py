@@ -52,19 +52,23 @@ class Bundle:
             raise BundleError(f"no {name} in {self.path}", "one of " + ", ".join(self.manifest.files), _AGAIN)
         if name in self._kept:
             return self._kept[name]
+        if name not in self._entries:
+            raise BundleError(
+                f"{name}, of a bundle in memory", f"one of {', '.join(self._kept)}", "open the bundle again"
+            )
         data = _read(self._entries[name], name)
         _compare(name, hashlib.sha256(data).hexdigest(), expected)
         return data
 
-    def keeping(self, names: Iterable[str]) -> Bundle:
-        """The same bundle with these files in memory, so that no change of the file can touch them any more.
+    def in_memory(self, names: Iterable[str]) -> Bundle:
+        """The same bundle with these files in memory and none open: the others cannot be read from it.
 
         Raises:
             BundleError: As for :meth:`read`.
         """
-        kept = Bundle(self.path, self.manifest, self.manifest_sha256, self._entries)
-        kept._kept = {**self._kept, **{name: self.read(name) for name in names}}
-        return kept
+        held = Bundle(self.path, self.manifest, self.manifest_sha256, {})
+        held._kept = {name: self.read(name) for name in names}
+        return held
 
     def precisions(self, role: str) -> tuple[str, ...]:
         """Precisions the bundle holds a role's graph in, `fp32` first."""

@@ -189,9 +189,10 @@ def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int |
     count = resolve_threads(threads)
     stored = STORED_AS.get(precision, precision)
     # Of several lanes the other form is opened at the first single slice: it must not need the file any more then.
-    wanted = [graph_name(role, stored) for role in ("prior", "denoiser")] if count > 1 else []
+    wanted = [graph_name(role, stored) for role in ("prior", "denoiser")]
     chosen = choose_backend(backend, "cpu", precision)
-    bundle = bundle.keeping(name for name in wanted if name in bundle.manifest.files)
+    if count > 1:
+        bundle = bundle.in_memory(name for name in wanted if name in bundle.manifest.files)
     opened: Callable[[int], Backend]
     if chosen == "openvino":
         from verdiff.runtime.backends.openvino import OpenVinoBackend
