@@ -27,6 +27,7 @@ GPU = r"cuda(:\d+)?"
 ENGINE_ROLES = ("prior", "step", "pipeline")
 ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
 SIZE = r"\d{1,5}x\d{1,5}"
+MODEL_NAME = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 SM = r"\d{2,3}"
 
 # Of an evaluation and of a data set.

@@ -24,7 +24,7 @@ from verdiff.runtime.policy import Policy
 # An option that takes any text: a name that is looked up, a path, a table written out, or numbers of its own.
 FREE = {
     *("config", "source", "model", "setting", "release", "weights", "subset", "first", "target"),
-    *("predictions", "labels", "compare_with", "sources", "cases"),
+    *("predictions", "labels", "compare_with", "sources", "cases", "output", "data"),
 }
 
 SAMPLING = [
@@ -51,6 +51,10 @@ WRONG = [
     (("evaluate", "masks", "refs", "--on-empty", "lenient"), ("strict", "leave-absent-out")),
     (("evaluate", "masks", "refs", "--instances", "vertebra"), ("vertebrae", "ids", "components")),
     (("compare", "a=b", "--metrics", "dice,jaccard"), ("dice", "iou", "hd95_mm")),
+    (("train", "unet", "--data", "d", "-o", "r", "--fold", "-1"), ("'all'",)),
+    (("train", "unet", "--data", "d", "-o", "r", "--patients", "("), ("regular expression",)),
+    (("data", "check", "d", "--patients", "["), ("regular expression",)),
+    (("export", "run", "--name", "My Model"), ("lower-case letters",)),
     (("build", "--precision", "fp8"), ("fp32", "fp16", "bf16", "int8")),
     (("build", "--flavour", "trt"), ("auto", "tensorrt", "tensorrt-rtx")),
     (("build", "--role", "denoiser"), ("prior", "step", "pipeline")),

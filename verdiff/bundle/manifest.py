@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from verdiff.bundle import checks
 from verdiff.bundle.layout import MANIFEST, check_names
 from verdiff.bundle.objects import check_frontier, check_gates, check_intensity, check_table, check_volume
+from verdiff.choices import MODEL_NAME
 from verdiff.errors import BundleError
 from verdiff.extras import upgrade
 
@@ -30,7 +31,6 @@ _OBJECTS = (
     *("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates", "frontier"),
     "volume",
 )
-MODEL_ID = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 
 
@@ -134,7 +134,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         checks.integer("schema_version", self.schema_version, SCHEMA_VERSION, VOLUME_SCHEMA)
-        checks.text("model_id", self.model_id, MODEL_ID, "lower-case letters, digits, '.', '_' and '-'")
+        checks.text("model_id", self.model_id, MODEL_NAME, "lower-case letters, digits, '.', '_' and '-'")
         checks.text("version", self.version, _SEMVER, "a semantic version such as '1.0.0'")
         checks.choice("modality", self.modality, MODALITIES)
         checks.choice("view", self.view, VIEWS)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from verdiff.choices import CONTRASTS, DATA_LABELS, DATA_SETS
-from verdiff.commands.options import AsJson, listed, metavar, one_of
+from verdiff.commands.options import AsJson, Patients, listed, metavar, one_of
 from verdiff.commands.printing import say, show
 
 DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
@@ -74,9 +74,7 @@ def convert(
 @app.command(epilog="Example: verdiff data check $VERDIFF_DATA/Dataset101_SpineMR")
 def check(
     folders: Annotated[list[Path], typer.Argument(help="nnU-Net raw data sets; several are also checked together.")],
-    patients: Annotated[
-        str | None, typer.Option(help="With several: pattern of a patient in a case's name, as for train.")
-    ] = None,
+    patients: Patients = None,
     as_json: AsJson = False,
 ) -> None:
     """Find mismatched grids, unknown labels, empty masks, patients in two splits; exit code 9: not usable."""

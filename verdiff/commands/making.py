@@ -7,9 +7,19 @@ from typing import Annotated
 
 import typer
 
-from verdiff.choices import AUTO, ENGINE_BACKENDS, ENGINE_PRECISIONS, ENGINE_ROLES, GPU, PRECISIONS, SIZE, SM
+from verdiff.choices import (
+    AUTO,
+    ENGINE_BACKENDS,
+    ENGINE_PRECISIONS,
+    ENGINE_ROLES,
+    GPU,
+    MODEL_NAME,
+    PRECISIONS,
+    SIZE,
+    SM,
+)
 from verdiff.commands import printing
-from verdiff.commands.options import Overwrite, Threads, metavar, one_of, written_as
+from verdiff.commands.options import Overwrite, Patients, Threads, fold_or_all, metavar, one_of, written_as
 from verdiff.commands.printing import say
 
 _PRECISIONS = (*PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
@@ -34,17 +44,15 @@ def train(
         ),
     ] = None,
     fold: Annotated[
-        str | None, typer.Option(help="Fold that validates; 0. 'all' trains on every case and puts none aside.")
+        str | None,
+        typer.Option(
+            callback=fold_or_all, help="Fold that validates; 0. 'all' trains on every case and puts none aside."
+        ),
     ] = None,
     folds: Annotated[
         int | None, typer.Option(min=2, help="Make so many folds by patient instead of the data set's own.")
     ] = None,
-    patients: Annotated[
-        str | None,
-        typer.Option(
-            help="Regular expression: the part of a case's name that names its patient, where nothing else does."
-        ),
-    ] = None,
+    patients: Patients = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="TABLE.KEY=VALUE in place of the configuration's; repeatable.")
@@ -107,11 +115,9 @@ def train(
 def _fold_number(fold: str | None) -> int | None:
     from verdiff.train.data.cases import ALL
 
-    if fold is None or fold == "all":
-        return None if fold is None else ALL
-    if not fold.isdecimal():
-        raise typer.BadParameter(f"--fold {fold}: a number from 0, or 'all'")
-    return int(fold)
+    if fold is None:
+        return None
+    return ALL if fold == "all" else int(fold)
 
 
 def export(
@@ -138,7 +144,13 @@ def export(
     ] = None,
     every: Annotated[int | None, typer.Option(min=1, help="With --data: score every n-th slice; 1.")] = None,
     release: Annotated[str | None, typer.Option(help="Semantic version of the new bundle; the source's.")] = None,
-    name: Annotated[str | None, typer.Option(help="With a run: the model's name; that of the run's folder.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            callback=written_as(MODEL_NAME, "lower-case letters, digits, '.', '_' and '-'"),
+            help="With a run: the model's name; that of the run's folder.",
+        ),
+    ] = None,
     card: Annotated[
         Path | None, typer.Option(help="With a run: JSON with what no run knows: licence, metrics, intended use.")
     ] = None,

@@ -100,6 +100,23 @@ def _policy(value: str | None) -> str | None:
     return value
 
 
+def fold_or_all(value: str | None) -> str | None:
+    """A callback that refuses what is neither a fold's number nor ``all``."""
+    if value is not None and value != "all" and not (value.isascii() and value.isdecimal()):
+        raise typer.BadParameter(f"{value!r} is not a number from 0, or 'all'.")
+    return value
+
+
+def pattern(value: str | None) -> str | None:
+    """A callback that refuses what is no regular expression."""
+    if value is not None:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise typer.BadParameter(f"{value!r} is no regular expression: {error}.") from error
+    return value
+
+
 def metavar(*choices: str) -> str:
     """The choices as they stand in a command's help."""
     return f"[{'|'.join(choices)}]"
@@ -109,6 +126,13 @@ def metavar(*choices: str) -> str:
 _PRECISIONS = (AUTO, *PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
 _BACKENDS = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS)
 
+Patients = Annotated[
+    str | None,
+    typer.Option(
+        callback=pattern,
+        help="Regular expression: the part of a case's name that is its patient; where nothing else says.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; every core by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

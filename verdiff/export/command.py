@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verdiff.bundle import MANIFEST, Manifest, open_bundle, resolve_model
-from verdiff.bundle.manifest import MODEL_ID
 from verdiff.bundle.names import SUFFIX, shipped_models
 from verdiff.bundle.writing import check_place
+from verdiff.choices import MODEL_NAME
 from verdiff.errors import BackendError, DataError, OutputError, VerificationError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.fold import file_ending, labelled_scans
@@ -216,7 +216,7 @@ def _require_version(release: str) -> None:
 
 
 def _require_name(name: str) -> None:
-    if not re.fullmatch(MODEL_ID, name) or name in shipped_models():
+    if not re.fullmatch(MODEL_NAME, name) or name in shipped_models():
         raise DataError(
             f"--name {name}" + (", the name of a model that ships with verdiff" if name in shipped_models() else ""),
             "a name of its own: lower-case letters, digits, '.', '_' and '-'",
