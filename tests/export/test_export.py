@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 
-from verdiff.bundle import Defaults, open_bundle
+from verdiff.bundle import Defaults, open_bundle, resolve_model
 from verdiff.diffusion import make_table
 from verdiff.errors import DataError, VerificationError
 from verdiff.export import command, from_run
@@ -162,10 +163,10 @@ def test_a_bundle_that_disagrees_with_the_network_is_not_written(
     honest = from_run.export_networks
     monkeypatch.setattr(from_run, "export_networks", wrong)
     target = tmp_path / "m.verdiff"
-    target.write_bytes(b"the old one")
+    shutil.copy(resolve_model(), target)
     with pytest.raises(VerificationError, match="denoiser"):
         export(toy_run, target)
-    assert target.read_bytes() == b"the old one" and list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == resolve_model().read_bytes() and list(tmp_path.iterdir()) == [target]
 
 
 def test_what_is_neither_run_nor_bundle_is_refused(tmp_path: Path) -> None:

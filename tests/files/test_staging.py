@@ -111,7 +111,10 @@ def test_a_file_of_an_earlier_call_can_go_when_the_new_ones_appear(tmp_path: Pat
 def killed_at(folder: Path, renaming: int, number: int = signal.SIGKILL) -> int:
     """Have another process write "new" and send itself a signal right after so many renamings."""
     script = (
-        "import os, sys\n"
+        "import os, signal, sys\n"
+        # Whoever runs the tests in the background has them ignore these.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "from pathlib import Path\n"
         "from tests.files.test_staging import write\n"
         "replace, calls = os.replace, 0\n"

@@ -61,15 +61,17 @@ def bench(case: str) -> How:
 HOW: dict[str, How] = {
     "verdiff train spine-mr": _DEFAULT,
     "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --prepare": How(without=("cache",)),
-    "verdiff train spine-mr --data cache/ --fold 0 --minutes 60 -o runs/spine-mr --resume": How(
-        _HOURS, tested_by="tests/train/test_trainer.py"
+    "verdiff train -o runs/from-cache --resume": How(
+        "it goes on with a run of an hour", tested_by="tests/train/test_run_folder.py"
     ),
     "verdiff train unet": _2D,
     "verdiff train nnunet": How(
         f"{_HOURS}; its batch and crop are planned from the data",
         "--set training.iterations=1 --set training.validate_every=1 --set training.validate_slices=1",
     ),
-    "verdiff train fcn": _2D,
+    "verdiff train fcn": How(
+        f"{_HOURS}; the cache here was prepared for soft masks", f"{_2D.add} --set data.soft_masks=true"
+    ),
     "verdiff train spinesegdiff": How(_HOURS, tested_by="tests/train/test_diffusion_systems.py"),
     "verdiff train medsegdiff": How(_HOURS, tested_by="tests/train/test_diffusion_systems.py"),
     "verdiff train safnet": How(_HOURS, tested_by="tests/train/test_trainer3d.py"),

@@ -36,6 +36,14 @@ def cropped(path: Path, output: Path, planes: slice) -> None:
     write_array(array, Volume(array, grid), output)
 
 
+def unoriented(scan: Path, output: Path) -> None:
+    """A scan as an NRRD file that does not say where its axes run."""
+    array = read_volume(scan).array.astype("<u2")
+    z, y, x = array.shape
+    header = f"NRRD0004\ntype: uint16\ndimension: 3\nsizes: {x} {y} {z}\nspacings: 1.5 1.5 1.5\n"
+    output.write_bytes(f"{header}endian: little\nencoding: raw\n\n".encode() + array.tobytes())
+
+
 def write_data_set(folder: Path, names: tuple[str, ...], *, ending: str = ".nii.gz", folds: int = 1) -> None:
     """An nnU-Net raw data set of toy patients, the first two of each fold validating."""
     for part in ("imagesTr", "labelsTr"):
@@ -77,6 +85,7 @@ def make_workshop(folder: Path) -> Path:
     examples, data = ROOT / "examples", folder / "data"
     cropped(examples / "mr_t2_sample.nii.gz", folder / "scan.nii.gz", slice(28, 40))
     cropped(examples / "mr_t2_sample_expert.nii.gz", folder / "expert.nii.gz", slice(28, 40))
+    unoriented(folder / "scan.nii.gz", folder / "scan.nrrd")
     shutil.copytree(examples, folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "docs/models").mkdir(parents=True)
     for card in (ROOT / "docs/models").glob("*.json"):
@@ -85,6 +94,7 @@ def make_workshop(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
     for name in ("Dataset101_SpineMR", "Dataset102_SpineMR3D"):
         write_data_set(data / name, PATIENTS)
+    write_data_set(data / "Dataset106_SpineT2Slices", ("spider301t2_s05", "spider302t2_s12"), folds=0)
     shutil.copytree(data / "Dataset101_SpineMR", folder / "Dataset101_SpineMR")
     write_data_set(folder / "Dataset104_SpineCT", PATIENTS[:4], folds=0)
     write_spider(folder / "downloads/spider")

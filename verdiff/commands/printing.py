@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import IO
+from typing import IO, TextIO
 
 import typer
 
@@ -36,10 +36,16 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _printable(text: str, stream: TextIO) -> str:
+    """Text that a stream can take: what its encoding lacks, such as names that are not UTF-8, is spelled out."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def say(line: str) -> None:
     """Print a line about what was done; one that cannot be printed changes nothing."""
     try:
-        typer.echo(line)
+        typer.echo(_printable(line, sys.stdout))
     except (OSError, ValueError) as error:
         _silence(sys.stdout)
         if getattr(error, "errno", None) != errno.EPIPE:
@@ -54,7 +60,7 @@ def show(text: str) -> None:
         typer.Exit: Nobody reads it any more; the code is :data:`READER_GONE`.
     """
     try:
-        typer.echo(text)
+        typer.echo(_printable(text, sys.stdout))
     except (OSError, ValueError) as error:
         _silence(sys.stdout)
         if getattr(error, "errno", None) == errno.EPIPE:
@@ -69,7 +75,7 @@ def show(text: str) -> None:
 def warn(text: str) -> None:
     """Print to stderr; what cannot be printed there is lost."""
     try:
-        typer.echo(text, err=True)
+        typer.echo(_printable(text, sys.stderr), err=True)
     except (OSError, ValueError):
         _silence(sys.stderr)
 

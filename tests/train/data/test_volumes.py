@@ -44,7 +44,12 @@ def test_a_raw_data_set_with_a_slice_spacing_is_read_as_volumes(tmp_path: Path) 
     # 3 slices of 3 mm, 40 rows and 36 columns of 1 mm; the middle half of the columns.
     assert {case.images.shape for case in volumes.cases} == {(4, 25, 11)}
     assert {case.images.shape for case in slices.cases} == {(3, 40, 36)}
-    assert volumes.statistics == slices.statistics and volumes.splits == slices.splits
+    # What gives no signal depends on the intensities, which the two configurations take otherwise.
+    looks = [
+        {key: value for key, value in each.statistics.items() if not key.startswith("dark_share")}
+        for each in (volumes, slices)
+    ]
+    assert looks[0] == looks[1] and volumes.splits == slices.splits
     for case, whole in zip(volumes.cases, slices.cases, strict=True):
         assert set(np.unique(case.labels)) <= {0, 1, 2} and bool((case.labels == 1).any())
         mine = np.bincount(case.labels.ravel(), minlength=3)[1:] * np.prod(case.spacing_mm)
