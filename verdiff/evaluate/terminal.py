@@ -57,11 +57,9 @@ def _table(table: Table, first: str, shown: Sequence[str]) -> list[str]:
         cells.append(
             [name, *(with_deviation(s.mean, s.deviation, metric) for s, metric in zip(found, metrics, strict=True))]
         )
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in cells
-    ]
+    # A Markdown table, as in the files: what scripts look for in either is the same.
+    cells.insert(1, ["---", *["---:"] * len(metrics)])
+    lines = [f"| {' | '.join(row)} |" for row in cells]
     return [*lines, *([f"... and {left_out} more, in the files"] if left_out else [])]
 
 
