@@ -97,6 +97,9 @@ HOW: dict[str, How] = {
     "verdiff export spine-mr --int8-ov": How(
         "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
     ),
+    "verdiff export spine.verdiff --int8-ov": How(
+        "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
+    ),
     "verdiff export spine-mr.verdiff --data": How(
         "seven patients are segmented by every setting", tested_by="tests/export/test_frontier.py"
     ),

@@ -95,6 +95,7 @@ def make_workshop(folder: Path) -> Path:
     for name in ("Dataset101_SpineMR", "Dataset102_SpineMR3D"):
         write_data_set(data / name, PATIENTS)
     write_data_set(data / "Dataset106_SpineT2Slices", ("spider301t2_s05", "spider302t2_s12"), folds=0)
+    write_data_set(data / "Dataset107_SpineT1T2Vertebra", ("spider303t1_s05", "spider304t2_s12"), folds=0)
     shutil.copytree(data / "Dataset101_SpineMR", folder / "Dataset101_SpineMR")
     write_data_set(folder / "Dataset104_SpineCT", PATIENTS[:4], folds=0)
     write_spider(folder / "downloads/spider")
