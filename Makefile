@@ -2,6 +2,7 @@
 # make wheel                    build dist/verdiff-VERSION-py3-none-any.whl, the default model in it
 # make test                     install what the tests need and run them
 # make lint                     ruff and mypy
+# make peers                    install Debian's programs that some tests talk to (apt-get, as root or with sudo)
 # make clean                    remove the two environments, the wheel and the demo's output
 #
 # PYTHON=python3.12 chooses the interpreter that the environments are made with (3.11 or newer).
@@ -15,9 +16,14 @@ DEMO_OUT ?= demo-out
 REFERENCE = $(if $(filter $(SAMPLE),$(SCAN)),--reference $(EXPERT))
 PIP_FLAGS := --disable-pip-version-check --quiet
 
+# Programs that nobody here wrote and that tests talk to: tests/peers.py skips by name what is missing.
+PEERS := cmake dcmtk dicom3tools g++ libopenigtlink-dev nodejs openigtlink-examples orthanc orthanc-dicomweb
+# Debian's npm conflicts with Node's own package, which brings one.
+PEERS += $(if $(shell command -v npm),,npm)
+
 SOURCES := $(shell find verdiff -type f -not -name '*.pyc')
 
-.PHONY: demo wheel test lint clean python
+.PHONY: demo wheel test lint peers clean python
 .DELETE_ON_ERROR:
 
 demo: .venv-demo/installed
@@ -37,6 +43,13 @@ lint: .venv-test/ready
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
+
+# `apt-get update` only where something is missing: a machine that has all of them needs no mirror.
+peers:
+	@dpkg-query --show $(PEERS) >/dev/null 2>&1 || { \
+	  as_root=`[ "$$(id -u)" = 0 ] || echo sudo`; \
+	  $$as_root apt-get -qq -o Acquire::Retries=3 update && \
+	  $$as_root apt-get -qq -o Acquire::Retries=3 install --yes --no-install-recommends $(PEERS); }
 
 clean:
 	rm -rf .venv-demo .venv-test dist '$(DEMO_OUT)'

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import peers
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Workers share the cores. PyTorch alone would start a thread a core in each, and they would wait for one another.
@@ -54,3 +56,11 @@ def _no_process_wide_torch_switches() -> Iterator[None]:
     if torch is not None and not torch.is_grad_enabled():
         torch.set_grad_enabled(True)
         pytest.fail("gradients were left disabled for the whole process: use torch.no_grad() around the code instead")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name in one line the programs for want of which tests were skipped."""
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if len(report.longrepr) == 3]
+    line = peers.skipped_line(reasons)
+    if line is not None:
+        terminalreporter.write_line(line)
