@@ -1,4 +1,4 @@
-"""Programs that nobody here wrote and that tests talk to: Debian's, installed by `make peers`, skipped by name if not."""
+"""Debian's programs that tests talk to: `make peers` installs them, and what is missing is skipped by name."""
 
 from __future__ import annotations
 
