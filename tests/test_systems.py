@@ -6,9 +6,10 @@ import pytest
 
 from verdiff.errors import DataError
 from verdiff.systems import SYSTEMS, system_named
-from verdiff.train.building import build_network, settings_class
+from verdiff.train.building import build_network
 from verdiff.train.config import RunConfig, load_config, shipped_configs
 from verdiff.train.figures import figures
+from verdiff.train.network_classes import settings_class
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -12,7 +12,8 @@ from tests.train.toy import toy_config, toy_dataset
 from verdiff.errors import DataError
 from verdiff.export.command import ExportOptions
 from verdiff.export.command import run as export
-from verdiff.export.from_run import name_of, untrained
+from verdiff.export.from_run import name_of
+from verdiff.export.run_manifest import untrained
 from verdiff.train.checkpoint import Checkpoint, read_checkpoint
 from verdiff.train.trainer import Trainer
 

@@ -21,8 +21,8 @@ from verdiff.diffusion.noise import noise_source
 from verdiff.errors import DataError
 from verdiff.export.checks import Check, backends_of, require_passed, within_rounding
 from verdiff.export.draft import Draft
-from verdiff.export.from_run import make_manifest
 from verdiff.export.golden import GOLDEN_SEED, phantom
+from verdiff.export.run_manifest import make_manifest
 from verdiff.export.spread import CALM, probability_difference
 from verdiff.export.torch_graphs import PriorGraph, export_graph
 from verdiff.export.weights import store_as_half

@@ -15,7 +15,7 @@ from verdiff.diffusion.schedules import Schedule
 from verdiff.diffusion.tables import SamplerTable, make_table
 from verdiff.errors import DataError
 from verdiff.systems import system_named
-from verdiff.train.building import settings_class
+from verdiff.train.network_classes import settings_class
 from verdiff.train.settings import COUNT, bounded, check_bounds, table_of
 
 

@@ -1,0 +1,1 @@
+"""What developers of verdiff run from a checkout; no part of the wheel."""
