@@ -84,6 +84,13 @@ class VerificationError(VerdiffError):
     meaning = "the exported model failed its checks and was not written"
 
 
+class ServiceError(VerdiffError):
+    """A server that cannot start or is shutting down, or a worker process that failed, was lost or is busy."""
+
+    exit_code = 15
+    meaning = "a server cannot start, or the worker process behind it failed"
+
+
 SUCCESS = 0
 USAGE = 2
 EMPTY_MASK = 11
