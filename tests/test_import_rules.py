@@ -15,7 +15,7 @@ PACKAGE = ROOT / "verdiff"
 
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
 EVERYWHERE = frozenset({"choices", "errors", "extras", "files", "systems"})
-ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "commands", "cli", "doctor"}
+ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "serve", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "choices": frozenset(),
     "errors": frozenset(),
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "export": GROUND | {"train", "runtime"},
     "benchmarks": ROOMS,
     "interop": ROOMS,
+    "serve": GROUND | {"runtime", "interop"},
     "commands": ROOMS,
     "cli": ROOMS,
     "doctor": ROOMS,
@@ -52,6 +53,7 @@ TORCH_FREE = (
     "bundle",
     "evaluate",
     "runtime",
+    "serve",
     "cli",
     "doctor",
     "commands",
@@ -232,7 +234,9 @@ def loaded_by(statement: str) -> set[str]:
     return {name.split(".")[0] for name in modules_after(statement)}
 
 
-@pytest.mark.parametrize("module", ["verdiff.runtime", "verdiff.imaging", "verdiff.bundle", "verdiff.cli"])
+@pytest.mark.parametrize(
+    "module", ["verdiff.runtime", "verdiff.imaging", "verdiff.bundle", "verdiff.serve", "verdiff.cli"]
+)
 def test_importing_it_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") & HEAVY == set()
 

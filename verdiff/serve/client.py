@@ -55,7 +55,7 @@ class Client:
         """
         _require_plain(load, "of a load")
         # The worker's working folder may be another one day; what was named here is meant.
-        named = str(Path(model).resolve()) if model is not None and os.path.exists(model) else model
+        named = None if model is None else str(Path(model).resolve() if os.path.exists(model) else model)
         self._process = os.getpid()
         self._numbers, self._lock = 0, Lock()
         self._supervisor = Supervisor({"model": named, **load}, limits or Limits(), python)

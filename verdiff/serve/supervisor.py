@@ -97,6 +97,8 @@ class Supervisor:
                 self._changed.wait_for(lambda: self._state != LOADING)
             if self._failure is not None:
                 raise self._failure
+            if self._state == CLOSED:
+                raise _shutting_down()
         except BaseException:
             self.close()
             raise

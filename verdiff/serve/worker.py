@@ -1,7 +1,7 @@
 """The worker: a process that loads one model and answers one job after the other.
 
-``python -P -m verdiff.serve.worker FD``, with the number of an open socket. It is a fresh interpreter, never a fork: the
-threads of an inference library do not survive one. When its host hangs up, or dies, it ends at once.
+``python -P -m verdiff.serve.worker FD``, with the number of an open socket. It is a fresh interpreter, never a fork:
+the threads of an inference library do not survive one. When its host hangs up, or dies, it ends at once.
 """
 
 from __future__ import annotations

@@ -1,0 +1,30 @@
+"""The tiny bundle, and a worker that has loaded it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.tiny_bundle import write_tiny
+from verdiff.serve import Client, Limits
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
+
+
+@pytest.fixture(scope="session")
+def client(bundle: Path) -> Iterator[Client]:
+    """One worker for the tests that leave it as it was."""
+    with Client(bundle, threads=1) as client:
+        yield client
+
+
+@pytest.fixture
+def short_tempered(bundle: Path) -> Iterator[Client]:
+    """A worker of one test's own, which is killed soon when it does not end a job."""
+    with Client(bundle, threads=1, limits=Limits(grace_s=0.3, late_s=0.1, waiting=2, pause_s=0.2)) as client:
+        yield client
