@@ -15,7 +15,7 @@ from verdiff.choices import BENCH_CASES, GPU
 from verdiff.commands import making, using
 from verdiff.commands.datasets import app as data_app
 from verdiff.commands.ending import Ended, end_in_order
-from verdiff.commands.options import AsJson, Device, Orientation, Overwrite, Threads, one_of, written_as
+from verdiff.commands.options import AsJson, Device, Orientation, Overwrite, Threads, TimePoint, one_of, written_as
 from verdiff.commands.printing import open_streams, say, show, warn
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
@@ -153,11 +153,12 @@ def info(
     target: Annotated[str, typer.Argument(help="A scan, a bundle, or a shipped model's name.")],
     as_json: AsJson = False,
     orientation: Orientation = None,
+    time_point: TimePoint = None,
 ) -> None:
     """Say what a scan or a bundle is."""
     from verdiff.commands import inspect
 
-    facts = inspect.info(target, orientation=orientation)
+    facts = inspect.info(target, orientation=orientation, time_point=time_point)
     show(json.dumps(facts, indent=1) if as_json else "\n".join(inspect.lines(facts)))
 
 

@@ -193,3 +193,22 @@ def test_an_enhanced_file_is_a_whole_volume(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.array, frames)
     assert volume.geometry.spacing_mm == pytest.approx((0.75, 0.5, 3.0))
     np.testing.assert_allclose(volume.geometry.index_to_mm([0, 0, 2]), [-6, 1, 2], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["IM0001", "1.2.840.113619.2", "slice.7", "scan.dcm"])
+@pytest.mark.parametrize("preamble", [True, False])
+def test_a_file_is_told_by_its_first_bytes_whatever_its_name(tmp_path: Path, name: str, preamble: bool) -> None:
+    from pydicom import dcmread
+
+    path = save_dicom(tmp_path / "a.dcm", textured((6, 5)))
+    whole = read_volume(path)
+    if preamble:
+        path.rename(tmp_path / name)
+    else:
+        data = dcmread(path)
+        data.preamble = None
+        del data.file_meta
+        data.save_as(tmp_path / name, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    volume = read_volume(tmp_path / name)
+    np.testing.assert_array_equal(volume.array, whole.array)
+    assert volume.identity == whole.identity

@@ -41,6 +41,7 @@ class InferOptions:
     budget_ms: float | None = None
     force: bool = False
     orientation: str | None = None
+    time_point: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def run(
     say: Callable[[str], None],
     anatomy: AnatomyOptions | None = None,
     overwrite: bool = False,
+    identifiers: bool = False,
 ) -> int:
     """Segment ``scan`` and return the exit code: done, or the named outcome of an empty mask.
 
@@ -90,11 +92,13 @@ def run(
         say: Takes each line of the summary.
         anatomy: What to make of the vertebrae.
         overwrite: Replace files that verdiff did not write; never the scan, the reference or a data set's JSON.
+        identifiers: Put the UIDs of a scan read from DICOM into the report.
 
     Raises:
         VerdiffError: Whatever was wrong; all files appear together, or none.
     """
     from verdiff.imaging import read_labels, read_volume
+    from verdiff.imaging.identity import refuse_other_frame_of_reference
     from verdiff.runtime import Segmenter
     from verdiff.runtime.workload import one_scan
     from verdiff.runtime.writing import output_files, write_result
@@ -103,7 +107,7 @@ def run(
     if scan.name in ("", ".."):
         # The files beside it take the folder's own name.
         scan = scan.resolve()
-    volume = read_volume(scan, orientation=options.orientation)
+    volume = read_volume(scan, orientation=options.orientation, time_point=options.time_point)
     reading = perf_counter() - begun
     film = volume.modality in FILM_MODALITIES
     slices = len(volume.array)
@@ -119,6 +123,8 @@ def run(
         overwrite=overwrite,
     )
     truth = None if reference is None else read_labels(reference, orientation=options.orientation)
+    if truth is not None:
+        refuse_other_frame_of_reference((str(scan), volume.identity), (str(reference), truth.identity))
     if truth is not None and not truth.geometry.matches(volume.geometry, tolerance_mm=0.01):
         raise InputError(
             f"the reference {reference} is not on the scan's grid",
@@ -168,7 +174,8 @@ def run(
     with plan.staged() as staged:
         if spine is not None and outputs is not None:
             write_anatomy(spine, volume, outputs, staged=staged)
-        write_result(result, volume, files, outputs.named if outputs is not None else {}, staged=staged)
+        others = outputs.named if outputs is not None else {}
+        write_result(result, volume, files, others, staged=staged, identifiers=identifiers)
     for line in summary(result, files):
         say(line)
     if spine is not None and outputs is not None:

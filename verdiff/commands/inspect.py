@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from verdiff.systems import System
 
 
-def info(target: str, *, orientation: str | None = None) -> dict[str, Any]:
+def info(target: str, *, orientation: str | None = None, time_point: int | None = None) -> dict[str, Any]:
     """Facts of a bundle (a path or a shipped model's name) or of a scan, as plain JSON values.
 
     Args:
         target: What to look at.
         orientation: Of a scan that leaves it open, as :func:`verdiff.imaging.read_volume`.
+        time_point: Of a DICOM series that holds several volumes.
 
     Raises:
         BundleError: ``target`` is a bundle that cannot be used.
@@ -36,7 +37,7 @@ def info(target: str, *, orientation: str | None = None) -> dict[str, Any]:
             f"a path, or a shipped model ({', '.join(shipped_models()) or 'none here'})",
             "check the path, or list the models with 'verdiff models'",
         )
-    return scan_facts(path, orientation=orientation)
+    return scan_facts(path, orientation=orientation, time_point=time_point)
 
 
 def bundle_facts(target: str | Path) -> dict[str, Any]:
@@ -68,14 +69,14 @@ def bundle_facts(target: str | Path) -> dict[str, Any]:
     }
 
 
-def scan_facts(path: Path, *, orientation: str | None = None) -> dict[str, Any]:
+def scan_facts(path: Path, *, orientation: str | None = None, time_point: int | None = None) -> dict[str, Any]:
     """What a scan's file says about it, and whether the default model takes it."""
     from verdiff.bundle import open_bundle, resolve_model
     from verdiff.imaging import acquisition_view, plan_slices, read_volume
     from verdiff.imaging.padding import padding_below
     from verdiff.runtime.suitability import unsuitable_reasons
 
-    volume = read_volume(path, orientation=orientation)
+    volume = read_volume(path, orientation=orientation, time_point=time_point)
     geometry = volume.geometry
     facts: dict[str, Any] = {
         "scan": path.name,

@@ -172,6 +172,11 @@ Overwrite = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")]
 
+TimePoint = Annotated[
+    int | None,
+    typer.Option(min=1, help="Which volume to take of a DICOM series that holds several (time points, echoes)."),
+]
+
 
 def _orientation(text: str | None) -> str | None:
     from verdiff.errors import InputError

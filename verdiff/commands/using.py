@@ -24,6 +24,7 @@ from verdiff.commands.options import (
     Seed,
     Steps,
     Threads,
+    TimePoint,
     levels,
     metavar,
     metric_names,
@@ -34,7 +35,9 @@ from verdiff.commands.printing import say, show
 
 
 def infer(
-    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG or JPEG file, or a folder of one DICOM series.")],
+    scan: Annotated[
+        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, JPEG or DICOM file, or a folder or zip of one DICOM series.")
+    ],
     output: Annotated[
         str | None,
         typer.Option(
@@ -73,6 +76,10 @@ def infer(
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
     orientation: Orientation = None,
+    time_point: TimePoint = None,
+    identifiers: Annotated[
+        bool, typer.Option("--identifiers", help="Put a DICOM scan's study, series and instance UIDs into the report.")
+    ] = False,
 ) -> None:
     """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
     from verdiff.commands import infer as command
@@ -93,6 +100,7 @@ def infer(
         budget_ms=budget_ms,
         force=force,
         orientation=orientation,
+        time_point=time_point,
     )
     code = command.run(
         scan,
@@ -103,6 +111,7 @@ def infer(
         reference=reference,
         anatomy=command.AnatomyOptions(instances, stats, mesh, lowest),
         overwrite=overwrite,
+        identifiers=identifiers,
         say=say,
     )
     raise typer.Exit(code)

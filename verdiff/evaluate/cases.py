@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import DataError
+from verdiff.imaging.identity import refuse_other_frame_of_reference
 from verdiff.imaging.reading import read_labels
 from verdiff.imaging.volume import Geometry
 
@@ -189,9 +190,13 @@ def load_pair(pair: Pair, orientation: str | None = None) -> LoadedPair:
 
     Raises:
         DataError: The grids differ.
-        InputError: A file cannot be read, or holds anything but whole numbers from 0 on.
+        InputError: The two were read from DICOM and lie in different frames of reference; a file cannot be read, or
+            holds anything but whole numbers from 0 on.
     """
     prediction, reference = (read_labels(path, orientation=orientation) for path in (pair.prediction, pair.reference))
+    refuse_other_frame_of_reference(
+        (pair.prediction.name, prediction.identity), (pair.reference.name, reference.identity)
+    )
     check_same_grid(pair.case, (pair.prediction, prediction.geometry), (pair.reference, reference.geometry))
     return LoadedPair(prediction.array, reference.array, reference.geometry)
 

@@ -16,7 +16,7 @@ from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.precision.networks import Patient
 from verdiff.imaging import IntensityRule, intensity_bounds, normalise, plan_slices, read_volume
 from verdiff.imaging.atomic import full_suffix
-from verdiff.imaging.dicom import is_dicom
+from verdiff.imaging.dicom_header import begins_as_dicom
 from verdiff.imaging.reading import DICOM_SUFFIXES, FILM_SUFFIXES, MEDICAL_SUFFIXES, NIFTI_SUFFIXES
 from verdiff.runtime.suitability import unsuitable_reasons
 from verdiff.train.data.cases import VERIFICATION_SLICES
@@ -156,7 +156,7 @@ def _is_scan(path: Path) -> bool:
 
 def _is_dicom(path: Path) -> bool:
     try:
-        return is_dicom(path)
+        return begins_as_dicom(path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be opened: {error.strerror or error}", "a readable file", "check its permissions"

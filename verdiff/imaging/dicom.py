@@ -10,14 +10,19 @@ from pathlib import Path
 
 from verdiff.errors import InputError
 from verdiff.imaging.dicom_elements import Damaged
-from verdiff.imaging.dicom_folder import read_series
+from verdiff.imaging.dicom_folder import read_series, series_of
 from verdiff.imaging.dicom_frames import Frame, check_grey, frames_of, modality_of
 from verdiff.imaging.dicom_header import DicomFile, NotDicom, read_header
 from verdiff.imaging.dicom_pixels import intensities, joined
+from verdiff.imaging.dicom_volumes import one_volume
+from verdiff.imaging.dicom_zip import unzipped
+from verdiff.imaging.identity import Identity, SourceFrame, one_of
 from verdiff.imaging.stack import Plane, check_plane, check_spacing, single, stack
 from verdiff.imaging.volume import Array, Geometry, Volume
 
-_BODY_PART = 0x00180015
+_BODY_PART, _PATIENT_POSITION = 0x00180015, 0x00185100
+_STUDY, _SERIES, _FRAME_OF_REFERENCE = 0x0020000D, 0x0020000E, 0x00200052
+_SOP_CLASS, _SOP_INSTANCE, _MODALITY, _FRAMES = 0x00080016, 0x00080018, 0x00080060, 0x00280008
 # Defined terms of Body Part Examined (DICOM PS3.16, Annex L) that show no spine.
 _WITHOUT_SPINE = {
     *("ANKLE", "CALF", "EXTREMITY", "FEMUR", "FOOT", "HEEL", "KNEE", "LEG", "PATELLA", "THIGH", "TIBIAFIBULA", "TOE"),
@@ -27,17 +32,15 @@ _WITHOUT_SPINE = {
 }
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM part 10 files do."""
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
-def read_file(path: Path) -> Volume:
+def read_file(path: Path, time_point: int | None = None) -> Volume:
     """One DICOM file: a film, a slice, or several frames that form a volume.
 
+    Args:
+        path: The file.
+        time_point: Which of its volumes, from 1, where it holds several.
+
     Raises:
-        InputError: If it is damaged, holds no image, or its frames do not form a volume.
+        InputError: If it is damaged, holds no image or several volumes, or its frames do not form a volume.
     """
     try:
         file = read_header(path)
@@ -50,21 +53,40 @@ def read_file(path: Path) -> Volume:
         ) from error
     except Damaged as error:
         raise _damaged(path, error) from error
-    return _read([file], path, ())
+    return _read([file], path, (), time_point)
 
 
-def read_folder(folder: Path) -> Volume:
+def read_folder(folder: Path, time_point: int | None = None) -> Volume:
     """The one series in a folder, its slices sorted by position along their normal.
+
+    Args:
+        folder: Holds the files itself.
+        time_point: Which of its volumes, from 1, where it holds several.
 
     Raises:
         InputError: If there is no series or more than one; if slices differ in size, spacing or orientation, share a
             position, are shifted, or leave a gap; if the gantry was tilted, or a file is damaged or empty.
     """
     series = read_series(folder)
-    return _read(series.files, folder, series.notes)
+    return _read(series.files, folder, series.notes, time_point)
 
 
-def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...]) -> Volume:
+def read_zip(path: Path, time_point: int | None = None) -> Volume:
+    """The one series in a zip archive, in whatever folders its files lie there.
+
+    Args:
+        path: The archive.
+        time_point: Which of its volumes, from 1, where it holds several.
+
+    Raises:
+        InputError: As :func:`read_folder`; if the archive is damaged, encrypted or too large.
+    """
+    with unzipped(path) as paths:
+        series = series_of(paths, path)
+        return _read(series.files, path, series.notes, time_point)
+
+
+def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...], time_point: int | None) -> Volume:
     frames: list[Frame] = []
     for file in files:
         name = str(file.path) if file.path == source else f"{file.path.name}"
@@ -73,6 +95,8 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...]) -> V
             frames += frames_of(file, name, alone=len(files) == 1)
         except Damaged as error:
             raise _damaged(file.path, error) from error
+    frames, chosen = one_volume(frames, time_point, str(source))
+    notes = (*notes, *chosen)
     modality, first = modality_of(files[0]), frames[0].plane
     order = [0]
     if len(frames) > 1:
@@ -93,7 +117,30 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...]) -> V
     if part in _WITHOUT_SPINE:
         notes = (*notes, f"it states the body part {part}, which shows no spine")
     array = joined(_in_order(frames, order), len(order))
-    return Volume(array, geometry, modality, source, notes=notes)
+    identity = _identity(files, [frames[index] for index in order], source)
+    return Volume(array, geometry, modality, source, notes=notes, identity=identity)
+
+
+def _identity(files: Sequence[DicomFile], frames: Sequence[Frame], source: Path) -> Identity:
+    def stated(tag: int, what: str) -> str:
+        return one_of([(file.path.name, file.text(tag)) for file in files], what, str(source))
+
+    several = {file.path: file.text(_FRAMES) not in ("", "1") for file in files}
+    return Identity(
+        study=stated(_STUDY, "Study Instance UIDs"),
+        series=stated(_SERIES, "Series Instance UIDs"),
+        frame_of_reference=stated(_FRAME_OF_REFERENCE, "frames of reference"),
+        modality=files[0].text(_MODALITY).upper(),
+        patient_position=stated(_PATIENT_POSITION, "patient positions").upper(),
+        slices=tuple(
+            SourceFrame(
+                frame.file.text(_SOP_CLASS),
+                frame.file.text(_SOP_INSTANCE),
+                frame.index + 1 if several[frame.file.path] else None,
+            )
+            for frame in frames
+        ),
+    )
 
 
 def _in_order(frames: Sequence[Frame], order: Sequence[int]) -> Iterator[Array]:

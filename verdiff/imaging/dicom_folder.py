@@ -39,7 +39,19 @@ def read_series(folder: Path) -> Series:
         InputError: If there is no series or more than one; if a file is damaged, empty or no image; if two files are
             one instance and differ.
     """
-    paths = sorted(folder.iterdir())
+    return series_of(sorted(folder.iterdir()), folder)
+
+
+def series_of(paths: Sequence[Path], folder: Path) -> Series:
+    """The headers of the one series that some files are.
+
+    Args:
+        paths: The files; folders among them are passed over.
+        folder: The folder or archive that holds them, for messages.
+
+    Raises:
+        InputError: As :func:`read_series`.
+    """
     files: list[DicomFile] = []
     passed: list[Path] = []
     damaged: dict[Path, str] = {}

@@ -77,6 +77,13 @@ class DicomFile:
         return int(struct.unpack_from(self.order + "H", value)[0])
 
 
+def begins_as_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does: with the mark DICM behind a preamble, or with an element of its header."""
+    with path.open("rb") as stream:
+        start = stream.read(132)
+    return start[128:] == b"DICM" or _begins_bare(start)
+
+
 def read_header(path: Path) -> DicomFile:
     """What a file says up to its pixels.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 from verdiff.errors import InputError
 from verdiff.imaging import checks, dicom, metaimage, nifti, nifti_forms, nrrd
 from verdiff.imaging.atomic import full_suffix
+from verdiff.imaging.dicom_header import begins_as_dicom
+from verdiff.imaging.dicom_zip import ZIP_SUFFIX, is_zip
 from verdiff.imaging.itk import path_for_itk, reason, simpleitk
 from verdiff.imaging.orientation import FORMS, axis_code, parse_orientation, refuse_other_code
 from verdiff.imaging.volume import Geometry, Volume
@@ -20,12 +23,15 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MEDICAL_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 FILM_SUFFIXES = (".png", ".jpg", ".jpeg")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_OTHER_SUFFIXES = (*NIFTI_SUFFIXES, *MEDICAL_SUFFIXES, *FILM_SUFFIXES)
 # A label may lie this far from the whole number it is: a slope or an interpolation rounds.
 _LABEL_TOLERANCE = 1e-3
 
 
-def read_volume(path: str | Path, *, modality: str | None = None, orientation: str | None = None) -> Volume:
-    """Read a scan: NIfTI, NRRD, MetaImage, one DICOM file, a folder with one DICOM series, or a PNG/JPEG film.
+def read_volume(
+    path: str | Path, *, modality: str | None = None, orientation: str | None = None, time_point: int | None = None
+) -> Volume:
+    """Read a scan: NIfTI, NRRD, MetaImage, a DICOM file, a folder or zip of one DICOM series, or a PNG/JPEG film.
 
     The modality is what DICOM states, "XR" for films, and None where the format does not carry it. A film has no
     scale: its pixel counts as 1 mm.
@@ -36,13 +42,15 @@ def read_volume(path: str | Path, *, modality: str | None = None, orientation: s
         orientation: What to take where a file leaves its orientation open: "qform" or "sform" of a NIfTI whose two
             contradict each other, or three letters for where the voxel axes run, such as "RAS" (to the patient's
             right, to anterior, to superior), of a file that states none. It never overrules what a file states.
+        time_point: Which volume to take, from 1, of a DICOM series that holds several: time points, echoes and the
+            like, in the order of what the frames say of them.
 
     Raises:
         InputError: If the file is missing, truncated, damaged or no image; holds several volumes, colour or a single
             voxel; has NaN, infinite or constant intensities; states an impossible spacing, a sheared orientation, no
             orientation, or two that contradict each other; or if a folder holds no series or more than one.
     """
-    return _read(Path(path), modality, orientation, labels=False)
+    return _read(Path(path), modality, orientation, labels=False, time_point=time_point)
 
 
 def read_labels(path: str | Path, *, orientation: str | None = None) -> Volume:
@@ -74,12 +82,20 @@ def read_labels(path: str | Path, *, orientation: str | None = None) -> Volume:
     return replace(volume, array=array.astype(np.int32) if array.dtype.kind == "f" else array)
 
 
-def _read(path: Path, modality: str | None, orientation: str | None, *, labels: bool) -> Volume:
+def _read(
+    path: Path, modality: str | None, orientation: str | None, *, labels: bool, time_point: int | None = None
+) -> Volume:
     choice = parse_orientation(orientation)
     try:
         if not path.exists():
             raise InputError(f"there is no file or folder {path}", "a scan to read", "check the path")
-        volume = _read_by_kind(path, choice)
+        volume = _read_dicom(path, choice, time_point) or _read_by_kind(path, choice)
+        if time_point is not None and volume.identity is None:
+            raise InputError(
+                f"time point {time_point} of {path}, which is no DICOM",
+                "a DICOM series that holds several volumes",
+                "leave it out",
+            )
     except (OSError, ValueError) as error:
         # A name with a zero byte is a ValueError.
         why = (isinstance(error, OSError) and error.strerror) or error
@@ -92,15 +108,34 @@ def _read(path: Path, modality: str | None, orientation: str | None, *, labels: 
     return volume if modality is None else replace(volume, modality=modality)
 
 
-def _read_by_kind(path: Path, choice: str | None) -> Volume:
+def _read_dicom(path: Path, choice: str | None, time_point: int | None) -> Volume | None:
+    """A folder or zip of one DICOM series, or one of its files, by its suffix or its first bytes; None for the rest."""
+    suffix = full_suffix(path)
+    read: Callable[[Path, int | None], Volume]
     if path.is_dir():
-        return _as_stated(dicom.read_folder(path), path, choice)
+        read = dicom.read_folder
+    elif not path.is_file() or path.stat().st_size == 0 or path.name.startswith("._") or _is_directory_file(path):
+        return None
+    elif suffix == ZIP_SUFFIX or (suffix not in _OTHER_SUFFIXES and is_zip(path)):
+        read = dicom.read_zip
+    elif suffix in DICOM_SUFFIXES or (suffix not in _OTHER_SUFFIXES and begins_as_dicom(path)):
+        read = dicom.read_file
+    else:
+        return None
+    return _as_stated(read(path, time_point), path, choice)
+
+
+def _is_directory_file(path: Path) -> bool:
+    return path.name.upper() == "DICOMDIR"
+
+
+def _read_by_kind(path: Path, choice: str | None) -> Volume:
     if not path.is_file():
         raise InputError(f"{path} is no ordinary file", "an image file or a folder", "save the scan as a file first")
     suffix = full_suffix(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty", "an image", "copy or export the file again")
-    if path.name.upper() == "DICOMDIR":
+    if _is_directory_file(path):
         raise InputError(
             f"{path} lists the files of a medium and holds no image itself",
             "the folder of one series",
@@ -118,11 +153,9 @@ def _read_by_kind(path: Path, choice: str | None) -> Volume:
         return metaimage.read(path, choice)
     if suffix in FILM_SUFFIXES:
         return _as_stated(_read_film(path), path, choice)
-    if suffix in DICOM_SUFFIXES or dicom.is_dicom(path):
-        return _as_stated(dicom.read_file(path), path, choice)
     raise InputError(
         f"{path} is not an image of a known kind",
-        f"{', '.join((*NIFTI_SUFFIXES, *MEDICAL_SUFFIXES, *FILM_SUFFIXES))}, a DICOM file or a folder of one series",
+        f"{', '.join(_OTHER_SUFFIXES)}, a DICOM file, or a folder or zip of one series",
         "convert it to one of these",
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import InputError
+from verdiff.imaging.identity import Identity
 from verdiff.imaging.itk import Image
 
 Array: TypeAlias = NDArray[Any]
@@ -80,6 +81,7 @@ class Volume:
         source: The file or folder it was read from.
         nifti_header: The 348 bytes of the NIfTI-1 header it was read with, so that a mask can carry them on.
         notes: What has to be said of how it was read: what the file left open and what was taken for it.
+        identity: Whose image it is, where it was read from DICOM: its UIDs and the stored image of every slice.
     """
 
     array: Array
@@ -88,6 +90,7 @@ class Volume:
     source: Path | None = None
     nifti_header: bytes | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    identity: Identity | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:

@@ -95,6 +95,7 @@ class Call:
             provenance=provenance,
             _answer=answer,
             _plan=engine.plan,
+            identity=self.volume.identity,
         )
 
 

@@ -47,10 +47,14 @@ def describe_backend(backend: Backend | DeviceBackend) -> dict[str, Any]:
 
 
 def describe_scan(volume: Volume) -> dict[str, Any]:
-    """The scan by its name, without its folder, its grid, and what has to be said of how it was read."""
+    """The scan by its name, without its folder, its grid, and what has to be said of how it was read.
+
+    Of a scan read from DICOM also how the patient lay; no UID.
+    """
     return {
         "name": None if volume.source is None else volume.source.name,
         "modality": volume.modality,
+        **({} if volume.identity is None else {"dicom": volume.identity.described()}),
         "size_xyz": list(volume.geometry.size),
         "spacing_mm_xyz": list(volume.geometry.spacing_mm),
         "notes": list(volume.notes),

@@ -17,6 +17,7 @@ from verdiff.runtime.answer import Answer, in_scan, restore_uncertainty
 if TYPE_CHECKING:
     from verdiff.bundle import Label
     from verdiff.imaging import Geometry, SlicePlan
+    from verdiff.imaging.identity import Identity
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Segmentation:
             (``prior_only``) or are all that a budget was enough for; ``"budget"`` and ``"cancelled"`` ended early with
             an answer for every slice.
         timings: Seconds a stage, see :class:`verdiff.runtime.clock.Clock`; ``total`` is the whole call.
-        provenance: What made this mask, as plain JSON values.
+        provenance: What made this mask, as plain JSON values; nothing in it identifies a patient or a study.
+        identity: Whose spine it is: the UIDs of a scan that was read from DICOM, None for any other.
     """
 
     labels: NDArray[np.uint8]
@@ -42,6 +44,7 @@ class Segmentation:
     provenance: dict[str, Any]
     _answer: Answer = field(repr=False)
     _plan: SlicePlan = field(repr=False)
+    identity: Identity | None = field(default=None, repr=False)
 
     @cached_property
     def uncertainty(self) -> NDArray[np.uint8]:

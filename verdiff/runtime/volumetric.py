@@ -133,6 +133,7 @@ def segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
         provenance=provenance,
         _answer=answer,
         _plan=plan.planes,
+        identity=volume.identity,
     )
 
 

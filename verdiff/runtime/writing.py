@@ -132,6 +132,7 @@ def write_result(
     others: Mapping[str, Path] = MappingProxyType({}),
     *,
     staged: Staging | None = None,
+    identifiers: bool = False,
 ) -> None:
     """Write the files of ``result``: all of them appear together, or none.
 
@@ -141,13 +142,14 @@ def write_result(
         files: Where the files go.
         others: What else was made of the result and stands beside the mask, for the report to name.
         staged: Where they are written, together with those others; None writes these alone.
+        identifiers: Whether the report holds the UIDs of a scan that was read from DICOM.
 
     Raises:
         OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's; nothing changed.
     """
     if staged is None:
         with files.plan().staged() as staging:
-            write_result(result, volume, files, others, staged=staging)
+            write_result(result, volume, files, others, staged=staging, identifiers=identifiers)
         return
     begun = perf_counter()
     write_array(result.labels, volume, staged[files.mask], mark=True)
@@ -162,13 +164,23 @@ def write_result(
         banner += result.provenance["scan"]["notes"]
         preview_png(staged[files.preview], volume, result.labels, result.uncertainty, table, warnings=banner)
     result.timings["write"] = perf_counter() - begun
-    staged[files.report].write_text(json.dumps(report(result, files, others), indent=1) + "\n", "utf-8")
+    staged[files.report].write_text(
+        json.dumps(report(result, files, others, identifiers=identifiers), indent=1) + "\n", "utf-8"
+    )
 
 
 def report(
-    result: Segmentation, files: OutputFiles, others: Mapping[str, Path] = MappingProxyType({})
+    result: Segmentation,
+    files: OutputFiles,
+    others: Mapping[str, Path] = MappingProxyType({}),
+    *,
+    identifiers: bool = False,
 ) -> dict[str, Any]:
-    """What the JSON beside the mask holds: outcome, files by name, volumes, timings, provenance."""
+    """What the JSON beside the mask holds: outcome, files by name, volumes, timings, provenance.
+
+    Of the scan it holds the name of its file and nothing else that identifies it, unless ``identifiers`` asks for the
+    UIDs of a scan that was read from DICOM.
+    """
     named = {name: getattr(files, name) for name in ("mask", "uncertainty", "preview")}
     return {
         "outcome": "empty mask" if result.empty else result.outcome,
@@ -177,6 +189,7 @@ def report(
         "cut_by_field_of_view": {name: list(sides) for name, sides in result.cut_sides.items()},
         "timings_s": {name: round(seconds, 4) for name, seconds in result.timings.items()},
         "provenance": result.provenance,
+        **({"dicom": result.identity.identifiers()} if identifiers and result.identity is not None else {}),
     }
 
 
