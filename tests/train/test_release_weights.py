@@ -6,17 +6,26 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from tests.train.test_train_command import SETTINGS, train
 from tests.train.toy import toy_config, toy_dataset
-from verdiff.errors import DataError
+from verdiff.bundle import open_bundle
+from verdiff.errors import BundleError, DataError
+from verdiff.export.command import ExportOptions
+from verdiff.export.command import run as export
 from verdiff.export.from_run import make_manifest
+from verdiff.export.torch_graphs import PriorGraph
 from verdiff.train import command
-from verdiff.train.checkpoint import digest, load_network, read_checkpoint
+from verdiff.train.building import build_network
+from verdiff.train.checkpoint import digest, load_network, read_checkpoint, write_checkpoint
 from verdiff.train.data.cases import ALL
 from verdiff.train.data.joining import Source
+from verdiff.train.data.loading import load_sources
+from verdiff.train.first_weights import task_from
 from verdiff.train.trainer import Trainer
 
 
@@ -50,7 +59,7 @@ def test_a_run_goes_on_from_the_weights_of_another_and_remembers_which(tmp_path:
 
 def test_the_first_weights_are_those_of_the_other_run(tmp_path: Path) -> None:
     first = train(tmp_path, "first")
-    task = command.task_from(first, read_checkpoint(first / "last.pt").config, dataclasses.replace(toy_dataset()))
+    task = task_from(first, read_checkpoint(first / "last.pt").config, dataclasses.replace(toy_dataset()))
     trainer = Trainer(read_checkpoint(first / "last.pt").config, toy_dataset(), 0, tmp_path / "run", task=task)
     net, _ = load_network(first)
     for (name, ours), theirs in zip(trainer.net.state_dict().items(), net.state_dict().values(), strict=True):
@@ -61,11 +70,11 @@ def test_weights_of_another_network_or_of_other_structures_are_refused(tmp_path:
     first = train(tmp_path, "first")
     config = read_checkpoint(first / "last.pt").config
     with pytest.raises(DataError, match=r"another \[network\]"):
-        command.task_from(first, toy_config(), toy_dataset())
+        task_from(first, toy_config(), toy_dataset())
     with pytest.raises(DataError, match="structures of the data"):
-        command.task_from(first, config, dataclasses.replace(toy_dataset(), labels=("disc", "vertebra")))
-    with pytest.raises(DataError, match=r"best\.pt"):
-        command.task_from(tmp_path / "none", config, toy_dataset())
+        task_from(first, config, dataclasses.replace(toy_dataset(), labels=("disc", "vertebra")))
+    with pytest.raises(DataError, match=r"no run with best\.pt"):
+        task_from(tmp_path / "none", config, toy_dataset())
 
 
 def test_nothing_is_written_where_first_weights_do_not_fit(tmp_path: Path) -> None:
@@ -77,3 +86,54 @@ def test_nothing_is_written_where_first_weights_do_not_fit(tmp_path: Path) -> No
         )  # fmt: skip
     assert not (tmp_path / "second").exists()
     assert json.loads((first / "started.json").read_text("utf-8"))["fold"] == 0
+
+
+def exported(run: Path) -> Path:
+    """A bundle of the run's weights, each moved a little: an export stores equal ones once, under one name."""
+    checkpoint = read_checkpoint(run / "last.pt")
+    torch.manual_seed(0)
+    moved = {
+        name: value + 0.02 * torch.rand_like(value)
+        for name, value in checkpoint.ema.items()
+        if value.is_floating_point()
+    }
+    write_checkpoint(run / "best.pt", dataclasses.replace(checkpoint, ema={**checkpoint.ema, **moved}))
+    bundle = run.with_suffix(".verdiff")
+    export(run, ExportOptions(bundle), say=lambda line: None)
+    return bundle
+
+
+def test_a_run_goes_on_from_a_bundle_whose_norms_were_folded(tmp_path: Path) -> None:
+    bundle = exported(train(tmp_path, "first"))
+    run = train(tmp_path, "second", fold=ALL, origin=bundle)
+    origin = read_checkpoint(run / "last.pt").facts.origin
+    assert origin["model"] == "first 0.0.1" and len(origin["manifest_sha256"]) == 64
+
+    config = read_checkpoint(run / "last.pt").config
+    dataset = load_sources([Source(tmp_path / "data")], config.data)
+    task = task_from(bundle, config, dataset)
+    assert task.initial is not None
+    net = build_network(config, len(dataset.labels)).eval()
+    net.load_state_dict(task.initial)
+    image = torch.from_numpy(np.random.default_rng(3).uniform(-1, 1, (2, 1, 32, 24)).astype(np.float32))
+    with torch.no_grad():
+        prior, *features = PriorGraph(net)(image)
+    session = onnxruntime.InferenceSession(open_bundle(bundle).graph("prior"))
+    for ours, theirs in zip((prior, *features), session.run(None, {"image": image.numpy()}), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs, atol=2e-5)
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms and all(bool((norm.running_var > 0).any()) for norm in norms)
+
+
+def test_a_bundle_of_another_network_or_other_structures_is_refused(tmp_path: Path) -> None:
+    first = train(tmp_path, "first")
+    config = read_checkpoint(first / "last.pt").config
+    bundle = exported(first)
+    names = tuple(label.name for label in open_bundle(bundle).manifest.labels)
+    with pytest.raises(DataError, match=r"not those of this \[network\]"):
+        task_from(bundle, toy_config(), dataclasses.replace(toy_dataset(), labels=names))
+    with pytest.raises(DataError, match=r"first 0\.0\.1, which knows"):
+        task_from(bundle, config, dataclasses.replace(toy_dataset(), labels=names[::-1]))
+    (tmp_path / "damaged.verdiff").write_bytes(bundle.read_bytes()[:-200])
+    with pytest.raises(BundleError):
+        task_from(tmp_path / "damaged.verdiff", config, toy_dataset())

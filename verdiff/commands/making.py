@@ -62,7 +62,8 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run in OUTPUT, as it was started; --minutes may extend it.")
     ] = False,
     origin: Annotated[
-        Path | None, typer.Option("--from", help="A run whose weights are the first ones, of the same network.")
+        str | None,
+        typer.Option("--from", help="A run, a bundle or a shipped model of the same network: its weights come first."),
     ] = None,
     nnunetv2: Annotated[
         bool, typer.Option("--nnunetv2", help="With nnunet: run the real nnunetv2 planner and trainer on this fold.")

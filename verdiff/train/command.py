@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from verdiff.errors import DataError
-from verdiff.train.checkpoint import digest, load_network
 from verdiff.train.config import RunConfig, changed_config, load_config
-from verdiff.train.data.cases import Dataset, cache_files, write_cache
+from verdiff.train.data.cases import cache_files, write_cache
 from verdiff.train.data.joining import Source
 from verdiff.train.data.loading import load_sources
+from verdiff.train.first_weights import task_from
 from verdiff.train.planning import planned
 from verdiff.train.run_folder import Started, keeping_budget, owned, remove_empty
 from verdiff.train.stopping import stopping
-from verdiff.train.trainer import TRAINING, Task, Trainer, checkpoint_to_resume, slices_of
+from verdiff.train.trainer import TRAINING, Trainer, checkpoint_to_resume, slices_of
 
 
 def prepare(
@@ -52,7 +52,7 @@ def run(
     iterations: int | None = None,
     seed: int | None = None,
     threads: int | None = None,
-    origin: Path | None = None,
+    origin: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
     say: Callable[[str], None] = print,
@@ -71,7 +71,8 @@ def run(
         iterations: Most iterations.
         seed: Of weights, batches and augmentation.
         threads: CPU threads.
-        origin: The folder of a run of the same network, or a checkpoint in one, whose weights are the first ones.
+        origin: What has the first weights: the folder of a run of the same network or a checkpoint in one, a bundle, or
+            a shipped model's name.
         resume: Go on with the run in ``output``.
         device: ``"auto"`` takes CUDA where there is one.
         say: Takes a line of news.
@@ -114,36 +115,6 @@ def run(
         _announce(trainer, say)
         follow(trainer, say)
     return output
-
-
-def task_from(origin: Path, config: RunConfig, dataset: Dataset) -> Task:
-    """The task of going on from another run's averaged weights, with another data set, fold or schedule.
-
-    Raises:
-        DataError: There are no such weights, or they are of another network or of other structures.
-    """
-    weights = next((name for name in ("best.pt", "last.pt") if (origin / name).is_file()), "best.pt")
-    net, checkpoint = load_network(origin, weights)
-    if (checkpoint.config.system, checkpoint.config.network) != (config.system, config.network):
-        raise DataError(
-            f"--from {origin.name}, a run of {checkpoint.config.system} with another [network]",
-            f"weights of {config.system} as this configuration has it",
-            "train with that run's configuration, or without --from",
-        )
-    if checkpoint.facts.labels != dataset.labels:
-        raise DataError(
-            f"--from {origin.name}, which knows {', '.join(checkpoint.facts.labels)}",
-            f"the structures of the data, in their order: {', '.join(dataset.labels)}",
-            "name data sets of these structures, or train without --from",
-        )
-    initial = net.state_dict()
-    told = {
-        "data_set": checkpoint.facts.dataset,
-        "fold": checkpoint.facts.fold,
-        "iteration": checkpoint.iteration,
-        "weights_sha256": digest(initial),
-    }
-    return Task(initial=initial, origin=told)
 
 
 def _require_named(name: str | None, sources: Sequence[Source], output: Path, *, resume: bool) -> None:

@@ -1,0 +1,84 @@
+"""The weights that a run begins with when they are not random: those of another run, or of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from verdiff.bundle import open_bundle, resolve_model
+from verdiff.errors import DataError, VerdiffError
+from verdiff.train.checkpoint import digest, load_network
+from verdiff.train.config import RunConfig
+from verdiff.train.data.cases import Dataset
+from verdiff.train.from_bundle import weights_of_bundle
+from verdiff.train.trainer import Task
+
+_CHECKPOINTS = ("best.pt", "last.pt")
+
+
+def task_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> Task:
+    """The task of going on from other weights, with another data set, fold or schedule.
+
+    Args:
+        origin: The folder of a run or a checkpoint in one, whose averaged weights are meant; a bundle; or the name of a
+            shipped model.
+        config: Of the run that is to begin.
+        dataset: What it is trained on.
+
+    Raises:
+        BundleError: It is a damaged bundle.
+        DataError: There are no such weights, or they are of another network or of other structures.
+    """
+    path = Path(origin)
+    if path.suffix == ".pt" or any((path / name).is_file() for name in _CHECKPOINTS):
+        return _task_from_run(path, config, dataset)
+    bundle = open_bundle(_bundle(path))
+    model = f"{bundle.manifest.model_id} {bundle.manifest.version}"
+    require_structures(f"--from {path.name}, {model}", tuple(label.name for label in bundle.manifest.labels), dataset)
+    weights = weights_of_bundle(bundle, config, dataset)
+    told = {
+        "model": model,
+        "manifest_sha256": bundle.manifest_sha256,
+        "weights_sha256": digest(weights),
+    }
+    return Task(initial=weights, origin=told)
+
+
+def _bundle(path: Path) -> Path:
+    try:
+        return resolve_model(str(path))
+    except VerdiffError as error:
+        raise DataError(
+            f"--from {path}, which is no run with {' or '.join(_CHECKPOINTS)}, no bundle and no shipped model",
+            "the folder of a training run, a bundle, or a name that 'verdiff models' lists",
+            "check the path, or train without --from",
+        ) from error
+
+
+def _task_from_run(run: Path, config: RunConfig, dataset: Dataset) -> Task:
+    weights = next((name for name in _CHECKPOINTS if (run / name).is_file()), _CHECKPOINTS[0])
+    net, checkpoint = load_network(run, weights)
+    if (checkpoint.config.system, checkpoint.config.network) != (config.system, config.network):
+        raise DataError(
+            f"--from {run.name}, a run of {checkpoint.config.system} with another [network]",
+            f"weights of {config.system} as this configuration has it",
+            "train with that run's configuration, or without --from",
+        )
+    require_structures(f"--from {run.name}", checkpoint.facts.labels, dataset)
+    initial = net.state_dict()
+    told = {
+        "data_set": checkpoint.facts.dataset,
+        "fold": checkpoint.facts.fold,
+        "iteration": checkpoint.iteration,
+        "weights_sha256": digest(initial),
+    }
+    return Task(initial=initial, origin=told)
+
+
+def require_structures(name: str, known: tuple[str, ...], dataset: Dataset) -> None:
+    """Refuse weights whose channels are other structures than the data's, or the same ones in another order."""
+    if known != dataset.labels:
+        raise DataError(
+            f"{name}, which knows {', '.join(known)}",
+            f"the structures of the data, in their order: {', '.join(dataset.labels)}",
+            "name data sets of these structures, or train without --from",
+        )
