@@ -13,23 +13,33 @@ from tools.import_graph import ROOT, Import, circles, import_graph, imports_of, 
 
 PACKAGE = ROOT / "verdiff"
 
-GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate"})
-EVERYWHERE = frozenset({"choices", "errors", "extras", "files", "systems"})
-ROOMS = GROUND | {"runtime", "train", "export", "benchmarks", "interop", "serve", "commands", "cli", "doctor"}
+# Engines have one home of several rooms: its ground (keys, store, shapes, sidecars), TensorRT's module, and what builds
+# engines, runs them and examines them for the doctor.
+ENGINES = frozenset({"engines", "engines.library", "engines.build", "engines.run", "engines.doctor"})
+GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate", "engines"})
+EVERYWHERE = frozenset({"choices", "errors", "extras", "files", "nvidia", "systems"})
+ROOMS = GROUND | ENGINES | {"runtime", "train", "export", "benchmarks", "interop", "serve", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "choices": frozenset(),
     "errors": frozenset(),
     "extras": frozenset(),
     "systems": frozenset(),
     "files": frozenset(),
+    "nvidia": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
     "bundle": frozenset(),
     "anatomy": frozenset({"imaging"}),
     "evaluate": frozenset({"imaging"}),
-    "runtime": GROUND,
-    "train": GROUND,
-    "export": GROUND | {"train", "runtime"},
+    "engines": frozenset({"bundle"}),
+    "engines.library": frozenset({"engines"}),
+    "engines.build": frozenset({"bundle", "diffusion", "engines", "engines.library", "export"}),
+    "engines.run": frozenset({"bundle", "engines", "engines.library", "runtime"}),
+    "engines.doctor": frozenset({"bundle", "doctor", "engines", "engines.library", "runtime"}),
+    # The device path runs engines, which it reaches from inside a function.
+    "runtime": GROUND | {"engines.run"},
+    "train": GROUND - {"engines"},
+    "export": GROUND | {"train", "runtime", "engines.build", "engines.library"},
     "benchmarks": ROOMS,
     "interop": ROOMS,
     "serve": GROUND | {"runtime", "interop"},
@@ -51,7 +61,12 @@ TORCH_FREE = (
     "imaging",
     "anatomy",
     "bundle",
+    "engines",
+    "engines.library",
+    "engines.run",
+    "engines.doctor",
     "evaluate",
+    "nvidia",
     "runtime",
     "serve",
     "cli",
@@ -59,6 +74,7 @@ TORCH_FREE = (
     "commands",
 )
 TRAINING_PACKAGES = {"torch", "onnx", "onnxscript"}
+TENSORRT_PACKAGES = {"tensorrt", "tensorrt_bindings", "tensorrt_lean", "tensorrt_rtx", "tensorrt_rtx_bindings"}
 HEAVY = {
     *TRAINING_PACKAGES,
     *(
@@ -88,8 +104,10 @@ TO_BE_MENDED = frozenset(
 
 
 def room_of(dotted: str) -> str:
-    """`verdiff.imaging.volume` -> `imaging`; `verdiff` itself -> ``""``."""
-    return dotted.split(".")[1] if "." in dotted else ""
+    """`verdiff.imaging.volume` -> `imaging`, `verdiff.engines.run.loading` -> `engines.run`; `verdiff` -> ``""``."""
+    parts = dotted.split(".")[1:]
+    inner = ".".join(parts[:2])
+    return inner if inner in ENGINES else parts[0] if parts else ""
 
 
 def modules() -> list[Path]:
@@ -186,6 +204,32 @@ def test_torch_and_onnx_stay_out_of_everything_but_training_export_and_benchmark
     assert found == []
 
 
+def test_the_ground_of_the_engines_home_knows_neither_onnx_nor_tensorrt() -> None:
+    """Whoever only looks for an engine, or says which would load, starts no library that wants a driver."""
+    found = [
+        f"{found.where}: {found.target}"
+        for found in all_imports()
+        if room_of(found.module) == "engines" and found.target.split(".")[0] in TRAINING_PACKAGES | TENSORRT_PACKAGES
+    ]
+    assert found == []
+    loaded = modules_after("import verdiff.engines")
+    assert {name.split(".")[0] for name in loaded} & (TRAINING_PACKAGES | TENSORRT_PACKAGES) == set()
+    assert [name for name in loaded if room_of(name) in ENGINES - {"engines"} | {"runtime", "export"}] == []
+
+
+def test_tensorrt_is_started_in_one_place() -> None:
+    """It keeps the first logger of a process, so a second one would hear nothing."""
+    loggers = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Tuple | ast.ClassDef)
+        for base in (node.elts if isinstance(node, ast.Tuple) else node.bases)
+        if isinstance(base, ast.Attribute) and base.attr == "ILogger"
+    }
+    assert loggers == {"engines/library.py"}
+
+
 def test_inference_libraries_come_in_by_the_door_that_keeps_them_silent() -> None:
     """Whoever imports ONNX Runtime or OpenVINO elsewhere may be the first to, and then they call home."""
     found = [
@@ -254,8 +298,7 @@ def test_a_host_with_slices_and_no_gpu_loads_neither_what_drives_one_nor_what_ta
     loaded = modules_after(statement)
     rooms = (
         "verdiff.runtime.device",
-        "verdiff.bundle.engines",
-        "verdiff.runtime.backends.tensorrt",
+        "verdiff.engines",
         "verdiff.runtime.volumetric",
     )
     assert [name for name in sorted(loaded) if name.startswith(rooms)] == []

@@ -14,9 +14,9 @@ import typer.main
 from typer.testing import CliRunner, Result
 
 from verdiff import choices
-from verdiff.bundle.engines import FLAVOURS
 from verdiff.cli import app
 from verdiff.diffusion import FUSIONS
+from verdiff.engines import FLAVOURS
 from verdiff.errors import USAGE
 from verdiff.evaluate import POLICIES as ON_EMPTY
 from verdiff.runtime.policy import Policy

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle import resolve_model
-from verdiff.bundle.engines import cache_path
 from verdiff.cli import app
 from verdiff.commands import infer as infer_command
 from verdiff.commands import printing
 from verdiff.commands.printing import READER_GONE
+from verdiff.engines import cache_path
 from verdiff.errors import BackendError, BundleError, OutputError
 from verdiff.files import scratch_folder
 from verdiff.imaging import write_array

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.bundle.engines.make import make_key, put
-from verdiff.bundle.engines import Package
-from verdiff.doctor.tensorrt import Installed
+from tests.engines.make import make_key, put
+from verdiff.engines import Package
+from verdiff.engines.doctor.installed import Installed
 from verdiff.errors import BackendError
-from verdiff.runtime.nvidia import Driver, Gpu
+from verdiff.nvidia import Driver, Gpu
 
 NO_DRIVER = BackendError("no NVIDIA driver (libcuda.so.1)", "a driver", "install the driver")
 H200 = Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30)

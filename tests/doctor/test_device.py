@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from tests.bundle.engines.make import make_key, make_sidecar
 from tests.doctor.machines import A4000, DRIVER, H200, LEAN, OLD, RTX, RTX_SMS, TENSORRT
+from tests.engines.make import make_key, make_sidecar
 from tests.runtime.device.compiled_kernels import COMPILER, CompiledDriver
 from tests.runtime.device.null_driver import NullDriver
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle import graph_name, open_bundle
-from verdiff.bundle.engines import Sidecar
 from verdiff.doctor import device
 from verdiff.doctor.device import check_device, double_by_kernel, start_source
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check
-from verdiff.doctor.tensorrt import Installed
+from verdiff.engines import Sidecar
+from verdiff.engines.doctor.installed import Installed
 from verdiff.errors import BackendError
 from verdiff.extras import install
+from verdiff.nvidia import Driver
 from verdiff.runtime.device.driver import DeviceError
-from verdiff.runtime.nvidia import Driver
 
 NOTHING_HELD = {"device": 0, "pinned": 0, "streams": 0, "events": 0, "graphs": 0, "captures": 0}
 Planter = Callable[..., None]
@@ -48,7 +48,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Planter:
             return cuda or NullDriver()
 
         index = {"cuda": 0, "cuda:0": 0, "cuda:1": 1}
-        monkeypatch.setattr("verdiff.runtime.nvidia.require_gpu", lambda name: (driver, driver.gpus[index[name]]))
+        monkeypatch.setattr("verdiff.nvidia.require_gpu", lambda name: (driver, driver.gpus[index[name]]))
         monkeypatch.setattr("verdiff.runtime.device.cuda_core.open_driver", opened)
         monkeypatch.setattr(device, "has_provider", lambda: gpu_package)
         monkeypatch.setattr("verdiff.doctor.gpu.version_of", lambda name: None)

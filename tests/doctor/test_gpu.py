@@ -11,7 +11,7 @@ from verdiff.doctor import gpu
 from verdiff.doctor.gpu import check_driver, check_gpu_packages
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check
 from verdiff.errors import BackendError
-from verdiff.runtime.nvidia import Driver, Gpu
+from verdiff.nvidia import Driver, Gpu
 
 CARDS = (
     Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30),
@@ -27,7 +27,7 @@ def plant_driver(monkeypatch: pytest.MonkeyPatch, found: Driver | BackendError) 
             raise found
         return found
 
-    monkeypatch.setattr("verdiff.runtime.nvidia.read_driver", read)
+    monkeypatch.setattr("verdiff.nvidia.read_driver", read)
 
 
 def test_driver_and_cards_are_listed_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:

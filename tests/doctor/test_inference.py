@@ -11,7 +11,7 @@ from verdiff.doctor.inference import check_backend, check_inference, check_packa
 from verdiff.doctor.report import BAD, GOOD, NOTE
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.runtime.nvidia import Driver, Gpu
+from verdiff.nvidia import Driver, Gpu
 
 NO_DRIVER = BackendError("no NVIDIA driver (libcuda.so.1)", "a driver", "install the driver")
 DRIVER = Driver("580.65.06", (13, 0), (Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30),))

@@ -49,13 +49,12 @@ def test_a_gpu_that_the_one_installed_tensorrt_is_not_for_is_a_problem(
 ) -> None:
     """This environment's TensorRT-RTX on an H200, where `verdiff build` would refuse too."""
     pytest.importorskip("tensorrt_rtx_bindings")
-    monkeypatch.setattr("verdiff.runtime.nvidia.read_driver", lambda: DRIVER)
-    monkeypatch.setattr("verdiff.runtime.nvidia.require_gpu", lambda name: (DRIVER, DRIVER.gpus[0]))
+    monkeypatch.setattr("verdiff.nvidia.read_driver", lambda: DRIVER)
+    monkeypatch.setattr("verdiff.nvidia.require_gpu", lambda name: (DRIVER, DRIVER.gpus[0]))
     monkeypatch.setattr("verdiff.runtime.device.cuda_core.open_driver", lambda name: NullDriver())
     monkeypatch.setattr("verdiff.doctor.device.has_provider", lambda: False)
-    monkeypatch.setattr(
-        "verdiff.bundle.engines.find_package", lambda name, lean_will_do: RTX.package if "rtx" in name else None
-    )
+    found = "verdiff.engines.doctor.installed.find_package"
+    monkeypatch.setattr(found, lambda name, lean_will_do: RTX.package if "rtx" in name else None)
     checks = by_name(doctor.examine(tmp_path, device="cuda"))
     assert checks["device cuda"].state == doctor.GOOD
     way = checks["device cuda tensorrt-rtx"]
@@ -91,7 +90,7 @@ def test_a_user_without_a_home_has_no_disk_of_engines(monkeypatch: pytest.Monkey
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("VERDIFF_CACHE", raising=False)
-    monkeypatch.setattr("verdiff.bundle.engines.store._user_cache", homeless)
+    monkeypatch.setattr("verdiff.engines.store._user_cache", homeless)
     check = system.check_disks(tmp_path)[1]
     assert (check.state, "VERDIFF_CACHE" in check.remedy) == (doctor.NOTE, True)
 

@@ -90,7 +90,7 @@ def test_data_without_labelled_scans_of_the_fold_is_refused_at_once(tmp_path: Pa
 
 
 def test_engines_without_tensorrt_are_refused_at_once(monkeypatch: pytest.MonkeyPatch, unfinished: Path) -> None:
-    from verdiff.export.engines import command as engines
+    from verdiff.engines.build import command as engines
 
     monkeypatch.setattr(engines, "installed_flavours", lambda: ())
     for source in (None, unfinished):

@@ -17,9 +17,9 @@ from verdiff.benchmarks.gpu.rivals import segmenter_of
 from verdiff.benchmarks.gpu.workload import Workload
 from verdiff.bundle import open_bundle
 from verdiff.errors import BackendError
+from verdiff.nvidia import require_gpu
 from verdiff.runtime import Segmenter
 from verdiff.runtime.backends.providers import CUDA, require_provider
-from verdiff.runtime.nvidia import require_gpu
 
 pytestmark = pytest.mark.gpu
 OPTIONS: dict[str, Any] = {"samples": 3, "steps": 4, "sampler": "ddpm", "seed": 11}

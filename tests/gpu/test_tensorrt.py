@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from verdiff.bundle.engines import find_engines, installed_flavours
+from verdiff.engines import find_engines, installed_flavours
 from verdiff.errors import BackendError
 from verdiff.imaging import read_volume
 from verdiff.runtime import Segmenter

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from tests.pages.printed import FENCE, HOW, ROOT, How, how, printed_commands, shell_lines, words
 from tests.pages.workshop import fresh, make_workshop
-from verdiff.bundle.engines import find_package
 from verdiff.cli import app
+from verdiff.engines import find_package
 from verdiff.extras import WHEEL
 
 COMMANDS = printed_commands()

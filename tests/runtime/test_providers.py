@@ -10,6 +10,7 @@ import pytest
 from tests.runtime.fake_onnxruntime import CPU, FakeOnnxRuntime, Part
 from verdiff.errors import BackendError
 from verdiff.extras import install
+from verdiff.nvidia import Driver, Gpu
 from verdiff.runtime.backends import providers
 from verdiff.runtime.backends.providers import (
     CUDA,
@@ -19,7 +20,6 @@ from verdiff.runtime.backends.providers import (
     require_fp32,
     require_placement,
 )
-from verdiff.runtime.nvidia import Driver, Gpu
 
 H200 = Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30)
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from verdiff.errors import BackendError
 
 if TYPE_CHECKING:
-    from verdiff.bundle.engines import Sidecar
+    from verdiff.engines import Sidecar
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """The options of ``verdiff build`` as they are typed; see :class:`verdiff.export.engines.BuildRequest`."""
+    """The options of ``verdiff build`` as they are typed; see :class:`verdiff.engines.build.BuildRequest`."""
 
     model: str | None = None
     precision: str = "fp32"
@@ -39,10 +39,10 @@ def run(options: BuildOptions, *, say: Callable[[str], None]) -> None:
     """Build the engines that are asked for; progress goes to stderr, and only if that is a terminal.
 
     Raises:
-        VerdiffError: See :func:`verdiff.export.engines.build_engines`.
+        VerdiffError: See :func:`verdiff.engines.build.build_engines`.
     """
-    from verdiff.bundle.engines import HARDWARE_COMPATIBLE, VERSION_COMPATIBLE
-    from verdiff.export.engines import BuildRequest, build_engines
+    from verdiff.engines import HARDWARE_COMPATIBLE, VERSION_COMPATIBLE
+    from verdiff.engines.build import BuildRequest, build_engines
 
     flags = {VERSION_COMPATIBLE: options.version_compatible, HARDWARE_COMPATIBLE: options.hardware_compatible}
     request = BuildRequest(
@@ -85,7 +85,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def listing(cache: Path | None) -> list[str]:
     """A line for every engine of a cache: what it is, and whether it loads here or why not."""
-    from verdiff.bundle.engines import cache_path, find_engines
+    from verdiff.engines import cache_path, find_engines
 
     problems: list[BackendError] = []
     engines = find_engines(cache_path(cache), problems=problems)
@@ -103,8 +103,8 @@ def listing(cache: Path | None) -> list[str]:
 
 
 def _state(sidecar: Sidecar, cache: Path | None) -> str:
-    from verdiff.bundle.engines import differences, rebuild_command
-    from verdiff.runtime.machine import this_machine
+    from verdiff.engines import differences, rebuild_command
+    from verdiff.engines.here import this_machine
 
     try:
         machine = this_machine(sidecar.key.flavour)

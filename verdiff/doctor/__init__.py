@@ -9,13 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from verdiff.doctor.device import check_device
-from verdiff.doctor.engines import check_engines
 from verdiff.doctor.gpu import check_driver, check_gpu_packages
 from verdiff.doctor.inference import check_inference
 from verdiff.doctor.models import check_models
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, as_json, healthy, lines
 from verdiff.doctor.system import check_disks, check_installation, check_memory, check_processor, check_training
-from verdiff.doctor.tensorrt import check_tensorrt, find_tensorrt
 from verdiff.errors import BackendError
 
 __all__ = ["BAD", "GOOD", "NOTE", "Check", "as_json", "examine", "healthy", "lines"]
@@ -29,9 +27,12 @@ def examine(folder: Path | None = None, *, device: str = "cpu", model: str | Non
         device: What is to be used: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; another name is a problem of the report.
         model: A shipped model's name or a bundle's path to check too; the shipped ones always are.
     """
+    from verdiff.engines.doctor.cache import check_engines
+    from verdiff.engines.doctor.installed import check_tensorrt, find_tensorrt
+
     refusal = []
     if device != "cpu":
-        from verdiff.runtime.nvidia import device_index
+        from verdiff.nvidia import device_index
 
         try:
             device_index(device)

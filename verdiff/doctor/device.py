@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from verdiff.doctor.engines import build_steps
 from verdiff.doctor.gpu import gpu_package
 from verdiff.doctor.inference import DOUBLING_MODEL
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, first_line, refused, version_of
-from verdiff.errors import BackendError, VerdiffError
+from verdiff.errors import BackendError
 
 if TYPE_CHECKING:
-    from verdiff.bundle import Bundle
-    from verdiff.bundle.engines import Sidecar
-    from verdiff.doctor.tensorrt import Installed
+    from verdiff.engines import Sidecar
+    from verdiff.engines.doctor.installed import Installed
 
 START = 'extern "C" __global__ void start('
 LOOK = "look at nvidia-smi and the system log for Xid errors"
@@ -38,7 +36,8 @@ def check_device(
     """
     if device == "cpu":
         return []
-    from verdiff.runtime.nvidia import require_gpu
+    from verdiff.engines.doctor.serving import check_way
+    from verdiff.nvidia import require_gpu
 
     name = f"device {device}"
     try:
@@ -48,17 +47,7 @@ def check_device(
     kernels = _tried(
         name, lambda: double_by_kernel(device), "there, and computes with verdiff's kernels", KERNELS_REMEDY
     )
-    engines = []
-    for installed in there.values():
-        way = f"{name} {installed.flavour.option}"
-        if (reason := installed.unfit(installed.machine(driver, gpu))) is not None:
-            engines.append(Check(way, BAD, f"{installed.flavour.title} {reason[0]}", reason[1]))
-        elif (served := served_model(installed, loading, model)) is not None:
-            found = f"every engine of {served} is there, for --backend {installed.flavour.option}"
-            engines.append(Check(way, GOOD, found))
-        else:
-            found = f"{f'not every engine of {model}' if model else 'of no model every engine'} is there and loads"
-            engines.append(Check(way, BAD, found, build_steps(build_command(installed, model), installed, gpu)))
+    engines = [check_way(name, installed, driver, gpu, loading, model) for installed in there.values()]
     onnxruntime = []
     if has_provider():
         remedy = f"pip install --force-reinstall onnxruntime-gpu; {LOOK}"
@@ -143,50 +132,6 @@ def start_source() -> str:
     text = source()
     begin = text.index(START)
     return text[: text.index("// ----")] + text[begin : text.index("\n}\n", begin) + 3]
-
-
-def served_model(installed: Installed, loading: Sequence[Sidecar], model: str | None) -> str | None:
-    """A model and precision all of whose engines of that flavour load, in words; None where there is none.
-
-    Args:
-        installed: The flavour.
-        loading: The engines that load.
-        model: A shipped model's name or a bundle's path; None is the shipped ones and those the engines were built of.
-    """
-    from verdiff.bundle import open_bundle, resolve_model, shipped_models
-
-    engines = [each for each in loading if each.key.flavour == installed.package.flavour]
-    built_of = [each.arguments[0] for each in engines if each.arguments]
-    names = [model] if model is not None else [*shipped_models(), *built_of]
-    for name in dict.fromkeys(names) if engines else ():
-        # Bundles that cannot be opened are no business of this line.
-        with suppress(VerdiffError, OSError, RuntimeError):
-            bundle = open_bundle(resolve_model(name))
-            if (precision := _served(bundle, engines)) is not None:
-                return f"{name} in {precision}"
-    return None
-
-
-def build_command(installed: Installed, model: str | None) -> str:
-    """The ``verdiff build`` that makes every engine of a model in its first precision."""
-    import shlex
-
-    from verdiff.bundle import DEFAULT_MODEL
-
-    return shlex.join(["verdiff", "build", model or DEFAULT_MODEL, "--flavour", installed.flavour.option])
-
-
-def _served(bundle: Bundle, engines: Sequence[Sidecar]) -> str | None:
-    from verdiff.bundle import graph_name
-    from verdiff.runtime.backends.tensorrt_loading import STORED
-
-    there = {(each.key.role, each.key.precision, each.key.graph_sha256) for each in engines}
-    roles = ("prior", "step") if bundle.has("denoiser") else ("prior",)
-    for precision in bundle.precisions("prior"):
-        hashes = [(role, precision, bundle.manifest.files.get(graph_name(STORED[role], precision))) for role in roles]
-        if there.issuperset(hashes):
-            return precision
-    return None
 
 
 def _tried(name: str, double: Callable[[], float], works: str, remedy: str) -> Check:

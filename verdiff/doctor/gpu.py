@@ -9,7 +9,7 @@ from verdiff.errors import BackendError
 from verdiff.extras import install
 
 if TYPE_CHECKING:
-    from verdiff.runtime.nvidia import Driver
+    from verdiff.nvidia import Driver
 
 LEAST_FREE_GB = 1.0
 # Distributions that drive a GPU from Python.
@@ -28,7 +28,7 @@ def check_driver(*, wanted: bool) -> tuple[Driver | BackendError, list[Check]]:
     Args:
         wanted: Whether a GPU was asked for, so that its absence is a problem.
     """
-    from verdiff.runtime.nvidia import read_driver
+    from verdiff.nvidia import read_driver
 
     try:
         driver = read_driver()

@@ -10,7 +10,7 @@ from verdiff.errors import BackendError
 from verdiff.extras import install
 
 if TYPE_CHECKING:
-    from verdiff.runtime.nvidia import Driver
+    from verdiff.nvidia import Driver
 
 # An ONNX model of one node, b = a + a with a float32 [1] (opset 18): the least that shows a backend computes.
 DOUBLING_MODEL = bytes.fromhex(

@@ -64,7 +64,7 @@ def check_training() -> Check:
 
 def check_disks(folder: Path | None = None) -> list[Check]:
     """Room where results go (None is the working folder) and where engines are kept."""
-    from verdiff.bundle.engines import cache_path
+    from verdiff.engines import cache_path
 
     try:
         checks = [_disk("disk", folder or Path.cwd())]

@@ -268,11 +268,12 @@ def _require_data(data: Path, fold: int) -> None:
 
 def _require_tensorrt() -> None:
     """Refuse before the export what would refuse after it."""
-    from verdiff.export.engines.command import BuildRequest, choose_flavour, make_target
-    from verdiff.export.engines.library import load_library
+    from verdiff.engines import require_package
+    from verdiff.engines.build.command import BuildRequest, choose_flavour, make_target
+    from verdiff.engines.library import load_library
 
     request = BuildRequest()
-    make_target(load_library(choose_flavour(request)), request)
+    make_target(load_library(require_package(choose_flavour(request))), request)
 
 
 def _require_slices(manifest: Manifest, options: ExportOptions) -> None:

@@ -20,7 +20,7 @@ from verdiff.benchmarks.gpu.workload import Workload
 from verdiff.benchmarks.timing import Timing
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.runtime.nvidia import Driver, Gpu
+from verdiff.nvidia import Driver, Gpu
 
 OPTIONS = Options(repeats=3, warmup=1)
 

@@ -14,7 +14,7 @@ from verdiff.benchmarks.gpu.prepare import build_missing, with_half_graphs
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.errors import BackendError
 from verdiff.export import engines
-from verdiff.runtime.nvidia import Driver, Gpu
+from verdiff.nvidia import Driver, Gpu
 
 
 @pytest.fixture(autouse=True)

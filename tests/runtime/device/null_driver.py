@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.runtime.device.numpy_kernels import KERNELS
+from verdiff.nvidia import Gpu
 from verdiff.runtime.device.driver import Argument, DeviceError
-from verdiff.runtime.nvidia import Gpu
 
 Work = Callable[[], None]
 

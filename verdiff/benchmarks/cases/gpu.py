@@ -21,8 +21,8 @@ from verdiff.benchmarks.timing import Timing, speedup
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.errors import BackendError, VerdiffError
 from verdiff.extras import install
+from verdiff.nvidia import Driver, Gpu, require_gpu
 from verdiff.runtime import Segmenter
-from verdiff.runtime.nvidia import Driver, Gpu, require_gpu
 
 Factory = Callable[[Workload], GpuRival]
 

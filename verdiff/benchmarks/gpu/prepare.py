@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from verdiff.bundle import Bundle, open_bundle
-from verdiff.bundle.engines import cache_path, find_package, prepare_folder
+from verdiff.engines import cache_path, find_package, prepare_folder
 from verdiff.errors import BackendError, BundleError
 from verdiff.extras import install
 
@@ -55,7 +55,7 @@ def build_missing(bundle: Bundle, *, backend: str, precision: str, device: str, 
     flavour = backend.replace("-", "_")
     if not backend.startswith("tensorrt") or find_package(flavour) is None:
         return
-    from verdiff.export.engines import BuildRequest, build_engines
+    from verdiff.engines.build import BuildRequest, build_engines
 
     def told(line: str) -> None:
         say(line)

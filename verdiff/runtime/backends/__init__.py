@@ -147,7 +147,7 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
             "cuda or cuda:N",
             "pass --device cuda:0, or another backend",
         )
-    from verdiff.bundle.engines import ENGINE_PRECISIONS, require_package
+    from verdiff.engines import ENGINE_PRECISIONS, require_package
 
     runs_engines = backend in ENGINE_BACKENDS
     precisions = PRECISIONS if runs_engines else ("fp32", "fp16")

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from verdiff.bundle.engines.shapes import MAX_BATCH, PIXELS_A_CALL, buckets
+from verdiff.engines.shapes import MAX_BATCH, PIXELS_A_CALL, buckets
 from verdiff.errors import BackendError
+from verdiff.nvidia import device_index
 from verdiff.runtime import silent
 from verdiff.runtime.backends import graph_bytes
 from verdiff.runtime.backends.capturing import capture_lock
@@ -50,7 +51,6 @@ from verdiff.runtime.backends.run_thread import RunThread
 from verdiff.runtime.backends.step_graph import COEFFICIENTS, step_graph
 from verdiff.runtime.device.block import quietly
 from verdiff.runtime.device.layout import Feature
-from verdiff.runtime.nvidia import device_index
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle

@@ -17,8 +17,8 @@ from typing import Any
 
 from verdiff.errors import BackendError
 from verdiff.extras import install
+from verdiff.nvidia import CUDA_LIBRARY, Driver, Gpu, device_index, require_gpu
 from verdiff.runtime.libraries import missing_libraries, needed_libraries
-from verdiff.runtime.nvidia import CUDA_LIBRARY, Driver, Gpu, device_index, require_gpu
 
 # Opened by the CUDA provider at the first convolution, so it is no entry of the plug-in's own table.
 CUDNN = "libcudnn.so.9"

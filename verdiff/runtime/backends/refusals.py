@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from verdiff.errors import BackendError
+from verdiff.nvidia import device_index
 from verdiff.runtime.backends.providers import TENSORRT, Provider
-from verdiff.runtime.nvidia import device_index
 
 if TYPE_CHECKING:
     from verdiff.runtime.device.driver import Driver

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
 from verdiff.extras import install
+from verdiff.nvidia import require_gpu
 from verdiff.runtime.device.driver import Argument, DeviceError, Event, Graph, Kernel, Pointer, Stream
-from verdiff.runtime.nvidia import require_gpu
 
 if TYPE_CHECKING:
-    from verdiff.runtime.nvidia import Gpu
+    from verdiff.nvidia import Gpu
 
 BLOCK = 256
 # Other threads of the host may allocate while this one writes a graph down.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from verdiff.errors import BackendError
 
 if TYPE_CHECKING:
-    from verdiff.runtime.nvidia import Gpu
+    from verdiff.nvidia import Gpu
 
 Pointer = int
 Stream = int

@@ -75,7 +75,7 @@ def _networks(
     priority: int | None,
 ) -> Networks:
     if backend == "onnxruntime" or backend in PROVIDER_BACKENDS:
-        from verdiff.bundle.engines import cache_folder
+        from verdiff.engines import cache_folder
         from verdiff.runtime.backends.onnxruntime_cuda import OnnxNetworks
 
         return OnnxNetworks(
@@ -88,6 +88,6 @@ def _networks(
             folder=cache_folder() if backend in PROVIDER_BACKENDS else None,
             priority=priority,
         )
-    from verdiff.runtime.backends.tensorrt_loading import open_networks
+    from verdiff.engines.run.loading import open_networks
 
     return open_networks(bundle, driver, backend=backend, precision=precision)

@@ -1,0 +1,117 @@
+"""`verdiff build`: what it prints, its list of engines, its exit codes, and quiet progress."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from verdiff.cli import app
+from verdiff.commands.build import drawing, parse_size
+from verdiff.errors import BackendError
+from verdiff.engines.library import Library
+
+
+def verdiff(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def build(folder: Path, *more: object) -> Result:
+    return verdiff("build", "--role", "prior", "--size", "64x48", "--batch", 1, "--cache", folder, *more)
+
+
+def test_it_builds_lists_and_finds_what_it_built(library: Library, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    assert "no engines in the cache" in verdiff("build", "--list", "--cache", folder).stdout
+    first = build(folder)
+    assert first.exit_code == 0, first.output
+    (plan,) = folder.glob("engines/*.plan")
+    assert str(plan) in first.stdout
+    assert "bytes of weights" in first.stdout
+    again = build(folder)
+    assert "there already" in again.stdout and "bytes of weights" not in again.stdout
+    listed = verdiff("build", "--list", "--cache", folder).stdout
+    assert plan.name in listed and "prior fp32" in listed and "64x48" in listed
+    plan.write_bytes(b"short")
+    listed = verdiff("build", "--list", "--cache", folder).stdout
+    assert f"unusable: {plan.name} has 5 bytes" in listed
+    assert "to do: it was cut short or changed; build it again: verdiff build spine-mr --precision fp32" in listed
+
+
+def test_each_engine_is_followed_by_its_own_proofs(library: Library, tmp_path: Path) -> None:
+    lines = build(tmp_path / "cache", "--role", "step").stdout.splitlines()
+    titles = [line.split()[1] for line in lines if not line.startswith("  ")]
+    assert titles == ["prior", "prior", "step", "step"]
+    of_prior = lines[2 : lines.index(next(line for line in lines if " step " in line))]
+    assert len(of_prior) > 3 and "42 layers" in "".join(of_prior), "building, built, its proofs, the next one"
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--sm", "89"), ("--sm", "89", "--sm", "86", "--workspace-mb", "64"), ("--size", "96x96")]
+)
+def test_the_command_in_a_message_builds_the_same_engine_in_the_same_place(
+    library: Library, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "a cache"
+    assert build(folder, *words).exit_code == 0
+    (plan,) = folder.glob("engines/*.plan")
+    whole = plan.read_bytes()
+    plan.write_bytes(whole[:100])
+    listed = verdiff("build", "--list", "--cache", folder).stdout
+    command = shlex.split(listed.split("build it again: ")[1])
+    assert command[0] == "verdiff"
+    assert verdiff(*command[1:]).exit_code == 0
+    assert list(folder.glob("engines/*.plan")) == [plan], "one engine, and no other beside it"
+    assert plan.stat().st_size > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--precision", "fp16"), "no prior graph in fp16"),
+        (("--device", "cuda:99"), "cuda"),
+    ],
+)
+def test_what_cannot_be_built_is_told_in_three_lines(library: Library, tmp_path: Path, words: tuple, told: str) -> None:
+    result = verdiff("build", "--cache", tmp_path / "engines", *words)
+    assert result.exit_code == 6
+    found, expected, remedy = result.stderr.strip().split("\n")
+    assert found.startswith("found: ") and told in found + expected
+    assert expected.startswith("expected: ") and remedy.startswith("to do: ")
+
+
+def test_sizes_are_rows_and_columns() -> None:
+    assert parse_size("320x256") == (320, 256)
+    for wrong in ("320", "x", "320x", "320x256x1", "-320x256", "320X256", "1000000x1"):
+        with pytest.raises(BackendError):
+            parse_size(wrong)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with drawing() as progress:
+        assert progress is None
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with drawing() as progress:
+        assert progress is not None
+        progress(0.5, "Selecting kernels")
+    assert "building" in sys.stderr.getvalue()
+
+
+def test_without_rich_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verdiff.commands.build.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with drawing() as progress:
+        assert progress is not None
+        for share in (0.0, 0.01, 0.52, 0.55, 1.0):
+            progress(share, "kernels")
+    assert sys.stderr.getvalue() == "building   0 %  kernels\nbuilding  50 %  kernels\nbuilding 100 %  kernels\n"
