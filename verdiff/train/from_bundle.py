@@ -106,7 +106,8 @@ def _spreads(
     """Mean and deviation of each output channel of these convolutions, over some batches as training makes them."""
     if not convolutions:
         return []
-    sums = {name: torch.zeros(3, net.get_submodule(name).out_channels, dtype=torch.float64) for name in convolutions}  # type: ignore[arg-type]
+    widths = {name: len(net.get_parameter(f"{name}.weight")) for name in convolutions}
+    sums = {name: torch.zeros(3, width, dtype=torch.float64) for name, width in widths.items()}
 
     def watch(name: str) -> None:
         def note(_module: nn.Module, _inputs: object, output: Tensor) -> None:
