@@ -37,6 +37,7 @@ NEEDS = {
     "tensorrt": {"tensorrt", "onnx", "cuda-core", "nvidia-cuda-nvrtc"},
     "tensorrt-rtx": {"tensorrt-rtx-cu13-libs", "onnx", "cuda-core", "nvidia-cuda-nvrtc"},
     "pycuda": {"pycuda"},
+    "sign": {"cryptography"},
     "dicom": {"pydicom", "highdicom"},
     "dev": {"pytest", "ruff", "mypy", "scikit-image", "monai", TORCH},
 }

@@ -30,6 +30,9 @@ SIZE = r"\d{1,5}x\d{1,5}"
 MODEL_NAME = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 SM = r"\d{2,3}"
 
+# Of a bundle that is pinned: the SHA-256 of its manifest.
+SHA256 = r"[0-9a-fA-F]{64}"
+
 # Of an evaluation and of a data set.
 ON_EMPTY = ("strict", "leave-absent-out")
 INSTANCES = r"vertebrae|ids|components|[^=,]+=\d+(-\d+)?(,[^=,]+=\d+(-\d+)?)*"

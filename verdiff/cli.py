@@ -15,7 +15,18 @@ from verdiff.choices import BENCH_CASES, GPU
 from verdiff.commands import making, using
 from verdiff.commands.datasets import app as data_app
 from verdiff.commands.ending import Ended, end_in_order
-from verdiff.commands.options import AsJson, Device, Orientation, Overwrite, Threads, TimePoint, one_of, written_as
+from verdiff.commands.options import (
+    AsJson,
+    Device,
+    ExpectSha256,
+    Orientation,
+    Overwrite,
+    Threads,
+    TimePoint,
+    TrustedKey,
+    one_of,
+    written_as,
+)
 from verdiff.commands.printing import open_streams, say, show, warn
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
@@ -86,6 +97,7 @@ app.command(
 )(making.distill)
 app.command(epilog="Example: verdiff export --fp16")(making.export)
 app.command(epilog="Example: verdiff build spine-mr --precision fp16")(making.build)
+app.command(epilog="Example: verdiff sign spine-mr.verdiff --key key.pem")(making.sign)
 app.add_typer(data_app, name="data")
 
 
@@ -154,11 +166,19 @@ def info(
     as_json: AsJson = False,
     orientation: Orientation = None,
     time_point: TimePoint = None,
+    expect_sha256: ExpectSha256 = None,
+    trusted_key: TrustedKey = None,
 ) -> None:
-    """Say what a scan or a bundle is."""
+    """Say what a scan or a bundle is, and whether a bundle is the one that is trusted."""
     from verdiff.commands import inspect
 
-    facts = inspect.info(target, orientation=orientation, time_point=time_point)
+    facts = inspect.info(
+        target,
+        orientation=orientation,
+        time_point=time_point,
+        expect_sha256=expect_sha256,
+        trusted_key=trusted_key,
+    )
     show(json.dumps(facts, indent=1) if as_json else "\n".join(inspect.lines(facts)))
 
 

@@ -49,6 +49,13 @@ class BundleError(VerdiffError):
     meaning = "the model bundle is missing, damaged, too new or unsafe"
 
 
+class UntrustedBundleError(BundleError):
+    """A bundle that may be whole, and is not the one that was pinned, or not signed by a key that is trusted."""
+
+    exit_code = 16
+    meaning = "the model bundle is not the one that was pinned, or not signed by a trusted key"
+
+
 class BackendError(VerdiffError):
     """No inference backend, or a device or precision that is not there."""
 
@@ -101,11 +108,16 @@ INTERRUPTED = 130
 # Of a process that a signal asked to end, less the signal's number.
 SIGNALLED = 128
 
+
+def family(error: type[VerdiffError] = VerdiffError) -> list[type[VerdiffError]]:
+    """An error and every kind of it, in the order they stand in here."""
+    return [error, *(each for kind in error.__subclasses__() for each in family(kind))]
+
+
 EXIT_CODES: dict[int, str] = {
     SUCCESS: "done",
-    VerdiffError.exit_code: VerdiffError.meaning,
     USAGE: "the command line is wrong",
-    **{error.exit_code: error.meaning for error in VerdiffError.__subclasses__()},
+    **{error.exit_code: error.meaning for error in family()},
     EMPTY_MASK: "the mask was written and is empty: no structure was found",
     REGRESSION: "bench compare: the second record is worse than the first",
     NOT_KEPT: "distill: the student does not beat its teacher on validation; its run says so and has no best.pt",

@@ -104,6 +104,7 @@ HOW: dict[str, How] = {
         "seven patients are segmented by every setting", tested_by="tests/export/test_frontier.py"
     ),
     "verdiff export --fp16": How(without=("spine-mr-fp16.verdiff",)),
+    "verdiff sign spine-mr.verdiff": How(without=("spine-mr.verdiff.sig",)),
     "verdiff build": _ENGINE,
     "verdiff build --list": How(),
     "verdiff infer scan.nii.gz --model fcn.verdiff": _TINY,

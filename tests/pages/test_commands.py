@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from tests.pages.printed import FENCE, HOW, ROOT, How, how, printed_commands, shell_lines, words
 from tests.pages.workshop import fresh, make_workshop
+from verdiff.bundle import open_bundle, resolve_model
 from verdiff.cli import app
 from verdiff.engines import find_package
 from verdiff.extras import WHEEL
@@ -49,6 +50,7 @@ def in_folder(folder: Path, command: str, patch: pytest.MonkeyPatch) -> tuple[in
     """Run a command in a folder, with the data sets that ``$VERDIFF_DATA`` names there; its exit code and output."""
     patch.chdir(folder)
     patch.setenv("VERDIFF_DATA", str(folder / "data"))
+    patch.setenv("MANIFEST_SHA256", open_bundle(resolve_model()).manifest_sha256)
     patch.setenv("VERDIFF_CACHE", str(folder / "cache-of-engines"))
     asked = words(f"{command} {how(command).add}")
     result = CliRunner().invoke(app, [os.path.expandvars(word) for word in asked[1:]])

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from tests.bundle.keys import write_pair
 from tests.runtime.tiny_bundle import write_tiny
 from tests.runtime.tiny_volume import write_tiny_volume
 from tests.train.data.downloads import write_spider, write_verse
 from tests.train.toy import toy_case
 from verdiff.bundle import graph_name, open_bundle, resolve_model, write_bundle
+from verdiff.commands.sign import run as sign
 from verdiff.evaluate.command import run as evaluate
 from verdiff.imaging import Geometry, Volume, read_volume, write_array
 
@@ -106,6 +108,8 @@ def make_workshop(folder: Path) -> Path:
     shutil.copy(resolve_model(), folder / "spine-mr.verdiff")
     shutil.copy(resolve_model(), folder / "spine.verdiff")
     half_precision(resolve_model(), folder / "spine-mr-fp16.verdiff")
+    private, _ = write_pair(folder, "key")
+    sign(str(folder / "spine-mr.verdiff"), private, say=lambda line: None)
     write_tiny(folder / "fcn.verdiff", denoiser=False)
     write_tiny(folder / "spinesegdiff.verdiff")
     write_tiny_volume(folder / "safnet.verdiff")

@@ -10,6 +10,7 @@ from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
 from verdiff.bundle.manifest import SCHEMA_VERSION, VOLUME_SCHEMA, Defaults, Feature, Label, Manifest
 from verdiff.bundle.names import DEFAULT_MODEL, model_argument, resolve_model, shipped_models
 from verdiff.bundle.reading import Bundle, open_bundle
+from verdiff.bundle.trust import Trust
 from verdiff.bundle.writing import write_bundle
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Feature",
     "Label",
     "Manifest",
+    "Trust",
     "graph_name",
     "model_argument",
     "open_bundle",

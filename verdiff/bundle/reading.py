@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from verdiff.bundle.golden import unpack_golden
 from verdiff.bundle.index import Entry, index_of
 from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
 from verdiff.bundle.manifest import Manifest
+from verdiff.bundle.trust import Trust, signature_path
 from verdiff.errors import BundleError
 
 _BLOCK = 1 << 20
 # Seconds between tries while a bundle is being exchanged, which takes a moment where it is a folder.
 _PATIENCE = (0.01, 0.02, 0.05, 0.1, 0.2)
+_NOTHING_ASKED = Trust()
 _AGAIN = "get the bundle again from where it was published, or write it again with 'verdiff export'"
 
 
@@ -32,10 +35,19 @@ class Bundle:
         manifest: What the bundle says about its model.
         manifest_sha256: SHA-256 of `manifest.json`'s bytes, which names the whole bundle: it
             holds every other hash.
+        trusted: What it was held against, see :meth:`verdiff.bundle.trust.Trust.check`; empty if nothing was asked for.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, manifest_sha256: str, entries: Mapping[str, Entry]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        manifest_sha256: str,
+        entries: Mapping[str, Entry],
+        trusted: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.path, self.manifest, self.manifest_sha256 = path, manifest, manifest_sha256
+        self.trusted = dict(trusted)
         self._entries, self._kept = dict(entries), dict[str, bytes]()
 
     def __repr__(self) -> str:
@@ -66,7 +78,7 @@ class Bundle:
         Raises:
             BundleError: As for :meth:`read`.
         """
-        held = Bundle(self.path, self.manifest, self.manifest_sha256, {})
+        held = Bundle(self.path, self.manifest, self.manifest_sha256, {}, self.trusted)
         held._kept = {name: self.read(name) for name in names}
         return held
 
@@ -102,19 +114,26 @@ class Bundle:
         return unpack_golden(self.read(GOLDEN))
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, *, trust: Trust = _NOTHING_ASKED) -> Bundle:
     """Open a folder or stored zip and verify every hash in it once, in blocks, before returning.
 
     While another bundle is being put in its place, this is the old one or the new one.
 
+    Args:
+        path: The folder or the zip.
+        trust: What its manifest is held against before it is read.
+
     Raises:
         BundleError: missing, damaged, unsafe or newer than this version; says what was found and what was expected.
+        UntrustedBundleError: not what ``trust`` asks for.
+        InputError: ``trust`` asks for what is no hash or no key.
+        BackendError: a signature is asked for, and the extra ``[sign]`` is not installed.
     """
     path = Path(path)
     for seconds in (*_PATIENCE, None):
         before = _identity(path)
         try:
-            return _open(path)
+            return _open(path, trust)
         except BundleError:
             # What was met half-way through an exchange is no verdict on either bundle.
             if seconds is None or _identity(path) == before:
@@ -126,7 +145,7 @@ def open_bundle(path: str | Path) -> Bundle:
 def _identity(path: Path) -> tuple[tuple[int, ...], ...]:
     """What changes when another bundle, or another version of its manifest, is put at a path."""
     found = []
-    for each in (path, path / MANIFEST):
+    for each in (path, path / MANIFEST, signature_path(path)):
         try:
             status = each.stat()
         except (OSError, ValueError):
@@ -135,7 +154,7 @@ def _identity(path: Path) -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
-def _open(path: Path) -> Bundle:
+def _open(path: Path, trust: Trust) -> Bundle:
     entries = index_of(path)
     if MANIFEST not in entries:
         inner = next((name for name in entries if name.endswith("/" + MANIFEST)), None)
@@ -147,6 +166,7 @@ def _open(path: Path) -> Bundle:
             else "check the path: this is no bundle",
         )
     data = _read(entries[MANIFEST], MANIFEST)
+    trusted = trust.check(path, data)
     manifest = Manifest.from_json(data)
     listed = {*manifest.files, MANIFEST}
     if missing := sorted(listed - entries.keys()):
@@ -159,7 +179,7 @@ def _open(path: Path) -> Bundle:
         )
     for name, expected in manifest.files.items():
         _compare(name, _hash(entries[name], name), expected)
-    return Bundle(path, manifest, hashlib.sha256(data).hexdigest(), entries)
+    return Bundle(path, manifest, hashlib.sha256(data).hexdigest(), entries, trusted)
 
 
 def _some(names: list[str]) -> str:

@@ -33,6 +33,8 @@ class BuildOptions:
     device: str | None = None
     workspace_mb: int | None = None
     cache: Path | None = None
+    expect_sha256: str | None = None
+    trusted_key: Path | None = None
 
 
 def run(options: BuildOptions, *, say: Callable[[str], None]) -> None:
@@ -41,6 +43,7 @@ def run(options: BuildOptions, *, say: Callable[[str], None]) -> None:
     Raises:
         VerdiffError: See :func:`verdiff.engines.build.build_engines`.
     """
+    from verdiff.bundle import Trust
     from verdiff.engines import HARDWARE_COMPATIBLE, VERSION_COMPATIBLE
     from verdiff.engines.build import BuildRequest, build_engines
 
@@ -57,6 +60,7 @@ def run(options: BuildOptions, *, say: Callable[[str], None]) -> None:
         device=options.device,
         cache=options.cache,
         workspace_mb=options.workspace_mb,
+        trust=Trust(options.expect_sha256, options.trusted_key),
     )
     with drawing() as progress:
         build_engines(request, progress=progress, say=say)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SPLITS = "splits_final.json"
 VERTEBRAE = "vertebrae"
+# Of the options of an inference, what does not say how the masks were made.
+_NOT_HOW = ("model", "expect_sha256", "trusted_key")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def run(
     model = is_model(predictions)
     if options.masks is not None and not model:
         raise DataError("masks to keep, of masks that are there already", "a bundle to run", "leave --masks out")
-    made_by = {name: value for name, value in asdict(inference).items() if value is not None and name != "model"}
+    if not model and (inference.expect_sha256 is not None or inference.trusted_key is not None):
+        raise DataError("masks, which no hash or key can pin here", "a bundle to run", "leave the option out")
+    made_by = {name: value for name, value in asdict(inference).items() if value is not None and name not in _NOT_HOW}
     instances: str | InstanceGroups | None = options.instances
     labels, split = label_table(options.labels, references), None
     if options.instances == VERTEBRAE:
@@ -178,7 +182,7 @@ def cases_of(
         source: Masks, a bundle, or a shipped model's name.
         task: What they are scored against.
         inference: How to run a bundle.
-        keep: Source -> the folder where its masks and uncertainty maps are kept.
+        keep: The model that is scored -> the folder where its masks and uncertainty maps are kept.
         say: Takes a line a case.
         overwrite: Whether files there that are not verdiff's may be replaced.
 
@@ -189,6 +193,9 @@ def cases_of(
     from verdiff.evaluate.command import cases_of_masks
 
     if is_model(str(source)):
+        if str(source) not in keep:
+            # The model it is compared with is another bundle, so it has another manifest.
+            inference = replace(inference, expect_sha256=None)
         yield from predicted_cases(str(source), task, inference, keep.get(str(source)), say, overwrite=overwrite)
     else:
         yield from cases_of_masks(source, task)

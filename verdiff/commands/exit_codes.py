@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verdiff.errors import EXIT_CODES, VerdiffError
+from verdiff.errors import EXIT_CODES, VerdiffError, family
 
 HEAD = """# Exit codes
 
@@ -28,8 +28,7 @@ This page is written by `python -m verdiff.commands.exit_codes`.
 
 def page() -> str:
     """The page, from the table in :mod:`verdiff.errors`."""
-    family: tuple[type[VerdiffError], ...] = (VerdiffError, *VerdiffError.__subclasses__())
-    named = {error.exit_code: error.__name__ for error in family if error.__module__ == VerdiffError.__module__}
+    named = {error.exit_code: error.__name__ for error in family() if error.__module__ == VerdiffError.__module__}
     rows = [
         f"| {code} | {meaning} | {f'`{named[code]}`' if code in named else ''} |"
         for code, meaning in sorted(EXIT_CODES.items())

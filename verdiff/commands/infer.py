@@ -42,6 +42,8 @@ class InferOptions:
     force: bool = False
     orientation: str | None = None
     time_point: int | None = None
+    expect_sha256: str | None = None
+    trusted_key: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def run(
         backend=options.backend,
         precision=options.precision,
         threads=options.threads,
+        sha256=options.expect_sha256,
+        trusted_key=options.trusted_key,
         work=one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only),
     )
     loading = perf_counter() - begun

@@ -11,26 +11,40 @@ from typing import TYPE_CHECKING, Any
 from verdiff.errors import BundleError, InputError
 
 if TYPE_CHECKING:
+    from verdiff.bundle import Trust
     from verdiff.systems import System
 
 
-def info(target: str, *, orientation: str | None = None, time_point: int | None = None) -> dict[str, Any]:
+def info(
+    target: str,
+    *,
+    orientation: str | None = None,
+    time_point: int | None = None,
+    expect_sha256: str | None = None,
+    trusted_key: Path | None = None,
+) -> dict[str, Any]:
     """Facts of a bundle (a path or a shipped model's name) or of a scan, as plain JSON values.
 
     Args:
         target: What to look at.
         orientation: Of a scan that leaves it open, as :func:`verdiff.imaging.read_volume`.
         time_point: Of a DICOM series that holds several volumes.
+        expect_sha256: Of the manifest of a bundle, which is refused if it has another.
+        trusted_key: Public keys, one of which has signed a bundle, or it is refused.
 
     Raises:
-        BundleError: ``target`` is a bundle that cannot be used.
-        InputError: ``target`` is neither a bundle nor a scan that can be read.
+        BundleError: ``target`` is a bundle that cannot be used, or not the one that is trusted.
+        InputError: ``target`` is neither a bundle nor a scan that can be read, or a scan that is to be trusted.
     """
-    from verdiff.bundle import MANIFEST, shipped_models
+    from verdiff.bundle import MANIFEST, Trust, shipped_models
 
     path = Path(target)
     if target in shipped_models() or path.suffix == ".verdiff" or (path / MANIFEST).is_file():
-        return bundle_facts(target)
+        return bundle_facts(target, Trust(expect_sha256, trusted_key))
+    if expect_sha256 is not None or trusted_key is not None:
+        raise InputError(
+            f"{target}, which is no bundle, to be trusted", "a bundle or a shipped model's name", "leave the option out"
+        )
     if not path.exists():
         raise InputError(
             f"no scan, bundle or model {target!r}",
@@ -40,11 +54,11 @@ def info(target: str, *, orientation: str | None = None, time_point: int | None 
     return scan_facts(path, orientation=orientation, time_point=time_point)
 
 
-def bundle_facts(target: str | Path) -> dict[str, Any]:
-    """What a verified bundle says about its model."""
+def bundle_facts(target: str | Path, trust: Trust) -> dict[str, Any]:
+    """What a verified bundle says about its model, and what it was held against."""
     from verdiff.bundle import ROLES, open_bundle, resolve_model
 
-    bundle = open_bundle(resolve_model(target))
+    bundle = open_bundle(resolve_model(target), trust=trust)
     manifest = bundle.manifest
     defaults = manifest.defaults
     return {
@@ -66,6 +80,7 @@ def bundle_facts(target: str | Path) -> dict[str, Any]:
         "intended_use": manifest.intended_use,
         "limits": list(manifest.limits),
         "manifest_sha256": bundle.manifest_sha256,
+        **({"trusted": bundle.trusted} if bundle.trusted else {}),
     }
 
 

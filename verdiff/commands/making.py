@@ -1,4 +1,4 @@
-"""Parsing of the commands that make models: train, distill, export, build."""
+"""Parsing of the commands that make models: train, distill, export, build, sign."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ from verdiff.choices import (
     SM,
 )
 from verdiff.commands import printing
-from verdiff.commands.options import Overwrite, Patients, Threads, fold_or_all, metavar, one_of, written_as
+from verdiff.commands.options import (
+    ExpectSha256,
+    Overwrite,
+    Patients,
+    Threads,
+    TrustedKey,
+    fold_or_all,
+    metavar,
+    one_of,
+    written_as,
+)
 from verdiff.commands.printing import say
 
 _PRECISIONS = (*PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
@@ -169,6 +179,8 @@ def export(
         ),
     ] = False,
     overwrite: Overwrite = False,
+    expect_sha256: ExpectSha256 = None,
+    trusted_key: TrustedKey = None,
 ) -> None:
     """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
     from verdiff.commands.requirements import require
@@ -193,6 +205,8 @@ def export(
         name=name,
         invariant=invariant,
         overwrite=overwrite,
+        expect_sha256=expect_sha256,
+        trusted_key=trusted_key,
     )
     written = command.run(source, options, say=say)
     if engine:
@@ -252,6 +266,8 @@ def build(
     workspace_mb: Annotated[int | None, typer.Option(min=1, help="The most device memory a layer may take.")] = None,
     cache: Annotated[Path | None, typer.Option(help="What VERDIFF_CACHE is otherwise; the user's cache.")] = None,
     show: Annotated[bool, typer.Option("--list", help="List the engines there are, and build nothing.")] = False,
+    expect_sha256: ExpectSha256 = None,
+    trusted_key: TrustedKey = None,
 ) -> None:
     """Build TensorRT engines of a model for this machine, and prove their precision."""
     from verdiff.commands import build as command
@@ -275,8 +291,27 @@ def build(
         device,
         workspace_mb,
         cache,
+        expect_sha256,
+        trusted_key,
     )
     command.run(options, say=say)
+
+
+def sign(
+    model: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle or a shipped model's name.")],
+    key: Annotated[
+        Path,
+        typer.Option(metavar="PEM", help="Ed25519 private key; VERDIFF_KEY_PASSPHRASE has its passphrase, if any."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The signature; BUNDLE.sig, where it is looked for.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Sign a bundle, so that --trusted-key can tell it from any other: the signature lies beside it."""
+    from verdiff.commands import sign as command
+
+    command.run(model, key, output=output, overwrite=overwrite, say=say)
 
 
 def distill(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ from verdiff.choices import (
     PROVIDER_BACKENDS,
     SAMPLERS,
     SETTINGS,
+    SHA256,
     WHOLE,
 )
 
@@ -135,6 +137,19 @@ Patients = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; every core by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+ExpectSha256 = Annotated[
+    str | None,
+    typer.Option(
+        callback=written_as(SHA256, "the 64 hexadecimal digits of a SHA-256"),
+        metavar="HEX",
+        help="Refuse every bundle but the one whose manifest has this SHA-256.",
+    ),
+]
+TrustedKey = Annotated[
+    Path | None,
+    typer.Option(metavar="PEM", help="Refuse a bundle that none of these Ed25519 public keys has signed."),
+]
 
 Steps = Annotated[int | None, typer.Option(min=1, max=100_000, help="Denoiser passes a sample.")]
 Samples = Annotated[int | None, typer.Option(min=1, max=1000, help="Members of the ensemble.")]

@@ -58,6 +58,8 @@ def predicted_cases(
         backend=inference.backend,
         precision=inference.precision,
         threads=inference.threads,
+        sha256=inference.expect_sha256,
+        trusted_key=inference.trusted_key,
     ) as segmenter:
         manifest = segmenter.manifest
         names = _names_in_both(manifest, task.labels)

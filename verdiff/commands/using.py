@@ -12,6 +12,7 @@ from verdiff.commands.options import (
     BackendName,
     BudgetMs,
     Device,
+    ExpectSha256,
     Force,
     Fusion,
     Orientation,
@@ -25,6 +26,7 @@ from verdiff.commands.options import (
     Steps,
     Threads,
     TimePoint,
+    TrustedKey,
     levels,
     metavar,
     metric_names,
@@ -80,6 +82,8 @@ def infer(
     identifiers: Annotated[
         bool, typer.Option("--identifiers", help="Put a DICOM scan's study, series and instance UIDs into the report.")
     ] = False,
+    expect_sha256: ExpectSha256 = None,
+    trusted_key: TrustedKey = None,
 ) -> None:
     """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
     from verdiff.commands import infer as command
@@ -101,6 +105,8 @@ def infer(
         force=force,
         orientation=orientation,
         time_point=time_point,
+        expect_sha256=expect_sha256,
+        trusted_key=trusted_key,
     )
     code = command.run(
         scan,
@@ -174,6 +180,8 @@ def evaluate(
     budget_ms: BudgetMs = None,
     force: Force = False,
     orientation: Orientation = None,
+    expect_sha256: ExpectSha256 = None,
+    trusted_key: TrustedKey = None,
 ) -> None:
     """Score masks, or run a model on a data set and score it: per case and structure, in millimetres."""
     from verdiff.commands import evaluate as command
@@ -208,6 +216,8 @@ def evaluate(
         budget_ms=budget_ms,
         force=force,
         orientation=orientation,
+        expect_sha256=expect_sha256,
+        trusted_key=trusted_key,
     )
     command.run(predictions, references, output, options, inference, say=show if output is None else say)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from verdiff.bundle import MANIFEST, Manifest, open_bundle, resolve_model
+from verdiff.bundle import MANIFEST, Manifest, Trust, open_bundle, resolve_model
 from verdiff.bundle.names import SUFFIX, shipped_models
 from verdiff.bundle.writing import check_place
 from verdiff.choices import MODEL_NAME
@@ -60,6 +60,8 @@ class ExportOptions:
         name: For a run: the model's id; None is that of the card, or the name of the run's folder.
         invariant: For a run: refuse a model whose mask hangs on margins, field of view, grey units or slice order.
         overwrite: Whether a file that is no bundle may be replaced.
+        expect_sha256: For a bundle: SHA-256 of its manifest, or it is refused.
+        trusted_key: For a bundle: public keys, one of which has signed it, or it is refused.
     """
 
     output: Path | None = None
@@ -76,6 +78,8 @@ class ExportOptions:
     name: str | None = None
     invariant: bool = False
     overwrite: bool = False
+    expect_sha256: str | None = None
+    trusted_key: Path | None = None
 
 
 def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str], None]) -> Path:
@@ -182,6 +186,10 @@ def _check(options: ExportOptions, is_run: bool) -> None:
             "labelled scans, of which they say which are scored",
             f"name a data set with --data, or leave {' and '.join(lone)} out",
         )
+    pinned = {"--expect-sha256": options.expect_sha256, "--trusted-key": options.trusted_key}
+    if is_run and any(pinned.values()):
+        given = " and ".join(name for name, value in pinned.items() if value)
+        raise DataError(f"{given} with a run", "a bundle, which these pin", f"leave {given} out, or name a bundle")
     if options.engine and options.precisions == ("int8-ov",):
         raise DataError(
             "--engine with --int8-ov alone, whose graphs are for processors",
@@ -342,7 +350,7 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
                 "let it train to its first validation",
             )
         raise DataError(f"{path} is neither a training run nor a bundle", "one of the two", "check the path")
-    bundle = open_bundle(resolve_model(source))
+    bundle = open_bundle(resolve_model(source), trust=Trust(options.expect_sha256, options.trusted_key))
     if bundle.manifest.volume:
         _require_slices(bundle.manifest, options)
     if not options.precisions and options.data is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def describe_model(bundle: Bundle) -> dict[str, Any]:
-    """Identity of the model: id, version, the hash of every file of its bundle, and whether it has a denoiser."""
+    """Identity of the model: id, version, the hash of every file of its bundle, what it was held against, its kind."""
     manifest = bundle.manifest
     return {
         "id": manifest.model_id,
@@ -30,6 +30,7 @@ def describe_model(bundle: Bundle) -> dict[str, Any]:
         "files": dict(manifest.files),
         "labels": manifest.label_ids,
         "diffusion": bundle.has("denoiser"),
+        **({"trusted": bundle.trusted} if bundle.trusted else {}),
         **({"untrained": manifest.training["untrained"]} if "untrained" in manifest.training else {}),
     }
 

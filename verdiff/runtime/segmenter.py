@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from verdiff.bundle import Manifest, open_bundle, resolve_model
+from verdiff.bundle import Manifest, Trust, open_bundle, resolve_model
 from verdiff.choices import AUTO
 from verdiff.errors import BackendError, InputError
 from verdiff.runtime.backends import Backend, choose_backend, loops_on_device, on_device, open_backend
@@ -74,6 +74,8 @@ class Segmenter:
         priority: int | None = None,
         graphs: bool | None = None,
         work: Callable[[Manifest], Workload] | None = None,
+        sha256: str | None = None,
+        trusted_key: str | Path | None = None,
     ) -> Segmenter:
         """Open and verify a bundle, load its networks, test them against its goldens and warm them up.
 
@@ -97,15 +99,19 @@ class Segmenter:
             work: With precision ``"auto"``: that one scan is all this is loaded for, from
                 :func:`verdiff.runtime.workload.one_scan`. What would take longer to try than it could save on it is
                 not tried. None is for many scans.
+            sha256: Pins the bundle: SHA-256 of its manifest, which holds the hash of every other file
+                (:attr:`verdiff.bundle.Bundle.manifest_sha256`).
+            trusted_key: PEM file of Ed25519 public keys, one of which has signed the bundle (docs/bundle.md).
 
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
+            UntrustedBundleError: It is not the one pinned, or no trusted key has signed it.
             BackendError: No backend, device, engine or precision as asked for, the self-test failed, or a model that
                 takes volumes on a GPU.
         """
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk = {chunk}", "1 slice or more", "leave it out for the backend's choice")
-        bundle = open_bundle(resolve_model(model))
+        bundle = open_bundle(resolve_model(model), trust=Trust(sha256, trusted_key))
         loaded: Backend | DeviceBackend
         tested, why = {}, {}
         if precision == AUTO:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from verdiff.bundle import Bundle, model_argument, open_bundle, resolve_model
 from verdiff.engines import (
+from verdiff.bundle import Bundle, Trust, model_argument, open_bundle, resolve_model
     ENGINE_PRECISIONS,
     ENGINE_ROLES,
     FLAGS,
@@ -61,6 +61,7 @@ class BuildRequest:
         device: ``"cuda:N"``; without it the first GPU, or none where TensorRT-RTX needs none.
         cache: As ``$VERDIFF_CACHE``: its folder ``engines`` is used. None is this user's cache.
         workspace_mb: The most device memory a layer may take.
+        trust: What the bundle is held against.
     """
 
     model: str | None = None
@@ -74,6 +75,7 @@ class BuildRequest:
     device: str | None = None
     cache: Path | None = None
     workspace_mb: int | None = None
+    trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def build_engines(
     """
     request = replace(request, precision=engine_precision(request.precision))
     _check(request)
-    bundle = open_bundle(resolve_model(request.model))
+    bundle = open_bundle(resolve_model(request.model), trust=request.trust)
     roles = request.roles or engine_roles(bundle)
     graphs = [engine_graph(bundle, role, request.precision) for role in roles]
     shapes = buckets(bundle.manifest, sizes=request.sizes or None, batch=request.batch)

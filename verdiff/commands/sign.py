@@ -1,0 +1,42 @@
+"""``verdiff sign``: the signature of a bundle's manifest, beside the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+
+def run(
+    model: str, key: Path, *, output: Path | None = None, overwrite: bool = False, say: Callable[[str], None]
+) -> Path:
+    """Sign a bundle that has passed every check, and return where the signature lies.
+
+    Args:
+        model: A bundle or a shipped model's name.
+        key: PEM file of an Ed25519 private key.
+        output: The signature; beside the bundle by default, where it is looked for.
+        overwrite: Whether a file there may be replaced.
+        say: Takes each line.
+
+    Raises:
+        BundleError: The bundle is missing, damaged, too new or unsafe.
+        InputError: The key is none.
+        OutputError: The signature cannot be written, or its place is taken.
+        BackendError: The extra ``[sign]`` is not installed.
+    """
+    from verdiff.bundle import MANIFEST, open_bundle, resolve_model
+    from verdiff.bundle.trust import sign_manifest, signature_path
+    from verdiff.files import plan_files
+
+    path = resolve_model(model)
+    place = output or signature_path(path)
+    plan = plan_files({"signature": place}, inputs={"model": path, "key": key}, overwrite=overwrite)
+    bundle = open_bundle(path)
+    signature, fingerprint = sign_manifest(bundle.read(MANIFEST), key)
+    with plan.staged() as staged:
+        staged[place].write_bytes(signature)
+    manifest = bundle.manifest
+    say(f"{manifest.model_id} {manifest.version}, manifest {bundle.manifest_sha256}")
+    say(f"signed by the key {fingerprint}")
+    say(f"wrote {place}")
+    return place
