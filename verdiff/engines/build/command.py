@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from verdiff.engines import (
 from verdiff.bundle import Bundle, Trust, model_argument, open_bundle, resolve_model
+from verdiff.engines import (
     ENGINE_PRECISIONS,
     ENGINE_ROLES,
     FLAGS,
