@@ -23,9 +23,10 @@ def test_a_scan_is_told_by_its_field_and_by_what_gives_no_signal() -> None:
     array = np.full(geometry.shape, 600)
     array[:, :10] = 100
     look = look_of_scan(plan, array, BOUNDS)
-    assert look == {"rows_mm": 40.0, "columns_mm": 15.0, "width_mm": 20.0, "dark_share": 0.25}
+    assert look == {"rows_mm": 40.0, "columns_mm": 15.0, "width_mm": 20.0, "dark_share": 0.25, "slices": 5.0}
     flat = sagittal(1, 40, 30)
-    assert "width_mm" not in look_of_scan(plan_slices(flat, view="sagittal", spacing_mm=1.0), array[:1], BOUNDS)
+    alone = look_of_scan(plan_slices(flat, view="sagittal", spacing_mm=1.0), array[:1], BOUNDS)
+    assert "width_mm" not in alone and alone["slices"] == 1.0
 
 
 def test_a_mask_is_told_by_areas_volumes_and_what_of_it_gives_no_signal() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.tiny_bundle import tiny_manifest
-from verdiff.bundle import Label, Manifest
+from verdiff.bundle import Label, Manifest, open_bundle, resolve_model
 from verdiff.imaging import Geometry, SlicePlan, plan_slices
 from verdiff.imaging.slicing import canonical_direction
 from verdiff.runtime.plausibility import warnings_of_mask, warnings_of_scan
@@ -48,6 +48,33 @@ def test_a_scan_much_larger_than_any_in_training_is_named(name: str, size: dict[
     plan, array = scan(**size)
     warned = warnings_of_scan(manifest(), plan, array, BOUNDS)
     assert names(warned) == [name] and not warned[0].of_mask and "training saw up to" in warned[0].text
+
+
+@pytest.mark.parametrize(
+    ("fewest", "least_mm2", "warned"),
+    [
+        ([5.0, 30.0], 800.0, ["wider-scan"]),
+        ([1.0, 30.0], 800.0, []),
+        # A bundle that does not count slices: 20 ml in 30 mm or less have a slice of 667 mm2 at least.
+        (None, 800.0, ["wider-scan"]),
+        (None, 700.0, ["wider-scan"]),
+        (None, 600.0, []),
+    ],
+)
+def test_a_width_is_compared_only_where_the_width_of_every_training_scan_is_known(
+    fewest: list[float] | None, least_mm2: float, warned: list[str]
+) -> None:
+    plan, array = scan(slices=25)
+    seen = {**SEEN, "area_mm2.vertebra": [least_mm2, 1500.0], **({"slices": fewest} if fewest else {})}
+    assert names(warnings_of_scan(manifest(**seen), plan, array, BOUNDS)) == warned
+
+
+def test_the_width_of_a_body_is_no_wonder_to_the_shipped_model_which_saw_slices_from_all_over_it() -> None:
+    shipped = open_bundle(resolve_model(None)).manifest
+    plan, array = scan(slices=67, rows=300, cols=250, slice_mm=1.5)
+    assert names(warnings_of_scan(shipped, plan, array, BOUNDS)) == []
+    slabs = {key: limits for key, limits in shipped.suitability.items() if not key.startswith("area_mm2")}
+    assert names(warnings_of_scan(manifest(**slabs), plan, array, BOUNDS)) == ["wider-scan"]
 
 
 def test_a_scan_that_is_mostly_without_signal_is_named() -> None:

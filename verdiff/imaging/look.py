@@ -22,7 +22,9 @@ _STRIDE = 2
 
 
 def look_of_scan(plan: SlicePlan, array: Array, bounds: tuple[float, float]) -> dict[str, float]:
-    """Height, length and width of a scan in mm as its model sees it, and the share of voxels without signal.
+    """Height, length and width of a scan in mm as its model sees it, its slices, and the share of voxels without signal.
+
+    One slice says nothing of the width of the body it is from, so it has none.
 
     Args:
         plan: The model's slices of it.
@@ -34,6 +36,7 @@ def look_of_scan(plan: SlicePlan, array: Array, bounds: tuple[float, float]) -> 
         "rows_mm": plan.scan_rows * rows_mm,
         "columns_mm": plan.scan_cols * cols_mm,
         "dark_share": float(np.count_nonzero(array <= dark_below(bounds)) / array.size),
+        "slices": float(plan.slices),
     }
     if plan.slices > 1:
         found["width_mm"] = plan.slices * plan.slice_spacing_mm

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # How far beyond the most that training saw a number may lie. Scans differ more in size than spines do.
 WIDER, LARGER_AREA, LARGER_VOLUME = 2.0, 1.5, 4.0
 DARKER, LESS_TOGETHER = 0.15, 0.2
+# Statistics are kept with four decimals.
+_ROUNDED = 0.999
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def warnings_of_scan(
     """What of a scan is unlike the training data; nothing where the bundle does not say what that looked like."""
     seen, found = manifest.suitability, look_of_scan(plan, array, bounds)
     warned = []
-    most = _most(seen, "width_mm")
+    most = _widest(seen)
     if most is not None and found.get("width_mm", 0.0) > WIDER * most:
         warned.append(
             Warned(
@@ -90,6 +92,25 @@ def warnings_of_mask(
         text = f"{1 - here:.0%} of the structures hang together with nothing, training saw up to {1 - least:.0%}"
         warned.append(Warned("scattered-structures", text, True))
     return tuple(warned)
+
+
+def _widest(seen: Mapping[str, Any]) -> float | None:
+    """The width in mm beyond which training saw nothing; None where it saw single slices, from anywhere in a body.
+
+    Bundles from before ``slices`` was counted tell by their areas: a structure of a volume V in a scan of a width W has
+    a slice of at least V / W, so an area below the least V over the most W is of a scan that has neither.
+    """
+    most = _most(seen, "width_mm")
+    fewest = _least(seen, "slices")
+    if most is None or fewest == 1:
+        return None
+    if fewest is None:
+        for key in seen:
+            kind, _, name = key.partition(".")
+            area, volume = _least(seen, f"area_mm2.{name}"), _least(seen, key)
+            if kind == "volume_ml" and area is not None and volume is not None and area < _ROUNDED * 1000 * volume / most:
+                return None
+    return most
 
 
 def _most(seen: Mapping[str, Any], key: str) -> float | None:
