@@ -29,13 +29,34 @@ ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
 SIZE = r"\d{1,5}x\d{1,5}"
 MODEL_NAME = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 SM = r"\d{2,3}"
+VERSION = r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+
+# Of a training run.
+CONFIGURATIONS = (
+    "cfnet3d",
+    "deeplabv3",
+    "deeplabv3-3d",
+    "fcn",
+    "medsegdiff",
+    "nnunet",
+    "resunet3d",
+    "safnet",
+    "sam",
+    "spine-mr",
+    "spinesegdiff",
+    "spinesegdiff-paper",
+    "swin-unet",
+    "unet",
+    "unet3d",
+    "verdiff-net-paper",
+)
+SETTING = r"\s*[\w-]+\.[\w-]+\s*=.*"
 
 # Of a bundle that is pinned: the SHA-256 of its manifest.
 SHA256 = r"[0-9a-fA-F]{64}"
 
 # Of an evaluation and of a data set.
 ON_EMPTY = ("strict", "leave-absent-out")
-INSTANCES = r"vertebrae|ids|components|[^=,]+=\d+(-\d+)?(,[^=,]+=\d+(-\d+)?)*"
 DATA_SETS = ("spider", "ctspine1k", "verse", "mrspineseg", "aasce")
 DATA_LABELS = ("structures", "levels")
 CONTRASTS = ("t1", "t2", "t2_SPACE")
@@ -52,3 +73,9 @@ BENCH_CASES = (
     "gpu",
     "startup",
 )
+# The options of which a case needs one.
+BENCH_NEEDS = {
+    "volume": ("scan",),
+    "throughput": ("data", "scan"),
+    **dict.fromkeys(("frontier", "rivals", "prior-at-equal-time", "samplers", "deadline"), ("data",)),
+}

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from verdiff import __version__
-from verdiff.choices import BENCH_CASES, GPU
+from verdiff.choices import BENCH_CASES, BENCH_NEEDS, GPU
 from verdiff.commands import making, using
 from verdiff.commands.datasets import app as data_app
 from verdiff.commands.ending import Ended, end_in_order
@@ -25,6 +25,7 @@ from verdiff.commands.options import (
     TimePoint,
     TrustedKey,
     one_of,
+    unfit,
     written_as,
 )
 from verdiff.commands.printing import open_streams, say, show, warn
@@ -137,9 +138,15 @@ def bench(
     overwrite: Overwrite = False,
 ) -> None:
     """Time the runtime against its rivals in one run, or compare two records (exit code 12: the second is worse)."""
+    if len(records or ()) != (2 if case == "compare" else 0):
+        raise unfit(f"'bench {case}' with {len(records or ())} records", "write 'bench compare BEFORE.json AFTER.json'")
+    given = {"data": data, "scan": scan}
+    needed = [name for name in BENCH_NEEDS.get(case, ()) if given[name] is None]
+    if needed and len(needed) == len(BENCH_NEEDS[case]):
+        raise unfit(f"'bench {case}' has nothing to run on", f"name it with --{' or --'.join(needed)}")
     from verdiff.benchmarks import command
 
-    if case == "compare" or records:
+    if case == "compare":
         raise typer.Exit(command.compare(case, records or [], say=show))
     command.run(
         case,

@@ -23,8 +23,7 @@ from verdiff.runtime.policy import Policy
 
 # An option that takes any text: a name that is looked up, a path, a table written out, or numbers of its own.
 FREE = {
-    *("config", "source", "model", "setting", "release", "weights", "subset", "first", "target"),
-    *("predictions", "labels", "compare_with", "sources", "cases", "output", "data"),
+    *("source", "model", "weights", "subset", "first", "target", "predictions", "compare_with", "cases", "output"),
 }
 
 SAMPLING = [
@@ -53,6 +52,26 @@ WRONG = [
     (("compare", "a=b", "--metrics", "dice,jaccard"), ("dice", "iou", "hd95_mm")),
     (("train", "unet", "--data", "d", "-o", "r", "--fold", "-1"), ("'all'",)),
     (("train", "unet", "--data", "d", "-o", "r", "--patients", "("), ("regular expression",)),
+    (("train", "spinemr", "--data", "d", "-o", "r"), ("spine-mr", "verdiff-net-paper", "TOML")),
+    (("train", "missing.toml", "--data", "d", "-o", "r"), ("unet3d", "TOML file that is there")),
+    (("train", "--data", "d", "-o", "r"), ("CONFIG",)),
+    (("train", "unet", "--data", "d:0", "-o", "r"), ("FOLDER:WEIGHT", "above 0")),
+    (("train", "unet", "--data", "d", "--data", "e:nan", "-o", "r"), ("FOLDER:WEIGHT",)),
+    (("train", "unet", "--data", "d", "-o", "r", "--set", "batch=2"), ("TABLE.KEY=VALUE",)),
+    (("train", "unet", "--data", "d", "-o", "r", "--set", "training.batch"), ("TABLE.KEY=VALUE",)),
+    (("train", "unet", "--data", "d", "-o", "r", "--minutes", "nan"), ("--minutes",)),
+    (("infer", "scan.nii.gz", "--lowest", "L5"), ("--instances", "--stats", "--mesh")),
+    (("evaluate", "masks", "refs", "--labels", "vertebra"), ("name=id",)),
+    (("evaluate", "masks", "refs", "--labels", "vertebra=0"), ("above 0",)),
+    (("evaluate", "masks", "refs", "--instances", "vertebra=5-1"), ("ids from 1",)),
+    (("evaluate", "masks", "refs", "--instances", "vertebra=1-5,disc=5-9"), ("share ids",)),
+    (("evaluate", "masks", "refs", "--instances", "vertebra=1-999999999999"), ("ids from 1 to 65535",)),
+    (("evaluate", "masks", "refs", "--cases", "a", "--fold", "0"), ("--cases",)),
+    (("evaluate", "no-such-masks", "refs", "--masks", "kept"), ("--masks", "bundle")),
+    (("compare", "=a"), ("MODEL=PATH",)),
+    (("compare", "a=b", "a=c"), ("MODEL=PATH", "twice")),
+    (("export", "run", "--release", "1.0"), ("semantic version",)),
+    (("export", "run", "--every", "2"), ("--data",)),
     (("data", "check", "d", "--patients", "["), ("regular expression",)),
     (("export", "run", "--name", "My Model"), ("lower-case letters",)),
     (("build", "--precision", "fp8"), ("fp32", "fp16", "bf16", "int8")),
@@ -66,6 +85,10 @@ WRONG = [
     (("data", "convert", "spider", "a", "b", "--contrasts", "t1,t3"), ("t1", "t2", "t2_SPACE")),
     (("bench", "speed"), ("volume", "throughput", "startup")),
     (("bench", "gpu", "--device", "cpu"), ("cuda:N",)),
+    (("bench", "volume"), ("--scan",)),
+    (("bench", "throughput"), ("--data or --scan",)),
+    (("bench", "volume", "one.json", "two.json"), ("compare",)),
+    (("bench", "compare", "one.json"), ("BEFORE.json AFTER.json",)),
     (("doctor", "--device", "gpu"), ("cpu", "cuda", "cuda:N")),
 ]
 
@@ -81,11 +104,15 @@ def test_a_wrong_choice_ends_with_two_and_names_the_choices(arguments: tuple[str
     assert [name for name in named if name not in result.stderr] == []
 
 
-def test_a_wrong_choice_is_refused_before_a_library_is_loaded() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [("infer", "no-such-scan.nii.gz", "--sampler", "euler"), ("train", "spinemr", "--data", "d", "-o", "r")],
+)
+def test_a_wrong_choice_is_refused_before_a_library_is_loaded(arguments: tuple[str, ...]) -> None:
     heavy = ("numpy", "SimpleITK", "onnxruntime", "openvino", "torch", "verdiff.runtime")
     code = (
         "import sys\nfrom verdiff.cli import main\n"
-        "sys.argv = ['verdiff', 'infer', 'no-such-scan.nii.gz', '--sampler', 'euler']\n"
+        f"sys.argv = {['verdiff', *arguments]}\n"
         f"try:\n    main()\nexcept SystemExit as end:\n    print(end.code, [m for m in {heavy} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -128,6 +155,7 @@ def test_every_option_that_takes_text_is_checked_while_parsing_or_known_to_be_fr
 def test_the_choices_of_the_command_line_are_those_of_the_rooms() -> None:
     from verdiff.benchmarks.cases import CASES
     from verdiff.diffusion.tables import SamplerName
+    from verdiff.train.config import shipped_configs
     from verdiff.train.data.convert import CONVERTERS
     from verdiff.train.data.convert.conversion import Labels
     from verdiff.train.data.convert.spider import CONTRASTS
@@ -141,3 +169,14 @@ def test_the_choices_of_the_command_line_are_those_of_the_rooms() -> None:
     assert tuple(CONVERTERS) == choices.DATA_SETS
     assert get_args(Labels) == choices.DATA_LABELS
     assert tuple(CONTRASTS) == choices.CONTRASTS
+    assert set(shipped_configs()) == set(choices.CONFIGURATIONS)
+
+
+def test_every_case_of_bench_that_needs_an_option_says_so_while_parsing() -> None:
+    from verdiff.benchmarks.cases import CASES, Options, run_case
+    from verdiff.errors import InputError
+
+    assert set(choices.BENCH_NEEDS) <= set(CASES)
+    for case in choices.BENCH_NEEDS:
+        with pytest.raises(InputError, match=r"no scan|no data set"):
+            run_case(case, Options())

@@ -99,12 +99,15 @@ def run(
     Raises:
         VerdiffError: Whatever was wrong; all files appear together, or none.
     """
+    from verdiff.bundle import resolve_model
     from verdiff.imaging import read_labels, read_volume
     from verdiff.imaging.identity import refuse_other_frame_of_reference
     from verdiff.runtime import Segmenter
     from verdiff.runtime.workload import one_scan
     from verdiff.runtime.writing import output_files, write_result
 
+    # A name that is wrong is told before a scan is read.
+    resolve_model(options.model)
     begun = perf_counter()
     if scan.name in ("", ".."):
         # The files beside it take the folder's own name.

@@ -15,8 +15,10 @@ from verdiff.choices import (
     GPU,
     MODEL_NAME,
     PRECISIONS,
+    SETTING,
     SIZE,
     SM,
+    VERSION,
 )
 from verdiff.commands import printing
 from verdiff.commands.options import (
@@ -25,9 +27,12 @@ from verdiff.commands.options import (
     Patients,
     Threads,
     TrustedKey,
+    configuration,
     fold_or_all,
     metavar,
     one_of,
+    unfit,
+    weighted,
     written_as,
 )
 from verdiff.commands.printing import say
@@ -43,14 +48,16 @@ def train(
     config: Annotated[
         str | None,
         typer.Argument(
-            help="A shipped configuration's name ('verdiff models') or a TOML file; --resume knows its own."
+            callback=configuration,
+            help="A shipped configuration's name ('verdiff models') or a TOML file; --resume knows its own.",
         ),
     ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
+            callback=weighted,
             help="An nnU-Net raw data set, or a cache written by --prepare; repeatable, and FOLDER:WEIGHT "
-            "draws its patients more or less often; --resume knows its own."
+            "draws its patients more or less often; --resume knows its own.",
         ),
     ] = None,
     fold: Annotated[
@@ -65,7 +72,12 @@ def train(
     patients: Patients = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="TABLE.KEY=VALUE in place of the configuration's; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            callback=written_as(SETTING, "TABLE.KEY=VALUE, such as training.batch=2"),
+            help="TABLE.KEY=VALUE in place of the configuration's; repeatable.",
+        ),
     ] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Only write the data set as an .npz cache.")] = False,
     resume: Annotated[
@@ -82,6 +94,8 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train a model, or prepare its data."""
+    if (config is None or not data) and not (resume and not nnunetv2):
+        raise typer.BadParameter("CONFIG and --data say what is trained on what; only --resume knows them itself")
     from verdiff.commands.requirements import require
 
     require("train", ("torch", "onnx"), "train")
@@ -91,8 +105,6 @@ def train(
 
     sources = [Source.parse(text) for text in data or ()]
     number = _fold_number(fold)
-    if (config is None or not sources) and not (resume and not nnunetv2):
-        raise typer.BadParameter("CONFIG and --data say what is trained on what; only --resume knows them itself")
     if nnunetv2:
         given = {
             "--prepare": prepare, "--minutes": minutes, "--set": setting, "--seed": seed, "--threads": threads,
@@ -154,7 +166,13 @@ def export(
         int | None, typer.Option(min=0, help="Fold of --data whose validation cases are scored; 0.")
     ] = None,
     every: Annotated[int | None, typer.Option(min=1, help="With --data: score every n-th slice; 1.")] = None,
-    release: Annotated[str | None, typer.Option(help="Semantic version of the new bundle; the source's.")] = None,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            callback=written_as(VERSION, "a semantic version, such as 1.0.0"),
+            help="Semantic version of the new bundle; the source's.",
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -183,6 +201,8 @@ def export(
     trusted_key: TrustedKey = None,
 ) -> None:
     """Export a training run as a verified bundle, or add a precision to a bundle; the default model by default."""
+    if data is None and (fold is not None or every is not None):
+        raise unfit("--fold and --every say what of --data is scored", "name a data set with --data, or leave them out")
     from verdiff.commands.requirements import require
 
     require("export", ("onnx", "onnxruntime"), "cpu,export")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from verdiff.choices import (
     AUTO,
     BACKENDS,
+    CONFIGURATIONS,
     DEVICE,
     ENGINE_BACKENDS,
     ENGINE_PRECISIONS,
@@ -100,6 +102,68 @@ def _policy(value: str | None) -> str | None:
         alone = ", ".join((WHOLE, *SETTINGS))
         raise typer.BadParameter(f"{value!r} is not one of {alone}, or of {', '.join(POLICIES)} joined by '+'.")
     return value
+
+
+def configuration(value: str | None) -> str | None:
+    """A callback that refuses what is neither a shipped configuration's name nor a file."""
+    if value is not None and value not in CONFIGURATIONS and not os.path.isfile(value):
+        raise typer.BadParameter(
+            f"{value!r} is not one of {', '.join(CONFIGURATIONS)}, nor the path of a TOML file that is there."
+        )
+    return value
+
+
+def weighted(value: list[str] | None) -> list[str] | None:
+    """A callback that refuses a data set whose weight is no number above 0."""
+    if any(":" in each for each in value or ()):
+        from verdiff.train.data.joining import Source
+
+        for each in value or ():
+            _told(lambda each=each: Source.parse(each))  # type: ignore[misc]
+    return value
+
+
+def structures(value: str | None) -> str | None:
+    """A callback that refuses what is neither a table of structures nor the name of a JSON file."""
+    if value is not None and not value.endswith(".json"):
+        from verdiff.evaluate.labels import table_in
+
+        _told(lambda: table_in(value))
+    return value
+
+
+def instances(value: str | None) -> str | None:
+    """A callback that refuses what names no groups of instances."""
+    if value not in (None, "vertebrae"):
+        from verdiff.evaluate.instances import instance_groups
+
+        _told(lambda: instance_groups(str(value), {}), "'vertebrae', ")
+    return value
+
+
+def evaluations(value: list[str]) -> list[str]:
+    """A callback that refuses evaluations of which two have one name, or one has none."""
+    from verdiff.evaluate.several import names_of
+
+    _told(lambda: names_of(value))
+    return value
+
+
+def _told(parse: Callable[[], object], others: str = "") -> None:
+    """Turn the refusal of what reads a text into the parser's; ``others`` is expected beside what that names."""
+    from verdiff.errors import VerdiffError
+
+    try:
+        parse()
+    except VerdiffError as error:
+        raise typer.BadParameter(
+            f"{error.found}; expected: {others}{error.expected}; to do: {error.remedy}."
+        ) from error
+
+
+def unfit(found: str, remedy: str) -> typer.BadParameter:
+    """Options that do not fit each other, and what to do about it."""
+    return typer.BadParameter(f"{found}; {remedy}.")
 
 
 def fold_or_all(value: str | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from verdiff.choices import INSTANCES, ON_EMPTY
+from verdiff.choices import ON_EMPTY
 from verdiff.commands.options import (
     BackendName,
     BudgetMs,
@@ -27,12 +27,15 @@ from verdiff.commands.options import (
     Threads,
     TimePoint,
     TrustedKey,
+    evaluations,
     levels,
     metavar,
     metric_names,
     one_of,
-    written_as,
+    structures,
+    unfit,
 )
+from verdiff.commands.options import instances as instances_of
 from verdiff.commands.printing import say, show
 
 
@@ -86,6 +89,8 @@ def infer(
     trusted_key: TrustedKey = None,
 ) -> None:
     """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
+    if lowest is not None and not (instances or stats or mesh):
+        raise unfit(f"--lowest {lowest} names vertebrae", "add --instances, --stats or --mesh, or leave it out")
     from verdiff.commands import infer as command
 
     options = command.InferOptions(
@@ -133,7 +138,10 @@ def evaluate(
     ] = None,
     overwrite: Overwrite = False,
     labels: Annotated[
-        str | None, typer.Option(help="name=id,name=id or a dataset.json; found beside the references by default.")
+        str | None,
+        typer.Option(
+            callback=structures, help="name=id,name=id or a dataset.json; found beside the references by default."
+        ),
     ] = None,
     splits: Annotated[Path | None, typer.Option(help="splits_final.json; that of the references' data set.")] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Score the validation cases of one fold.")] = None,
@@ -155,7 +163,7 @@ def evaluate(
     instances: Annotated[
         str | None,
         typer.Option(
-            callback=written_as(INSTANCES, "vertebrae, ids, components, or NAME=FIRST-LAST joined by commas"),
+            callback=instances_of,
             help="vertebrae, ids, components, or ids by group: vertebra=1-25,disc=201-225.",
         ),
     ] = None,
@@ -184,9 +192,13 @@ def evaluate(
     trusted_key: TrustedKey = None,
 ) -> None:
     """Score masks, or run a model on a data set and score it: per case and structure, in millimetres."""
+    if cases is not None and (splits is not None or fold is not None):
+        raise unfit("--cases and a fold both say what is scored", "leave one of them out")
     from verdiff.commands import evaluate as command
     from verdiff.commands.infer import InferOptions
 
+    if masks is not None and not command.is_model(predictions):
+        raise unfit("--masks keeps what a bundle gives", "name a bundle or a model to run, or leave it out")
     options = command.EvaluateOptions(
         labels=labels,
         splits=splits,
@@ -226,7 +238,8 @@ def compare(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="MODEL=PATH or MODEL/SET=PATH of a scores.json or its folder; the first against the others."
+            callback=evaluations,
+            help="MODEL=PATH or MODEL/SET=PATH of a scores.json or its folder; the first against the others.",
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder.")] = None,

@@ -30,6 +30,8 @@ MATCHED_ABOVE_IOU = 0.5
 # Smaller connected parts are stray voxels of a drawing or of a mask: the smallest disc has over 1 ml.
 LEAST_PART_ML = 0.1
 IDS, COMPONENTS = "ids", "components"
+# Of an instance, as masks of instances are stored.
+MOST_ID = 65535
 
 Labels = NDArray[np.integer[Any]]
 
@@ -120,10 +122,13 @@ def instance_groups(text: str, labels: Mapping[str, int]) -> InstanceGroups:
         name, _, span = (piece.strip() for piece in part.partition("="))
         low, _, high = span.partition("-")
         high = high or low
-        if not (name and low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)) or name in groups:
+        if not (name and low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high) <= MOST_ID) or (
+            name in groups
+        ):
             raise DataError(
                 f"instances {text!r}, unclear at {part.strip()!r}",
-                "'ids', 'components', or name=first-last pairs with commas between them, each name once, ids from 1 on",
+                "'ids', 'components', or name=first-last pairs with commas between them, each name once, ids from 1 to "
+                f"{MOST_ID}",
                 "write for example vertebra=1-25,disc=201-225",
             )
         ids = frozenset(range(int(low), int(high) + 1))

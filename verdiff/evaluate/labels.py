@@ -30,7 +30,7 @@ def label_table(source: LabelSource, references: Path) -> dict[str, int]:
         return _checked(dict(source), "the labels")
     if isinstance(source, Path) or source.endswith(".json"):
         return _from_dataset_json(Path(source))
-    return _from_text(source)
+    return table_in(source)
 
 
 def ignored_label(references: Path) -> int | None:
@@ -73,7 +73,12 @@ def _description_beside(references: Path) -> Path | None:
     return next((path for path in (folder / "dataset.json", folder.parent / "dataset.json") if path.is_file()), None)
 
 
-def _from_text(text: str) -> dict[str, int]:
+def table_in(text: str) -> dict[str, int]:
+    """The structures of a text such as ``"vertebra=1,disc=2"``.
+
+    Raises:
+        DataError: It names no structure, one twice, or an id that is no whole number above 0.
+    """
     table: dict[str, int] = {}
     for part in text.split(","):
         name, separator, number = (piece.strip() for piece in part.partition("="))

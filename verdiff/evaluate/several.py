@@ -112,6 +112,31 @@ def run(
     return SideBySide(models, comparisons, markdown, written, tuple(short))
 
 
+def names_of(sources: Sequence[str]) -> dict[tuple[str, str], Path]:
+    """Model and set of cases -> the file or folder, of every source; see :func:`run`.
+
+    Raises:
+        DataError: No source, or one that is named twice or not at all.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    for source in sources:
+        named, separator, where = source.partition("=")
+        path = Path(where if separator else source)
+        if not separator:
+            named = (path.parent if path.suffix == ".json" else path).absolute().name
+        model, _, part = named.partition("/")
+        if not model or (model, part) in found:
+            raise DataError(
+                f"{source!r}, which names {named!r} {'twice' if model else 'nothing'}",
+                "MODEL=PATH, or MODEL/SET=PATH, each name once",
+                f"name every {STORED} differently",
+            )
+        found[model, part] = path
+    if not found:
+        raise DataError("no evaluation", f"one {STORED} or more", f"give MODEL=PATH of every {STORED}")
+    return found
+
+
 def read_models(sources: Sequence[str]) -> Models:
     """The results that sources name, see :func:`run`.
 
@@ -119,21 +144,8 @@ def read_models(sources: Sequence[str]) -> Models:
         DataError: No source, one that is no evaluation or named twice, or a model that lacks a set of cases.
     """
     models: Models = {}
-    for source in sources:
-        named, separator, where = source.partition("=")
-        path = Path(where if separator else source)
-        if not separator:
-            named = (path.parent if path.suffix == ".json" else path).absolute().name
-        model, _, part = named.partition("/")
-        if not model or part in models.get(model, {}):
-            raise DataError(
-                f"{source!r}, which names {named!r} {'twice' if model else 'nothing'}",
-                "MODEL=PATH, or MODEL/SET=PATH, each name once",
-                f"name every {STORED} differently",
-            )
+    for (model, part), path in names_of(sources).items():
         models.setdefault(model, {})[part] = read_results(path)
-    if not models:
-        raise DataError("no evaluation", f"one {STORED} or more", f"give MODEL=PATH of every {STORED}")
     wanted = list(next(iter(models.values())))
     for model, parts in models.items():
         if set(parts) != set(wanted):

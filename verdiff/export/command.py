@@ -11,7 +11,7 @@ from pathlib import Path
 from verdiff.bundle import MANIFEST, Manifest, Trust, open_bundle, resolve_model
 from verdiff.bundle.names import SUFFIX, shipped_models
 from verdiff.bundle.writing import check_place
-from verdiff.choices import MODEL_NAME
+from verdiff.choices import MODEL_NAME, VERSION
 from verdiff.errors import BackendError, DataError, OutputError, VerificationError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.fold import file_ending, labelled_scans
@@ -35,7 +35,6 @@ CHECKPOINTS = ("best.pt", "last.pt")
 # Precisions that every run is judged in; their graphs follow from the FP32 ones, bit for bit.
 ON_RECORD = ("fp16", "bf16")
 # As the manifest wants it, which is written last.
-VERSION = r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 # A bundle that is not one file is a folder, which nobody means to call by the suffix of a file.
 FILE_SUFFIXES = (".json", ".onnx", ".zip", ".pt", ".pth", ".plan", ".engine", ".gz", ".tar", ".npz")
 

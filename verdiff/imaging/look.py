@@ -22,7 +22,7 @@ _STRIDE = 2
 
 
 def look_of_scan(plan: SlicePlan, array: Array, bounds: tuple[float, float]) -> dict[str, float]:
-    """Height, length and width of a scan in mm as its model sees it, its slices, and the share of voxels without signal.
+    """Height, length and width in mm of a scan as its model sees it, its slices, and the share that gives no signal.
 
     One slice says nothing of the width of the body it is from, so it has none.
 

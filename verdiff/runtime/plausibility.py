@@ -108,7 +108,12 @@ def _widest(seen: Mapping[str, Any]) -> float | None:
         for key in seen:
             kind, _, name = key.partition(".")
             area, volume = _least(seen, f"area_mm2.{name}"), _least(seen, key)
-            if kind == "volume_ml" and area is not None and volume is not None and area < _ROUNDED * 1000 * volume / most:
+            if (
+                kind == "volume_ml"
+                and area is not None
+                and volume is not None
+                and area < _ROUNDED * 1000 * volume / most
+            ):
                 return None
     return most
 
