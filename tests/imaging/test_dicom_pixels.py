@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.imaging.make import packed, save_dicom, textured
 from verdiff.errors import InputError
 from verdiff.imaging import read_volume
+from verdiff.imaging.quiet import heard
 
 HOUNSFIELD = np.concatenate([np.full((8, 16), -1000), np.full((8, 16), 500)])
 
@@ -137,3 +140,34 @@ def test_a_body_part_without_a_spine_is_said(tmp_path: Path) -> None:
     knee = save_dicom(tmp_path / "a.dcm", textured((16, 16)), BodyPartExamined="KNEE")
     assert read_volume(knee).notes == ("it states the body part KNEE, which shows no spine",)
     assert not read_volume(save_dicom(tmp_path / "b.dcm", textured((16, 16)), BodyPartExamined="LSPINE")).notes
+
+
+@pytest.mark.parametrize("kind", ["dicom", "film"])
+def test_a_decoder_prints_nothing_and_what_it_says_of_damage_is_a_refusal(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "dicom":
+        path = packed(save_dicom(tmp_path / "x.dcm", textured((41, 36))), "JPEG")
+    else:
+        path = tmp_path / "x.jpg"
+        waves = np.add.outer(np.sin(np.arange(96) / 9), np.cos(np.arange(96) / 7))
+        Image.fromarray((60 * (waves + 2)).astype(np.uint8)).save(path)
+    sound, told = path.read_bytes(), 0
+    begin = sound.rfind(b"\xff\xda") + 12
+    for at in range(begin, len(sound) - 4, max(1, (len(sound) - begin) // 60)):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 0x5A]) + sound[at + 1 :])
+        try:
+            read_volume(path)
+        except InputError as error:
+            told += "its decoder says: Corrupt JPEG data" in error.found
+    assert told > 3
+    printed = capfd.readouterr()
+    assert printed.out == "" and printed.err == ""
+
+
+def test_what_others_print_while_a_frame_is_decoded_is_handed_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with heard(tmp_path):
+        os.write(2, b"from another thread\n")
+    assert capfd.readouterr().err == "from another thread\n"

@@ -18,6 +18,7 @@ import numpy as np
 from verdiff.errors import InputError
 from verdiff.imaging.dicom_header import DicomFile
 from verdiff.imaging.itk import reason, simpleitk
+from verdiff.imaging.quiet import heard
 from verdiff.imaging.volume import Array
 from verdiff.imaging.voxels import damaged
 
@@ -127,7 +128,8 @@ def _by_gdcm(file: DicomFile, part: bytes, shape: tuple[int, ...]) -> Array:
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(name)
         try:
-            array: Array = sitk.GetArrayFromImage(reader.Execute())
+            with heard(file.path):
+                array: Array = sitk.GetArrayFromImage(reader.Execute())
         except RuntimeError as error:
             raise InputError(
                 f"{file.path} is truncated, damaged or packed in a way that is not read ({reason(error)}; transfer "

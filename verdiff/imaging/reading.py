@@ -16,6 +16,7 @@ from verdiff.imaging.dicom_header import begins_as_dicom
 from verdiff.imaging.dicom_zip import ZIP_SUFFIX, is_zip
 from verdiff.imaging.itk import path_for_itk, reason, simpleitk
 from verdiff.imaging.orientation import FORMS, axis_code, parse_orientation, refuse_other_code
+from verdiff.imaging.quiet import heard
 from verdiff.imaging.volume import Geometry, Volume
 from verdiff.imaging.voxels import damaged, most_bytes
 
@@ -188,7 +189,8 @@ def _read_film(path: Path) -> Volume:
     # Told by content: ITK goes by the suffix, and by its letter case.
     reader.SetImageIO("PNGImageIO" if _film_format(path) == "PNG" else "JPEGImageIO")
     try:
-        image = reader.Execute()
+        with heard(path):
+            image = reader.Execute()
     except RuntimeError as error:
         raise InputError(
             f"{path} is truncated, damaged or not an image ({reason(error)})",
