@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from tests.imaging.make import save_dicom, textured
 from tests.runtime.scans import ct_scan, mr_scan
 from tests.runtime.tiny_bundle import write_tiny
+from tests.train.toy import write_raw_dataset
 from verdiff.bundle import open_bundle
 from verdiff.cli import app
 from verdiff.errors import EMPTY_MASK, INTERRUPTED, VerificationError
@@ -134,6 +135,38 @@ def without_orientation(scan: Path) -> Path:
     path = scan.with_name("open.nii.gz")
     path.write_bytes(gzip.compress(bytes(data)))
     return path
+
+
+def test_a_refusal_names_an_option_only_to_a_command_that_has_it(scan: Path, bundle: Path, tmp_path: Path) -> None:
+    path = without_orientation(scan)
+    (tmp_path / "scans").mkdir()
+    for number in range(6):
+        shutil.copy(path, tmp_path / "scans" / f"p{number}.nii.gz")
+    for command in (("info", path), ("infer", path, "--model", bundle)):
+        assert "to do: say where its voxel axes run: --orientation RAS" in verdiff(*command).stderr
+    for command in (
+        ("bench", "volume", "--scan", path, "--model", bundle),
+        ("export", bundle, "--fp16", "--scans", tmp_path / "scans", "-o", tmp_path / "out.verdiff"),
+    ):
+        result = verdiff(*command)
+        assert result.exit_code != 0 and says_three_things(result), result.output
+        assert "--orientation" not in result.stderr and "write the orientation that you know" in result.stderr
+
+
+def test_the_orientation_of_a_data_set_is_said_once_for_all_of_it(tmp_path: Path) -> None:
+    data = write_raw_dataset(tmp_path / "Dataset900_Toy", cases=2)
+    code = axis_code(read_volume(data / "imagesTr" / "toy0_0000.nii.gz").geometry.matrix)
+    prepare = ("train", "unet", "--prepare", "--data", data)
+    assert verdiff(*prepare, "-o", tmp_path / "as-it-was").exit_code == 0
+    for path in data.rglob("*.nii.gz"):
+        without_orientation(path).replace(path)
+    for command in (("data", "check", data), (*prepare, "-o", tmp_path / "cache")):
+        refused = verdiff(*command)
+        assert refused.exit_code == 9 and "--orientation RAS" in refused.output
+        told = verdiff(*command, "--orientation", code)
+        assert told.exit_code == 0, told.output
+    before, after = (np.load(tmp_path / name / "toy0.npz")["images"] for name in ("as-it-was", "cache"))
+    np.testing.assert_array_equal(before, after)
 
 
 def test_the_orientation_that_the_user_says_is_taken_and_recorded(scan: Path, bundle: Path) -> None:

@@ -31,18 +31,25 @@ from verdiff.commands.options import (
 from verdiff.commands.printing import open_streams, say, show, warn
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
+_OPTIONS = "verdiff.options"
 OLD_OR_NEW = "files are either the old ones or the complete new ones"
 
 
 class Commands(TyperGroup):
     """Turns the family of errors into three lines on stderr and its exit code; no traceback for what has a name."""
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was named, whose options a message may name."""
+        found = super().resolve_command(ctx, args)
+        ctx.meta[_OPTIONS] = {text for each in found[1].params for text in each.opts}
+        return found
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
         except VerdiffError as error:
-            warn(str(error))
+            warn(error.told(ctx.meta.get(_OPTIONS, ())))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             warn(f"interrupted; {OLD_OR_NEW}")
@@ -98,8 +105,12 @@ app.command(
 )(making.distill)
 app.command(epilog="Example: verdiff export --fp16")(making.export)
 app.command(epilog="Example: verdiff build spine-mr --precision fp16")(making.build)
+<<<<<<< HEAD
 app.command(epilog="Example: verdiff sign spine-mr.verdiff --key key.pem")(making.sign)
 app.add_typer(data_app, name="data")
+=======
+app.add_typer(data_app, name="data", cls=Commands)
+>>>>>>> 6110e39 (A remedy names --orientation only where the command has it; data check and train have it)
 
 
 app.command(epilog="Example: verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/")(

@@ -5,7 +5,35 @@ Every message has three parts, in this order: what was found, what was expected,
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
+
+
+class Remedy(str):
+    """What to do, of which one way is an option that not every caller has.
+
+    It is text, the option's way first, and goes wherever a remedy goes.
+
+    Attributes:
+        option: As it stands on a command line, such as ``"--orientation"``.
+        otherwise: What is left to do without it.
+    """
+
+    __slots__ = ("option", "otherwise")
+
+    def __new__(cls, by_option: str, *, option: str, otherwise: str) -> Remedy:
+        """``by_option`` names the option and says what to give it."""
+        made = super().__new__(cls, f"{by_option}; or {otherwise}")
+        made.option, made.otherwise = option, otherwise
+        return made
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, str]]:
+        return (self.removesuffix(f"; or {self.otherwise}"),), {"option": self.option, "otherwise": self.otherwise}
+
+
+def remedy_with(remedy: str, options: Collection[str]) -> str:
+    """A remedy as it helps a caller that has these options."""
+    return remedy.otherwise if isinstance(remedy, Remedy) and remedy.option not in options else remedy
 
 
 class VerdiffError(Exception):
@@ -25,7 +53,12 @@ class VerdiffError(Exception):
         self.found, self.expected, self.remedy = found, expected, remedy
 
     def __str__(self) -> str:
-        return f"found: {self.found}\nexpected: {self.expected}\nto do: {self.remedy}"
+        return self.told()
+
+    def told(self, options: Collection[str] | None = None) -> str:
+        """The three lines; with ``options``, as a caller needs them that has no others."""
+        remedy = self.remedy if options is None else remedy_with(self.remedy, options)
+        return f"found: {self.found}\nexpected: {self.expected}\nto do: {remedy}"
 
 
 class InputError(VerdiffError):

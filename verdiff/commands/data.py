@@ -105,6 +105,7 @@ def check(
     *,
     patients: str | None = None,
     as_json: bool = False,
+    orientation: str | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Look for everything that is wrong with nnU-Net raw data sets, each alone and together; nothing is changed.
@@ -113,6 +114,7 @@ def check(
         folders: The data sets.
         patients: With several: pattern of a patient within a case's name.
         as_json: Say the report as JSON; of several data sets a list of reports.
+        orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
         say: Is given the lines.
 
     Returns:
@@ -125,7 +127,10 @@ def check(
     from verdiff.train.data.check_joint import check_together
 
     several = len(folders) > 1
-    reports = check_together(folders, patients=patients) if several else [check_dataset(folders[0])]
+    if several:
+        reports = check_together(folders, patients=patients, orientation=orientation)
+    else:
+        reports = [check_dataset(folders[0], orientation=orientation)]
     if as_json:
         told = [report.to_dict() for report in reports]
         say(json.dumps(told if several else told[0], indent=1))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from verdiff.choices import CONTRASTS, DATA_LABELS, DATA_SETS
-from verdiff.commands.options import AsJson, Patients, listed, metavar, one_of
+from verdiff.commands.options import AsJson, Orientation, Patients, listed, metavar, one_of
 from verdiff.commands.printing import say, show
 
 DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
@@ -76,11 +76,12 @@ def check(
     folders: Annotated[list[Path], typer.Argument(help="nnU-Net raw data sets; several are also checked together.")],
     patients: Patients = None,
     as_json: AsJson = False,
+    orientation: Orientation = None,
 ) -> None:
     """Find mismatched grids, unknown labels, empty masks, patients in two splits; exit code 9: not usable."""
     from verdiff.commands import data as command
 
-    raise typer.Exit(command.check(folders, patients=patients, as_json=as_json, say=show))
+    raise typer.Exit(command.check(folders, patients=patients, as_json=as_json, orientation=orientation, say=show))
 
 
 @app.command(epilog="Example: verdiff data split $VERDIFF_DATA/Dataset104_SpineCT --folds 2")

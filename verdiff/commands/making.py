@@ -23,6 +23,7 @@ from verdiff.choices import (
 from verdiff.commands import printing
 from verdiff.commands.options import (
     ExpectSha256,
+    Orientation,
     Overwrite,
     Patients,
     Threads,
@@ -92,6 +93,7 @@ def train(
     ] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights, batches and augmentation.")] = None,
     threads: Threads = None,
+    orientation: Orientation = None,
 ) -> None:
     """Train a model, or prepare its data."""
     if (config is None or not data) and not (resume and not nnunetv2):
@@ -104,10 +106,12 @@ def train(
     from verdiff.train.data.joining import Source
 
     sources = [Source.parse(text) for text in data or ()]
+    settings = [*(setting or ()), *([f'data.orientation="{orientation}"'] if orientation else ())]
     number = _fold_number(fold)
     if nnunetv2:
         given = {
             "--prepare": prepare, "--minutes": minutes, "--set": setting, "--seed": seed, "--threads": threads,
+            "--orientation": orientation,
             "--patients": patients, "a second --data": len(sources) > 1, "--from": origin, "--fold all": number == ALL,
         }  # fmt: skip
         refused = [name for name, value in given.items() if value is not None and value is not False]
@@ -116,7 +120,7 @@ def train(
             config or "", folder, output, fold=number or 0, folds=folds, resume=resume, refused=refused, say=say
         )
     elif prepare:
-        command.prepare(config or "", sources, output, patients=patients, settings=setting or (), say=say)
+        command.prepare(config or "", sources, output, patients=patients, settings=settings, say=say)
     else:
         command.run(
             config,
@@ -126,7 +130,7 @@ def train(
             folds=folds,
             patients=patients,
             origin=origin,
-            settings=setting or (),
+            settings=settings,
             minutes=minutes,
             seed=seed,
             threads=threads,

@@ -24,6 +24,7 @@ from verdiff.imaging.orientation import (
     mean_pitch,
     nothing_stated,
     refuse_other_code,
+    said_by_option,
 )
 from verdiff.imaging.volume import Array, Geometry
 
@@ -134,8 +135,10 @@ def _chosen(
         raise InputError(
             f"{path} states two orientations that contradict each other: {both}",
             "one orientation in the whole header",
-            "find out which is right and say so: --orientation qform or --orientation sform "
-            "(orientation='qform'), or repair the header",
+            said_by_option(
+                "find out which is right and say so: --orientation qform or --orientation sform (orientation='qform')",
+                "write the one that is right into both forms of the header",
+            ),
         )
     return fitting[0], (f"it states two orientations, {both}; the {fitting[0].name} is taken, as the user says",)
 
@@ -162,7 +165,10 @@ def _refuse_two_spacings(form: _Form, pitches: list[float], path: Path, choice: 
         raise InputError(
             f"{path} states two spacings: pixdim {np.round(pitches, 4).tolist()} and {form.name} {lengths}",
             "one spacing in the whole header",
-            f"find out which is true and save the scan with it; --orientation {form.name} takes the second",
+            said_by_option(
+                f"find out which is true; --orientation {form.name} takes that of the {form.name}",
+                "save the scan with the one that is true in pixdim, qform and sform",
+            ),
         )
 
 
@@ -171,7 +177,7 @@ def _check_form(form: _Form, path: Path) -> None:
         raise InputError(
             f"{path} has a {form.name} with values that are no numbers, though its code is {form.code}",
             "three axes and a position in millimetres",
-            "repair the header, or say --orientation with the form that is right",
+            said_by_option("say --orientation with the form that is right", "repair the header"),
         )
     checks.check_not_sheared(form.axes, f"{path} (by its {form.name})")
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from verdiff.errors import InputError
+from verdiff.errors import InputError, Remedy
 from verdiff.imaging.volume import Array, Geometry
 
+OPTION = "--orientation"
 FORMS = ("qform", "sform")
 # LPS axis and sign of each letter.
 _LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
@@ -65,13 +66,22 @@ def geometry_by_code(size: tuple[int, int, int], spacing_mm: Sequence[float], co
     return Geometry(size, (x, y, z), direction=tuple(code_matrix(code).ravel().tolist()))
 
 
+def said_by_option(by_option: str, otherwise: str) -> Remedy:
+    """What to do about an orientation that a file leaves open: the option, or what is left where there is none."""
+    return Remedy(by_option, option=OPTION, otherwise=otherwise)
+
+
 def nothing_stated(name: str, why: str) -> InputError:
     """The refusal of a volume that does not say where left, posterior and superior are."""
     return InputError(
         f"{name} states no orientation: {why}",
         "a header that says where the patient's left, front and head are",
-        "say where its voxel axes run: --orientation RAS (orientation='RAS') for the first to the right, the second to "
-        "anterior, the third to superior; or convert the scan again from its DICOM files",
+        said_by_option(
+            "say where its voxel axes run: --orientation RAS (orientation='RAS') for the first to the right, the "
+            "second to anterior, the third to superior",
+            "convert the scan again from its DICOM files, or write the orientation that you know to be right into its "
+            "header (NIfTI: sform and its code; NRRD: space and space directions; MetaImage: TransformMatrix)",
+        ),
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.schedules import Schedule
 from verdiff.diffusion.tables import SamplerTable, make_table
-from verdiff.errors import DataError
+from verdiff.errors import DataError, InputError
+from verdiff.imaging.orientation import parse_orientation
 from verdiff.systems import system_named
 from verdiff.train.network_classes import settings_class
 from verdiff.train.settings import COUNT, bounded, check_bounds, table_of
@@ -27,6 +28,7 @@ class DataConfig:
     of a slice's columns that it looks at, around the middle. ``middle_slices`` is how many slices around the middle of
     each scan are used; ``None`` uses all. With ``soft_masks`` the truth of a pixel is the share of it that a structure
     covers, from masks on the scan's own or a finer grid; without, it is the structure that covers half of it.
+    ``orientation`` is taken where a file leaves its own open, as :func:`verdiff.imaging.read_volume` has it.
     """
 
     modality: str = "MR"
@@ -39,9 +41,14 @@ class DataConfig:
     intensity_high: float = 99.5
     middle_slices: int | None = bounded(None, 1)
     soft_masks: bool = False
+    orientation: str | None = None
 
     def __post_init__(self) -> None:
         check_bounds(type(self), vars(self), "[data]")
+        try:
+            object.__setattr__(self, "orientation", parse_orientation(self.orientation))
+        except InputError as error:
+            raise DataError(error.found, error.expected, error.remedy) from error
 
     def preparation(self) -> dict[str, Any]:
         """The settings that a prepared cache depends on: all but ``middle_slices``, which choose among its slices."""

@@ -126,7 +126,7 @@ def _fingerprint(folder: Path, config: RunConfig) -> Fingerprint:
     shapes, spacings = [], []
     for name, path in find_files(folder, description.ending).images.items():
         try:
-            geometry = read_volume(path).geometry
+            geometry = read_volume(path, orientation=config.data.orientation).geometry
         except VerdiffError as error:
             raise DataError(f"case {name}: {error.found}", error.expected, error.remedy) from error
         slices = plan_slices(geometry, view=config.data.view, spacing_mm=None)  # type: ignore[arg-type]

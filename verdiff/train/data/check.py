@@ -91,7 +91,9 @@ class Inspection:
     seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
-def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -> Report:
+def check_dataset(
+    folder: Path, progress: Callable[[str], None] | None = None, *, orientation: str | None = None
+) -> Report:
     """Look at every file of a raw data set; nothing is changed.
 
     Found are: a ``dataset.json`` that cannot be used, missing pairs and channels, strange files, files that cannot be
@@ -101,14 +103,17 @@ def check_dataset(folder: Path, progress: Callable[[str], None] | None = None) -
     Args:
         folder: With ``dataset.json``, ``imagesTr`` and ``labelsTr``.
         progress: Is told of each case.
+        orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
 
     Raises:
         DataError: There is no such folder. Everything else is in the report.
     """
-    return inspect(folder, progress).report
+    return inspect(folder, progress, orientation=orientation).report
 
 
-def inspect(folder: Path, progress: Callable[[str], None] | None = None) -> Inspection:
+def inspect(
+    folder: Path, progress: Callable[[str], None] | None = None, *, orientation: str | None = None
+) -> Inspection:
     """:func:`check_dataset`, with what it saw beside its report."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", f"an nnU-Net raw data set with {DESCRIPTION}", "check the path")
@@ -128,7 +133,7 @@ def inspect(folder: Path, progress: Callable[[str], None] | None = None) -> Insp
     seen: dict[str, Seen] = {}
     for number, name in enumerate(names, start=1):
         if name in files.images:
-            about, seen[name] = _look_at(name, files, description)
+            about, seen[name] = _look_at(name, files, description, orientation)
             findings += about
         if progress:
             progress(f"{name} ({number} of {len(names)})")
@@ -192,15 +197,15 @@ def _file_findings(description: Description, files: Files) -> Iterator[Finding]:
             )
 
 
-def _look_at(name: str, files: Files, description: Description) -> tuple[list[Finding], Seen]:
+def _look_at(name: str, files: Files, description: Description, orientation: str | None) -> tuple[list[Finding], Seen]:
     findings: list[Finding] = []
     image = mask = None
     try:
-        image = read_volume(files.images[name])
+        image = read_volume(files.images[name], orientation=orientation)
     except VerdiffError as error:
         findings.append(Finding(name, error.found, error.expected, error.remedy))
     try:
-        mask = read_labels(files.masks[name])
+        mask = read_labels(files.masks[name], orientation=orientation)
     except VerdiffError as error:
         findings.append(Finding(name, error.found, error.expected, error.remedy))
     if image is not None and mask is not None:
@@ -214,7 +219,8 @@ def _look_at(name: str, files: Files, description: Description) -> tuple[list[Fi
         )
     if image is not None and name in files.fine:
         try:
-            findings += fine_findings(name, image, read_labels(files.fine[name]), description)
+            fine = read_labels(files.fine[name], orientation=orientation)
+            findings += fine_findings(name, image, fine, description)
         except VerdiffError as error:
             findings.append(Finding(name, error.found, error.expected, error.remedy))
     digest = "" if image is None else hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()

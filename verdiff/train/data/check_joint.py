@@ -18,7 +18,11 @@ _NOTHING = np.zeros((0, 0, 0), np.uint8)
 
 
 def check_together(
-    folders: Sequence[Path], *, patients: str | None = None, progress: Callable[[str], None] | None = None
+    folders: Sequence[Path],
+    *,
+    patients: str | None = None,
+    orientation: str | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> list[Report]:
     """A report of each data set, and one of all together.
 
@@ -28,12 +32,13 @@ def check_together(
     Args:
         folders: Raw data sets.
         patients: Pattern of a patient within a case's name, as ``verdiff train`` takes it.
+        orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
         progress: Is told of each case.
 
     Raises:
         DataError: There is no such folder.
     """
-    found = [inspect(folder, progress) for folder in folders]
+    found = [inspect(folder, progress, orientation=orientation) for folder in folders]
     return [*(each.report for each in found), _together(found, patients)]
 
 

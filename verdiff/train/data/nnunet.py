@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,9 @@ def load_dataset(folder: Path, config: DataConfig, progress: Callable[[str], Non
         DataError: What :func:`read_raw` and :func:`read_cache` raise; a cache that was prepared with other settings.
     """
     if (folder / INDEX).is_file():
-        dataset = read_cache(folder)
-        _refuse_other_preparation(folder, dataset, config)
+        cached = read_cache(folder)
+        _refuse_other_preparation(folder, cached, config)
+        dataset = replace(cached, preparation=config.preparation())
     else:
         dataset = read_raw(folder, config, progress)
     return middle_slices(dataset, config.middle_slices)
@@ -130,10 +132,10 @@ def _prepare(
 ) -> tuple[Case, dict[str, tuple[float, float]], set[int]]:
     fine = None
     try:
-        volume = read_volume(files.images[name], modality=config.modality)
-        truth = read_labels(files.masks[name])
+        volume = read_volume(files.images[name], modality=config.modality, orientation=config.orientation)
+        truth = read_labels(files.masks[name], orientation=config.orientation)
         if config.soft_masks and name in files.fine:
-            fine = read_labels(files.fine[name])
+            fine = read_labels(files.fine[name], orientation=config.orientation)
     except VerdiffError as error:
         raise DataError(f"case {name}: {error.found}", error.expected, error.remedy) from error
     table = description.labels
