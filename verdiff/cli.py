@@ -105,12 +105,8 @@ app.command(
 )(making.distill)
 app.command(epilog="Example: verdiff export --fp16")(making.export)
 app.command(epilog="Example: verdiff build spine-mr --precision fp16")(making.build)
-<<<<<<< HEAD
 app.command(epilog="Example: verdiff sign spine-mr.verdiff --key key.pem")(making.sign)
-app.add_typer(data_app, name="data")
-=======
 app.add_typer(data_app, name="data", cls=Commands)
->>>>>>> 6110e39 (A remedy names --orientation only where the command has it; data check and train have it)
 
 
 app.command(epilog="Example: verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/")(
