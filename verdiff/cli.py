@@ -40,9 +40,10 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was named, whose options a message may name."""
-        found = super().resolve_command(ctx, args)
-        ctx.meta[_OPTIONS] = {text for each in found[1].params for text in each.opts}
-        return found
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            ctx.meta[_OPTIONS] = {text for each in command.params for text in each.opts}
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""

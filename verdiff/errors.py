@@ -19,7 +19,8 @@ class Remedy(str):
         otherwise: What is left to do without it.
     """
 
-    __slots__ = ("option", "otherwise")
+    option: str
+    otherwise: str
 
     def __new__(cls, by_option: str, *, option: str, otherwise: str) -> Remedy:
         """``by_option`` names the option and says what to give it."""
