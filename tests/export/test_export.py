@@ -17,10 +17,12 @@ from verdiff.bundle import Defaults, open_bundle, resolve_model
 from verdiff.diffusion import make_table
 from verdiff.errors import DataError, VerificationError
 from verdiff.export import command, from_run
+from verdiff.export.builder import GraphBuilder, make_model, tensor_info
 from verdiff.export.command import ExportOptions
 from verdiff.export.golden import phantom, torch_reference
-from verdiff.export.pipeline import build_pipeline
+from verdiff.export.pipeline import CONTRACT_VERSION, _resize_matrix, build_pipeline
 from verdiff.export.torch_graphs import round_weights_to_half
+from verdiff.imaging.resample import resize_matrix
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import RunConfig
@@ -78,7 +80,7 @@ def test_the_pipeline_takes_any_deterministic_table_and_several_samples(
     process = RunConfig.from_dict({"process": {"signal_scale": 0.5}}).process.build()
     table = make_table(process, sampler=sampler, steps=4)  # type: ignore[arg-type]
     graphs = {role: onnx.load_from_string(bundle.graph(role)) for role in ("prior", "denoiser")}
-    model = build_pipeline(graphs["prior"], graphs["denoiser"], table, (1, 2), unrolled=unrolled)
+    model = build_pipeline(graphs["prior"], graphs["denoiser"], table, (1, 2), model_id="toy", unrolled=unrolled)
     assert unrolled is ("Loop" not in {node.op_type for node in model.graph.node})
     pipeline = session(model.SerializeToString())
     rng = np.random.default_rng(1)
@@ -95,6 +97,36 @@ def test_the_pipeline_takes_any_deterministic_table_and_several_samples(
     ]
     assert np.abs(probabilities - fuse_mean(np.stack(drawn)).probabilities).max() < 1e-4
     assert labels.dtype == np.uint8 and set(np.unique(labels)) <= {0, 1, 2}
+
+
+def test_the_pipeline_says_what_it_is_and_what_its_inputs_and_outputs_mean(toy_bundle: Path) -> None:
+    model = onnx.load_from_string(open_bundle(toy_bundle).graph("pipeline"))
+    said = {prop.key: prop.value for prop in model.metadata_props}
+    assert said == {"model_id": "toy", "contract_version": str(CONTRACT_VERSION)}
+    assert model.graph.name == "pipeline" and "docs/contract.md" in model.graph.doc_string
+    assert all(value.doc_string for value in (*model.graph.input, *model.graph.output))
+
+
+def test_the_pipeline_holds_no_float64_which_browsers_and_tensorrt_lack(toy_bundle: Path) -> None:
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(open_bundle(toy_bundle).graph("pipeline")))
+    graph = model.graph
+    values = [value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)]
+    assert len(values) > 100 and onnx.TensorProto.DOUBLE not in values
+    assert onnx.TensorProto.DOUBLE not in [tensor.data_type for tensor in graph.initializer]
+
+
+def test_the_resampling_of_the_graph_is_that_of_the_runtime_to_the_last_bit() -> None:
+    b = GraphBuilder()
+    matrix = _resize_matrix(b, "n_out", "n_in")
+    sizes = [tensor_info(name, [1], onnx.TensorProto.INT64) for name in ("n_out", "n_in")]
+    graph = onnx.helper.make_graph(b.nodes, "matrix", sizes, [tensor_info(matrix, [None, None])], b.initializers)
+    run = session(make_model(graph).SerializeToString()).run
+    rng = np.random.default_rng(7)
+    for n_out, n_in in [(1, 1), (1, 900), (320, 320), (4096, 16), *rng.integers(1, 700, (40, 2)).tolist()]:
+        (found,) = run(None, {"n_out": np.array([n_out]), "n_in": np.array([n_in])})
+        expected = resize_matrix(n_out, n_in)
+        # Where whole numbers give zero, float64 may leave 1e-13 of rounding.
+        np.testing.assert_array_equal(found, np.where(expected < 1e-10, 0, expected))
 
 
 def test_the_runtime_gives_the_same_mask_as_the_pipeline_graph(toy_bundle: Path) -> None:
@@ -188,12 +220,9 @@ def test_the_weights_of_an_unrolled_pipeline_are_there_once(toy_bundle: Path) ->
     bundle = open_bundle(toy_bundle)
     graphs = {role: onnx.load_from_string(bundle.graph(role)) for role in ("prior", "denoiser")}
     process = RunConfig.from_dict({"process": {"signal_scale": 0.5}}).process.build()
-    sizes = [
-        build_pipeline(
-            graphs["prior"], graphs["denoiser"], make_table(process, sampler="ddim", steps=n), (1, 2), unrolled=True
-        ).ByteSize()
-        for n in (2, 3)
-    ]
+    parts = graphs["prior"], graphs["denoiser"]
+    tables = [make_table(process, sampler="ddim", steps=n) for n in (2, 3)]
+    sizes = [build_pipeline(*parts, t, (1, 2), model_id="toy", unrolled=True).ByteSize() for t in tables]
     weights = sum(tensor.ByteSize() for tensor in graphs["denoiser"].graph.initializer)
     nodes = sum(node.ByteSize() for node in graphs["denoiser"].graph.node)
     assert sizes[1] - sizes[0] < 2 * nodes + 0.1 * weights

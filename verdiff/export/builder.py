@@ -86,9 +86,11 @@ class GraphBuilder:
         return {output.name: here(output.name) for output in model.graph.output}
 
 
-def tensor_info(name: str, shape: list[str | int | None], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    """A graph input or output with named dynamic axes."""
-    return helper.make_tensor_value_info(name, kind, shape)
+def tensor_info(
+    name: str, shape: list[str | int | None], kind: int = TensorProto.FLOAT, *, doc: str = ""
+) -> onnx.ValueInfoProto:
+    """A graph input or output with named dynamic axes, and what it is in words."""
+    return helper.make_tensor_value_info(name, kind, shape, doc_string=doc)
 
 
 def make_model(graph: onnx.GraphProto) -> onnx.ModelProto:

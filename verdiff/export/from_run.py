@@ -78,7 +78,12 @@ def draft_of_run(
     graphs = export_networks(net, config)
     if table is None or table.deterministic:
         graphs["pipeline"] = build_pipeline(
-            graphs["prior"], graphs.get("denoiser"), table, facts.label_ids, multiple=config.network.multiple
+            graphs["prior"],
+            graphs.get("denoiser"),
+            table,
+            facts.label_ids,
+            model_id=statements["model_id"],
+            multiple=config.network.multiple,
         )
     if half_weights:
         graphs = {role: store_as_half(model) for role, model in graphs.items()}

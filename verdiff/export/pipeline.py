@@ -1,7 +1,8 @@
 """The whole sampler as one ONNX graph, for hosts without verdiff: raw slices in, labels in the scan's pixels out.
 
 It repeats, operator for operator, what :mod:`verdiff.imaging` (intensities, resampling), :mod:`verdiff.diffusion`
-(start, table, fusion) and the runtime do; the export compares the two before a bundle is written.
+(start, table, fusion) and the runtime do; the export compares the two before a bundle is written. What its inputs and
+outputs mean is a written contract (docs/contract.md), whose version and short form travel in the graph.
 """
 
 from __future__ import annotations
@@ -13,6 +14,26 @@ from onnx import TensorProto, helper
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.export.builder import GraphBuilder, make_model, tensor_info
 
+# Rises when a host that was written for the last one would give a wrong mask.
+CONTRACT_VERSION = 1
+PURPOSE = (
+    "Raw slices of a scan in, labels in the scan's own pixels out: intensities, resampling, networks, every step of "
+    "the sampler and fusion. How a host makes the inputs: the contract for hosts, docs/contract.md of verdiff."
+)
+SLICES = (
+    "Raw intensities [N, h, w] of N slices in the scan's own pixels, in the model's view: sagittal slices run from "
+    "right to left, rows from superior to inferior, columns from anterior to posterior."
+)
+BOUNDS = "The raw intensities [low, high], low < high, that become -1 and 1; what lies beyond is clipped."
+SIZE = "Rows and columns of a slice at the model's pixel spacing, before padding; each at least 1."
+NOISE = (
+    "Standard normal numbers [M, N, K, H, W]: M samples whose mean is the answer, K structures, H and W the size "
+    "rounded up to the model's multiple. Philox4x32-10 and Box-Muller of seed, slice and sample, as the contract says."
+)
+LABELS = "The mask [N, h, w] in the scan's own pixels: 0 for background, else the id of a structure."
+PROBABILITIES = "The probability [N, K, h, w] of each structure, 0 to 1, in the order of the manifest's labels."
+UNCERTAINTY = "The normalised entropy [N, h, w] of background and structures, 0 (certain) to 1."
+
 
 def build_pipeline(
     prior: onnx.ModelProto,
@@ -20,6 +41,7 @@ def build_pipeline(
     table: SamplerTable | None,
     label_ids: tuple[int, ...],
     *,
+    model_id: str,
     unrolled: bool = False,
     multiple: int = 1,
 ) -> onnx.ModelProto:
@@ -34,6 +56,7 @@ def build_pipeline(
         denoiser: With ``table``; both None for a single-pass model.
         table: A sampler without step noise (eta = 0): the start is the only place that takes any.
         label_ids: The mask value of each channel.
+        model_id: Of the model, for the graph's metadata.
         unrolled: For CUDA graphs and TensorRT, which cannot hold control flow; the steps share the weights.
         multiple: Of a single-pass model: what rows and columns are padded to multiples of. For a diffusion the noise
             says it.
@@ -52,24 +75,26 @@ def build_pipeline(
         mask = b.op("ReduceMean", by_sample, b.const([0], np.int64), keepdims=0)
     _finish(b, mask, sizes, label_ids)
     classes = len(label_ids)
-    noise = [tensor_info("noise", ["M", "N", classes, "H", "W"])] if denoiser is not None else []
+    noise = [tensor_info("noise", ["M", "N", classes, "H", "W"], doc=NOISE)] if denoiser is not None else []
     graph = helper.make_graph(
         b.nodes,
-        "pipeline",
+        "pipeline-unrolled" if unrolled else "pipeline",
         [
-            tensor_info("slices", ["N", "h", "w"]),
-            tensor_info("bounds", [2]),
-            tensor_info("size", [2], TensorProto.INT64),
+            tensor_info("slices", ["N", "h", "w"], doc=SLICES),
+            tensor_info("bounds", [2], doc=BOUNDS),
+            tensor_info("size", [2], TensorProto.INT64, doc=SIZE),
             *noise,
         ],
         [
-            tensor_info("labels", ["N", "h", "w"], TensorProto.UINT8),
-            tensor_info("probabilities", ["N", classes, "h", "w"]),
-            tensor_info("uncertainty", ["N", "h", "w"]),
+            tensor_info("labels", ["N", "h", "w"], TensorProto.UINT8, doc=LABELS),
+            tensor_info("probabilities", ["N", classes, "h", "w"], doc=PROBABILITIES),
+            tensor_info("uncertainty", ["N", "h", "w"], doc=UNCERTAINTY),
         ],
         b.initializers,
+        doc_string=PURPOSE,
     )
     model = make_model(graph)
+    helper.set_model_props(model, {"model_id": model_id, "contract_version": str(CONTRACT_VERSION)})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -82,25 +107,23 @@ def _dim(b: GraphBuilder, value: str, axis: int) -> str:
 def _resize_matrix(b: GraphBuilder, n_out: str, n_in: str) -> str:
     """verdiff.imaging.resample.resize_matrix as operators: float32 [n_out, n_in] from two int64 [1] sizes.
 
-    The positions are computed in float64, as there, since single precision would move them by 1e-4 of a pixel.
+    Everything there times 2 n_out is a whole number: output i has its centre at (2 i + 1) n_in - n_out, input j lies at
+    2 n_out j, and the triangle reaches 2 max(n_out, n_in) to either side. So nothing is rounded before the division at
+    the end, and no runtime needs float64, which those in browsers and TensorRT lack.
     """
-    zero, one, half = (b.const(v, np.float64) for v in (0.0, 1.0, 0.5))
-    axis0, axis1 = b.const([0], np.int64), b.const([1], np.int64)
-    scalar = b.const([], np.int64)
-    start, step = b.const(0, np.int64), b.const(1, np.int64)
+    scalar, axis0, axis1 = b.const([], np.int64), b.const([0], np.int64), b.const([1], np.int64)
+    zero, one, two = (b.const(value, np.int64) for value in (0, 1, 2))
 
-    def in64(value: str) -> str:
-        return b.op("Cast", value, to=TensorProto.DOUBLE)
+    def indices(count: str) -> str:
+        return b.op("Range", zero, b.op("Reshape", count, scalar), one)
 
-    def positions(count: str) -> str:
-        return in64(b.op("Range", start, b.op("Reshape", count, scalar), step))
-
-    scale = b.op("Div", in64(n_out), in64(n_in))
-    support = b.op("Max", one, b.op("Div", one, scale))
-    centre = b.op("Sub", b.op("Div", b.op("Add", positions(n_out), half), scale), half)
-    distance = b.op("Abs", b.op("Sub", b.op("Unsqueeze", positions(n_in), axis0), b.op("Unsqueeze", centre, axis1)))
-    weights = b.op("Max", zero, b.op("Sub", one, b.op("Div", distance, support)))
-    return b.op("Cast", b.op("Div", weights, b.op("ReduceSum", weights, axis1)), to=TensorProto.FLOAT)
+    odd = b.op("Add", b.op("Mul", indices(n_out), two), one)
+    centre = b.op("Sub", b.op("Mul", odd, n_in), n_out)
+    position = b.op("Mul", indices(n_in), b.op("Mul", n_out, two))
+    distance = b.op("Abs", b.op("Sub", b.op("Unsqueeze", position, axis0), b.op("Unsqueeze", centre, axis1)))
+    reach = b.op("Mul", b.op("Max", n_out, n_in), two)
+    weights = b.op("Cast", b.op("Max", b.op("Sub", reach, distance), zero), to=TensorProto.FLOAT)
+    return b.op("Div", weights, b.op("ReduceSum", weights, axis1))
 
 
 def _resize(b: GraphBuilder, planes: str, rows: str, cols: str) -> str:

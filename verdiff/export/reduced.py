@@ -268,12 +268,12 @@ def _stored(draft: Draft, name: str, candidate: Candidate, spread: Spread, say: 
     table = SamplerTable.from_dict(draft.manifest.table) if "denoiser" in graphs else None
     whole = name == "fp16" and (table is None or table.deterministic)
     if whole:
-        ids = tuple(label.id for label in draft.manifest.labels)
-        multiple = draft.manifest.multiple
-        pair = graphs["prior"], graphs.get("denoiser")
-        graphs["pipeline"] = build_pipeline(*pair, table, ids, multiple=multiple)
+        manifest = draft.manifest
+        ids = tuple(label.id for label in manifest.labels)
+        parts = graphs["prior"], graphs.get("denoiser"), table, ids
+        graphs["pipeline"] = build_pipeline(*parts, model_id=manifest.model_id, multiple=manifest.multiple)
         if table is not None:
-            graphs["pipeline-unrolled"] = build_pipeline(*pair, table, ids, unrolled=True)
+            graphs["pipeline-unrolled"] = build_pipeline(*parts, model_id=manifest.model_id, unrolled=True)
     finished = draft.with_graphs(name, {role: _bytes(model) for role, model in graphs.items()})
     if whole:
         with finished.opened() as bundle:

@@ -169,7 +169,7 @@ def _pipeline(bundle: Bundle, precision: str) -> onnx.ModelProto:
 
     ids = tuple(label.id for label in manifest.labels)
     if not bundle.has("denoiser"):
-        return build_pipeline(part("prior"), None, None, ids, multiple=manifest.multiple)
+        return build_pipeline(part("prior"), None, None, ids, model_id=manifest.model_id, multiple=manifest.multiple)
     table = SamplerTable.from_dict(manifest.table)
     if not table.deterministic:
         raise BundleError(
@@ -177,4 +177,4 @@ def _pipeline(bundle: Bundle, precision: str) -> onnx.ModelProto:
             "a sampler table with eta = 0 for a pipeline of one graph",
             instead,
         )
-    return build_pipeline(part("prior"), part("denoiser"), table, ids, unrolled=True)
+    return build_pipeline(part("prior"), part("denoiser"), table, ids, model_id=manifest.model_id, unrolled=True)
