@@ -17,12 +17,13 @@ PACKAGE = ROOT / "verdiff"
 # engines, runs them and examines them for the doctor.
 ENGINES = frozenset({"engines", "engines.library", "engines.build", "engines.run", "engines.doctor"})
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate", "engines"})
-EVERYWHERE = frozenset({"choices", "errors", "extras", "files", "nvidia", "systems"})
+EVERYWHERE = frozenset({"choices", "errors", "extras", "files", "markdown", "nvidia", "systems"})
 ROOMS = GROUND | ENGINES | {"runtime", "train", "export", "benchmarks", "interop", "serve", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "choices": frozenset(),
     "errors": frozenset(),
     "extras": frozenset(),
+    "markdown": frozenset(),
     "systems": frozenset(),
     "files": frozenset(),
     "nvidia": frozenset(),
@@ -163,9 +164,26 @@ def test_a_room_that_reaches_up_is_found(tmp_path: Path) -> None:
     assert [item.at_load for item in found if item.target == "verdiff.train.trainer"] == [False]
 
 
+def test_the_package_imports_nothing_of_what_is_run_from_a_checkout() -> None:
+    outside = {"studies", "tools", "tests"}
+    assert [found.where for found in all_imports() if found.target.split(".")[0] in outside] == []
+
+
+def test_the_library_of_the_studies_imports_no_study() -> None:
+    files = sources("studies", "verdiff")
+    upwards = [
+        found.where
+        for module, path in files.items()
+        if module.startswith("studies.library")
+        for found in imports_of(path, frozenset(files))
+        if found.target.startswith("studies.") and not found.target.startswith("studies.library")
+    ]
+    assert upwards == []
+
+
 def test_no_modules_import_each_other() -> None:
     """Types count too: two modules that name each other's types are one module in two files."""
-    found = [group for group in circles(import_graph("verdiff", "tools")) if not TO_BE_MENDED & set(group)]
+    found = [group for group in circles(import_graph("verdiff", "studies", "tools")) if not TO_BE_MENDED & set(group)]
     assert found == []
 
 
@@ -260,9 +278,8 @@ def test_only_the_loop_and_the_exported_graph_apply_a_sampler_table() -> None:
     assert {name for name in readers if name not in ("diffusion/tables.py", "export/pipeline.py")} == {
         "diffusion/loop.py",
         "runtime/device/workspace.py",
-        # Rivals are hosts of their own: the loop in PyTorch, and a naive one.
+        # A rival is a host of its own: the loop in PyTorch.
         "benchmarks/torch_loop.py",
-        "benchmarks/naive_loop.py",
     }
 
 

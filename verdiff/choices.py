@@ -60,22 +60,6 @@ ON_EMPTY = ("strict", "leave-absent-out")
 DATA_SETS = ("spider", "ctspine1k", "verse", "mrspineseg", "aasce")
 DATA_LABELS = ("structures", "levels")
 CONTRASTS = ("t1", "t2", "t2_SPACE")
-BENCH_CASES = (
-    "denoiser-step",
-    "volume",
-    "throughput",
-    "scaling",
-    "frontier",
-    "rivals",
-    "prior-at-equal-time",
-    "samplers",
-    "deadline",
-    "gpu",
-    "startup",
-)
+BENCH_CASES = ("denoiser-step", "volume", "throughput", "deadline", "gpu", "startup")
 # The options of which a case needs one.
-BENCH_NEEDS = {
-    "volume": ("scan",),
-    "throughput": ("data", "scan"),
-    **dict.fromkeys(("frontier", "rivals", "prior-at-equal-time", "samplers", "deadline"), ("data",)),
-}
+BENCH_NEEDS = {"volume": ("scan",), "throughput": ("data", "scan"), "deadline": ("data",)}

@@ -132,12 +132,8 @@ def bench(
     ] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
     run: Annotated[Path | None, typer.Option(help="The training run behind the bundle, for PyTorch's weights.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="An nnU-Net raw data set, for the cases that score and throughput.")
-    ] = None,
-    fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are scored.")] = 0,
-    every: Annotated[int, typer.Option(min=1, help="Score every n-th slice of them.")] = 1,
-    recipe_slices: Annotated[int, typer.Option(min=0, help="Slices that rivals runs MedSegDiff's 1000 steps on.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="An nnU-Net raw data set, for deadline and throughput.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are taken.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each rival.")] = 5,
     device: Annotated[
         str, typer.Option(callback=written_as(GPU, "cuda or cuda:N"), help="The GPU of the case gpu: cuda or cuda:N.")
@@ -152,11 +148,11 @@ def bench(
     needed = [name for name in BENCH_NEEDS.get(case, ()) if given[name] is None]
     if needed and len(needed) == len(BENCH_NEEDS[case]):
         raise unfit(f"'bench {case}' has nothing to run on", f"name it with --{' or --'.join(needed)}")
-    from verdiff.benchmarks import command
+    from verdiff.benchmarks import running
 
     if case == "compare":
-        raise typer.Exit(command.compare(case, records or [], say=show))
-    command.run(
+        raise typer.Exit(running.compare(case, records or [], say=show))
+    running.run(
         case,
         output=output,
         scan=scan,
@@ -165,8 +161,6 @@ def bench(
         training_run=run,
         data=data,
         fold=fold,
-        every=every,
-        recipe_slices=recipe_slices,
         repeats=repeats,
         device=device,
         threads=threads,

@@ -13,9 +13,9 @@ from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import NumpyBackend, denoiser_graph, write_tiny
 from verdiff.benchmarks import harness
 from verdiff.benchmarks.cases import CASES, Options, denoiser_step, run_case, startup, volume
-from verdiff.benchmarks.command import run
 from verdiff.benchmarks.flops import graph_gflop
 from verdiff.benchmarks.record_page import record_page
+from verdiff.benchmarks.running import run
 from verdiff.benchmarks.torch_rival import StepInputs, TorchRival
 from verdiff.errors import BackendError, DataError, InputError
 from verdiff.imaging import write_array

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.test_frontier import data as data
+from tests.benchmarks.tiny_fold import write_clear_fold
 from tests.runtime.tiny_bundle import write_tiny
-from verdiff.benchmarks import command
+from verdiff.benchmarks import running
 from verdiff.benchmarks.cases.deadline import BUDGETS_MS, Budgeted, _page
 
 
-def test_every_budget_is_tried_on_every_patient(data: Path, tmp_path: Path) -> None:
+def test_every_budget_is_tried_on_every_patient(tmp_path: Path) -> None:
+    data = write_clear_fold(tmp_path / "Dataset900_Tiny")
     settings = [{"steps": 2, "samples": 1, "policy": "skip", "dice": 0.9, "name": "fast"}]
     bundle = write_tiny(tmp_path / "tiny.verdiff", frontier={"settings": settings})
-    record = command.run("deadline", output=tmp_path / "out", model=bundle, data=data, repeats=2, say=lambda _: None)
+    record = running.run("deadline", output=tmp_path / "out", model=bundle, data=data, repeats=2, say=lambda _: None)
     assert record is not None
     budgets = record.outcome.results["budgets"]
     assert list(budgets) == [str(budget) for budget in BUDGETS_MS]

@@ -12,9 +12,10 @@ import pytest
 
 from tests.benchmarks.test_machine import QUIET
 from verdiff.benchmarks.cases import Figure, Options, Outcome
-from verdiff.benchmarks.command import portable, repeatable_command, write_record
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.record_page import record_page
+from verdiff.benchmarks.recording import portable, write_record
+from verdiff.benchmarks.running import repeatable_command
 from verdiff.benchmarks.timing import Timing
 from verdiff.benchmarks.work import Work
 from verdiff.errors import OutputError
@@ -143,7 +144,7 @@ def test_a_folder_that_is_not_there_is_an_output_error(record, tmp_path):
 def test_the_command_names_data_by_its_variable_and_other_files_without_their_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("VERDIFF_DATA", str(tmp_path / "data"))
     options = Options(bundle=tmp_path / "my model.verdiff", scan=tmp_path / "data" / "scans" / "a.nii.gz", repeats=7)
-    command = repeatable_command("volume", options, tmp_path / "volume.json")
+    command = repeatable_command("volume", options, "volume.json")
     assert command == (
         "verdiff bench volume --model 'my model.verdiff' --scan $VERDIFF_DATA/scans/a.nii.gz "
         "--repeats 7 --threads 1 --output volume.json"

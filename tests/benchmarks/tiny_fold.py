@@ -14,15 +14,25 @@ from verdiff.imaging import volume_from, write_array
 SAGITTAL = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
-def write_fold(folder: Path, *, folds: int = 2, slices: int = 3) -> Path:
-    """Two patients a fold; the vertebra is bright, the canal dark, and the grey values are noisy."""
+def write_fold(
+    folder: Path, *, folds: int = 2, slices: int = 3, greys: tuple[int, int, int] = (170, 40, 80), noise: float = 30
+) -> Path:
+    """Two patients a fold; the vertebra is bright, the canal dark, and the grey values are noisy.
+
+    Args:
+        folder: The data set to make.
+        folds: How many.
+        slices: Of each patient.
+        greys: Values of vertebra, canal and the rest.
+        noise: Standard deviation around them.
+    """
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
     for number in range(2 * folds):
         labels = np.zeros((slices, 26, 22), np.uint8)
         labels[:, 3 : 9 + number, 4:18], labels[:, 20:25, 2:16] = 1, 7
-        image = np.where(labels == 1, 170, np.where(labels == 7, 40, 80)).astype(np.float32)
-        image += np.random.default_rng(number).normal(0, 30, image.shape).astype(np.float32)
+        image = np.where(labels == 1, greys[0], np.where(labels == 7, greys[1], greys[2])).astype(np.float32)
+        image += np.random.default_rng(number).normal(0, noise, image.shape).astype(np.float32)
         for part, name, array in (("imagesTr", f"p{number}_0000", image), ("labelsTr", f"p{number}", labels)):
             volume = volume_from((array, (1.0, 1.0, 3.0), SAGITTAL))
             write_array(array, volume, folder / part / f"{name}.nii.gz")
@@ -31,6 +41,11 @@ def write_fold(folder: Path, *, folds: int = 2, slices: int = 3) -> Path:
     splits = [{"train": [], "val": [f"p{2 * fold}", f"p{2 * fold + 1}"]} for fold in range(folds)]
     (folder / "splits_final.json").write_text(json.dumps(splits), "utf-8")
     return folder
+
+
+def write_clear_fold(folder: Path) -> Path:
+    """Two patients in one fold, with so little noise that the tiny networks are nearly right."""
+    return write_fold(folder, folds=1, slices=4, greys=(200, 10, 70), noise=2)
 
 
 def write_short_chain(path: Path) -> Path:

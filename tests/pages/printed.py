@@ -14,6 +14,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples/README.md",
 SHELL = ("", "sh", "bash", "shell", "console")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("verdiff", "make", "pip", "python")
+STUDIES = "python -m studies "
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ _TINY = How(codes=(SUCCESS, EMPTY_MASK))
 def bench(case: str) -> How:
     """A benchmark, whose own test runs it on what is small enough."""
     return How(_BENCH, tested_by=f"tests/benchmarks/{case}.py")
+
+
+def study(name: str) -> How:
+    """A study, whose own test runs it on what is small enough."""
+    return How(_BENCH, tested_by=f"tests/studies/test_{name}.py")
 
 
 # By the beginning of the command, the longest that fits. What is not here is run as printed and ends with 0.
@@ -118,13 +124,13 @@ HOW: dict[str, How] = {
     "verdiff bench volume": bench("test_volume"),
     "verdiff bench throughput": bench("test_throughput"),
     "verdiff bench startup": bench("test_fresh"),
-    "verdiff bench frontier": bench("test_frontier"),
     "verdiff bench deadline": bench("test_deadline"),
-    "verdiff bench prior-at-equal-time": bench("test_prior_at_equal_time"),
-    "verdiff bench scaling": bench("test_scaling"),
-    "verdiff bench rivals": bench("test_rivals"),
-    "verdiff bench samplers": bench("test_samplers"),
     "verdiff bench gpu": bench("gpu/test_case"),
+    "python -m studies frontier": study("frontier"),
+    "python -m studies prior-at-equal-time": study("prior_at_equal_time"),
+    "python -m studies scaling": study("scaling"),
+    "python -m studies rivals": study("rivals"),
+    "python -m studies samplers": study("samplers"),
 }
 
 

@@ -12,10 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import typer
 import typer.main
 from typer.testing import CliRunner
 
-from tests.pages.printed import FENCE, HOW, ROOT, How, how, printed_commands, shell_lines, words
+from studies.__main__ import app as studies
+from tests.pages.printed import FENCE, HOW, ROOT, STUDIES, How, how, printed_commands, shell_lines, words
 from tests.pages.workshop import fresh, make_workshop
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.cli import app
@@ -23,7 +25,7 @@ from verdiff.engines import find_package
 from verdiff.extras import WHEEL
 
 COMMANDS = printed_commands()
-OURS = [command for command in COMMANDS if command.startswith("verdiff ")]
+OURS = [command for command in COMMANDS if command.startswith(("verdiff ", STUDIES))]
 RUN = [command for command in OURS if not how(command).tested_by]
 PARSED = [command for command in OURS if how(command).tested_by]
 
@@ -46,14 +48,21 @@ def trained(template: Path) -> Path:
     return template
 
 
+def program_of(command: str) -> tuple[typer.Typer, list[str]]:
+    """The program that a command runs, and the words it is given."""
+    if command.startswith(STUDIES):
+        return studies, words(command.removeprefix(STUDIES))
+    return app, words(command)[1:]
+
+
 def in_folder(folder: Path, command: str, patch: pytest.MonkeyPatch) -> tuple[int, str]:
     """Run a command in a folder, with the data sets that ``$VERDIFF_DATA`` names there; its exit code and output."""
     patch.chdir(folder)
     patch.setenv("VERDIFF_DATA", str(folder / "data"))
     patch.setenv("MANIFEST_SHA256", open_bundle(resolve_model()).manifest_sha256)
     patch.setenv("VERDIFF_CACHE", str(folder / "cache-of-engines"))
-    asked = words(f"{command} {how(command).add}")
-    result = CliRunner().invoke(app, [os.path.expandvars(word) for word in asked[1:]])
+    program, asked = program_of(f"{command} {how(command).add}")
+    result = CliRunner().invoke(program, [os.path.expandvars(word) for word in asked])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
@@ -76,8 +85,8 @@ def test_it_runs(command: str, trained: Path, tmp_path: Path, monkeypatch: pytes
 def test_it_is_parsed_and_the_rest_is_tested_elsewhere(command: str) -> None:
     reason = how(command)
     assert reason.why and (ROOT / reason.tested_by).is_file()
-    group = typer.main.get_command(app)
-    name, *rest = words(command)[1:]
+    program, (name, *rest) = program_of(command)
+    group = typer.main.get_command(program)
     group.commands[name].make_context(name, rest)  # type: ignore[attr-defined]
 
 
@@ -120,7 +129,7 @@ def test_pip_is_given_a_place_that_exists_and_extras_that_do(command: str) -> No
     assert set(named.split(",")) <= set(extras)
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python ")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ") and c not in OURS])
 def test_the_python_program_runs(command: str, template: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

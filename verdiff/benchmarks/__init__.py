@@ -1,6 +1,6 @@
 """One harness for every timing: rivals side by side in one run, percentiles, stages, peak memory, a record to repeat.
 
-The command line's entry is :func:`verdiff.benchmarks.command.run`.
+The command line's entry is :func:`verdiff.benchmarks.running.run`.
 """
 
 from __future__ import annotations

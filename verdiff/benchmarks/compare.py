@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from verdiff.benchmarks.record import READABLE
 from verdiff.benchmarks.timing import Ratio, Timing
 from verdiff.errors import InputError
+from verdiff.markdown import markdown_table
 
 # Two runs at different times compare the times of day too; less than this is not called a regression.
 TOLERANCE = 0.05
@@ -136,15 +137,13 @@ def read_record(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _table(what: str, changes: Iterable[Change]) -> Iterator[str]:
-    yield f"| {what} | before | after | after / before | 95 % interval |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
+def _table(what: str, changes: Iterable[Change]) -> list[str]:
+    rows = []
     for change in changes:
         ratio = change.ratio
-        yield (
-            f"| {change.name} | {1e3 * change.before.median:.4g} ms | {1e3 * change.after.median:.4g} ms | "
-            f"{ratio.value:.3f} | {ratio.low:.3f} to {ratio.high:.3f} |"
-        )
+        medians = (f"{1e3 * timing.median:.4g} ms" for timing in (change.before, change.after))
+        rows.append([change.name, *medians, f"{ratio.value:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}"])
+    return markdown_table((what, "before", "after", "after / before", "95 % interval"), rows)
 
 
 def _stage_changes(

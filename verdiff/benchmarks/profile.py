@@ -9,6 +9,7 @@ from typing import Any
 from verdiff.benchmarks.record_page import duration
 from verdiff.benchmarks.timing import Timing
 from verdiff.benchmarks.work import Work
+from verdiff.markdown import markdown_table
 
 # Stages that are mostly a network's.
 NETWORK_STAGES = ("locate", "prior", "loop")
@@ -98,7 +99,7 @@ def profile_of(
 def profile_table(profiles: Sequence[Profile]) -> str:
     """Markdown: time and Dice of each rival, the GFLOP/s its networks reach, and the time at the machine's limit."""
     titles = ("rival", "median", "Dice", "prior GFLOP/s", "denoiser GFLOP/s", "networks", "at the limit", "beside them")
-    lines = ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
+    rows = []
     for each in profiles:
         reached = (each.gflops(network) for network in ("prior", "denoiser"))
         cells = [
@@ -110,7 +111,8 @@ def profile_table(profiles: Sequence[Profile]) -> str:
             "" if each.least_s is None else duration(each.least_s),
             duration(each.outside_s),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
+    lines = markdown_table(titles, rows)
     if profiles:
         limit = profiles[0].limit_gflops
         lines += ["", f"The machine's limit: {limit:.0f} GFLOP/s, a product of two 2048 x 2048 matrices in float32."]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from verdiff import __version__
 from verdiff.benchmarks.record import Record, met
 from verdiff.benchmarks.timing import Timing
+from verdiff.markdown import markdown_table
 
 PERCENTILES = (50, 90, 99)
 # The runtime's stages that are paid for every step.
@@ -36,7 +37,7 @@ def duration(seconds: float) -> str:
 def _rivals(record: Record) -> Iterator[str]:
     speedups, aims = record.speedups(), record.outcome.aims
     compared = ("times faster", "95 % interval", "aim", "met") if speedups else ()
-    yield from _table(("rival", *(f"p{percent}" for percent in PERCENTILES), *compared))
+    rows = []
     for name, timing in record.outcome.timings.items():
         cells = [_percentile(timing, percent) for percent in PERCENTILES]
         if name in speedups:
@@ -44,8 +45,9 @@ def _rivals(record: Record) -> Iterator[str]:
             cells += [f"{ratio.value:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", _aim(aim, "at least")]
             cells.append(_yes(met(ratio, aim), record.in_doubt(name)))
         elif speedups:
-            cells += ["baseline", "", "", ""]
-        yield _row(name, *cells)
+            cells.append("baseline")
+        rows.append([name, *cells])
+    yield from markdown_table(("rival", *(f"p{percent}" for percent in PERCENTILES), *compared), rows)
     repeats = {len(timing.seconds) for timing in record.outcome.timings.values()}
     yield ""
     yield (
@@ -60,26 +62,27 @@ def _stages(record: Record) -> Iterator[str]:
         networks = record.outcome.networks.get(name, {})
         slices, steps = (work.slices, work.images["denoiser"]) if work else (0, 0)
         yield from ("", f"Stages, {name}" + (f" ({slices} slices, {steps} denoiser steps):" if work else ":"), "")
-        yield from _table(("stage", "median", "p90", "share", *(("a slice", "a step") if work else ())))
-        rows = [(stage, timing, stage in LOOP_STAGES) for stage, timing in stages.items()]
-        rows += [(f"within: {network} network", timing, network == "denoiser") for network, timing in networks.items()]
-        for stage, timing, every_step in rows:
+        told = [(stage, timing, stage in LOOP_STAGES) for stage, timing in stages.items()]
+        told += [(f"within: {network} network", timing, network == "denoiser") for network, timing in networks.items()]
+        rows = []
+        for stage, timing, every_step in told:
             median = timing.median
             cells = [duration(median), duration(timing.percentile(90)), f"{median / whole:.1%}"]
             if work:
                 cells += [duration(median / slices), duration(median / steps) if steps and every_step else ""]
-            yield _row(stage, *cells)
+            rows.append([stage, *cells])
+        yield from markdown_table(("stage", "median", "p90", "share", *(("a slice", "a step") if work else ())), rows)
 
 
 def _figures(record: Record) -> Iterator[str]:
     if not record.outcome.figures:
         return
-    yield ""
-    yield from _table(("figure", "value", "aim", "met"))
+    rows = []
     for figure in record.outcome.figures:
         value = "unknown" if figure.value is None else f"{figure.value:.4g} {figure.unit}".strip()
         aim = _aim(figure.at_most, "at most") or _aim(figure.at_least, "at least")
-        yield _row(figure.name, value, aim, _yes(figure.met, bool(record.warnings())))
+        rows.append((figure.name, value, aim, _yes(figure.met, bool(record.warnings()))))
+    yield from ("", *markdown_table(("figure", "value", "aim", "met"), rows))
 
 
 def _machine(record: Record) -> str:
@@ -91,14 +94,6 @@ def _machine(record: Record) -> str:
         + ", ".join(f"{name} {version}" for name, version in record.versions.items())
         + "."
     )
-
-
-def _table(titles: tuple[str, ...]) -> tuple[str, str]:
-    return _row(*titles), "| --- |" + " ---: |" * (len(titles) - 1)
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _percentile(timing: Timing, percent: int) -> str:

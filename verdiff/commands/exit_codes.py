@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from verdiff.errors import EXIT_CODES, VerdiffError, family
+from verdiff.markdown import markdown_table
 
 HEAD = """# Exit codes
 
@@ -10,8 +11,6 @@ Every command of `verdiff` ends with one of these. An error is three lines on st
 expected, what to do. From Python the same errors are exceptions of one family, `verdiff.errors.VerdiffError`, and the
 code is their `exit_code`.
 
-| code | meaning | exception |
-| ---: | --- | --- |
 """
 
 TAIL = """
@@ -30,10 +29,11 @@ def page() -> str:
     """The page, from the table in :mod:`verdiff.errors`."""
     named = {error.exit_code: error.__name__ for error in family() if error.__module__ == VerdiffError.__module__}
     rows = [
-        f"| {code} | {meaning} | {f'`{named[code]}`' if code in named else ''} |"
+        (str(code), meaning, f"`{named[code]}`" if code in named else "")
         for code, meaning in sorted(EXIT_CODES.items())
     ]
-    return HEAD + "\n".join(rows) + "\n" + TAIL
+    table = markdown_table(("code", "meaning", "exception"), rows, words=("meaning", "exception"))
+    return HEAD + "\n".join(table) + "\n" + TAIL
 
 
 if __name__ == "__main__":

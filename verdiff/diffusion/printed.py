@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.schedules import Schedule
+from verdiff.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,12 @@ def comparisons(schedule: Schedule) -> tuple[Comparison, ...]:
 
 def markdown(schedule: Schedule) -> str:
     """The comparisons as a Markdown table."""
-    lines = ["| printed | quantity | as printed | consistent | why |", "|---|---|---|---|---|"]
+    rows = []
     for row in comparisons(schedule):
         consistent = "none" if row.consistent is None else f"{row.consistent:.3f}"
-        lines.append(f"| {row.equation} | {row.quantity} | {row.printed:.3f} | {consistent} | {row.verdict} |")
-    return "\n".join(lines) + "\n"
+        rows.append((row.equation, row.quantity, f"{row.printed:.3f}", consistent, row.verdict))
+    titles = ("printed", "quantity", "as printed", "consistent", "why")
+    return "\n".join(markdown_table(titles, rows, words=titles)) + "\n"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from verdiff.errors import DataError
 from verdiff.evaluate.empty import EVERY_METRIC
 from verdiff.evaluate.statistics import Comparison, compare, holm
 from verdiff.evaluate.tables import Results, Table
+from verdiff.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,12 @@ def comparison_markdown(
             f"Difference to {other} (95 % bootstrap interval over cases), cases better or worse, Wilcoxon's p, and the "
             "same after Holm's correction for the rows of this table:",
             "",
-            "| structure | metric | cases | difference | interval | better / worse | p | p (Holm) |",
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *markdown_table(
+                ("structure", "metric", "cases", "difference", "interval", "better / worse", "p", "p (Holm)"),
+                [_cells(name, metric, one) for name, row in table.items() for metric, one in row.items()],
+                words=("structure", "metric"),
+            ),
         ]
-        lines += [_line(name, metric, one) for name, row in table.items() for metric, one in row.items()]
         left_out = [
             f"- {name}, {EVERY_METRIC[metric].title}: undefined for either model in {', '.join(one.left_out)}."
             for name, row in table.items()
@@ -142,18 +145,22 @@ def comparison_dict(comparisons: Mapping[str, Comparisons]) -> dict[str, Any]:
     }
 
 
-def _line(name: str, metric: str, one: Compared) -> str:
+def _cells(name: str, metric: str, one: Compared) -> list[str]:
     title = EVERY_METRIC[metric].title
     if one.comparison is None:
-        return f"| {name} | {title} | 0 | undefined | undefined | undefined | undefined | undefined |"
+        return [name, title, "0", *["undefined"] * 5]
     gap, comparison = one.comparison.difference, one.comparison
     sides = (comparison.better, comparison.worse)
     better, worse = sides if EVERY_METRIC[metric].higher_is_better else sides[::-1]
     interval = "of one case" if math.isnan(gap.low) else f"{gap.low:+.4f} to {gap.high:+.4f}"
-    return (
-        f"| {name} | {title} | {gap.cases} | {gap.mean:+.4f} | {interval} "
-        f"| {better} / {worse} | {comparison.p_value:.3g} | {one.adjusted_p:.3g} |"
-    )
+    figures = [
+        f"{gap.mean:+.4f}",
+        interval,
+        f"{better} / {worse}",
+        f"{comparison.p_value:.3g}",
+        f"{one.adjusted_p:.3g}",
+    ]
+    return [name, title, str(gap.cases), *figures]
 
 
 def _plain(one: Compared) -> dict[str, Any] | None:

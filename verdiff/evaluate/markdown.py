@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from verdiff.evaluate.empty import EVERY_METRIC
 from verdiff.evaluate.tables import MEAN, Results, Table, deviation_of
+from verdiff.markdown import markdown_table
 
 _TITLES = {"instances": "Instances", "uncertainty": "Uncertainty"}
 _FIRST = {"masks": "structure", "instances": "group", "uncertainty": "structure"}
@@ -27,18 +28,19 @@ def to_markdown(results: Results) -> str:
     lines += _volume_lines(results.masks)
     for table in results.tables.values():
         for metric in table.metrics:
-            lines += ["", f"{EVERY_METRIC[metric].title} by case:", "", *_heading("case", table.rows)]
-            for case in table.cases:
-                lines.append(
-                    _line(case, [format_value(table.value(case, name, metric), metric) for name in table.rows])
-                )
+            rows = [
+                [case, *(format_value(table.value(case, name, metric), metric) for name in table.rows)]
+                for case in table.cases
+            ]
+            title = f"{EVERY_METRIC[metric].title} by case:"
+            lines += ["", title, "", *markdown_table(["case", *table.rows], rows)]
     remarks = list(dict.fromkeys(remark for table in results.tables.values() for remark in table.remarks()))
     return "\n".join([*lines, *([""] if remarks else []), *(f"- {remark}" for remark in remarks)]) + "\n"
 
 
 def summary_lines(table: Table, first: str = "structure") -> list[str]:
     """A line a structure: mean ± standard deviation [worst case, undefined cases] of every metric."""
-    lines = _heading(first, [EVERY_METRIC[metric].title for metric in table.metrics])
+    rows = []
     for name in table.rows:
         cells = []
         for metric in table.metrics:
@@ -46,8 +48,8 @@ def summary_lines(table: Table, first: str = "structure") -> list[str]:
             worst = format_value(summary.worst, metric)
             left_out = f", {summary.undefined} undefined" if summary.undefined else ""
             cells.append(f"{with_deviation(summary.mean, summary.deviation, metric)} [{worst}{left_out}]")
-        lines.append(_line(name, cells))
-    return lines
+        rows.append([name, *cells])
+    return markdown_table([first, *(EVERY_METRIC[metric].title for metric in table.metrics)], rows)
 
 
 def papers_table(
@@ -75,7 +77,7 @@ def papers_table(
         if pooled:
             columns["all"] = {model: [(table, MEAN) for table in sets.values()] for model, sets in models.items()}
     titles = [f"{name} {EVERY_METRIC[metric].title}" for name in columns for metric in metrics]
-    lines = _heading("model", titles)
+    rows = []
     for model in models:
         cells = [
             _mean_and_deviation(
@@ -84,8 +86,8 @@ def papers_table(
             for name in columns
             for metric in metrics
         ]
-        lines.append(_line(model, cells))
-    return lines
+        rows.append([model, *cells])
+    return markdown_table(["model", *titles], rows)
 
 
 def format_value(value: float, metric: str) -> str:
@@ -109,7 +111,7 @@ def _mean_and_deviation(values: Sequence[float], metric: str) -> str:
 
 def _volume_lines(table: Table) -> list[str]:
     """Volumes of the structures with the signed error, which a mean of absolute errors hides; none for films."""
-    lines: list[str] = []
+    rows = []
     for name in table.structures:
         reference, predicted = table.fact(name, "reference_ml"), table.fact(name, "predicted_ml")
         if not reference:
@@ -118,22 +120,6 @@ def _volume_lines(table: Table) -> list[str]:
         deviation = deviation_of(gaps)
         spread = "" if math.isnan(deviation) else f" ± {deviation:.2f}"
         means = (statistics.fmean(reference.values()), statistics.fmean(predicted.values()))
-        lines.append(_line(name, [*(f"{mean:.2f}" for mean in means), f"{statistics.fmean(gaps):+.2f}{spread}"]))
-    if not lines:
-        return []
-    return [
-        "",
-        "Volumes:",
-        "",
-        *_heading("structure", ["reference (ml)", "prediction (ml)", "difference (ml)"]),
-        *lines,
-    ]
-
-
-def _heading(first: str, titles: Iterable[str]) -> list[str]:
-    titles = list(titles)
-    return [_line(first, titles), "| --- |" + " ---: |" * len(titles)]
-
-
-def _line(first: str, cells: Iterable[str]) -> str:
-    return f"| {first} | " + " | ".join(cells) + " |"
+        rows.append([name, *(f"{mean:.2f}" for mean in means), f"{statistics.fmean(gaps):+.2f}{spread}"])
+    titles = ("structure", "reference (ml)", "prediction (ml)", "difference (ml)")
+    return ["", "Volumes:", "", *markdown_table(titles, rows)] if rows else []

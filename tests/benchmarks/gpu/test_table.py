@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verdiff.benchmarks.gpu.table import TITLES, Row, markdown_table
+from verdiff.benchmarks.gpu.table import TITLES, Row, rivals_table
 from verdiff.benchmarks.gpu.trace import Trace
 from verdiff.benchmarks.timing import Timing
 
@@ -21,7 +21,7 @@ def cells(line: str) -> list[str]:
 
 
 def test_figures_stand_under_their_titles() -> None:
-    title, rule, row = markdown_table(["a"], {"a": FULL}, {}).splitlines()
+    title, rule, row = rivals_table(["a"], {"a": FULL}, {}).splitlines()
     names = ("rival", "s50", "s90", "s99", "v50", "v90", "v99", "busy", "idle", "memory", "dice")
     found = dict(zip(names, cells(row), strict=True))
     assert cells(title) == list(TITLES)
@@ -32,7 +32,7 @@ def test_figures_stand_under_their_titles() -> None:
 
 
 def test_what_was_not_measured_is_called_so() -> None:
-    assert cells(markdown_table(["b"], {"b": BARE}, {}).splitlines()[2])[7:] == [
+    assert cells(rivals_table(["b"], {"b": BARE}, {}).splitlines()[2])[7:] == [
         "unknown",
         "unknown",
         "unknown",
@@ -41,7 +41,7 @@ def test_what_was_not_measured_is_called_so() -> None:
 
 
 def test_a_rival_that_did_not_run_is_a_row_with_its_reason_in_its_place() -> None:
-    page = markdown_table(["a", "TensorRT", "b"], {"a": FULL, "b": BARE}, {"TensorRT": "not installed | pip\ninstall"})
+    page = rivals_table(["a", "TensorRT", "b"], {"a": FULL, "b": BARE}, {"TensorRT": "not installed | pip\ninstall"})
     rows = [cells(line) for line in page.splitlines()[2:]]
     assert [row[0] for row in rows] == ["a", "TensorRT", "b"]
     assert rows[1][1] == "not run: not installed / pip; install"

@@ -18,11 +18,6 @@ CASES: Mapping[str, str] = MappingProxyType(
         "denoiser-step": "one denoiser step: the runtime's backends against PyTorch eager",
         "volume": "a whole scan from file to file: latency, first answer, stages, GFLOP/s, peak memory",
         "throughput": "many scans known in advance: scans and slices a second, one Segmenter against several",
-        "scaling": "time and peak memory of generated scans that grow up to 512 x 512 x 800 voxels",
-        "frontier": "Dice of the prior alone and of steps x samples on a data set's fold; does the diffusion work?",
-        "rivals": "the default against PyTorch, a naive loop and MedSegDiff's recipe: time beside Dice, same slices",
-        "prior-at-equal-time": "the default against its own prior, which averages over views until the time is up",
-        "samplers": "DDIM, DDPM and DPM-Solver++ from noise and from the prior, at equal denoiser passes",
         "deadline": "budgets on a fold's patients: kept or late, the setting they buy and its Dice",
         "gpu": "the whole loop on a GPU: PyTorch, ONNX Runtime and TensorRT on one generated scan",
         "startup": "from nothing: importing the runtime, the command line's help, and the first mask of a scan",
@@ -39,14 +34,12 @@ class Options:
         scan: The scan to segment, for the cases that take one; a folder of scans for ``throughput``.
         reference: The expert's mask of ``scan``, to put its Dice beside the times.
         data: An nnU-Net raw data set, for the cases that score.
-        fold: Which fold's validation cases of ``data``.
-        every: Every how-manieth slice of them; in the case ``scaling`` what the scans' lengths are divided by.
-        recipe_slices: Slices, in all, on which the case ``rivals`` really runs the thousand-step recipe.
+        fold: The fold whose validation cases are taken from ``data``.
         training_run: Folder of the training run behind the bundle, whose weights PyTorch then computes with.
         repeats: Timed rounds.
         warmup: Rounds before them.
         threads: CPU threads of each rival.
-        seed: Of whatever is drawn.
+        seed: Seed of whatever is drawn.
         size: Rows and columns of the network input, for the cases that have no scan.
         device: The GPU, for the case ``gpu``.
         on_round: Called with the number of each timed round.
@@ -58,8 +51,6 @@ class Options:
     reference: Path | None = None
     data: Path | None = None
     fold: int = 0
-    every: int = 1
-    recipe_slices: int = 1
     training_run: Path | None = None
     repeats: int = 30
     warmup: int = 3
@@ -69,6 +60,10 @@ class Options:
     device: str = "cuda:0"
     on_round: Callable[[int], object] | None = None
     say: Callable[[str], object] = lambda line: None
+
+    def settings(self) -> dict[str, int]:
+        """What a record states of how its case was run."""
+        return {"repeats": self.repeats, "warmup": self.warmup, "seed": self.seed, "threads": self.threads}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from verdiff.benchmarks.timing import Timing
 from verdiff.errors import BudgetError, InputError
 from verdiff.evaluate.fold import LabelledScan, labelled_scans
 from verdiff.evaluate.metrics import score_case
+from verdiff.markdown import markdown_table
 from verdiff.runtime import Segmenter
 
 BUDGETS_MS = (600, 800, 1000, 1500, 2000, 3000, 5000)
@@ -114,17 +115,15 @@ def _plain(each: Budgeted) -> dict[str, Any]:
 
 
 def _page(found: Mapping[int, Budgeted]) -> str:
-    lines = [
-        "| budget | median time | latest | outcomes | settings | patients | mean Dice |",
-        "|---:|---:|---:|---|---|---:|---:|",
-    ]
+    titles = ("budget", "median time", "latest", "outcomes", "settings", "patients", "mean Dice")
+    rows = []
     for budget, each in found.items():
         dice = f"{np.mean(list(each.dice.values())):.4f}" if each.dice else ""
         time = f"{1000 * float(np.median(each.seconds)):.0f} ms" if each.seconds else ""
         latest = f"{max(each.late):+.1%}" if each.late else ""
-        cells = (_counts(each.outcomes), _counts(each.settings), str(len(each.dice)), dice)
-        lines.append(f"| {budget} ms | {time} | {latest} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        counted = (_counts(each.outcomes), _counts(each.settings), str(len(each.dice)))
+        rows.append((f"{budget} ms", time, latest, *counted, dice))
+    return "\n".join(markdown_table(titles, rows, words=("outcomes", "settings")))
 
 
 def _counts(counter: Counter[str]) -> str:

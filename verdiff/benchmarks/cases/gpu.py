@@ -12,7 +12,7 @@ from functools import partial
 from verdiff.benchmarks.cases import Figure, Options, Outcome
 from verdiff.benchmarks.gpu.prepare import Say, build_missing, with_half_graphs
 from verdiff.benchmarks.gpu.rivals import GpuRival, Mask, runtime_rival
-from verdiff.benchmarks.gpu.table import Row, markdown_table
+from verdiff.benchmarks.gpu.table import Row, rivals_table
 from verdiff.benchmarks.gpu.torch_rivals import torch_rival
 from verdiff.benchmarks.gpu.trace import Trace, trace_loop
 from verdiff.benchmarks.gpu.workload import Workload, mean_dice
@@ -189,7 +189,7 @@ def compare(
             *notes,
         ),
         results={name: row.to_dict() for name, row in rows.items()},
-        page=markdown_table(list(factories), rows, reasons),
+        page=rivals_table(list(factories), rows, reasons),
     )
 
 

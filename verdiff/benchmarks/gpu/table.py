@@ -8,6 +8,7 @@ from typing import Any
 
 from verdiff.benchmarks.gpu.trace import Trace
 from verdiff.benchmarks.timing import Timing
+from verdiff.markdown import markdown_table
 
 TITLES = (
     "rival",
@@ -47,17 +48,16 @@ class Row:
         }
 
 
-def markdown_table(order: Sequence[str], rows: Mapping[str, Row], reasons: Mapping[str, str]) -> str:
+def rivals_table(order: Sequence[str], rows: Mapping[str, Row], reasons: Mapping[str, str]) -> str:
     """Every rival in ``order``: its figures, or why it has none."""
-    lines = ["| " + " | ".join(TITLES) + " |", "| --- |" + " ---: |" * (len(TITLES) - 1)]
+    found = []
     for name in order:
         if name in rows:
-            lines.append(f"| {name} | " + " | ".join(_cells(rows[name])) + " |")
+            found.append([name, *_cells(rows[name])])
         else:
-            # The reason takes the place of the first figure, so that a row has as many cells as the others.
             reason = reasons[name].replace("|", "/").replace("\n", "; ")
-            lines.append(f"| {name} | not run: {reason} |" + "  |" * (len(TITLES) - 2))
-    return "\n".join(lines)
+            found.append([name, f"not run: {reason}"])
+    return "\n".join(markdown_table(TITLES, found))
 
 
 def _cells(row: Row) -> list[str]:

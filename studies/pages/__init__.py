@@ -1,0 +1,1 @@
+"""What the studies show: tables in Markdown and a picture, a module a study."""

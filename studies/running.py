@@ -1,0 +1,125 @@
+"""A study from its options to its record, which a benchmark's page, JSON, CSV and picture make up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+
+from studies.options import StudyOptions
+from verdiff.benchmarks.cases import Outcome
+from verdiff.benchmarks.record import Record
+from verdiff.benchmarks.recording import command_line, recorded
+from verdiff.errors import InputError
+from verdiff.runtime.backends import default_threads
+
+STUDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "frontier": "Dice of the prior alone and of steps x samples on a data set's fold: does the diffusion work?",
+        "rivals": "the default against PyTorch, a naive loop and MedSegDiff's recipe: time beside Dice, same slices",
+        "prior-at-equal-time": "the default against its own prior, which averages over views until the time is up",
+        "samplers": "DDIM, DDPM and DPM-Solver++ from noise and from the prior, at equal denoiser passes",
+        "scaling": "time and peak memory of generated scans that grow up to 512 x 512 x 800 voxels",
+    }
+)
+
+
+def run(
+    study: str,
+    *,
+    output: str | Path | None = None,
+    data: str | Path | None = None,
+    model: str | Path | None = None,
+    training_run: str | Path | None = None,
+    fold: int = 0,
+    every: int = 1,
+    recipe_slices: int = 1,
+    repeats: int = 5,
+    warmup: int = 2,
+    threads: int | None = None,
+    seed: int = 35,
+    overwrite: bool = False,
+    say: Callable[[str], object] = print,
+) -> Record:
+    """Run one study on a model and write its record.
+
+    Args:
+        study: A key of :data:`STUDIES`.
+        output: A folder for ``STUDY.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
+            it. None writes nothing.
+        data: An nnU-Net raw data set; ``scaling`` takes none.
+        model: A shipped model's name or a bundle; None is the default model.
+        training_run: The run behind the bundle, whose weights PyTorch computes with in ``rivals``.
+        fold: The fold whose validation cases are taken from the data set.
+        every: Every how-manieth slice of them; in ``scaling`` what the scans' lengths are divided by.
+        recipe_slices: Slices, in all, on which ``rivals`` really runs the thousand-step recipe.
+        repeats: Timed rounds.
+        warmup: Rounds before them.
+        threads: CPU threads of each rival; None is every core this process may use.
+        seed: Seed of whatever is drawn.
+        overwrite: Whether files that are not verdiff's may be replaced.
+        say: Takes the lines to print.
+
+    Raises:
+        InputError: There is no such study, or it needs a data set.
+        DataError: The data set or the model is not what the study needs.
+        BundleError: The model cannot be opened.
+        BackendError: Nothing that could be timed is installed.
+        OutputError: The record cannot be written, or a place is taken by a file that is not verdiff's.
+    """
+    options = StudyOptions(
+        bundle=model,
+        training_run=None if training_run is None else Path(training_run),
+        data=None if data is None else Path(data),
+        fold=fold,
+        every=every,
+        recipe_slices=recipe_slices,
+        repeats=repeats,
+        warmup=warmup,
+        threads=default_threads() if threads is None else threads,
+        seed=seed,
+        on_round=lambda number: say(f"round {number} of {repeats}"),
+        say=say,
+    )
+    return recorded(
+        study,
+        lambda: outcome_of(study, options),
+        command=lambda output: repeatable_command(study, options, output),
+        settings=options.settings(),
+        output=output,
+        inputs={"model": model, "run": training_run, "data set": data},
+        overwrite=overwrite,
+        say=say,
+    )
+
+
+def outcome_of(study: str, options: StudyOptions) -> Outcome:
+    """What a study finds.
+
+    Raises:
+        InputError: There is no study of this name, or an option it needs is missing.
+    """
+    if study not in STUDIES:
+        raise InputError(f"study {study!r}", "one of " + ", ".join(STUDIES), "choose one of them")
+    module = import_module(f"studies.cases.{study.replace('-', '_')}")
+    outcome: Outcome = module.run(options)
+    return outcome
+
+
+def repeatable_command(study: str, options: StudyOptions, output: str | None) -> str:
+    """The command line that repeats a run; a path is cut to what means something on another machine."""
+    scored = options.data is not None
+    return command_line(
+        *("python", "-m", "studies", study, *([options.data] if scored else [])),
+        options=[
+            ("--model", None if options.bundle is None else Path(options.bundle)),
+            ("--run", options.training_run),
+            ("--fold", options.fold if scored else None),
+            ("--every", options.every),
+            ("--recipe-slices", options.recipe_slices if study == "rivals" else None),
+            ("--repeats", options.repeats),
+            ("--threads", options.threads),
+            ("--output", output),
+        ],
+    )

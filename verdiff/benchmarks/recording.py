@@ -1,0 +1,142 @@
+"""From a case to its record: the machine watched while it runs, the command that repeats it, the files."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from verdiff.benchmarks.cases import Outcome
+from verdiff.benchmarks.machine import describe_machine, library_versions
+from verdiff.benchmarks.plots import plot
+from verdiff.benchmarks.record import Record
+from verdiff.benchmarks.record_page import record_page
+from verdiff.benchmarks.watch import Watch
+from verdiff.files import Plan, plan_files
+
+DATA_VARIABLE = "VERDIFF_DATA"
+
+
+def recorded(
+    case: str,
+    work: Callable[[], Outcome],
+    *,
+    command: Callable[[str | None], str],
+    settings: Mapping[str, Any],
+    output: str | Path | None,
+    inputs: Mapping[str, str | Path | None],
+    overwrite: bool = False,
+    say: Callable[[str], object] = print,
+) -> Record:
+    """Do the work of a case, say what it found, and write its record.
+
+    Args:
+        case: What the record is called.
+        work: Runs the case.
+        command: Makes the command that repeats the run, given the name of the record's file, or None without one.
+        settings: Repeats, warm-up, seed and threads, as the record states them.
+        output: A folder for ``CASE.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
+            it. None writes nothing.
+        inputs: What the case reads, which must not be written over.
+        overwrite: Whether files that are not verdiff's may be replaced.
+        say: Takes the lines to print.
+
+    Raises:
+        OutputError: The record cannot be written, or a place is taken by a file that is not verdiff's.
+        VerdiffError: Whatever stopped the work.
+    """
+    stem = record_stem(case, output)
+    read = {name: Path(path) for name, path in inputs.items() if path is not None}
+    plan = None if stem is None else plan_record(stem, read, overwrite=overwrite)
+    machine, watch = describe_machine(), Watch()
+    outcome = work()
+    record = Record(
+        case=case,
+        command=command(None if stem is None else f"{stem.name}.json"),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        settings=settings,
+        machine=replace(machine, others=watch.others_share()),
+        versions=library_versions(),
+        outcome=outcome,
+    )
+    say(record_page(record))
+    if stem is not None:
+        for path in write_record(record, stem, say, plan=plan):
+            say(f"wrote {path}")
+    return record
+
+
+def plan_record(
+    stem: Path, inputs: Mapping[str, Path | None] = MappingProxyType({}), *, overwrite: bool = False, make: bool = True
+) -> Plan:
+    """The files of a record, checked.
+
+    Raises:
+        OutputError: The folder cannot be made or written, or a place is taken.
+    """
+    files = {suffix: stem.with_name(stem.name + suffix) for suffix in (".csv", ".md", ".png", ".json")}
+    named = {f"record as {suffix}": path for suffix, path in files.items()}
+    return plan_files(named, inputs=inputs, overwrite=overwrite, make=make)
+
+
+def write_record(
+    record: Record, stem: Path, say: Callable[[str], object] = print, *, plan: Plan | None = None
+) -> tuple[Path, ...]:
+    """Write ``stem`` as ``.json``, ``.csv``, ``.md`` and, with matplotlib, ``.png``; all of them or none.
+
+    Raises:
+        OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's.
+    """
+    texts = {".csv": record.to_csv(), ".md": record_page(record), ".json": record.to_json()}
+    written = [stem.with_name(stem.name + suffix) for suffix in (".json", ".csv", ".md")]
+    with (plan or plan_record(stem, make=False)).staged() as staged:
+        picture = stem.with_name(stem.name + ".png")
+        drawn = staged.room / picture.name
+        try:
+            (record.outcome.draw or partial(plot, record))(drawn)
+            staged[picture]
+            written.append(picture)
+        except ImportError:
+            say("no plot: matplotlib is not installed (pip install matplotlib)")
+        for suffix, text in texts.items():
+            staged[stem.with_name(stem.name + suffix)].write_text(text, encoding="utf-8")
+    return tuple(written)
+
+
+def command_line(*words: object, options: Sequence[tuple[str, object]]) -> str:
+    """A command as a shell takes it; options that are None are left out, and paths are cut as in :func:`portable`."""
+    written = [portable(word) if isinstance(word, Path) else str(word) for word in words]
+    for option, value in options:
+        if value is not None:
+            written += [option, portable(value) if isinstance(value, Path) else str(value)]
+    # $VERDIFF_DATA is for the reader's shell to fill in, so it stays unquoted.
+    return " ".join(word if word.startswith("$") else shlex.quote(word) for word in written)
+
+
+def portable(path: str | Path) -> str:
+    """A path below ``$VERDIFF_DATA`` in terms of it; the last part of any other path, which means nothing elsewhere."""
+    data = os.environ.get(DATA_VARIABLE)
+    if data:
+        try:
+            inside = Path(path).resolve().relative_to(Path(data).resolve())
+        except ValueError:
+            pass
+        else:
+            return f"${DATA_VARIABLE}/{inside.as_posix()}"
+    return Path(path).name
+
+
+def record_stem(case: str, output: str | Path | None) -> Path | None:
+    """Where the record goes, without suffix; None where there is no output."""
+    if output is None:
+        return None
+    path = Path(output)
+    if path.suffix == ".json" and not os.path.isdir(path):
+        return path.with_suffix("")
+    return path / case
