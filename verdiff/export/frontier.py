@@ -18,7 +18,7 @@ from verdiff.evaluate.metrics import score_case
 from verdiff.imaging import plan_slices
 from verdiff.runtime import Segmenter
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
 
 # The fast setting is the quickest whose mean Dice is at most this far below the best.
 FAST_LOSS = 0.001
