@@ -14,9 +14,9 @@ import onnxruntime
 from tests.runtime.fake_onnxruntime import FakeOnnxRuntime, Tensor
 from tests.runtime.tiny_bundle import denoiser_graph, prior_graph
 from verdiff.bundle import open_bundle
+from verdiff.diffusion.step_graph import step_graph
 from verdiff.nvidia import Gpu
 from verdiff.runtime.backends.onnxruntime_cuda import OnnxNetworks
-from verdiff.runtime.backends.step_graph import step_graph
 from verdiff.runtime.device.network import CallShape
 
 CALLERS = 7

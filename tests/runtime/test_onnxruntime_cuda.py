@@ -24,10 +24,10 @@ from tests.runtime.recording_device import (
 )
 from tests.runtime.tiny_bundle import write_tiny_half
 from verdiff.bundle import open_bundle
+from verdiff.diffusion.step_graph import step_graph
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import onnxruntime_cuda, providers
 from verdiff.runtime.backends.onnxruntime_cuda import MOST_GRAPHS, OnnxNetworks
-from verdiff.runtime.backends.step_graph import step_graph
 from verdiff.runtime.device.network import CallShape
 
 MAPS = (2, 3, 8, 12)

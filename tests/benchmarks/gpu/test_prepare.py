@@ -12,8 +12,8 @@ from verdiff.benchmarks.cases import Options, gpu
 from verdiff.benchmarks.gpu import prepare
 from verdiff.benchmarks.gpu.prepare import build_missing, with_half_graphs
 from verdiff.bundle import open_bundle, resolve_model
+from verdiff.engines import build
 from verdiff.errors import BackendError
-from verdiff.export import engines
 from verdiff.nvidia import Driver, Gpu
 
 
@@ -64,7 +64,7 @@ def test_a_model_that_cannot_be_converted_has_rows_that_say_why(
 def test_engines_are_asked_for_as_verdiff_build_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     bundle = open_bundle(write_tiny_half(tmp_path / "half.verdiff"))
-    monkeypatch.setattr(engines, "build_engines", lambda request, say: asked.append(request))
+    monkeypatch.setattr(build, "build_engines", lambda request, say: asked.append(request))
     monkeypatch.setattr(prepare, "find_package", lambda flavour: None if flavour == "tensorrt" else object())
     for backend in ("onnxruntime", "tensorrt", "tensorrt-rtx"):
         build_missing(bundle, backend=backend, precision="fp16", device="cuda:1", say=print)

@@ -22,12 +22,12 @@ from verdiff.engines import (
     stored_hash,
 )
 from verdiff.diffusion import SamplerTable
+from verdiff.diffusion.step_graph import step_graph
 from verdiff.errors import BackendError, BundleError
 from verdiff.export.builder import OPSET
 from verdiff.engines.build.islands import keep_islands
 from verdiff.export.pipeline import build_pipeline
 from verdiff.export.precision.graphs import plain_weights
-from verdiff.export.step_graph import build_step
 
 Shape = tuple[int, ...]
 
@@ -87,7 +87,7 @@ def engine_graph(bundle: Bundle, role: str, precision: str) -> EngineGraph:
         raise missing_graph(bundle, stored, precision)
     check_engine_graph(model, role)
     if role == "step":
-        model = build_step(plain_weights(model))
+        model = build_step(model)
     return EngineGraph(role, keep_islands(plain_weights(model)), digest)
 
 
@@ -113,6 +113,42 @@ def check_engine_graph(model: onnx.ModelProto, role: str) -> None:
                 "symmetric signed INT8, which is what TensorRT runs, whatever such a node says",
                 "build from the graph that was quantised for TensorRT",
             )
+
+
+def build_step(denoiser: onnx.ModelProto) -> onnx.ModelProto:
+    """The denoiser with the sampler's update behind it (:mod:`verdiff.diffusion.step_graph`).
+
+    What the update takes and gives is declared as x is: TensorRT tunes kernels for a number of channels that it knows.
+
+    Raises:
+        BundleError: See :func:`check_denoiser`.
+    """
+    check_denoiser(denoiser)
+    step = onnx.load_from_string(step_graph(denoiser.SerializeToString()))
+    x = next(value for value in step.graph.input if value.name == "x")
+    for value in (*step.graph.input, *step.graph.output):
+        if value.name in ("noise", "previous", "x_next"):
+            value.type.CopyFrom(x.type)
+    return step
+
+
+def check_denoiser(model: onnx.ModelProto) -> None:
+    """Refuse a graph that the sampler's update does not fit behind.
+
+    Raises:
+        BundleError: An input or output is missing, unknown, or not of its type.
+    """
+    values = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    needed = ("x", "timestep", "prior", "x0hat")
+    missing = [f"without {name}" for name in needed if name not in values]
+    others = [f"with the input {name}" for name in values if name not in needed and not name.startswith("feature_")]
+    single = [name for name in needed if values.get(name) != TensorProto.FLOAT]
+    if found := [*missing, *others, *(f"whose {name} is not float32" for name in single)]:
+        raise BundleError(
+            f"a denoiser graph {found[0]}",
+            "x, timestep and prior in float32, feature_0, feature_1, ...; x0hat in float32",
+            "export the model again with 'verdiff export'",
+        )
 
 
 def profile_of(graph: EngineGraph, bucket: Bucket, manifest: Manifest) -> ProfileShape:

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 
 from verdiff.errors import BundleError
 
@@ -95,8 +95,3 @@ def upstream_of(model: onnx.ModelProto, outputs: Iterable[str], stop: frozenset[
         seen.add(node.name)
         yield node
         waiting.extend(node.input)
-
-
-def is_float(kind: int | None) -> bool:
-    """Whether a value of this element type carries activations or weights."""
-    return kind in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)

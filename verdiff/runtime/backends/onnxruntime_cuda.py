@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from verdiff.diffusion.step_graph import COEFFICIENTS, step_graph
 from verdiff.engines.shapes import MAX_BATCH, PIXELS_A_CALL, buckets
 from verdiff.errors import BackendError
 from verdiff.nvidia import device_index
@@ -48,7 +49,6 @@ from verdiff.runtime.backends.refusals import (
     run_failed,
 )
 from verdiff.runtime.backends.run_thread import RunThread
-from verdiff.runtime.backends.step_graph import COEFFICIENTS, step_graph
 from verdiff.runtime.device.block import quietly
 from verdiff.runtime.device.layout import Feature
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.runtime.tiny_bundle import NumpyBackend, denoiser_graph
 from verdiff.diffusion import Process, Schedule, make_table, noise_source, run_loop
-from verdiff.runtime.backends.step_graph import step_graph
+from verdiff.diffusion.step_graph import step_graph
 
 
 @pytest.fixture(scope="module")

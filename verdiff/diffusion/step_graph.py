@@ -2,14 +2,19 @@
 
     x_next = row[0] x + row[1] x0hat + row[2] prior + row[3] noise + row[4] previous
 
-It is made without the ``onnx`` package, which a lean runtime does not have: in protocol buffers the bytes of two
-messages, one behind the other, are the two messages merged, so the update's nodes are appended to the stored graph.
+The row is an input: one graph, and one engine made of it, serves every sampler and every number of steps. It is made
+where a network is loaded or an engine is built, and is never part of a bundle.
+
+The update is the same few hundred bytes behind every denoiser, in whatever precision that computes: in protocol buffers
+the bytes of two messages, one behind the other, are the two messages merged. So it is made without the ``onnx``
+package, which a lean runtime does not have.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 
 FLOAT, INT64 = 1, 7
 COEFFICIENTS = 5
@@ -24,7 +29,19 @@ TERMS = ("x", "x0hat", "prior", "noise", "previous")
 
 
 def step_graph(denoiser: bytes) -> bytes:
-    """The serialised ``denoiser`` graph with ``row`` [5], ``noise`` and ``previous`` as inputs, ``x_next`` as output.
+    """A serialised ``denoiser`` graph with the update behind it.
+
+    Inputs beside the denoiser's own: ``row`` [5], ``noise`` [N, K, H, W], and ``previous`` [N, K, H, W], the x0hat of
+    the step before. Output beside ``x0hat``: ``x_next`` [N, K, H, W]. The update is float32 and wants a denoiser whose
+    ``x``, ``prior`` and ``x0hat`` are. ``noise`` and ``previous`` must hold finite numbers even where their coefficient
+    is zero: nothing is left out.
+    """
+    return denoiser + update()
+
+
+@cache
+def update() -> bytes:
+    """What stands behind every denoiser.
 
     The sum goes from left to right, as :func:`verdiff.diffusion.run_loop` adds. Every product rounds to float32.
     """
@@ -50,7 +67,7 @@ def step_graph(denoiser: bytes) -> bytes:
     graph += _bytes(INPUT, _value("row", [COEFFICIENTS]))
     graph += b"".join(_bytes(INPUT, _value(name, [None] * 4)) for name in ("noise", "previous"))
     graph += _bytes(OUTPUT, _value("x_next", [None] * 4))
-    return denoiser + _bytes(GRAPH, graph)
+    return _bytes(GRAPH, graph)
 
 
 def _node(operator: str, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
