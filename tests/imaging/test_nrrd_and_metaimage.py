@@ -119,6 +119,108 @@ def test_voxels_in_a_file_of_their_own_are_found_or_named(tmp_path: Path) -> Non
             read_volume(path)
 
 
+WORDS = " ".join(str(value) for value in ARRAY.ravel()).encode()
+DIGITS = ARRAY.astype("<i2").tobytes().hex().encode()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("text", WORDS), ("ascii", WORDS.replace(b" ", b",\n")), ("txt", b"\n" + WORDS + b"\r\n"),
+        ("hex", DIGITS), ("hex", b"\n".join(DIGITS[at : at + 7] for at in range(0, len(DIGITS), 7))),
+    ],
+)  # fmt: skip
+def test_voxels_that_are_stored_as_text_are_read(tmp_path: Path, encoding: str, data: bytes) -> None:
+    path = nrrd(tmp_path / "a.nrrd", data, encoding=encoding, **PLACED)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+    if encoding != "hex":
+        twin = metaimage(tmp_path / "a.mha", data, BinaryData="False", BinaryDataByteOrderMSB="True")
+        np.testing.assert_array_equal(read_volume(twin).array, ARRAY)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (WORDS + b" 7", "more follow"), (WORDS.rsplit(b" ", 1)[0], "bytes early"), (WORDS + b"9999", "numbers of type"),
+        (WORDS.replace(b" ", b" 40000 ", 1), "numbers of type"), (WORDS.replace(b" ", b" 1.5 ", 1), "numbers of type"),
+        (b"7" * 100_000, "no number"), (b"", "truncated or damaged"),
+    ],
+)  # fmt: skip
+def test_text_that_is_not_the_voxels_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_volume(nrrd(tmp_path / "a.nrrd", data, encoding="text", **PLACED))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pack", [None, gzip.compress])
+def test_voxels_in_several_files_are_read_in_the_order_that_the_header_states(tmp_path: Path, pack: object) -> None:
+    (tmp_path / "parts").mkdir()
+    for number, plane in enumerate(ARRAY.astype("<i2")):
+        data = plane.tobytes()
+        (tmp_path / "parts" / f"s{7 - 2 * number:03d}.raw").write_bytes(pack(data) if pack else data)  # type: ignore[operator]
+    named = "".join(f"parts/s{7 - 2 * number:03d}.raw\n" for number in range(4))
+    encoding = {"encoding": "gzip" if pack else "raw"}
+    for stated, rest in (
+        ("LIST", named),
+        ("LIST 2", named),
+        ("parts/s%03d.raw 7 1 -2", ""),
+        ("parts/s%03d.raw 7 1 -2 2", ""),
+    ):
+        fields = {**PLACED, **encoding, "data_file": f"{stated}\n{rest}".rstrip("\n")}
+        path = nrrd(tmp_path / "a.nhdr", b"", **fields)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+        twin = metaimage(
+            tmp_path / "a.mhd", rest.encode(), ElementDataFile=stated, CompressedData="True" if pack else None
+        )
+        np.testing.assert_array_equal(read_volume(twin).array, ARRAY)
+    (tmp_path / "parts" / "s003.raw").unlink()
+    with pytest.raises(InputError, match=r"there is no file .*s003\.raw"):
+        read_volume(twin)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ("../voxels.raw", "outside its own folder"), ("/etc/passwd", "outside its own folder"),
+        ("LIST\n../voxels.raw", "outside its own folder"), ("a/../../voxels.raw", "outside its own folder"),
+        ("v%99d.raw 1 9 1", "there is no file"), ("v%d.raw 1 4 0", "names 0 files"), ("LIST", "names 0 files"),
+        ("v%d.raw 1 999999999 1", "files of voxels"), ("v%s.raw 1 4 1", "there is no file"),
+        ("LIST\nvoxels.raw\nvoxels.raw\nvoxels.raw\nvoxels.raw\nvoxels.raw\nvoxels.raw\nvoxels.raw", "remainder"),
+    ],
+)  # fmt: skip
+def test_voxels_that_lie_elsewhere_or_nowhere_are_refused(tmp_path: Path, stated: str, message: str) -> None:
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    for where in (tmp_path, folder):
+        (where / "voxels.raw").write_bytes(ARRAY.astype("<i2").tobytes())
+    first, _, rest = stated.partition("\n")
+    for path in (
+        nrrd(folder / "a.nhdr", b"", **{**PLACED, "data_file": stated}),  # type: ignore[arg-type]
+        metaimage(folder / "a.mhd", rest.encode(), ElementDataFile=first),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_volume(path)
+
+
+@pytest.mark.parametrize("letters", ["RAI", "PRS", "ALI"])
+def test_letters_of_a_metaimage_that_contradict_its_matrix_are_refused_unless_the_user_says_which(
+    tmp_path: Path, letters: str
+) -> None:
+    agree = metaimage(tmp_path / "agree.mha", AnatomicalOrientation="ASL")
+    assert read_volume(agree).notes == ()
+    path = metaimage(tmp_path / "a.mha", AnatomicalOrientation=letters)
+    with pytest.raises(InputError, match=f"two orientations .* AnatomicalOrientation {letters}") as caught:
+        read_volume(path)
+    opposite = letters.translate(str.maketrans("LRAPSI", "RLPAIS"))
+    assert f"--orientation PIR or --orientation {opposite}" in caught.value.remedy
+    for choice in ("PIR", opposite):
+        volume = read_volume(path, orientation=choice)
+        assert axis_code(volume.geometry.matrix) == choice
+        assert volume.geometry.origin_mm == (10, -20, 30)
+        assert f"{choice} is taken, as the user says" in volume.notes[0]
+    with pytest.raises(InputError, match="two orientations"):
+        read_volume(path, orientation="LPS" if opposite != "LPS" else "RAS")
+
+
 NO_SPACE = {"space_directions": "(0,0.5,0) (0,0,-0.75) (-3,0,0)"}
 
 
@@ -179,7 +281,9 @@ def test_a_spacing_that_is_not_stated_is_never_made_up(tmp_path: Path, path_of: 
         ({"sizes": "5 6 -4"}, "truncated or damaged"),
         ({"sizes": None}, "does not state the dimension and the sizes"),
         ({"endian": None}, "byte order"),
-        ({"encoding": "hex"}, "stored as hex"),
+        ({"encoding": "zrl"}, "stored as zrl"),
+        ({"encoding": "hex"}, "hexadecimal digits"),
+        ({"encoding": "text"}, "not all of it numbers of type int16"),
         ({"type": "block"}, "pixels of type block"),
         ({"encoding": "gzip"}, "compression does not check out"),
         ({"dimension": "4", "sizes": "5 6 2 2", "space_directions": None}, "4 dimensions"),
@@ -227,7 +331,8 @@ def test_an_nrrd_that_cannot_be_used_is_refused_by_name(
         ({"NDims": "4", "DimSize": "5 6 2 2"}, "4 dimensions"),
         ({"ElementNumberOfChannels": "3"}, "RGB"),
         ({"ElementType": "MET_STRING"}, "pixels of type MET_STRING"),
-        ({"BinaryData": "False"}, "as text"),
+        ({"BinaryData": "False"}, "not all of it numbers of type int16"),
+        ({"BinaryData": "False", "CompressedData": "True"}, "packed text"),
         ({"CompressedData": "True"}, "compression does not check out"),
         ({"ObjectType": "Mesh"}, "object of type Mesh"),
     ],

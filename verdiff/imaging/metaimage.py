@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
 
@@ -11,17 +12,21 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging import checks
+from verdiff.imaging.detached import data_files, is_list, joined
+from verdiff.imaging.encodings import TEXT, decoded, most_bytes
 from verdiff.imaging.orientation import (
     FORMS,
     axis_code,
+    code_matrix,
     geometry_by_code,
     mean_pitch,
     nothing_stated,
     parse_orientation,
     refuse_other_code,
+    said_by_option,
 )
 from verdiff.imaging.volume import Array, Geometry, Volume
-from verdiff.imaging.voxels import damaged, most_bytes, read_voxels, single, unpacked
+from verdiff.imaging.voxels import damaged, read_voxels, single
 
 _MOST_HEADER = 1 << 20
 _KINDS = {
@@ -36,11 +41,13 @@ _KINDS = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+# Writers differ in the letter of an oblique axis: it may be one that the axis runs to half as much as to its nearest.
+_OBLIQUE = 0.5
 _OPPOSITE = str.maketrans("LRAPSI", "RLPAIS")
 
 
 def read(path: Path, choice: str | None) -> Volume:
-    """A scan or mask in one `.mha`, or in a `.mhd` and the one file of voxels it names.
+    """A scan or mask in one `.mha`, or in a `.mhd` and the files of voxels that it names.
 
     Args:
         path: `.mha` or `.mhd`.
@@ -54,12 +61,18 @@ def read(path: Path, choice: str | None) -> Volume:
         fields = _fields(stream, path)
         size = _size(fields, path)
         geometry, notes = _geometry(fields, size, path, choice)
-        source = _data_file(fields, path)
-        if source is None:
+        stated = fields["ElementDataFile"]
+        local = stated.upper() == "LOCAL"
+        if local:
             array = _array(fields, stream, geometry.shape, path)
-        else:
-            with source.open("rb") as voxels:
-                array = _array(fields, voxels, geometry.shape, source)
+        names = os.fsdecode(stream.read(_MOST_HEADER)).splitlines() if is_list(stated) else []
+
+    def part(file: Path, some: Sequence[int]) -> Array:
+        with file.open("rb") as voxels:
+            return _array(fields, voxels, some, file)
+
+    if not local:
+        array = joined(data_files(path, stated, [name.strip() for name in names]), geometry.shape, part)
     return Volume(single(array, str(path)), geometry, None, path, notes=notes)
 
 
@@ -110,8 +123,15 @@ def _geometry(
     spacing = (*pitches[:3], mean_pitch(*np.abs(pitches))) if flat else tuple(pitches[:3])
     grid = size[0], size[1], 1 if flat else size[2]
     matrix = _matrix(fields, n, path)
+    # MetaImage's letters name where an axis comes from.
+    letters = fields.get("AnatomicalOrientation", "???").upper().translate(_OPPOSITE)
+    stated = letters if set(letters) <= set("LRAPSI") and len(letters) == 3 else None
     if matrix is not None:
-        refuse_other_code(str(path), choice, axis_code(matrix))
+        notes: tuple[str, ...] = ()
+        if stated is not None and not flat and _contradicts(matrix, stated):
+            matrix, notes = _chosen(matrix, stated, path, choice)
+        else:
+            refuse_other_code(str(path), choice, axis_code(matrix))
         origin = next(
             (values for key in ("Offset", "Position", "Origin") if (values := _numbers(fields, path, key))), [0.0] * n
         )
@@ -121,10 +141,8 @@ def _geometry(
         # Two dimensions of their own say nothing of the patient's three.
         return Geometry(
             grid, (spacing[0], spacing[1], spacing[2]), (x, y, z), tuple(matrix.ravel().tolist()), oriented=not flat
-        ), ()
-    # MetaImage's letters name where an axis comes from.
-    stated = fields.get("AnatomicalOrientation", "???").upper().translate(_OPPOSITE)
-    if set(stated) <= set("LRAPSI") and len(stated) == 3:
+        ), notes
+    if stated is not None:
         code = parse_orientation(stated) or ""
         refuse_other_code(str(path), choice, code)
         return geometry_by_code(grid, spacing, code), ("its header has no TransformMatrix, only AnatomicalOrientation",)
@@ -137,6 +155,33 @@ def _geometry(
         raise nothing_stated(str(path), why)
     note = f"it states no orientation ({why}) and is taken as a film; --orientation says where its axes run"
     return Geometry(grid, (spacing[0], spacing[1], mean_pitch(*np.abs(spacing[:2]))), oriented=False), (note,)
+
+
+def _contradicts(matrix: Array, code: str) -> bool:
+    """Whether an axis of the matrix runs elsewhere than its letter says; of oblique axes near enough will do."""
+    along = np.sum(matrix * code_matrix(parse_orientation(code) or ""), axis=0)
+    return bool(np.any(along < _OBLIQUE * np.abs(matrix).max(axis=0)))
+
+
+def _chosen(matrix: Array, stated: str, path: Path, choice: str | None) -> tuple[Array, tuple[str, ...]]:
+    """Which of two orientations that contradict each other, as the user says, and the note of it."""
+    of_matrix = axis_code(matrix)
+    both = (
+        f"its TransformMatrix, whose axes run to {of_matrix}, and its AnatomicalOrientation "
+        f"{stated.translate(_OPPOSITE)}, which is to {stated}"
+    )
+    if choice not in (of_matrix, stated):
+        raise InputError(
+            f"{path} states two orientations that contradict each other: {both}",
+            "one orientation in the whole header",
+            said_by_option(
+                f"find out which is right and say so: --orientation {of_matrix} or --orientation {stated} "
+                f"(orientation='{of_matrix}')",
+                "write the one that is right into both fields of the header",
+            ),
+        )
+    taken = matrix if choice == of_matrix else code_matrix(stated)
+    return taken, (f"it states two orientations, {both}; {choice} is taken, as the user says",)
 
 
 def _matrix(fields: dict[str, str], n: int, path: Path) -> Array | None:
@@ -162,39 +207,27 @@ def _numbers(fields: dict[str, str], path: Path, field: str) -> list[float]:
         raise damaged(path, f"its header has the {field} {fields[field][:60]}") from error
 
 
-def _data_file(fields: dict[str, str], path: Path) -> Path | None:
-    named = fields["ElementDataFile"]
-    if named.upper() == "LOCAL":
-        return None
-    if named.upper().startswith("LIST") or "%" in named:
-        raise InputError(
-            f"{path} spreads its voxels over several files ({named})", "one file of voxels", "save it as one .mha file"
-        )
-    source = path.parent / named
-    if not named or not source.is_file():
-        raise InputError(
-            f"the voxels of {path} are missing: there is no file {source}",
-            "the file that its header names",
-            "copy it beside the header, or save the scan as one .mha file",
-        )
-    return source
-
-
-def _array(fields: dict[str, str], stream: BufferedReader, shape: tuple[int, int, int], path: Path) -> Array:
+def _array(fields: dict[str, str], stream: BufferedReader, shape: Sequence[int], path: Path) -> Array:
     def states(*names: str) -> bool:
         return any(fields.get(name, "").lower() in ("true", "1") for name in names)
 
     name = fields.get("ElementType", "")
     if name not in _KINDS:
         raise InputError(f"{path} has pixels of type {name}", "integers or floats", "save it as MET_SHORT or MET_FLOAT")
-    if fields.get("BinaryData", "True").lower() == "false":
-        raise InputError(f"{path} holds its voxels as text", "binary voxels", "save it with BinaryData = True")
     kind = np.dtype(_KINDS[name]).newbyteorder(">" if states("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<")
     encoding = "zlib" if states("CompressedData") else "raw"
+    if fields.get("BinaryData", "True").lower() in ("false", "0"):
+        if encoding != "raw":
+            raise InputError(
+                f"{path} holds its voxels as packed text", "voxels as numbers", "save it with BinaryData = True"
+            )
+        encoding = TEXT
+    if encoding == TEXT:
+        kind = kind.newbyteorder("=")
     held = most_bytes(path, encoding)
     skipped = _numbers(fields, path, "HeaderSize") or [0.0]
     if encoding == "raw" and skipped[0] == -1:
         stream.seek(max(0, path.stat().st_size - math.prod(shape) * kind.itemsize))
     elif skipped[0] > 0 and skipped[0] <= held:
         stream.seek(int(skipped[0]), os.SEEK_CUR)
-    return read_voxels(unpacked(stream, encoding), shape, kind, held, path)
+    return read_voxels(decoded(stream, encoding, kind, path), shape, kind, held, path)

@@ -12,7 +12,9 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging import checks
-from verdiff.imaging.nrrd_header import origin_of, read_fields, sizes_of, spacings_of, vectors_of
+from verdiff.imaging.detached import data_files, joined
+from verdiff.imaging.encodings import HEX, TEXT, decoded, most_bytes
+from verdiff.imaging.nrrd_header import DATA_FILE, LISTED, origin_of, read_fields, sizes_of, spacings_of, vectors_of
 from verdiff.imaging.orientation import (
     FORMS,
     axis_code,
@@ -23,7 +25,7 @@ from verdiff.imaging.orientation import (
     refuse_other_code,
 )
 from verdiff.imaging.volume import Array, Geometry, Volume
-from verdiff.imaging.voxels import damaged, most_bytes, read_voxels, single, unpacked
+from verdiff.imaging.voxels import damaged, read_voxels, single
 
 _MOST_HEADER = 1 << 20
 _TYPES = {
@@ -40,6 +42,7 @@ _TYPES = {
 }
 _KINDS = {name: kind for kind, names in _TYPES.items() for name in names}
 _ENCODINGS = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}
+_ENCODINGS |= {"txt": TEXT, "text": TEXT, "ascii": TEXT, "hex": HEX}
 # To LPS, of the spaces that are the patient's.
 _SPACES = {
     "left-posterior-superior": (1, 1, 1),
@@ -52,7 +55,7 @@ _SPACES = {
 
 
 def read(path: Path, choice: str | None) -> Volume:
-    """A scan or mask in one NRRD file, or in a header and the one file of voxels it names.
+    """A scan or mask in one NRRD file, or in a header and the files of voxels that it names.
 
     Args:
         path: `.nrrd` or `.nhdr`.
@@ -67,12 +70,16 @@ def read(path: Path, choice: str | None) -> Volume:
         sizes, kept = sizes_of(fields, path)
         shape = [sizes[axis] for axis in kept]
         geometry, notes = _geometry(fields, sizes, kept, path, choice)
-        held, source = _data_file(fields, path)
-        if source is None:
-            array = _array(fields, stream, shape, held, path)
-        else:
-            with source.open("rb") as voxels:
-                array = _array(fields, voxels, shape, held, source)
+        encoding, files = _encoding(fields, path), _data_files(fields, path)
+        if not files:
+            array = _array(fields, stream, shape[::-1], encoding, path)
+
+    def part(file: Path, some: Sequence[int]) -> Array:
+        with file.open("rb") as voxels:
+            return _array(fields, voxels, some, encoding, file)
+
+    if files:
+        array = joined(files, shape[::-1], part)
     array = array.reshape(geometry.shape)
     return Volume(single(array, str(path)), geometry, None, path, notes=notes)
 
@@ -119,33 +126,25 @@ def _whole(axes: Array) -> Array:
     return np.column_stack([axes, np.reshape(flat_direction(axes), (3, 3))[:, 2]])
 
 
-def _data_file(fields: dict[str, str], path: Path) -> tuple[float, Path | None]:
-    """The most bytes of voxels there can be, and their file where it is not the header's."""
-    encoding = _ENCODINGS.get(fields.get("encoding", "").lower(), "")
-    if not encoding:
+def _encoding(fields: dict[str, str], path: Path) -> str:
+    stated = fields.get("encoding", "")
+    if stated.lower() not in _ENCODINGS:
         raise InputError(
-            f"{path} is stored as {fields.get('encoding') or 'nothing its header names'}",
+            f"{path} is stored as {stated or 'nothing its header names'}",
             f"one of the encodings {', '.join(_ENCODINGS)}",
             "save it with raw or gzip encoding",
         )
-    named = fields.get("data file", fields.get("datafile"))
-    if named is None:
-        return most_bytes(path, encoding), None
-    if named.upper().startswith("LIST") or "%" in named:
-        raise InputError(
-            f"{path} spreads its voxels over several files ({named})", "one file of voxels", "save it as one .nrrd file"
-        )
-    source = path.parent / named
-    if not source.is_file():
-        raise InputError(
-            f"the voxels of {path} are missing: there is no file {source}",
-            "the file that its header names",
-            "copy it beside the header, or save the scan as one .nrrd file",
-        )
-    return most_bytes(source, encoding), source
+    return _ENCODINGS[stated.lower()]
 
 
-def _array(fields: dict[str, str], stream: BufferedReader, shape: Sequence[int], held: float, path: Path) -> Array:
+def _data_files(fields: dict[str, str], path: Path) -> list[Path]:
+    """The files of voxels, where they are not the header's own."""
+    stated = next((fields[field] for field in DATA_FILE if field in fields), None)
+    names = [name.strip() for name in fields.get(LISTED, "").splitlines()]
+    return [] if stated is None else data_files(path, stated, names)
+
+
+def _array(fields: dict[str, str], stream: BufferedReader, shape: Sequence[int], encoding: str, path: Path) -> Array:
     name = fields.get("type", "").lower()
     if name not in _KINDS:
         raise InputError(
@@ -155,24 +154,23 @@ def _array(fields: dict[str, str], stream: BufferedReader, shape: Sequence[int],
         )
     kind = np.dtype(_KINDS[name])
     endian = {"little": "<", "big": ">"}.get(fields.get("endian", "").lower())
-    if kind.itemsize > 1 and endian is None:
+    if kind.itemsize > 1 and endian is None and encoding != TEXT:
         raise damaged(path, "its header does not say the byte order (endian)")
-    kind = kind.newbyteorder(endian or "=")  # type: ignore[arg-type]
-    encoding = _ENCODINGS[fields["encoding"].lower()]
+    kind = kind.newbyteorder("=" if endian is None or encoding == TEXT else endian)  # type: ignore[arg-type]
     try:
         lines, skipped = int(fields.get("line skip", 0)), int(fields.get("byte skip", 0))
     except ValueError as error:
         raise damaged(path, "its header skips no whole number of lines or bytes") from error
-    count = math.prod(shape) * kind.itemsize
+    count, held = math.prod(shape) * kind.itemsize, most_bytes(path, encoding)
     for _ in range(min(lines, 1 << 16)):
         stream.readline(_MOST_HEADER)
     if skipped == -1 and encoding == "raw":
         stream.seek(max(0, path.stat().st_size - count) if count <= held else 0)
-    elif skipped > 0 and encoding == "raw":
+    elif skipped > 0 and encoding in ("raw", TEXT, HEX):
         stream.seek(skipped, os.SEEK_CUR)
-    voxels = unpacked(stream, encoding)
-    if skipped > 0 and encoding != "raw":
+    voxels = decoded(stream, encoding, kind, path)
+    if skipped > 0 and encoding not in ("raw", TEXT, HEX):
         left = skipped
         while left > 0 and (got := voxels.readinto(memoryview(bytearray(min(left, 1 << 16))))):
             left -= got
-    return read_voxels(voxels, shape[::-1], kind, held, path)
+    return read_voxels(voxels, shape, kind, held, path)

@@ -12,10 +12,14 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging import checks
+from verdiff.imaging.detached import is_list
 from verdiff.imaging.volume import Array
 from verdiff.imaging.voxels import damaged
 
 _MOST_HEADER = 1 << 20
+DATA_FILE = ("data file", "datafile")
+# Not a name that a header can have.
+LISTED = "listed files:"
 _UNITS_MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3}
 _SPACING_TOLERANCE = 1e-3
 
@@ -33,7 +37,7 @@ def read_fields(stream: BufferedReader, path: Path) -> dict[str, str]:
         line = stream.readline(_MOST_HEADER)
         if not line.endswith(b"\n") or stream.tell() > _MOST_HEADER:
             # A header of its own may end with the file.
-            if not line and any(field in fields for field in ("data file", "datafile")):
+            if not line and any(field in fields for field in DATA_FILE):
                 return fields
             raise damaged(path, "its header does not end")
         text = os.fsdecode(line.rstrip(b"\r\n"))
@@ -47,6 +51,10 @@ def read_fields(stream: BufferedReader, path: Path) -> dict[str, str]:
         if name.strip().lower() in fields:
             raise damaged(path, f"its header has the field {name.strip()!r} twice")
         fields[name.strip().lower()] = value.strip()
+        if name.strip().lower() in DATA_FILE and is_list(value.strip()):
+            # The list is the rest of a header of its own.
+            fields[LISTED] = os.fsdecode(stream.read(_MOST_HEADER))
+            return fields
 
 
 def sizes_of(fields: dict[str, str], path: Path) -> tuple[list[int], list[int]]:
