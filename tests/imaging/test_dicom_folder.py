@@ -161,3 +161,14 @@ def test_a_report_among_the_images_is_named(series: Path) -> None:
     save_dicom(series / "report.dcm", textured((6, 5)), Rows=None, Columns=None, PixelData=None, Modality="SR")
     with pytest.raises(InputError, match=r"report\.dcm of .* holds no pixels \(modality SR\)"):
         read_volume(series)
+
+
+def test_a_series_whose_positions_were_rounded_to_a_tenth_is_read_with_a_note(tmp_path: Path) -> None:
+    array = save_series(tmp_path / "series", [round(3.37 * index, 1) for index in range(9)])
+    volume = read_volume(tmp_path / "series")
+    assert volume.array.shape == (9, *array.shape[1:]) and volume.array.sum() == array.sum()
+    assert volume.geometry.spacing_mm[2] == pytest.approx(3.37, abs=0.02)
+    assert "rounded (1 decimals)" in volume.notes[0]
+    save_series(tmp_path / "gap", [round(3.37 * index, 1) for index in range(9) if index != 4])
+    with pytest.raises(InputError, match="mm apart where"):
+        read_volume(tmp_path / "gap")

@@ -40,8 +40,8 @@ def test_the_order_of_the_files_does_not_matter_and_every_position_is_the_comput
     order: list[int], angles: tuple[float, float, float], step: float
 ) -> None:
     stated = planes(step=step, turn=rotation(angles))
-    found, geometry = stack([stated[index] for index in order], "series")
-    assert [order[index] for index in found] == list(range(6))
+    found, geometry, notes = stack([stated[index] for index in order], "series")
+    assert [order[index] for index in found] == list(range(6)) and notes == ()
     for index, plane in enumerate(stated):
         np.testing.assert_allclose(geometry.index_to_mm([0, 0, index]), plane.position, atol=0.01)
     assert geometry.spacing_mm == pytest.approx((0.75, 0.5, step), abs=1e-5)
@@ -142,7 +142,7 @@ def test_slices_that_form_no_volume_are_refused_with_slice_and_reason(
 def test_what_rounding_leaves_is_read(change: Callable[[list[Plane]], None]) -> None:
     stated = planes()
     change(stated)
-    _, geometry = stack(stated, "series")
+    _, geometry, _ = stack(stated, "series")
     for index, plane in enumerate(stated):
         np.testing.assert_allclose(geometry.index_to_mm([0, 0, index]), plane.position, atol=0.031)
 
@@ -151,3 +151,52 @@ def test_a_slice_alone_has_its_thickness_or_is_kept_near_a_cube() -> None:
     plane = planes(1)[0]
     assert single(replace(plane, thickness=4.0)).spacing_mm == (0.75, 0.5, 4.0)
     assert single(plane).spacing_mm[2] == pytest.approx(math.sqrt(0.375))
+
+
+def rounded(
+    step: float, count: int = 12, decimals: int = 1, angles: tuple[float, float, float] = (0, 0, 0)
+) -> list[Plane]:
+    """A sound stack whose writer rounds positions."""
+    sound = planes(count, step=step, turn=rotation(angles))
+    return [
+        replace(plane, position=tuple(np.round(plane.position, decimals).tolist()), decimals=decimals)
+        for plane in sound
+    ]
+
+
+@given(st.tuples(angle, angle, angle), st.floats(0.6, 6.0), st.integers(4, 40))
+def test_positions_that_a_writer_rounds_to_a_tenth_are_read_with_a_note(
+    angles: tuple[float, float, float], step: float, count: int
+) -> None:
+    _, geometry, notes = stack(rounded(step, count, angles=angles), "series")
+    for index, plane in enumerate(planes(count, step=step, turn=rotation(angles))):
+        np.testing.assert_allclose(geometry.index_to_mm([0, 0, index]), plane.position, atol=0.2)
+    assert geometry.spacing_mm[2] == pytest.approx(step, abs=0.2 / (count - 1) + 1e-3)
+    assert all("rounded (1 decimals)" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without(5), "mm apart where"),
+        (growing, "mm apart where"),
+        (moved(6, 0, 0, 0.3), "mm apart where"),
+        (moved(6, 0.3, 0, 0), "shifted by"),
+    ],
+)
+def test_rounding_excuses_no_gap_no_growing_step_and_no_shift(
+    change: Callable[[list[Plane]], None], message: str
+) -> None:
+    stated = rounded(3.37)
+    stack(stated, "series")
+    change(stated)
+    with pytest.raises(InputError, match=message):
+        stack(stated, "series")
+
+
+def test_positions_with_more_decimals_or_of_unknown_decimals_are_held_to_them() -> None:
+    uneven = rounded(3.37)
+    assert stack(uneven, "series")[2]
+    for decimals in (2, None):
+        with pytest.raises(InputError, match="mm apart where"):
+            stack([replace(plane, decimals=decimals) for plane in uneven], "series")

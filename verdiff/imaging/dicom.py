@@ -100,7 +100,8 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...], time
     modality, first = modality_of(files[0]), frames[0].plane
     order = [0]
     if len(frames) > 1:
-        order, geometry = stack([frame.plane for frame in frames], str(source))
+        order, geometry, rounded = stack([frame.plane for frame in frames], str(source))
+        notes = (*notes, *rounded)
     elif modality == "XR":
         geometry, more = _film(first)
         notes = (*notes, *more)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import BinaryIO, TypeAlias
 
 Items: TypeAlias = "list[Elements]"
@@ -46,6 +47,13 @@ def numbers_of(elements: Elements, tag: int) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split("\\"))
     except ValueError as error:
         raise Damaged(f"({tag >> 16:04x},{tag & 0xFFFF:04x}) is {text[:60]!r}, no numbers") from error
+
+
+def decimals_of(elements: Elements, tag: int) -> int | None:
+    """How many decimals the finest of a value's decimal strings has; None where there is no value."""
+    parts = [part.strip() for part in text_of(elements, tag).split("\\") if part.strip()]
+    exponents = [Decimal(part).as_tuple().exponent for part in parts]
+    return max((-each for each in exponents if isinstance(each, int)), default=None)
 
 
 def items_of(elements: Elements, tag: int) -> Items:

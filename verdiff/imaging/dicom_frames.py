@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from verdiff.errors import InputError
-from verdiff.imaging.dicom_elements import Elements, Items, items_of, numbers_of
+from verdiff.imaging.dicom_elements import Elements, Items, decimals_of, items_of, numbers_of
 from verdiff.imaging.dicom_header import DicomFile
 from verdiff.imaging.stack import Plane
 
@@ -123,14 +123,23 @@ def _plane(file: DicomFile, own: Elements, shared: Elements, where: str, *, seve
     spacing = numbers_of(measures, _SPACING) or file.numbers(_SPACING)
     if not spacing and modality_of(file) == "XR":
         spacing = file.numbers(_IMAGER_SPACING) or file.numbers(_NOMINAL_SPACING)
-    position = numbers_of(_group(own, shared, _PLANE_POSITION), _POSITION)
+    placed = _group(own, shared, _PLANE_POSITION)
+    position = numbers_of(placed, _POSITION)
+    if not position and not several:
+        placed, position = file.elements, file.numbers(_POSITION)
     orientation = numbers_of(_group(own, shared, _PLANE_ORIENTATION), _ORIENTATION)
     # One position for several frames says nothing of where each of them lies.
     if not several:
-        position, orientation = position or file.numbers(_POSITION), orientation or file.numbers(_ORIENTATION)
+        orientation = orientation or file.numbers(_ORIENTATION)
     thickness = numbers_of(measures, _THICKNESS) or file.numbers(_THICKNESS) or (0.0,)
     return Plane(
-        where, (file.whole(_COLUMNS), file.whole(_ROWS)), spacing, position, orientation, max(0.0, thickness[0])
+        where,
+        (file.whole(_COLUMNS), file.whole(_ROWS)),
+        spacing,
+        position,
+        orientation,
+        max(0.0, thickness[0]),
+        decimals_of(placed, _POSITION) if position else None,
     )
 
 

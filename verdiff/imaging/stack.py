@@ -19,6 +19,9 @@ from verdiff.imaging.volume import Array, Geometry
 # A stated position may lie this far from the computed one, along each voxel axis: the larger of the two.
 PLACE_TOLERANCE_MM = 0.01
 PLACE_TOLERANCE_VOXELS = 0.01
+# Half of the last decimal of a position that is stated to a tenth of a millimetre; coarser ones say too little.
+MOST_ROUNDING_MM = 0.05
+_MOST_ROUNDED = 4096
 # Beyond this two cosines of one orientation are no rounding of a right angle and of length one.
 _COSINE_TOLERANCE = 1e-3
 
@@ -34,6 +37,7 @@ class Plane:
         position: Centre of the first pixel, LPS mm; empty where nothing is stated.
         orientation: Cosines along a row and along a column, six; empty where nothing is stated.
         thickness: Of the slice, mm; 0 where nothing is stated.
+        decimals: Of the position's decimal strings, the finest; None where it is not known.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Plane:
     position: tuple[float, ...]
     orientation: tuple[float, ...]
     thickness: float = 0.0
+    decimals: int | None = None
 
     @property
     def placed(self) -> bool:
@@ -107,8 +112,8 @@ def check_spacing(plane: Plane, name: str) -> None:
         )
 
 
-def stack(planes: Sequence[Plane], name: str) -> tuple[list[int], Geometry]:
-    """The order of the slices along their normal, and the grid they form.
+def stack(planes: Sequence[Plane], name: str) -> tuple[list[int], Geometry, tuple[str, ...]]:
+    """The order of the slices along their normal, the grid they form, and what has to be said of it.
 
     Args:
         planes: Two or more, in any order.
@@ -134,20 +139,65 @@ def stack(planes: Sequence[Plane], name: str) -> tuple[list[int], Geometry]:
     pitches = np.array([first.pixel_spacing[1], first.pixel_spacing[0], abs(step)])
     allowed = np.maximum(PLACE_TOLERANCE_MM, PLACE_TOLERANCE_VOXELS * pitches)
     computed = places[0] + np.arange(len(planes))[:, None] / (len(planes) - 1) * (places[-1] - places[0])
+    origin, notes = np.array(planes[order[0]].position), tuple[str, ...]()
     if np.any(np.abs(places - computed) > allowed):
-        raise _uneven(places, names, name, allowed)
+        line = _even_line([planes[index] for index in order], turn[:, 2])
+        if line is None:
+            raise _uneven(places, names, name, allowed)
+        origin, places = line[0], line @ turn
+        step = float(places[-1, 2] - places[0, 2]) / (len(planes) - 1)
+        notes = (
+            f"its slices state positions that are rounded ({_decimals(planes)} decimals) and are taken as evenly "
+            f"spaced, {step:.4g} mm apart",
+        )
     travel = places[-1] - places[0]
     checks.check_not_sheared(np.column_stack([np.eye(3)[:, :2], travel]), f"{name} (a tilted gantry)")
     # Rounding is not made an orientation; what moves the last slice further is kept, as stated.
     across = turn[:, 2] if np.all(np.abs(travel[:2]) <= allowed[:2]) else turn @ (travel / np.linalg.norm(travel))
-    origin = planes[order[0]].position
     geometry = Geometry(
         size=(first.size[0], first.size[1], len(planes)),
         spacing_mm=(first.pixel_spacing[1], first.pixel_spacing[0], step),
-        origin_mm=(origin[0], origin[1], origin[2]),
+        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
         direction=tuple(np.column_stack([turn[:, :2], across]).ravel().tolist()),
     )
-    return order, geometry
+    return order, geometry, notes
+
+
+def _even_line(planes: Sequence[Plane], normal: Array) -> Array | None:
+    """Evenly spaced positions [slices, 3] of which the stated ones are the rounding, or None where there are none.
+
+    A writer that rounds to 0.1 mm moves each coordinate by 0.05 mm at most. Along each axis there is an even spacing
+    for it exactly if one step fits every pair of slices, whatever the two were rounded by. Of the steps that fit, one
+    along the normal is taken if there is any: rounding is no tilt.
+    """
+    decimals = _decimals(planes)
+    if decimals is None or len(planes) > _MOST_ROUNDED:
+        return None
+    positions = np.array([plane.position for plane in planes])
+    off = min(0.5 * 10.0**-decimals, MOST_ROUNDING_MM) + 1e-9
+    numbers = np.arange(len(planes))[:, None]
+    least, most = np.full(3, -math.inf), np.full(3, math.inf)
+    for apart in range(1, len(planes)):
+        moves = positions[apart:] - positions[:-apart]
+        least = np.maximum(least, (moves - 2 * off).max(axis=0) / apart)
+        most = np.minimum(most, (moves + 2 * off).min(axis=0) / apart)
+    if np.any(least > most):
+        return None
+    step = (least + most) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = np.sort(np.stack([least, most]) / normal, axis=0)
+    along = np.abs(normal) > _COSINE_TOLERANCE
+    least_along, most_along = ends[0, along].max(), ends[1, along].min()
+    if least_along <= most_along and np.all((least <= 0) & (most >= 0) | along):
+        step = (least_along + most_along) / 2 * normal
+    rest = positions - numbers * step
+    return np.asarray((rest.max(axis=0) + rest.min(axis=0)) / 2 + numbers * step)
+
+
+def _decimals(planes: Sequence[Plane]) -> int | None:
+    """The decimals of the finest position: what the writer rounded all of them to; None where one does not say."""
+    stated = [plane.decimals for plane in planes]
+    return None if None in stated else max((each for each in stated if each is not None), default=None)
 
 
 def single(plane: Plane) -> Geometry:
