@@ -55,6 +55,9 @@ SETTING = r"\s*[\w-]+\.[\w-]+\s*=.*"
 # Of a bundle that is pinned: the SHA-256 of its manifest.
 SHA256 = r"[0-9a-fA-F]{64}"
 
+# Of a DICOM segmentation object; the first is the default.
+SEGMENTATION_TYPES = ("BINARY", "LABELMAP")
+
 # Of an evaluation and of a data set.
 ON_EMPTY = ("strict", "leave-absent-out")
 DATA_SETS = ("spider", "ctspine1k", "verse", "mrspineseg", "aasce")

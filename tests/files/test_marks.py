@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from tests.imaging.make import save_nifti, textured, volume
+from tests.imaging.make import save_dicom, save_nifti, textured, volume
 from verdiff.anatomy.mesh_files import write_stl, write_vtp
 from verdiff.anatomy.surface import Surface
 from verdiff.files import made_by_verdiff, mark_file
@@ -38,6 +38,8 @@ def make(folder: Path, suffix: str) -> Path:
         Image.new("RGB", (30, 20), (1, 2, 3)).save(path)
     elif suffix == ".stl":
         write_stl(path, TRIANGLE)
+    elif suffix == ".dcm":
+        save_dicom(path, textured((6, 5)))
     elif suffix == ".vtp":
         write_vtp(path, {1: TRIANGLE})
     else:
@@ -45,7 +47,7 @@ def make(folder: Path, suffix: str) -> Path:
     return path
 
 
-SUFFIXES = (".json", ".csv", ".md", ".png", ".stl", ".vtp", ".nii", ".nii.gz", ".nrrd", ".mha")
+SUFFIXES = (".json", ".csv", ".md", ".png", ".stl", ".vtp", ".dcm", ".nii", ".nii.gz", ".nrrd", ".mha")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from tests.bundle.keys import write_pair
+from tests.interop.dicom.series import save_frames, save_oriented
 from tests.runtime.tiny_bundle import write_tiny
 from tests.runtime.tiny_volume import write_tiny_volume
 from tests.train.data.downloads import write_spider, write_verse
@@ -82,12 +83,22 @@ def half_precision(source: Path, output: Path) -> None:
     write_bundle(output, bundle.manifest, files, as_zip=True)
 
 
+def write_series(folder: Path) -> None:
+    """The scan as a DICOM series, the same zipped, and as one file of many frames."""
+    scan = read_volume(folder / "scan.nii.gz")
+    grey = scan.array.astype(np.uint16)
+    save_oriented(folder / "SERIES", grey, scan.geometry)
+    shutil.make_archive(str(folder / "study"), "zip", folder / "SERIES")
+    save_frames(folder / "enhanced.dcm", grey, scan.geometry, list(range(len(grey))))
+
+
 def make_workshop(folder: Path) -> Path:
     """Fill a folder with everything that a printed command reads."""
     examples, data = ROOT / "examples", folder / "data"
     cropped(examples / "mr_t2_sample.nii.gz", folder / "scan.nii.gz", slice(28, 40))
     cropped(examples / "mr_t2_sample_expert.nii.gz", folder / "expert.nii.gz", slice(28, 40))
     unoriented(folder / "scan.nii.gz", folder / "scan.nrrd")
+    write_series(folder)
     shutil.copytree(examples, folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "docs/models").mkdir(parents=True)
     for card in (ROOT / "docs/models").glob("*.json"):

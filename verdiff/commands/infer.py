@@ -11,11 +11,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from verdiff.choices import SEGMENTATION_TYPES
 from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, InputError
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine
     from verdiff.imaging import Volume
+    from verdiff.interop.dicom import DicomFiles
     from verdiff.runtime import Segmentation
     from verdiff.runtime.writing import OutputFiles
 
@@ -69,6 +71,15 @@ class AnatomyOptions:
             )
 
 
+@dataclass(frozen=True)
+class DicomOptions:
+    """The DICOM objects of ``verdiff infer``: ``--dicom-seg``, ``--seg-type`` and ``--rtstruct``."""
+
+    segmentation: Path | None = None
+    kind: str = SEGMENTATION_TYPES[0]
+    contours: Path | None = None
+
+
 def run(
     scan: Path,
     output: str | Path | None,
@@ -79,6 +90,7 @@ def run(
     reference: Path | None,
     say: Callable[[str], None],
     anatomy: AnatomyOptions | None = None,
+    dicom: DicomOptions | None = None,
     overwrite: bool = False,
     identifiers: bool = False,
 ) -> int:
@@ -93,6 +105,7 @@ def run(
         reference: A mask on the scan's grid, with the model's label ids, to print the Dice against.
         say: Takes each line of the summary.
         anatomy: What to make of the vertebrae.
+        dicom: Which DICOM objects to write too; without ``output`` all files go beside them.
         overwrite: Replace files that verdiff did not write; never the scan, the reference or a data set's JSON.
         identifiers: Put the UIDs of a scan read from DICOM into the report.
 
@@ -100,6 +113,7 @@ def run(
         VerdiffError: Whatever was wrong; all files appear together, or none.
     """
     from verdiff.bundle import resolve_model
+    from verdiff.files import require_folder
     from verdiff.imaging import read_labels, read_volume
     from verdiff.imaging.identity import refuse_other_frame_of_reference
     from verdiff.runtime import Segmenter
@@ -114,9 +128,17 @@ def run(
         scan = scan.resolve()
     volume = read_volume(scan, orientation=options.orientation, time_point=options.time_point)
     reading = perf_counter() - begun
+    objects = _dicom_files(dicom or DicomOptions(), uncertainty=uncertainty)
+    if output is None and objects is not None and objects.folder is not None:
+        require_folder(objects.folder)
+        output = objects.folder
     film = volume.modality in FILM_MODALITIES
     slices = len(volume.array)
     files = output_files(scan, output, film=film, slices=slices, uncertainty=uncertainty, preview=preview)
+    if objects is not None:
+        from verdiff.interop.dicom import check_dicom
+
+        check_dicom(objects, volume, files.mask.parent)
     outputs = None
     if anatomy is not None and anatomy.wanted:
         from verdiff.anatomy import anatomy_files, check_anatomy
@@ -124,7 +146,7 @@ def run(
         outputs = anatomy_files(files.mask, instances=anatomy.instances, statistics=anatomy.stats, mesh=anatomy.mesh)
     plan = files.plan(
         {"scan": scan, "reference": reference, "model": model_file(options.model)},
-        others=outputs.taken if outputs is not None else {},
+        others={**(outputs.taken if outputs is not None else {}), **(objects.named if objects is not None else {})},
         overwrite=overwrite,
     )
     truth = None if reference is None else read_labels(reference, orientation=options.orientation)
@@ -181,10 +203,18 @@ def run(
     with plan.staged() as staged:
         if spine is not None and outputs is not None:
             write_anatomy(spine, volume, outputs, staged=staged)
-        others = outputs.named if outputs is not None else {}
+        others = dict(outputs.named) if outputs is not None else {}
+        if objects is not None:
+            from verdiff.interop.dicom import mask_of, write_dicom
+
+            wanted = objects.uncertainty is not None
+            write_dicom(mask_of(result, volume, uncertainty=wanted), objects, staged=staged)
+            others |= objects.named
         write_result(result, volume, files, others, staged=staged, identifiers=identifiers)
     for line in summary(result, files):
         say(line)
+    for path in objects.named.values() if objects is not None else ():
+        say(f"wrote {path}")
     if spine is not None and outputs is not None:
         for line in spine_lines(spine, outputs):
             say(line)
@@ -196,6 +226,14 @@ def run(
     if result.empty:
         return EMPTY_MASK
     return IMPLAUSIBLE if result.implausible else SUCCESS
+
+
+def _dicom_files(options: DicomOptions, *, uncertainty: bool) -> DicomFiles | None:
+    if options.segmentation is None and options.contours is None:
+        return None
+    from verdiff.interop.dicom import dicom_files
+
+    return dicom_files(options.segmentation, options.contours, uncertainty=uncertainty, kind=options.kind)
 
 
 def model_file(model: str | None) -> Path | None:

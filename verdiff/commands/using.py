@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from verdiff.choices import ON_EMPTY
+from verdiff.choices import ON_EMPTY, SEGMENTATION_TYPES
 from verdiff.commands.options import (
     BackendName,
     BudgetMs,
@@ -82,6 +82,20 @@ def infer(
     reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
     orientation: Orientation = None,
     time_point: TimePoint = None,
+    dicom_seg: Annotated[
+        Path | None, typer.Option(metavar="FILE.dcm", help="Write a DICOM segmentation that refers to the series too.")
+    ] = None,
+    seg_type: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*SEGMENTATION_TYPES),
+            metavar=metavar(*SEGMENTATION_TYPES),
+            help="Of --dicom-seg; few receivers know LABELMAP yet.",
+        ),
+    ] = SEGMENTATION_TYPES[0],
+    rtstruct: Annotated[
+        Path | None, typer.Option(metavar="FILE.dcm", help="Write the contours as a DICOM RT structure set too.")
+    ] = None,
     identifiers: Annotated[
         bool, typer.Option("--identifiers", help="Put a DICOM scan's study, series and instance UIDs into the report.")
     ] = False,
@@ -121,6 +135,7 @@ def infer(
         preview=preview,
         reference=reference,
         anatomy=command.AnatomyOptions(instances, stats, mesh, lowest),
+        dicom=command.DicomOptions(dicom_seg, seg_type, rtstruct),
         overwrite=overwrite,
         identifiers=identifiers,
         say=say,

@@ -29,6 +29,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CRC_BYTES = 4
 _DESCRIP, _DESCRIP_BYTES = 148, 80
 _STL_HEADER_BYTES = 80
+_DICOM_PREAMBLE_BYTES = 128
 
 
 def blank_mark() -> bytes:
@@ -187,6 +188,11 @@ def _in_stl(data: bytes, mark: bytes) -> bytes:
     return header.ljust(_STL_HEADER_BYTES) + data[_STL_HEADER_BYTES:]
 
 
+def _in_dicom(data: bytes, mark: bytes) -> bytes:
+    """In the preamble, which the standard leaves to whoever writes the file (PS3.10, 7.1)."""
+    return mark.ljust(_DICOM_PREAMBLE_BYTES, b"\0") + data[_DICOM_PREAMBLE_BYTES:]
+
+
 def _in_nifti(data: bytes, mark: bytes) -> bytes:
     """In ``descrip``, the one field that says nothing of the image's place or values."""
     return data[:_DESCRIP] + mark.ljust(_DESCRIP_BYTES, b"\0") + data[_DESCRIP + _DESCRIP_BYTES :]
@@ -201,5 +207,6 @@ PLACES: dict[str, Callable[[bytes, bytes], bytes]] = {
     ".nrrd": _in_nrrd,
     ".mha": _in_metaimage,
     ".stl": _in_stl,
+    ".dcm": _in_dicom,
     ".nii": _in_nifti,
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from verdiff.runtime.result import Segmentation
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
-SCAN_SUFFIXES = (*MASK_SUFFIXES, ".mhd", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
+SCAN_SUFFIXES = (*MASK_SUFFIXES, ".mhd", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima", ".zip", ".tif", ".tiff", ".bmp")
 # Scans whose masks are written in their own format where nothing else is asked for.
 OWN_SUFFIXES = (".nrrd", ".mha")
 MASK_TAG = "_seg"
