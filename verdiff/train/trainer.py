@@ -30,6 +30,7 @@ from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, Case, Dataset
 from verdiff.train.data.volumes import require_volumes
 from verdiff.train.objective import Objective, joint_objective
 from verdiff.train.run_folder import refuse_other
+from verdiff.train.settling import settle_norms
 from verdiff.train.single_pass import single_pass_objective
 from verdiff.train.validate import Validation, by_data_set, validate
 from verdiff.train.validate3d import validate3d
@@ -83,6 +84,8 @@ class Task:
 
 
 TRAINING = Task()
+# Sets the random numbers of settling norms apart from those of an iteration.
+_SETTLING = 1
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -249,8 +252,7 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            objective = self.prior_objective if self.prior_alone else self.objective
-            losses = objective(self.net, image, truth, rng)
+            losses = self._current_objective(self.net, image, truth, rng)
         if not bool(torch.isfinite(losses.total)):
             raise self._failed(f"the loss of batch {self.iteration + 1} is {float(losses.total.detach())}")
         losses.total.backward()
@@ -318,9 +320,27 @@ class Trainer:
             if self._asked_to_stop or (training.patience and self.stale >= training.patience):
                 return
 
+    @property
+    def _current_objective(self) -> Objective:
+        return self.prior_objective if self.prior_alone else self.objective
+
+    def _forward_averaged(self, number: int) -> None:
+        """Run the averaged network on a training batch that depends on the seed and ``number`` alone."""
+        rng = np.random.default_rng([self.config.training.seed, number, _SETTLING])
+        image, truth = self.make_batch(self.train_cases, self.net.classes, self.config, rng)
+        with self._autocast():
+            self._current_objective(
+                self.ema,
+                image.to(self.device, memory_format=self.layout),
+                truth.to(self.device, memory_format=self.layout),
+                rng,
+            )
+
     def _validate(self, losses: Mapping[str, float]) -> Validation:
         """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
         training = self.config.training
+        fixed = (*self.task.fixed, *(["denoiser"] if self.prior_alone else []))
+        settle_norms(self.ema, self._forward_averaged, fixed)
         validation = self.validate(
             self.ema, self.config, self.val_cases, every=training.validate_slices, prior_alone=self.prior_alone
         )
