@@ -31,7 +31,7 @@ from verdiff.imaging import read_labels, read_volume, write_array
 from verdiff.imaging.orientation import axis_code
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("train", "export", "build", "infer", "evaluate", "compare", "bench", "info", "models", "doctor")
+COMMANDS = ("train", "export", "build", "infer", "evaluate", "compare", "serve", "bench", "info", "models", "doctor")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,10 @@ from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.errors import BackendError, BudgetError, BundleError, InputError, ServiceError, UnsuitableScanError
 from verdiff.imaging import Volume
+from verdiff.imaging.identity import Identity, SourceFrame
 from verdiff.runtime import Cancelled, Segmenter
 from verdiff.serve import Client, Job
+from verdiff.serve.channel import Channel
 
 # Enough work that a worker is in the middle of it whenever a test looks.
 LONG = {"steps": 500, "samples": 200}
@@ -55,6 +59,21 @@ def test_the_masks_are_those_of_the_segmenter_bit_for_bit_the_priors_first(clien
         assert reply.volumes_ml == each.volumes_ml()
         assert reply.provenance["sampling"] == each.provenance["sampling"]
     assert job.result() is replies[-1] and job.state == "done"
+
+
+def test_whose_scan_it_is_comes_back_with_the_mask_and_never_goes_to_the_worker(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = Identity("1.2.3", "1.2.4", "1.2.5", "MR", "HFS", (SourceFrame("1.1", "1.2.6.1"),) * 5)
+    scan, sent = replace(mr_scan(), identity=identity), []
+    send = Channel.send
+    monkeypatch.setattr(
+        Channel, "send", lambda self, message, *blocks: (sent.append(message), send(self, message, *blocks))
+    )
+    reply = client.submit(scan).result()
+    assert reply.identity is identity
+    assert reply.provenance["scan"]["dicom"] == identity.described()
+    assert sent and "1.2.3" not in json.dumps(sent)
 
 
 def test_it_says_what_it_loaded(client: Client, bundle: Path) -> None:
@@ -199,6 +218,13 @@ def test_a_bundle_that_is_gone_at_a_restart_fails_until_it_is_back(tmp_path: Pat
         (tmp_path / "away").rename(path)
         eventually(lambda: client.state == "ready")
         assert client.submit(mr_scan()).result().outcome == "complete"
+
+
+def test_a_host_may_keep_its_masks_and_no_file_is_kept_open_for_them(client: Client) -> None:
+    opened = len(os.listdir("/proc/self/fd"))
+    kept = [client.submit(mr_scan(2)).result() for _ in range(20)]
+    assert len(os.listdir("/proc/self/fd")) <= opened
+    assert all(np.array_equal(each.labels, kept[0].labels) for each in kept)
 
 
 def test_a_callback_that_fails_harms_no_job(client: Client, caplog: pytest.LogCaptureFixture) -> None:

@@ -50,7 +50,12 @@ def share(array: NDArray[Any]) -> int:
 
 
 def mapped(block: int, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-    """The array in a block, not copied; the descriptor is closed, the memory lives as long as the array.
+    """The array in a block, not copied. Its memory, and the file that Python keeps open for it, live as long as it.
+
+    Args:
+        block: A descriptor, which is closed.
+        shape: Of the array.
+        dtype: Of its elements.
 
     Raises:
         ServiceError: The block is smaller than the array.

@@ -123,6 +123,7 @@ class Client:
             self._supervisor.cancel,
             on_reply=on_reply,
             on_end=on_end,
+            identity=volume.identity,
         )
         message = {
             "job": job.id,

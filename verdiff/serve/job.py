@@ -18,6 +18,7 @@ from verdiff.imaging import Geometry
 
 if TYPE_CHECKING:
     from verdiff.anatomy import Surface
+    from verdiff.imaging.identity import Identity
 
 _LOG = logging.getLogger("verdiff.serve")
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -37,6 +38,8 @@ class Reply:
         volumes_ml: Millilitres by structure; empty for films.
         timings: Seconds a stage.
         provenance: What made this mask, as plain JSON values.
+        identity: Whose spine it is: the UIDs of a scan that was read from DICOM, None for any other. They never go to
+            the worker.
     """
 
     job: str
@@ -48,6 +51,7 @@ class Reply:
     volumes_ml: Mapping[str, float]
     timings: Mapping[str, float]
     provenance: Mapping[str, Any] = field(repr=False)
+    identity: Identity | None = field(default=None, repr=False)
 
     @property
     def empty(self) -> bool:
@@ -66,6 +70,7 @@ class Job:
     Attributes:
         id: Of this job, unique in its process.
         geometry: The scan's grid.
+        identity: Whose scan it is, where it was read from DICOM.
         deadline: Of :func:`time.monotonic`, or None.
     """
 
@@ -78,8 +83,9 @@ class Job:
         *,
         on_reply: Callable[[Reply], None] | None = None,
         on_end: Callable[[Job], None] | None = None,
+        identity: Identity | None = None,
     ) -> None:
-        self.id, self.geometry, self.deadline = id, geometry, deadline
+        self.id, self.geometry, self.deadline, self.identity = id, geometry, deadline, identity
         self._cancel, self._on_reply, self._on_end = cancel, on_reply, on_end
         self._changed = Condition()
         self._fresh: deque[Reply] = deque()

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 def reply_of(job: Job, message: Mapping[str, Any], blocks: list[int], label_ids: Mapping[str, int]) -> Reply:
     """A mask of a job from the message and the blocks (labels, and uncertainty where it was asked for)."""
-    labels, *rest = (mapped(block, job.geometry.shape, np.uint8) for block in blocks)
+    provenance = message["provenance"]
+    if job.identity is not None:
+        provenance["scan"]["dicom"] = job.identity.described()
+    # Copied, so that a host may keep as many masks as it has memory for: each block holds a file open.
+    labels, *rest = (mapped(block, job.geometry.shape, np.uint8).copy() for block in blocks)
     return Reply(
         job.id,
         labels,
@@ -26,7 +30,8 @@ def reply_of(job: Job, message: Mapping[str, Any], blocks: list[int], label_ids:
         message["outcome"],
         message["volumes_ml"],
         message["timings"],
-        message["provenance"],
+        provenance,
+        job.identity,
     )
 
 
@@ -39,8 +44,8 @@ def surfaces_of(message: Mapping[str, Any], blocks: list[int]) -> dict[str, Surf
 
     return {
         each["name"]: Surface(
-            mapped(blocks[2 * at], (each["vertices"], 3), np.float64),
-            mapped(blocks[2 * at + 1], (each["triangles"], 3), np.int64),
+            mapped(blocks[2 * at], (each["vertices"], 3), np.float64).copy(),
+            mapped(blocks[2 * at + 1], (each["triangles"], 3), np.int64).copy(),
         )
         for at, each in enumerate(named)
     }

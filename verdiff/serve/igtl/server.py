@@ -32,6 +32,8 @@ class IgtlServer:
     ...     wait()
     """
 
+    title = "OpenIGTLink"
+
     def __init__(
         self,
         client: Client,

@@ -51,15 +51,6 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._not_for_us: set[str] = set()
         self._last: tuple[_Source, Reply, Job] | None = None
-        self._handlers: dict[str, Callable[[Message], Any]] = {
-            "IMAGE": self._image,
-            "STRING": self._string,
-            "COMMAND": self._command,
-            "GET_CAPABIL": self._capability,
-            "GET_STATUS": self._status,
-            "GET_IMAGE": self._last_mask,
-            "GET_POLYDATA": self._last_surfaces,
-        }
 
     async def run(self) -> None:
         """Serve until the client leaves, or cannot be understood any more."""
@@ -151,20 +142,25 @@ class Session:
             return
 
     async def _handle(self, message: Message) -> None:
-        kind = message.header.type
-        handler = self._handlers.get(kind)
+        handlers: dict[str, Callable[[Message], None]] = {
+            "STRING": self._string,
+            "COMMAND": self._command,
+            "GET_CAPABIL": self._capability,
+            "GET_STATUS": self._status,
+            "GET_IMAGE": self._last_mask,
+            "GET_POLYDATA": self._last_surfaces,
+        }
         try:
-            if handler is None:
-                self._refuse_once(kind)
-                return
-            done = handler(message)
-            if asyncio.iscoroutine(done):
-                await done
+            if message.header.type == "IMAGE":
+                await self._image(message)
+            else:
+                handlers.get(message.header.type, self._refuse_once)(message)
         except VerdiffError as error:
             self._say(self._service.code_of(error), type(error).__name__, error, message.header)
 
-    def _refuse_once(self, kind: str) -> None:
+    def _refuse_once(self, message: Message) -> None:
         """A tracker sends its transforms sixty times a second, and wants to hear this once."""
+        kind = message.header.type
         if kind in self._not_for_us or kind == "STATUS" or len(self._not_for_us) > len(CAPABILITIES):
             return
         self._not_for_us.add(kind)
