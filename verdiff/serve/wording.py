@@ -54,11 +54,8 @@ def error_of(described: dict[str, Any]) -> errors.VerdiffError:
     """The error that :func:`describe_error` described."""
     from verdiff.runtime import Cancelled
 
-    known: tuple[type[errors.VerdiffError], ...] = (
-        errors.VerdiffError,
-        Cancelled,
-        *errors.VerdiffError.__subclasses__(),
+    known: list[type[errors.VerdiffError]] = [Cancelled, *errors.family()]
+    named = {kind.__name__: kind for kind in known}
+    return named.get(described["error"], errors.VerdiffError)(
+        described["found"], described["expected"], described["remedy"]
     )
-    family = {cls.__name__: cls for cls in known}
-    kind = family.get(described["error"], errors.VerdiffError)
-    return kind(described["found"], described["expected"], described["remedy"])
