@@ -17,7 +17,9 @@ PACKAGE = ROOT / "verdiff"
 # engines, runs them and examines them for the doctor.
 ENGINES = frozenset({"engines", "engines.library", "engines.build", "engines.run", "engines.doctor"})
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate", "engines"})
-EVERYWHERE = frozenset({"choices", "errors", "extras", "files", "markdown", "nvidia", "systems"})
+EVERYWHERE = frozenset(
+    {"choices", "errors", "extras", "files", "keywords", "markdown", "nvidia", "options", "settings", "systems"}
+)
 ROOMS = GROUND | ENGINES | {"runtime", "train", "export", "benchmarks", "interop", "serve", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "choices": frozenset(),
@@ -25,6 +27,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "extras": frozenset(),
     "markdown": frozenset(),
     "systems": frozenset(),
+    "settings": frozenset(),
+    "options": frozenset(),
+    "keywords": frozenset(),
     "files": frozenset(),
     "nvidia": frozenset(),
     "diffusion": frozenset(),
@@ -57,6 +62,9 @@ TORCH_FREE = (
     "errors",
     "extras",
     "systems",
+    "settings",
+    "options",
+    "keywords",
     "files",
     "diffusion",
     "imaging",

@@ -28,8 +28,9 @@ from verdiff.diffusion import SamplerTable
 from verdiff.errors import DataError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.statistics import compare
+from verdiff.options import SampleOptions
 from verdiff.runtime import Segmenter
-from verdiff.runtime.sampling import Choices, resolve_sampling
+from verdiff.runtime.sampling import resolve_sampling
 
 PRIOR = "prior alone"
 # Beside the default: steps x samples.
@@ -197,7 +198,7 @@ def settings(manifest: Manifest) -> dict[str, tuple[SamplerTable, int]]:
     defaults = manifest.defaults
     found = {}
     for steps, samples in ((defaults.steps, defaults.samples), *LARGER):
-        table = resolve_sampling(manifest, Choices(steps=steps, samples=samples), denoiser=True).table
+        table = resolve_sampling(manifest, SampleOptions(steps=steps, samples=samples), denoiser=True).table
         assert table is not None
         found[f"{steps} steps x {samples}"] = table, samples
     return found

@@ -18,6 +18,7 @@ from verdiff.benchmarks.gpu.workload import Workload
 from verdiff.bundle import open_bundle
 from verdiff.errors import BackendError
 from verdiff.nvidia import require_gpu
+from verdiff.options import LoadOptions
 from verdiff.runtime import Segmenter
 from verdiff.runtime.backends.providers import CUDA, require_provider
 
@@ -44,7 +45,7 @@ def on_cuda(device: str, bundle_path: Path) -> Any:
         from verdiff.runtime.device.opening import open_device
 
         bundle = open_bundle(bundle_path)
-        backend = open_device(bundle, backend="onnxruntime", device=device, precision=precision, graphs=graphs)
+        backend = open_device(bundle, "onnxruntime", LoadOptions(device=device, precision=precision, graphs=graphs))
         return segmenter_of(Workload(bundle, size=(32, 32)), backend)
 
     return opened

@@ -149,12 +149,13 @@ def test_memory_below_one_slice_is_refused_before_any_work() -> None:
 
 def test_little_memory_gives_up_the_caches_first() -> None:
     from verdiff.imaging import plan_slices
-    from verdiff.runtime.sampling import Choices, resolve_sampling
+    from verdiff.options import SampleOptions
+    from verdiff.runtime.sampling import resolve_sampling
 
     manifest = numpy_segmenter().manifest
     scan = mr_scan(30, 200, 200)
     plan = plan_slices(scan.geometry, view="sagittal", spacing_mm=1.0, multiple=4)
-    sampling = resolve_sampling(manifest, Choices(samples=8), denoiser=True)
+    sampling = resolve_sampling(manifest, SampleOptions(samples=8), denoiser=True)
 
     def planned(limit: int | None) -> memory.MemoryPlan:
         return memory.plan_memory(

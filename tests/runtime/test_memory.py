@@ -12,12 +12,13 @@ from tests.runtime.scans import SAGITTAL
 from tests.runtime.tiny_bundle import NumpyBackend, tiny_manifest
 from verdiff.benchmarks.fresh import STATUS, peak_bytes, run_fresh
 from verdiff.imaging import Geometry, Volume, plan_slices
+from verdiff.options import SampleOptions
 from verdiff.runtime import Segmenter, host
 from verdiff.runtime.backends.laned import LanedBackend
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.lanes import Lanes
 from verdiff.runtime.memory import MemoryPlan, plan_memory
-from verdiff.runtime.sampling import Choices, resolve_sampling
+from verdiff.runtime.sampling import resolve_sampling
 
 pytestmark = pytest.mark.skipif(not STATUS.is_file(), reason="the system does not tell a process's memory")
 
@@ -59,7 +60,7 @@ def test_slices_share_the_processor_where_the_memory_for_it_is_small_and_there(
     manifest = tiny_manifest()
     geometry = Geometry((side, side, slices), (1.0, 1.0, 4.0), (0.0, 0.0, 0.0), SAGITTAL)
     plan = plan_slices(geometry, view="sagittal", spacing_mm=1.0, multiple=4)
-    sampling = resolve_sampling(manifest, Choices(samples=1), denoiser=True)
+    sampling = resolve_sampling(manifest, SampleOptions(samples=1), denoiser=True)
     with Lanes(2) as lanes:
         runner = host.HostRunner(backend, manifest, Clock(), lanes, limit)
         memory = runner.begin(plan, sampling, chunk=None, anytime=False)

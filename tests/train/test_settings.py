@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from verdiff.errors import DataError, VerdiffError
+from verdiff.settings import Bounds
 from verdiff.train.config import AugmentConfig, RunConfig, TrainingConfig, load_config, shipped_configs
-from verdiff.train.settings import Bounds
 
 TABLES = ("data", "network", "process", "sampling", "augment", "training", "distillation")
 ODD = ("0", "-1", "[]", "[0]", "[1]", "1", "'x'", "[1.5]", "nan", "inf", "true", "[16, 0]", "[0, 0, 0]", "1e300")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verdiff.commands.infer import InferOptions
 from verdiff.errors import DataError
+from verdiff.options import TrustOptions
+from verdiff.settings import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 SPLITS = "splits_final.json"
 VERTEBRAE = "vertebrae"
 # Of the options of an inference, what does not say how the masks were made.
-_NOT_HOW = ("model", "expect_sha256", "trusted_key")
+_NOT_HOW = [each.name for each in fields(TrustOptions)]
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ def run(
     model = is_model(predictions)
     if options.masks is not None and not model:
         raise DataError("masks to keep, of masks that are there already", "a bundle to run", "leave --masks out")
-    if not model and (inference.expect_sha256 is not None or inference.trusted_key is not None):
+    if not model and (inference.sha256 is not None or inference.trusted_key is not None):
         raise DataError("masks, which no hash or key can pin here", "a bundle to run", "leave the option out")
-    made_by = {name: value for name, value in asdict(inference).items() if value is not None and name not in _NOT_HOW}
+    made_by = {**plain(inference), "orientation": inference.orientation}
+    made_by = {name: value for name, value in made_by.items() if value is not None and name not in _NOT_HOW}
     instances: str | InstanceGroups | None = options.instances
     labels, split = label_table(options.labels, references), None
     if options.instances == VERTEBRAE:
@@ -195,7 +198,7 @@ def cases_of(
     if is_model(str(source)):
         if str(source) not in keep:
             # The model it is compared with is another bundle, so it has another manifest.
-            inference = replace(inference, expect_sha256=None)
+            inference = replace(inference, sha256=None)
         yield from predicted_cases(str(source), task, inference, keep.get(str(source)), say, overwrite=overwrite)
     else:
         yield from cases_of_masks(source, task)

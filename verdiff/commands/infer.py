@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from verdiff.choices import SEGMENTATION_TYPES
 from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, InputError
+from verdiff.options import CallOptions, LoadOptions
+from verdiff.settings import part_of, words_of
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine
@@ -24,28 +27,12 @@ if TYPE_CHECKING:
 FILM_MODALITIES = ("XR", "CR", "DX")
 
 
-@dataclass(frozen=True)
-class InferOptions:
-    """The options of ``verdiff infer``, as :meth:`verdiff.runtime.Segmenter` takes them; None is the default."""
+@dataclass(frozen=True, kw_only=True)
+class InferOptions(LoadOptions, CallOptions):
+    """How a command runs a model on a scan: how it loads it, calls it, and reads a scan that leaves its axes open."""
 
-    model: str | None = None
-    steps: int | None = None
-    samples: int | None = None
-    seed: int | None = None
-    sampler: str | None = None
-    fusion: str | None = None
-    policy: str | None = None
-    prior_only: bool = False
-    backend: str = "auto"
-    device: str = "cpu"
-    precision: str = "fp32"
-    threads: int | None = None
-    budget_ms: float | None = None
-    force: bool = False
     orientation: str | None = None
     time_point: int | None = None
-    expect_sha256: str | None = None
-    trusted_key: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -163,34 +150,16 @@ def run(
 
         require_libraries()
     begun = perf_counter()
-    segmenter = Segmenter.load(
-        options.model,
-        device=options.device,
-        backend=options.backend,
-        precision=options.precision,
-        threads=options.threads,
-        sha256=options.expect_sha256,
-        trusted_key=options.trusted_key,
-        work=one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only),
-    )
+    work = one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only)
+    options = replace(options, work=work, progress=_progress if _watched() else None)
+    segmenter = Segmenter.load(**part_of(options, LoadOptions))
     loading = perf_counter() - begun
     label_ids = {label.name: label.id for label in segmenter.manifest.labels}
     if outputs is not None and anatomy is not None:
         check_anatomy(outputs, label_ids, lowest=anatomy.lowest, film=film)
-    result = segmenter.segment(
-        volume,
-        steps=options.steps,
-        samples=options.samples,
-        seed=options.seed,
-        sampler=options.sampler,
-        fusion=options.fusion,
-        policy=options.policy,
-        prior_only=options.prior_only,
-        force=options.force,
-        budget_ms=options.budget_ms,
-        progress=_progress if sys.stderr is not None and sys.stderr.isatty() else None,
-    )
+    result = segmenter.segment(volume, **part_of(options, CallOptions))
     result.timings.update(read=reading, load=loading)
+    result.provenance["command"] = repeating_command(scan, options)
     spine = None
     if outputs is not None and anatomy is not None:
         from verdiff.anatomy import find_vertebrae, write_anatomy
@@ -236,7 +205,21 @@ def _dicom_files(options: DicomOptions, *, uncertainty: bool) -> DicomFiles | No
     return dicom_files(options.segmentation, options.contours, uncertainty=uncertainty, kind=options.kind)
 
 
-def model_file(model: str | None) -> Path | None:
+def repeating_command(scan: Path, options: InferOptions) -> str:
+    """The command line that makes the mask again; of each path its name alone."""
+    words = ["verdiff", "infer", scan.name]
+    if options.model is not None:
+        words += ["--model", Path(options.model).name]
+    if options.orientation is not None:
+        words += ["--orientation", options.orientation]
+    if options.time_point is not None:
+        words += ["--time-point", str(options.time_point)]
+    if options.trusted_key is not None:
+        options = replace(options, trusted_key=Path(options.trusted_key).name)
+    return shlex.join([*words, *words_of(options)])
+
+
+def model_file(model: str | Path | None) -> Path | None:
     """The file of a bundle that was named by its path."""
     return None if model is None or not os.path.exists(model) else Path(model)
 
@@ -332,6 +315,11 @@ def dice_lines(result: Segmentation, volume: Volume, truth: Volume) -> list[str]
     ids = {label.name: label.id for label in result.label_table}
     scores = score_case(result.labels, truth.array, spacing_mm=(z, y, x), label_ids=ids, distances=False)
     return ["Dice: " + ", ".join(f"{name} {score.dice:.4f}" for name, score in scores.items())]
+
+
+def _watched() -> bool:
+    """Whether somebody sees the progress."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _progress(share: float) -> None:

@@ -1,46 +1,46 @@
-"""What several commands parse alike, and the choices that are refused while a command line is parsed."""
+"""The options of commands: derived from the records of :mod:`verdiff.options`, and what several commands parse alike.
+
+What is out of its limits is refused while a command line is parsed.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import Field, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
-from verdiff.choices import (
-    AUTO,
-    BACKENDS,
-    CONFIGURATIONS,
-    DEVICE,
-    ENGINE_BACKENDS,
-    ENGINE_PRECISIONS,
-    FUSIONS,
-    POLICIES,
-    PRECISIONS,
-    PROVIDER_BACKENDS,
-    SAMPLERS,
-    SETTINGS,
-    SHA256,
-    WHOLE,
-)
+from verdiff.choices import CONFIGURATIONS
+from verdiff.options import LoadOptions, TrustOptions
+from verdiff.settings import About, Bounds, Limits, OneOf, Written, about, option_name, options_of
 
 Check = Callable[[Any], Any]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def within(limits: Limits) -> Check:
+    """A callback that refuses a value, or one of several, outside its limits."""
+
+    def check(value: Any) -> Any:
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if each is not None and not limits.allow(each):
+                shown = f"{each:g}" if isinstance(each, float) else repr(each)
+                raise typer.BadParameter(f"{shown} is not {limits}.")
+        return value
+
+    return check
 
 
 def one_of(*choices: str) -> Check:
     """A callback that refuses a value, or one of several, that is none of the choices."""
-
-    def check(value: Any) -> Any:
-        for each in value if isinstance(value, list | tuple) else (value,):
-            if each is not None and each not in choices:
-                raise typer.BadParameter(f"{each!r} is not one of {', '.join(choices)}.")
-        return value
-
-    return check
+    return within(OneOf(choices))
 
 
 def listed(*choices: str) -> Check:
@@ -56,21 +56,69 @@ def listed(*choices: str) -> Check:
 
 def written_as(pattern: str, what: str) -> Check:
     """A callback that refuses a value, or one of several, that is not written like ``pattern``; ``what`` says how."""
-
-    def check(value: Any) -> Any:
-        for each in value if isinstance(value, list | tuple) else (value,):
-            if each is not None and re.fullmatch(pattern, each) is None:
-                raise typer.BadParameter(f"{each!r} is not {what}.")
-        return value
-
-    return check
+    return within(Written(pattern, what))
 
 
-def above_zero(value: float | None) -> float | None:
-    """A callback that refuses what is no number above 0; infinity and NaN are none."""
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise typer.BadParameter(f"{value:g} is not a number above 0.")
-    return value
+def parameter(kind: type, name: str) -> Any:
+    """typer's record of an option, from its field."""
+    return _parameter(next(each for each in options_of(kind) if each.name == name))
+
+
+def _parameter(each: Field[Any]) -> Any:
+    said, name = about(each), option_name(each)
+    if isinstance(each.default, bool):
+        return typer.Option(name, help=said.help)
+    if isinstance(said.limits, Bounds) and not said.limits.above:
+        most = None if said.limits.most == math.inf else said.limits.most
+        return typer.Option(name, min=said.limits.least, max=most, help=said.help)
+    check = None if said.limits is None else within(said.limits)
+    return typer.Option(name, help=said.help, metavar=_metavar(said), callback=check)
+
+
+def _metavar(said: About) -> str | None:
+    if isinstance(said.limits, OneOf) and not said.limits.joined:
+        return metavar(*said.limits.names)
+    return said.metavar or None
+
+
+def _parsed_type(hint: Any) -> Any:
+    """The type that a command line gives: of a path, which may be text in Python, the path."""
+    return Path | None if Path in get_args(hint) else hint
+
+
+def takes_options(command: Command) -> Command:
+    """A command whose parameters of a record's type are given as that record's options, in their place."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    records: dict[str, type] = {}
+    for each in inspect.signature(command).parameters.values():
+        kind = hints[each.name]
+        if not is_dataclass(kind):
+            parameters.append(each.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        records[each.name] = kind  # type: ignore[assignment]
+        types = get_type_hints(kind)
+        parameters += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=Annotated[_parsed_type(types[field.name]), _parameter(field)],
+            )
+            for field in options_of(kind)  # type: ignore[arg-type]
+        ]
+
+    @wraps(command)
+    def call(**given: Any) -> Any:
+        made = {
+            name: kind(**{field.name: given.pop(field.name) for field in options_of(kind)})
+            for name, kind in records.items()
+        }
+        return command(**given, **made)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call  # type: ignore[return-value]
 
 
 def levels(value: str | None) -> str | None:
@@ -93,14 +141,6 @@ def metric_names(value: str) -> str:
     for each in value.split(","):
         if each not in EVERY_METRIC:
             raise typer.BadParameter(f"{each!r} is not one of {', '.join(EVERY_METRIC)}.")
-    return value
-
-
-def _policy(value: str | None) -> str | None:
-    """A callback: one of the settings, ``whole``, or policies joined by ``+``."""
-    if value is not None and value not in (WHOLE, *SETTINGS) and not set(value.split("+")) <= set(POLICIES):
-        alone = ", ".join((WHOLE, *SETTINGS))
-        raise typer.BadParameter(f"{value!r} is not one of {alone}, or of {', '.join(POLICIES)} joined by '+'.")
     return value
 
 
@@ -188,10 +228,6 @@ def metavar(*choices: str) -> str:
     return f"[{'|'.join(choices)}]"
 
 
-# TensorRT's engines take INT8 by the name of its form too.
-_PRECISIONS = (AUTO, *PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
-_BACKENDS = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS)
-
 Patients = Annotated[
     str | None,
     typer.Option(
@@ -199,57 +235,14 @@ Patients = Annotated[
         help="Regular expression: the part of a case's name that is its patient; where nothing else says.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; every core by default.")]
+Threads = Annotated[int | None, parameter(LoadOptions, "threads")]
+Device = Annotated[str, parameter(LoadOptions, "device")]
+ExpectSha256 = Annotated[str | None, parameter(TrustOptions, "sha256")]
+TrustedKey = Annotated[Path | None, parameter(TrustOptions, "trusted_key")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-ExpectSha256 = Annotated[
-    str | None,
-    typer.Option(
-        callback=written_as(SHA256, "the 64 hexadecimal digits of a SHA-256"),
-        metavar="HEX",
-        help="Refuse every bundle but the one whose manifest has this SHA-256.",
-    ),
-]
-TrustedKey = Annotated[
-    Path | None,
-    typer.Option(metavar="PEM", help="Refuse a bundle that none of these Ed25519 public keys has signed."),
-]
-
-Steps = Annotated[int | None, typer.Option(min=1, max=100_000, help="Denoiser passes a sample.")]
-Samples = Annotated[int | None, typer.Option(min=1, max=1000, help="Members of the ensemble.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="Key of the noise.")]
-Sampler = Annotated[
-    str | None, typer.Option(callback=one_of(*SAMPLERS), metavar=metavar(*SAMPLERS), help="What walks the timesteps.")
-]
-Fusion = Annotated[
-    str | None,
-    typer.Option(callback=one_of(*FUSIONS), metavar=metavar(*FUSIONS), help="What makes one mask of them."),
-]
-Policy = Annotated[
-    str | None,
-    typer.Option(callback=_policy, help="What not to compute: locate, skip, agree joined by '+'; whole; or fast."),
-]
-PriorOnly = Annotated[bool, typer.Option("--prior-only", help="The prior's answer, without sampling.")]
-BackendName = Annotated[
-    str,
-    typer.Option(callback=one_of(*_BACKENDS), metavar=metavar(*_BACKENDS), help="What runs it; see docs/runtime.md."),
-]
-Device = Annotated[str, typer.Option(callback=written_as(DEVICE, "cpu, cuda or cuda:N"), help="cpu, cuda or cuda:N.")]
-Precision = Annotated[
-    str,
-    typer.Option(
-        callback=one_of(*_PRECISIONS),
-        metavar=metavar(*_PRECISIONS),
-        help="auto: the fastest that passed its gate for this processor, where trying pays.",
-    ),
-]
-BudgetMs = Annotated[
-    float | None, typer.Option(callback=above_zero, help="Best mask in so many milliseconds (loading apart).")
-]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files there that verdiff did not write, or that were changed.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Go on with a scan unlike the training data.")]
 
 TimePoint = Annotated[
     int | None,

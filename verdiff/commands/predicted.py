@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verdiff.commands.infer import FILM_MODALITIES, InferOptions
 from verdiff.errors import DataError, VerdiffError
+from verdiff.options import CallOptions, LoadOptions
+from verdiff.settings import part_of
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -52,15 +55,7 @@ def predicted_cases(
         # Of every case before the first is computed.
         scan_file = task.references / "imagesTr" / f"{name}_0000{ending}"
         _kept(scan_file, keep, film=ending == ".png").plan({"scan": scan_file}, overwrite=overwrite)
-    with Segmenter.load(
-        model,
-        device=inference.device,
-        backend=inference.backend,
-        precision=inference.precision,
-        threads=inference.threads,
-        sha256=inference.expect_sha256,
-        trusted_key=inference.trusted_key,
-    ) as segmenter:
+    with Segmenter.load(**part_of(replace(inference, model=model), LoadOptions)) as segmenter:
         manifest = segmenter.manifest
         names = _names_in_both(manifest, task.labels)
         if further := further_channels(task.references):
@@ -77,18 +72,7 @@ def predicted_cases(
 
 def _segmented(segmenter: Segmenter, scan: LabelledScan, inference: InferOptions) -> Segmentation:
     try:
-        return segmenter.segment(
-            scan.volume,
-            steps=inference.steps,
-            samples=inference.samples,
-            seed=inference.seed,
-            sampler=inference.sampler,
-            fusion=inference.fusion,
-            policy=inference.policy,
-            prior_only=inference.prior_only,
-            force=inference.force,
-            budget_ms=inference.budget_ms,
-        )
+        return segmenter.segment(scan.volume, **part_of(inference, CallOptions))
     except VerdiffError as error:
         raise type(error)(f"case {scan.name}: {error.found}", error.expected, error.remedy) from error
 

@@ -7,25 +7,13 @@ from typing import Annotated
 import typer
 
 from verdiff.commands.ending import Ended
-from verdiff.commands.options import (
-    BackendName,
-    Device,
-    Force,
-    Fusion,
-    Policy,
-    Precision,
-    PriorOnly,
-    Sampler,
-    Samples,
-    Seed,
-    Steps,
-    Threads,
-    above_zero,
-    written_as,
-)
+from verdiff.commands.options import takes_options, within, written_as
 from verdiff.commands.printing import say
+from verdiff.options import LoadOptions, ScanOptions
+from verdiff.settings import Bounds, plain
 
 
+@takes_options
 def serve(
     igtl: Annotated[
         int | None,
@@ -36,7 +24,10 @@ def serve(
     ] = "127.0.0.1",
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(callback=above_zero, help="The best mask of each scan in so many milliseconds.")
+        float | None,
+        typer.Option(
+            callback=within(Bounds(0, above=True)), help="The best mask of each scan in so many milliseconds."
+        ),
     ] = None,
     surfaces: Annotated[bool, typer.Option("--surfaces", help="Send surfaces after each last mask too.")] = False,
     suffix: Annotated[
@@ -47,18 +38,9 @@ def serve(
         ),
     ] = "",
     max_mb: Annotated[int, typer.Option(min=1, max=16384, help="The largest OpenIGTLink message, in MiB.")] = 512,
-    steps: Steps = None,
-    samples: Samples = None,
-    seed: Seed = None,
-    sampler: Sampler = None,
-    fusion: Fusion = None,
-    policy: Policy = None,
-    prior_only: PriorOnly = False,
-    backend: BackendName = "auto",
-    device: Device = "cpu",
-    precision: Precision = "fp32",
-    threads: Threads = None,
-    force: Force = False,
+    *,
+    sampling: ScanOptions,
+    load: LoadOptions,
 ) -> None:
     """Serve masks to navigation software: scans in, masks out, until Ctrl-C or SIGTERM."""
     if igtl is None:
@@ -70,17 +52,7 @@ def serve(
 
     # What is not installed is said before a model is loaded.
     checksum(b"")
-    options = {
-        "steps": steps,
-        "samples": samples,
-        "seed": seed,
-        "sampler": sampler,
-        "fusion": fusion,
-        "policy": policy,
-        "prior_only": prior_only,
-        "force": force,
-    }
-    client = Client(model, backend=backend, device=device, precision=precision, threads=threads)
+    client = Client(model, **plain(load))
     run(
         client,
         [
@@ -89,7 +61,7 @@ def serve(
                 igtl,
                 host=host,
                 limits=IgtlLimits(body_mb=max_mb),
-                options=options,
+                options=plain(sampling),
                 deadline_ms=deadline_ms,
                 surfaces=surfaces,
                 suffix=suffix,

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from verdiff.choices import ON_EMPTY, SEGMENTATION_TYPES
+from verdiff.commands.infer import InferOptions
 from verdiff.commands.options import (
-    BackendName,
-    BudgetMs,
-    Device,
-    ExpectSha256,
-    Force,
-    Fusion,
     Orientation,
     Overwrite,
-    Policy,
-    Precision,
-    PriorOnly,
-    Sampler,
-    Samples,
-    Seed,
-    Steps,
-    Threads,
     TimePoint,
-    TrustedKey,
     evaluations,
     levels,
     metavar,
     metric_names,
     one_of,
     structures,
+    takes_options,
     unfit,
 )
 from verdiff.commands.options import instances as instances_of
 from verdiff.commands.printing import say, show
 
 
+@takes_options
 def infer(
     scan: Annotated[
         Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, JPEG or DICOM file, or a folder or zip of one DICOM series.")
@@ -54,19 +43,8 @@ def infer(
     ] = None,
     overwrite: Overwrite = False,
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
-    steps: Steps = None,
-    samples: Samples = None,
-    seed: Seed = None,
-    sampler: Sampler = None,
-    fusion: Fusion = None,
-    policy: Policy = None,
-    prior_only: PriorOnly = False,
-    backend: BackendName = "auto",
-    device: Device = "cpu",
-    precision: Precision = "fp32",
-    threads: Threads = None,
-    budget_ms: BudgetMs = None,
-    force: Force = False,
+    *,
+    options: InferOptions,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write the uncertainty map too.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Write a PNG of a few slices too.")] = False,
     instances: Annotated[
@@ -99,38 +77,16 @@ def infer(
     identifiers: Annotated[
         bool, typer.Option("--identifiers", help="Put a DICOM scan's study, series and instance UIDs into the report.")
     ] = False,
-    expect_sha256: ExpectSha256 = None,
-    trusted_key: TrustedKey = None,
 ) -> None:
     """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
     if lowest is not None and not (instances or stats or mesh):
         raise unfit(f"--lowest {lowest} names vertebrae", "add --instances, --stats or --mesh, or leave it out")
     from verdiff.commands import infer as command
 
-    options = command.InferOptions(
-        model=model,
-        steps=steps,
-        samples=samples,
-        seed=seed,
-        sampler=sampler,
-        fusion=fusion,
-        policy=policy,
-        prior_only=prior_only,
-        backend=backend,
-        device=device,
-        precision=precision,
-        threads=threads,
-        budget_ms=budget_ms,
-        force=force,
-        orientation=orientation,
-        time_point=time_point,
-        expect_sha256=expect_sha256,
-        trusted_key=trusted_key,
-    )
     code = command.run(
         scan,
         output,
-        options,
+        replace(options, model=model, orientation=orientation, time_point=time_point),
         uncertainty=uncertainty,
         preview=preview,
         reference=reference,
@@ -143,6 +99,7 @@ def infer(
     raise typer.Exit(code)
 
 
+@takes_options
 def evaluate(
     predictions: Annotated[str, typer.Argument(help="Folder of masks, one mask, a bundle or a shipped model's name.")],
     references: Annotated[
@@ -189,28 +146,14 @@ def evaluate(
     masks: Annotated[
         Path | None, typer.Option(help="Keep a bundle's masks and uncertainty maps in this folder.")
     ] = None,
-    steps: Steps = None,
-    samples: Samples = None,
-    seed: Seed = None,
-    sampler: Sampler = None,
-    fusion: Fusion = None,
-    policy: Policy = None,
-    prior_only: PriorOnly = False,
-    backend: BackendName = "auto",
-    device: Device = "cpu",
-    precision: Precision = "fp32",
-    threads: Threads = None,
-    budget_ms: BudgetMs = None,
-    force: Force = False,
+    *,
+    inference: InferOptions,
     orientation: Orientation = None,
-    expect_sha256: ExpectSha256 = None,
-    trusted_key: TrustedKey = None,
 ) -> None:
     """Score masks, or run a model on a data set and score it: per case and structure, in millimetres."""
     if cases is not None and (splits is not None or fold is not None):
         raise unfit("--cases and a fold both say what is scored", "leave one of them out")
     from verdiff.commands import evaluate as command
-    from verdiff.commands.infer import InferOptions
 
     if masks is not None and not command.is_model(predictions):
         raise unfit("--masks keeps what a bundle gives", "name a bundle or a model to run, or leave it out")
@@ -228,24 +171,7 @@ def evaluate(
         masks=masks,
         overwrite=overwrite,
     )
-    inference = InferOptions(
-        steps=steps,
-        samples=samples,
-        seed=seed,
-        sampler=sampler,
-        fusion=fusion,
-        policy=policy,
-        prior_only=prior_only,
-        backend=backend,
-        device=device,
-        precision=precision,
-        threads=threads,
-        budget_ms=budget_ms,
-        force=force,
-        orientation=orientation,
-        expect_sha256=expect_sha256,
-        trusted_key=trusted_key,
-    )
+    inference = replace(inference, orientation=orientation)
     command.run(predictions, references, output, options, inference, say=show if output is None else say)
 
 

@@ -26,10 +26,10 @@ from verdiff.export.torch_graphs import export_networks, round_weights_to_half
 from verdiff.export.verify import verify_bundle
 from verdiff.export.volumetric import draft_of_volume_run
 from verdiff.export.weights import store_as_half
+from verdiff.settings import table_of
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import SamplingConfig
 from verdiff.train.networks.folding import folded
-from verdiff.train.settings import table_of
 
 _LONGEST_NAME = 58
 CARD_KEYS = ("model_id", "version", "training", "metrics", "intended_use", "limits", "defaults")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
+from verdiff.options import CallOptions
 from verdiff.runtime.answer import Answer, restore
 from verdiff.runtime.backends import default_threads, loops_on_device
 from verdiff.runtime.budget import require_time
@@ -22,7 +23,7 @@ from verdiff.runtime.plausibility import Warned, warnings_of_mask, warnings_of_s
 from verdiff.runtime.preparing import OpenEffort, Scan, prepare
 from verdiff.runtime.provenance import describe_backend, describe_run, describe_work
 from verdiff.runtime.result import Segmentation
-from verdiff.runtime.sampling import Choices, Sampling, resolve_sampling
+from verdiff.runtime.sampling import Sampling, resolve_sampling
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
 
 if TYPE_CHECKING:
@@ -37,11 +38,8 @@ class Request:
     """What a call to :meth:`Segmenter.segment` or :meth:`Segmenter.stream` asks for; see there."""
 
     scan: Any
-    choices: Choices
+    options: CallOptions
     clock: Clock
-    force: bool
-    prior_only: bool
-    progress: Callable[[float], None] | None
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,8 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
     """
     manifest, clock = segmenter.manifest, request.clock
     require_time(clock)
-    denoiser = segmenter.diffusion and not request.prior_only
-    sampling = resolve_sampling(manifest, request.choices, denoiser=denoiser)
+    denoiser = segmenter.diffusion and not request.options.prior_only
+    sampling = resolve_sampling(manifest, request.options, denoiser=denoiser)
     _check_policy(segmenter, sampling.policy)
     volume = volume_from(request.scan)
     with clock.stage("normalise"):
@@ -120,7 +118,7 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
             multiple=manifest.multiple,
         )
         forced = unsuitable_reasons(volume, manifest, plan)
-        require_suitable(forced, manifest, force=request.force)
+        require_suitable(forced, manifest, force=request.options.force)
     with _lanes(segmenter) as lanes, _runner(segmenter, clock, lanes) as runner:
         with clock.stage("normalise"):
             bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
@@ -131,9 +129,9 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
         anytime = anytime or sampling.policy.agree
         pace = segmenter.pace if clock.timed and not loops_on_device(segmenter.backend) else None
         work = prepare(runner, scan, sampling, effort, pace, clock, chunk=segmenter.chunk, anytime=anytime)
-        engine = Engine(runner, lanes, scan, work, clock, anytime, request.progress)
+        engine = Engine(runner, lanes, scan, work, clock, anytime, request.options.progress)
         unlike = warnings_of_scan(manifest, plan, volume.array, bounds)
-        yield Call(segmenter, engine, volume, forced, request.prior_only and segmenter.diffusion, unlike)
+        yield Call(segmenter, engine, volume, forced, request.options.prior_only and segmenter.diffusion, unlike)
 
 
 def _check_policy(segmenter: Segmenter, policy: Policy) -> None:
@@ -149,14 +147,14 @@ def _open_effort(segmenter: Segmenter, request: Request) -> OpenEffort | None:
     """What a deadline chooses from, unless the caller has said how much to compute."""
     settings, on_device = settings_of(segmenter.manifest), loops_on_device(segmenter.backend)
     known = segmenter.pace is not None and not on_device
-    if not settings or not known or not (request.choices.effort_is_open and request.clock.timed):
+    if not settings or not known or not (request.options.effort_is_open and request.clock.timed):
         return None
 
     def resolve(setting: Setting) -> Sampling:
-        choices = replace(request.choices, policy=setting.policy)
+        options = replace(request.options, policy=setting.policy)
         if setting.steps:
-            choices = replace(choices, steps=setting.steps, samples=setting.samples)
-        return resolve_sampling(segmenter.manifest, choices, denoiser=setting.steps > 0)
+            options = replace(options, steps=setting.steps, samples=setting.samples)
+        return resolve_sampling(segmenter.manifest, options, denoiser=setting.steps > 0)
 
     return OpenEffort(settings, resolve)
 

@@ -1,46 +1,20 @@
-"""What one call samples with: the model's defaults with the caller's choices over them."""
+"""What one call samples with: the model's defaults with the caller's options over them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from verdiff.choices import FUSIONS, SAMPLERS, SETTINGS, WHOLE
+from verdiff.choices import SETTINGS, WHOLE
 from verdiff.diffusion import STEPS_FUSIONS, Process, SamplerTable, make_table
 from verdiff.errors import InputError
+from verdiff.options import SampleOptions
 from verdiff.runtime.frontier import named_setting
 from verdiff.runtime.policy import EVERYTHING, Policy
+from verdiff.settings import check_options, part_of, plain
 
 if TYPE_CHECKING:
-    from verdiff.bundle import Manifest
-
-
-@dataclass(frozen=True)
-class Choices:
-    """The caller's choices of :meth:`verdiff.runtime.Segmenter.segment`; None leaves the model's default.
-
-    Attributes:
-        steps: Denoiser passes a sample.
-        samples: Members of the ensemble; the first n samples are the same whatever their number.
-        seed: Key of the noise.
-        sampler: ``"ddim"``, ``"ddpm"`` or ``"dpmpp-2m"``.
-        fusion: ``"mean"`` of the samples, ``"steps"`` for the step-uncertainty fusion, ``"steps-published"`` for it as
-            in its authors' code, ``"staple"`` for STAPLE's consensus of the samples' masks (on the host alone).
-        policy: What to leave out (:class:`verdiff.runtime.policy.Policy`), or ``"fast"`` for the fast setting on the
-            model's record, which brings steps and samples with it.
-    """
-
-    steps: int | None = None
-    samples: int | None = None
-    seed: int | None = None
-    sampler: str | None = None
-    fusion: str | None = None
-    policy: str | None = None
-
-    @property
-    def effort_is_open(self) -> bool:
-        """Whether the caller left it to the model how much to compute."""
-        return self.steps is None and self.samples is None and self.policy is None and self.sampler is None
+    from verdiff.bundle import Defaults, Manifest
 
 
 @dataclass(frozen=True)
@@ -51,7 +25,7 @@ class Sampling:
         table: One row a step, or None.
         samples: Members of the ensemble; 0 without a table.
         seed: Key of the noise.
-        fusion: One of :data:`FUSIONS`.
+        fusion: One of :data:`verdiff.choices.FUSIONS`.
         description: The same in plain words and numbers, for the provenance.
         policy: What is left out.
     """
@@ -69,72 +43,78 @@ class Sampling:
         return self.fusion in STEPS_FUSIONS
 
 
-def resolve_sampling(manifest: Manifest, choices: Choices, *, denoiser: bool) -> Sampling:
-    """The sampling of one call: ``choices`` over the defaults of ``manifest``.
+def resolve_sampling(manifest: Manifest, options: SampleOptions, *, denoiser: bool) -> Sampling:
+    """The sampling of one call: ``options`` over the defaults of ``manifest``.
 
-    The manifest's own table is used as it is when the choices leave it unchanged, so the numbers are those that were
+    The manifest's own table is used as it is when the options leave it unchanged, so the numbers are those that were
     verified at export. ``denoiser=False`` (a single-pass model, or the prior alone asked for) gives no table.
 
     Raises:
-        InputError: A choice out of range, or a sampler or fusion that does not exist.
+        InputError: An option out of range, or a sampler or fusion that does not exist.
     """
+    check_options(options, InputError, only=SampleOptions)
     defaults = manifest.defaults
-    if choices.policy in SETTINGS:
-        setting = named_setting(manifest, str(choices.policy))
-        choices = replace(
-            choices,
-            policy=setting.policy,
-            steps=choices.steps or setting.steps,
-            samples=choices.samples or setting.samples,
-        )
-    policy = Policy.parse(WHOLE if choices.policy is None else choices.policy)
-    for name, value, least, most in (
-        ("steps", choices.steps, 1, 100_000),
-        ("samples", choices.samples, 1, 1000),
-        ("seed", choices.seed, 0, 2**64 - 1),
-    ):
-        if value is not None and not least <= value <= most:
-            raise InputError(f"{name} = {value}", f"{least} to {most}", f"leave {name} out for the model's default")
-    fusion = _choice("fusion", choices.fusion, defaults.fusion, FUSIONS)
-    sampler = _choice("sampler", choices.sampler, defaults.sampler, SAMPLERS)
-    seed = defaults.seed if choices.seed is None else choices.seed
+    chosen = _with_defaults(_with_setting(manifest, options), defaults)
+    policy = Policy.parse(str(chosen.policy))
+    chosen = replace(chosen, policy=str(policy))
     if not denoiser:
-        described = {"steps": 0, "samples": 0, "seed": seed, "sampler": None, "policy": str(policy)}
-        return Sampling(None, 0, seed, fusion, described, policy)
-    steps = choices.steps or defaults.steps
-    samples = choices.samples or defaults.samples
-    if (steps, sampler) == (defaults.steps, defaults.sampler):
+        described = _described(replace(chosen, steps=0, samples=0, sampler=None, fusion=None))
+        return Sampling(None, 0, _number(chosen.seed), str(chosen.fusion), described, policy)
+    if (chosen.steps, chosen.sampler) == (defaults.steps, defaults.sampler):
         table = SamplerTable.from_dict(manifest.table)
     else:
-        process = Process.from_dict(manifest.process)
-        most = process.timesteps if defaults.start_step is None else defaults.start_step
-        if steps > most:
-            raise InputError(f"steps = {steps}", f"at most {most}, the model's timesteps", "choose fewer steps")
-        table = make_table(
-            process,
-            sampler=sampler,  # type: ignore[arg-type]
-            steps=steps,
-            eta=defaults.eta if sampler == "ddim" else 0.0,
-            start=defaults.start,  # type: ignore[arg-type]
-            start_step=defaults.start_step,
-        )
-    description = {
-        "steps": steps,
-        "samples": samples,
-        "seed": seed,
-        "sampler": sampler,
-        "eta": {"ddim": defaults.eta, "ddpm": 1.0}.get(sampler, 0.0),
+        table = _other_table(manifest, chosen)
+    described = {
+        **_described(chosen),
+        "eta": {"ddim": defaults.eta, "ddpm": 1.0}.get(str(chosen.sampler), 0.0),
         "start": defaults.start,
         "start_step": defaults.start_step,
-        "fusion": fusion,
-        "policy": str(policy),
         "timesteps": [int(t) for t in table.timesteps],
     }
-    return Sampling(table, samples, seed, fusion, description, policy)
+    return Sampling(table, _number(chosen.samples), _number(chosen.seed), str(chosen.fusion), described, policy)
 
 
-def _choice(name: str, chosen: str | None, default: str, known: tuple[str, ...]) -> str:
-    value = default if chosen is None else chosen
-    if value not in known:
-        raise InputError(f"{name} {value!r}", f"one of {', '.join(known)}", f"choose one of them for {name}")
+def _with_setting(manifest: Manifest, options: SampleOptions) -> SampleOptions:
+    """A policy that names a setting of the model's frontier stands for its steps, samples and policy."""
+    if options.policy not in SETTINGS:
+        return options
+    setting = named_setting(manifest, str(options.policy))
+    return replace(
+        options,
+        policy=setting.policy,
+        steps=options.steps or setting.steps,
+        samples=options.samples or setting.samples,
+    )
+
+
+def _with_defaults(options: SampleOptions, defaults: Defaults) -> SampleOptions:
+    """What was left open, as the model has it; without a policy everything is computed."""
+    there = {"policy": WHOLE, **asdict(defaults)}
+    still_open = [each.name for each in fields(SampleOptions) if getattr(options, each.name) is None]
+    return replace(options, **{name: there[name] for name in still_open if name in there})
+
+
+def _other_table(manifest: Manifest, chosen: SampleOptions) -> SamplerTable:
+    """The table of another number of steps or another sampler than the model's own."""
+    process, defaults = Process.from_dict(manifest.process), manifest.defaults
+    steps, most = _number(chosen.steps), defaults.start_step or process.timesteps
+    if steps > most:
+        raise InputError(f"steps = {steps}", f"at most {most}, the model's timesteps", "choose fewer steps")
+    return make_table(
+        process,
+        sampler=chosen.sampler,  # type: ignore[arg-type]
+        steps=steps,
+        eta=defaults.eta if chosen.sampler == "ddim" else 0.0,
+        start=defaults.start,  # type: ignore[arg-type]
+        start_step=defaults.start_step,
+    )
+
+
+def _described(chosen: SampleOptions) -> dict[str, Any]:
+    """The options of the sampling alone: those of a call are not the mask's."""
+    return plain(SampleOptions(**part_of(chosen, SampleOptions)))
+
+
+def _number(value: int | None) -> int:
+    assert value is not None, "the model's defaults have one"
     return value

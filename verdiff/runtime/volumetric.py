@@ -20,6 +20,7 @@ from verdiff.errors import BudgetError, InputError
 from verdiff.imaging import Geometry, IntensityRule, intensity_bounds, volume_from
 from verdiff.imaging.volume_plan import VolumePlan, plan_volume
 from verdiff.imaging.windows import Shape, count_windows, fuse_windows
+from verdiff.options import SampleOptions
 from verdiff.runtime.answer import Answer, ScanSlices, restore, restore_slice
 from verdiff.runtime.backends import loops_on_device
 from verdiff.runtime.batching import Batcher
@@ -32,7 +33,7 @@ from verdiff.runtime.memory import available_bytes, plan_volume_memory
 from verdiff.runtime.plausibility import warnings_of_mask, warnings_of_scan
 from verdiff.runtime.provenance import describe_backend, describe_run
 from verdiff.runtime.result import Segmentation
-from verdiff.runtime.sampling import Choices, resolve_sampling
+from verdiff.runtime.sampling import resolve_sampling
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
 
 if TYPE_CHECKING:
@@ -73,13 +74,13 @@ def segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
     """
     manifest, clock = segmenter.manifest, request.clock
     require_time(clock)
-    refuse_choices(manifest, request.choices)
-    sampling = resolve_sampling(manifest, request.choices, denoiser=False)
+    refuse_choices(manifest, request.options)
+    sampling = resolve_sampling(manifest, request.options, denoiser=False)
     volume = volume_from(request.scan)
     with clock.stage("normalise"):
         plan = plan_for(manifest, volume.geometry)
         forced = unsuitable_reasons(volume, manifest, plan.planes)
-        require_suitable(forced, manifest, force=request.force)
+        require_suitable(forced, manifest, force=request.options.force)
         bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
     ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
     backend = _host_backend(segmenter)
@@ -100,7 +101,7 @@ def segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
             clock,
             count_windows(plan.shape, _patch(manifest), overlap),
             reserve,
-            request.progress,
+            request.options.progress,
         )
         read = plan.reader(volume.array, bounds, over=lanes.map)
         _fill(answer, plan, _patch(manifest), overlap, read, windows, memory.batch)
@@ -137,15 +138,15 @@ def segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
     )
 
 
-def refuse_choices(manifest: Manifest, choices: Choices) -> None:
+def refuse_choices(manifest: Manifest, options: SampleOptions) -> None:
     """Refuse what only makes sense where masks are sampled, slice by slice; a seed changes nothing and is let be.
 
     Raises:
         InputError: It names the option.
     """
-    given: list[tuple[str, Any]] = [(name, getattr(choices, name)) for name in SAMPLING_ONLY]
-    if choices.policy != WHOLE:
-        given.append(("policy", choices.policy))
+    given: list[tuple[str, Any]] = [(name, getattr(options, name)) for name in SAMPLING_ONLY]
+    if options.policy != WHOLE:
+        given.append(("policy", options.policy))
     named = [f"{name} = {value!r}" for name, value in given if value is not None]
     if named:
         raise InputError(

@@ -15,9 +15,9 @@ from verdiff.diffusion.schedules import Schedule
 from verdiff.diffusion.tables import SamplerTable, make_table
 from verdiff.errors import DataError, InputError
 from verdiff.imaging.orientation import parse_orientation
+from verdiff.settings import COUNT, bounded, check_bounds, table_of
 from verdiff.systems import system_named
 from verdiff.train.network_classes import settings_class
-from verdiff.train.settings import COUNT, bounded, check_bounds, table_of
 
 
 @dataclass(frozen=True)

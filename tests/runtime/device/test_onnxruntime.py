@@ -19,6 +19,7 @@ from tests.runtime.tiny_bundle import write_tiny_half
 from verdiff.bundle import Bundle, open_bundle, resolve_model
 from verdiff.errors import InputError
 from verdiff.imaging import read_volume
+from verdiff.options import LoadOptions
 from verdiff.runtime import Segmenter
 from verdiff.runtime.backends import onnxruntime_cuda
 from verdiff.runtime.backends.onnxruntime_cuda import OnnxNetworks
@@ -131,9 +132,7 @@ def test_networks_have_the_session_s_priority_with_a_caller_s_stream_too(
     driver = open_segmenter.driver
     monkeypatch.setattr(opening, "open_driver", lambda device: driver)
     bundle = open_bundle(tmp_path / "half.verdiff")
-    loaded = opening.open_device(
-        bundle, backend="onnxruntime", device="cuda", precision="fp32", stream=stream, priority=-2
-    )
+    loaded = opening.open_device(bundle, "onnxruntime", LoadOptions(device="cuda", stream=stream, priority=-2))
     opened = {call for call in driver.calls if call.startswith("open_stream")}
     loaded.close()
     assert opened == {"open_stream -2"}
@@ -149,7 +148,7 @@ def test_a_caller_s_stream_object_lives_as_long_as_what_works_on_it(
     given = HostStream()
     gone = weakref.ref(given)
     bundle = open_bundle(tmp_path / "half.verdiff")
-    loaded = opening.open_device(bundle, backend="onnxruntime", device="cuda", precision="fp32", stream=given)
+    loaded = opening.open_device(bundle, "onnxruntime", LoadOptions(device="cuda", stream=given))
     del given
     gc.collect()
     assert gone() is not None
@@ -164,7 +163,7 @@ def test_what_is_no_stream_is_refused_before_anything_is_taken(
     monkeypatch.setattr(opening, "open_driver", lambda device: driver)
     bundle = open_bundle(tmp_path / "half.verdiff")
     with pytest.raises(InputError, match="a stream of type"):
-        opening.open_device(bundle, backend="onnxruntime", device="cuda", precision="fp32", stream="none")
+        opening.open_device(bundle, "onnxruntime", LoadOptions(device="cuda", stream="none"))
     assert driver.calls == []
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.benchmarks.gpu.workload import Workload
+from verdiff.options import LoadOptions, SampleOptions
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.provenance import describe_model
-from verdiff.runtime.sampling import Choices, resolve_sampling
+from verdiff.runtime.sampling import resolve_sampling
 
 Mask = NDArray[np.uint8]
 
@@ -54,7 +55,7 @@ def runtime_rival(
     """
     from verdiff.runtime.device.opening import open_device
 
-    loaded = open_device(workload.bundle, backend=backend, device=device, precision=precision, graphs=graphs)
+    loaded = open_device(workload.bundle, backend, LoadOptions(device=device, precision=precision, graphs=graphs))
     return rival_of(segmenter_of(workload, loaded), workload)
 
 
@@ -68,7 +69,7 @@ def rival_of(segmenter: Segmenter, workload: Workload) -> GpuRival:
     """A loaded Segmenter of a device as a rival."""
     backend = segmenter.backend
     assert isinstance(backend, DeviceBackend)
-    choices = Choices(steps=workload.steps, samples=workload.samples, seed=workload.seed)
+    choices = SampleOptions(steps=workload.steps, samples=workload.samples, seed=workload.seed)
 
     def volume() -> Mask:
         result = segmenter.segment(

@@ -12,7 +12,8 @@ from verdiff.bundle import Bundle
 from verdiff.diffusion import SamplerTable, noise_source
 from verdiff.errors import DataError
 from verdiff.imaging import Geometry, IntensityRule, SlicePlan, Volume, intensity_bounds, normalise, plan_slices
-from verdiff.runtime.sampling import Choices, resolve_sampling
+from verdiff.options import SampleOptions
+from verdiff.runtime.sampling import resolve_sampling
 
 Maps = NDArray[np.float32]
 
@@ -94,7 +95,7 @@ class Workload:
     @cached_property
     def table(self) -> SamplerTable:
         """The model's sampler in ``steps`` steps."""
-        choices = Choices(steps=self.steps, samples=self.samples, seed=self.seed)
+        choices = SampleOptions(steps=self.steps, samples=self.samples, seed=self.seed)
         table = resolve_sampling(self.bundle.manifest, choices, denoiser=True).table
         assert table is not None
         return table

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from verdiff.errors import DataError
+from verdiff.settings import bounded
 from verdiff.train.networks.comparator import Comparator, SinglePassSettings
 from verdiff.train.networks.model import PriorOutput
-from verdiff.train.settings import bounded
 
 FEWEST_LEVELS = 4
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from verdiff.errors import DataError
+from verdiff.settings import bounded
 from verdiff.train.networks.blocks import group_norm
 from verdiff.train.networks.comparator import AtFixedSize, Comparator, Logits, SinglePassSettings
-from verdiff.train.settings import bounded
 
 PATCH = 16
 

@@ -1,0 +1,129 @@
+"""The options of a model's loading and of a call, each listed once; see :mod:`verdiff.settings` for what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from verdiff.choices import (
+    AUTO,
+    BACKENDS,
+    DEVICE,
+    ENGINE_BACKENDS,
+    ENGINE_PRECISIONS,
+    FUSIONS,
+    POLICIES,
+    PRECISIONS,
+    PROVIDER_BACKENDS,
+    SAMPLERS,
+    SETTINGS,
+    SHA256,
+    WHOLE,
+)
+from verdiff.settings import Bounds, OneOf, Written, keyword, option
+
+ANY_BACKEND = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS)
+# TensorRT's engines take INT8 by the name of its form too.
+ANY_PRECISION = (AUTO, *PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustOptions:
+    """Which bundles are trusted; see docs/bundle.md."""
+
+    sha256: str | None = option(
+        None,
+        "Refuse every bundle but the one whose manifest has this SHA-256.",
+        Written(SHA256, "the 64 hexadecimal digits of a SHA-256"),
+        flag="--expect-sha256",
+        metavar="HEX",
+    )
+    trusted_key: str | Path | None = option(
+        None, "Refuse a bundle that none of these Ed25519 public keys has signed.", metavar="PEM"
+    )
+
+
+@dataclass(frozen=True)
+class LoadOptions(TrustOptions):
+    """What :meth:`verdiff.runtime.Segmenter.load` takes: the model, and what computes it."""
+
+    model: str | Path | None = keyword(None, "A shipped model's name or a bundle; None is the default model.")
+    _: KW_ONLY
+    device: str = option("cpu", "cpu, cuda or cuda:N.", Written(DEVICE, "cpu, cuda or cuda:N"))
+    backend: str = option(AUTO, "What runs it; see docs/runtime.md.", OneOf(ANY_BACKEND))
+    precision: str = option(
+        "fp32", "auto: the fastest that passed its gate for this processor, where trying pays.", OneOf(ANY_PRECISION)
+    )
+    threads: int | None = option(None, "CPU threads; every core by default.", Bounds(1))
+    self_test: bool = keyword(True, "Compare with the bundle's golden outputs, which is also the warm-up.")
+    memory_mb: int | None = keyword(
+        None, "The most that a call may take in MiB, on a GPU beside the engines; None is what is free at the call."
+    )
+    chunk: int | None = keyword(
+        None, "Slices worked on at once, which never changes the mask; None is the backend's choice.", Bounds(1)
+    )
+    stream: Any = keyword(
+        None,
+        "On a GPU: the caller's CUDA stream for all work (an address, or a stream of cuda-core, CuPy, PyTorch or "
+        "pycuda, which is kept alive); None is a stream of its own.",
+    )
+    priority: int | None = keyword(None, "On a GPU: the priority of a stream of its own; lower numbers go first.")
+    graphs: bool | None = keyword(
+        None, "On a GPU with ONNX Runtime: replay its runs as CUDA graphs; None is where it can."
+    )
+    work: Callable[[Any], Any] | None = keyword(
+        None,
+        "With precision auto: the one scan that all this is for, from verdiff.runtime.workload.one_scan. What takes "
+        "longer to try than it can save on it is not tried. None is for many scans.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """How a mask is drawn from a diffusion model; None leaves the model's default."""
+
+    steps: int | None = option(None, "Denoiser passes a sample.", Bounds(1, 100_000))
+    samples: int | None = option(
+        None, "Members of the ensemble; the first n are the same whatever their number.", Bounds(1, 1000)
+    )
+    seed: int | None = option(None, "Key of the noise.", Bounds(0, 2**64 - 1))
+    sampler: str | None = option(None, "What walks the timesteps.", OneOf(SAMPLERS))
+    fusion: str | None = option(None, "What makes one mask of the samples; staple on processors.", OneOf(FUSIONS))
+    policy: str | None = option(
+        None,
+        "What not to compute: locate, skip, agree joined by '+'; whole; or fast, which brings steps and samples.",
+        OneOf((WHOLE, *SETTINGS), joined=POLICIES),
+    )
+
+    @property
+    def effort_is_open(self) -> bool:
+        """Whether the caller left it to the model how much to compute."""
+        return self.steps is None and self.samples is None and self.policy is None and self.sampler is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions(SampleOptions):
+    """What :meth:`verdiff.runtime.Segmenter.on_device` takes beside the shape; a session has no policy."""
+
+    stream: Any = keyword(None, "Where the work is put, as for Segmenter.load; None is the Segmenter's stream.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanOptions(SampleOptions):
+    """What holds for every scan of a series: how its mask is drawn, and which scans are taken."""
+
+    prior_only: bool = option(False, "The prior's answer, without sampling.")
+    force: bool = option(False, "Go on with a scan unlike the training data; the reasons are recorded.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOptions(ScanOptions):
+    """What :meth:`verdiff.runtime.Segmenter.segment` and ``stream`` take beside the scan."""
+
+    budget_ms: float | None = option(None, "Best mask in so many milliseconds (loading apart).", Bounds(0, above=True))
+    cancel: Callable[[], bool] | None = keyword(
+        None, "Asked between chunks and steps; yes ends the call with the answer there is."
+    )
+    progress: Callable[[float], None] | None = keyword(None, "Called with the share of the network calls done, 0 to 1.")

@@ -1,0 +1,269 @@
+"""A setting stands once: its name, type, default, limits and help are a field of a frozen record.
+
+Whatever repeats a setting is derived from its field: the option of a command (:mod:`verdiff.commands.options`), the
+keyword in Python (:mod:`verdiff.keywords`), the check of a value, the JSON of a report, the words of the command that
+repeats a run, and a table of a configuration's file. A new setting is one more field.
+
+Nothing heavy is imported here, so that a command's options cost no time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Protocol, get_type_hints
+
+from verdiff.errors import DataError, VerdiffError
+
+
+class Limits(Protocol):
+    """What a value may be; its text says it in words."""
+
+    def allow(self, value: Any) -> bool:
+        """Whether the value is within."""
+        ...
+
+    def __str__(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """From ``least`` to ``most``, both allowed; ``above`` leaves out ``least`` itself."""
+
+    least: float
+    most: float = math.inf
+    above: bool = False
+
+    def allow(self, value: Any) -> bool:
+        """Whether a number lies within; infinity, NaN and what is no number never do."""
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return False
+        number: Any = value
+        enough = number > self.least if self.above else number >= self.least
+        return math.isfinite(number) and bool(enough) and bool(number <= self.most)
+
+    def __str__(self) -> str:
+        least, most = (f"{each:g}" if isinstance(each, float) else str(each) for each in (self.least, self.most))
+        if self.most < math.inf:
+            return f"{'above' if self.above else 'from'} {least} to {most}"
+        return f"above {least}" if self.above else f"{least} or more"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some names; with ``joined`` several of those by ``+``, while ``names`` still stand alone."""
+
+    names: tuple[str, ...]
+    joined: tuple[str, ...] = ()
+
+    def allow(self, value: Any) -> bool:
+        """Whether it is one of the names, or several that may be joined."""
+        if not isinstance(value, str):
+            return False
+        return value in self.names or (bool(self.joined) and set(value.split("+")) <= set(self.joined))
+
+    def __str__(self) -> str:
+        alone = f"one of {', '.join(self.names)}"
+        return f"{alone}, or of {', '.join(self.joined)} joined by '+'" if self.joined else alone
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text written like the regular expression ``pattern``; ``words`` say how."""
+
+    pattern: str
+    words: str
+
+    def allow(self, value: Any) -> bool:
+        """Whether the whole text is written so."""
+        return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        return self.words
+
+
+COUNT = Bounds(1)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a field says of itself.
+
+    Attributes:
+        help: A phrase or two for the user.
+        limits: What a value may be; None allows anything of the field's type. None as a value is never limited.
+        command: Whether a command has it as an option; else it is a keyword in Python alone.
+        flag: What the command line calls it; empty is ``--`` and the field's name.
+        metavar: What stands for its value in a command's help; empty is the command line's own.
+    """
+
+    help: str = ""
+    limits: Limits | None = None
+    command: bool = False
+    flag: str = ""
+    metavar: str = ""
+
+
+def bounded(default: Any, least: float, most: float = math.inf, *, above: bool = False) -> Any:
+    """A field of a configuration's table with limits; of a tuple they hold for each element, and ``None`` has none."""
+    return field(default=default, metadata={"about": About(limits=Bounds(least, most, above))})
+
+
+def option(default: Any, help: str, limits: Limits | None = None, *, flag: str = "", metavar: str = "") -> Any:
+    """A field that is an option of a command and a keyword in Python; see :class:`About`."""
+    return field(default=default, metadata={"about": About(help, limits, command=True, flag=flag, metavar=metavar)})
+
+
+def keyword(default: Any, help: str, limits: Limits | None = None) -> Any:
+    """A field that is a keyword in Python alone: what no command line can hold or needs to."""
+    return field(default=default, metadata={"about": About(help, limits)})
+
+
+def about(each: Field[Any]) -> About:
+    """What a field says of itself; nothing where it was made without."""
+    found: About = each.metadata.get("about", About())
+    return found
+
+
+def options_of(kind: type) -> list[Field[Any]]:
+    """The fields of a record that are options of a command."""
+    return [each for each in fields(kind) if about(each).command]
+
+
+def check_options(record: Any, error: type[VerdiffError], *, only: type | None = None) -> None:
+    """Refuse the first value of a record that is outside its limits; None is a default that is found later.
+
+    Args:
+        record: Of any class with fields that have limits.
+        error: What is raised.
+        only: A parent class whose fields alone are looked at.
+    """
+    hints = get_type_hints(type(record))
+    for each in fields(only or type(record)):
+        value, limits = getattr(record, each.name), about(each).limits
+        if limits is None or value is None:
+            continue
+        if not limits.allow(value) or not _whole_enough(value, hints[each.name]):
+            shown = f"{each.name} = {value!r}" if isinstance(value, str) else f"{each.name} = {value}"
+            raise error(shown, str(limits), f"correct {each.name}, or leave it out for the default")
+
+
+def _whole_enough(value: Any, hint: Any) -> bool:
+    """Whether a number is whole where the type asks for whole ones."""
+    return not isinstance(value, Real) or isinstance(value, Integral) or "float" in str(hint)
+
+
+def part_of(record: Any, kind: type) -> dict[str, Any]:
+    """The values of a record that are fields of one of its parent classes: keywords for what takes that one."""
+    return {each.name: getattr(record, each.name) for each in fields(kind)}
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """The options of a record as JSON values."""
+    return {each.name: _plain(getattr(record, each.name)) for each in options_of(type(record))}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def words_of(record: Any) -> list[str]:
+    """The words of a command line that give a record's options, as they stand; a default needs none."""
+    words: list[str] = []
+    for each in options_of(type(record)):
+        value, name = getattr(record, each.name), option_name(each)
+        if value == each.default:
+            continue
+        if isinstance(value, bool):
+            words.append(name)
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [name, f"{one:g}" if isinstance(one, float) else str(one)]
+    return words
+
+
+def option_name(each: Field[Any]) -> str:
+    """What the command line calls a field: ``prior_only`` is ``--prior-only``."""
+    return about(each).flag or f"--{each.name.replace('_', '-')}"
+
+
+def check_bounds(kind: type, values: Mapping[str, Any], name: str, *, numbers: Bounds | None = None) -> None:
+    """Refuse a number outside its limits.
+
+    Args:
+        kind: A dataclass with :func:`bounded` fields.
+        values: Of its fields; those that are left out have their defaults.
+        name: What a message calls the table, such as ``[training]``.
+        numbers: Limits of the whole numbers that state none, whose tuples then have to hold something.
+
+    Raises:
+        DataError: One is; the message has its key.
+    """
+    for each in fields(kind):
+        if each.name not in values:
+            continue
+        value = values[each.name]
+        limits = about(each).limits
+        if limits is None and all(type(number) is int for number in _numbers(value)):
+            limits = numbers
+        if limits is None:
+            continue
+        empty = isinstance(value, tuple) and not value and numbers is not None
+        if empty or not all(limits.allow(number) for number in _numbers(value)):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise DataError(f"{each.name} = {shown}", _expected(limits, value), f"correct {name}")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, tuple):
+        for element in value:
+            yield from _numbers(element)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _expected(limits: Limits, value: Any) -> str:
+    return f"one or several numbers, each {limits}" if isinstance(value, tuple) else f"a number, {limits}"
+
+
+def table_of(cls: type, values: dict[str, Any], origin: str, *, numbers: Bounds | None = None) -> Any:
+    """One table of a file as its dataclass; lists become tuples. ``numbers`` as for :func:`check_bounds`.
+
+    Raises:
+        DataError: An unknown key, or a value of the wrong type or outside its limits.
+    """
+    hints = get_type_hints(cls)
+    names = [f.name for f in fields(cls)]
+    for key, value in values.items():
+        if key not in names:
+            raise DataError(f"{origin} has the key {key!r}", f"one of {', '.join(names)}", "correct its spelling")
+        hint = str(hints[key])
+        if isinstance(value, list | tuple):
+            values[key] = tuple(value)
+            right = "tuple" in hint and all(_is_number(element, hint) for element in value)
+        elif isinstance(value, bool):
+            right = "bool" in hint
+        elif isinstance(value, int | float):
+            right = "tuple" not in hint and _is_number(value, hint)
+        elif value is None:
+            right = "None" in hint
+        else:
+            right = "str" in hint
+        if not right:
+            raise DataError(f"{origin} {key} = {value!r}", f"a value of type {hint}", "correct the value")
+    if numbers is not None:
+        # A network's own check divides by its sizes.
+        check_bounds(cls, values, origin, numbers=numbers)
+    return cls(**values)
+
+
+def _is_number(value: object, hint: str) -> bool:
+    """Whether a value is a number of the kind that a hint names; whole ones will do for ``float``."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return (whole and ("int" in hint or "float" in hint)) or (isinstance(value, float) and "float" in hint)
