@@ -60,6 +60,20 @@ def test_a_collapsed_lowest_vertebra_above_a_disc_is_no_leak() -> None:
     assert [vertebra.level for vertebra in found.vertebrae] == ["L5", "L4", "L3", "L2"]
 
 
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("height_mm", [8, 12])
+def test_a_collapsed_topmost_vertebra_below_a_disc_is_whole_and_one_the_mask_ends_in_is_not(
+    count: int, height_mm: float
+) -> None:
+    made = collapsed(count, (count,), height_mm, filled=True)
+    top = find_vertebrae(made.labels, made.geometry, LABELS).vertebrae[-1]
+    assert top.number == count and top.complete
+    said = find_vertebrae(made.labels, made.geometry, LABELS).remarks
+    assert any(remark.startswith(f"{top.name} is ") and "mm tall" in remark for remark in said)
+    ended = collapsed(count, (count,), height_mm, filled=False)
+    assert not find_vertebrae(ended.labels, ended.geometry, LABELS).vertebrae[-1].complete
+
+
 def test_numbers_leave_none_out_where_bodies_have_collapsed_and_do_where_one_is_missing() -> None:
     middles = np.array([140.0, 116, 102, 78, 44])  # two of 6 mm among bodies of 26 mm, 8 mm apart
     assert numbered(middles, [26, 6, 6, 26, 26]) == (1, 2, 3, 4, 5)

@@ -27,7 +27,8 @@ TALLEST_MM = 42.0
 # Of what is expected of a whole body. Less at the lowest place is a leak into the sacrum, unless the scan ends there or
 # a disc lies below.
 _LEAST_LOWEST, _LEAST_CUT_OFF, _LEAST_BETWEEN = 0.4, 0.08, 0.15
-# A topmost body less tall than this is cut off, whether by the scan or because the mask stops before the scan does.
+# A topmost body less tall than this is cut off, whether by the scan or because the mask stops before the scan does,
+# unless a disc lies above: then its upper end plate is there, and it has collapsed.
 _STUMP = 0.6
 _BORDER_MM = 2.5
 
@@ -235,7 +236,8 @@ def _judged(pieces: list[Segment], filling: Floats) -> list[Segment]:
     for index, piece in enumerate(pieces):
         expected = expected_height_mm(pieces, index)
         cut_off, least = piece.cut_off, _LEAST_BETWEEN
-        if expected is not None and index == 0 and piece.height_mm < _STUMP * expected:
+        ends_above = filling[: round(piece.top_mm)].max(initial=0.0) >= _DISC_SHARE
+        if expected is not None and index == 0 and piece.height_mm < _STUMP * expected and not ends_above:
             cut_off = True
         if piece.cut_off:
             least = _LEAST_CUT_OFF
