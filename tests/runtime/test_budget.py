@@ -98,7 +98,8 @@ def test_a_budget_below_one_prior_pass_names_the_least(slow: Segmenter) -> None:
 
 def test_the_named_least_is_enough(slow: Segmenter) -> None:
     result = slow.segment(mr_scan(), budget_ms=40)
-    assert result.outcome == "budget"
+    assert result.outcome == "prior" == result.provenance["outcome"]
+    assert result.provenance["computed"]["sampling_would_take_ms"] is None
     assert result.provenance["reached"]["slices_refined"] == 0
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_anytime import SETTINGS, cost_ms
 from tests.runtime.test_budget import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
 from tests.runtime.test_policy import WINDOW, spine_scan
+from tests.runtime.tiny_bundle import write_tiny
+from verdiff.bundle import open_bundle
 from verdiff.errors import BudgetError
 from verdiff.runtime import Segmenter, clock
 from verdiff.runtime.budget import BESIDE
@@ -110,6 +114,49 @@ def test_a_budget_that_leaves_time_for_sampling_says_nothing_of_the_kind(backend
     result = segmenter.segment(mr_scan(5, 40, 36, pixel=1.0), budget_ms=cost_ms(1) + 1)
     assert result.outcome == "complete"
     assert "sampling_would_take_ms" not in result.provenance["computed"]
+
+
+class CompilingBackend(CountingBackend):
+    """Compiles for every size but the golden's, as OpenVINO does."""
+
+    def waits_s(self, rows: int, cols: int, *, denoiser: bool) -> float:
+        return (1 + denoiser) * COMPILING_MS / 1000
+
+
+COMPILING_MS = 400.0
+
+
+def test_what_compiling_a_new_size_takes_counts_before_the_work(time: FakeTime) -> None:
+    backend = CompilingBackend(time)
+    segmenter, scan = timed(backend, PIXELS, frontier={"settings": SETTINGS}), mr_scan(5, 40, 36, pixel=1.0)
+    with pytest.raises(BudgetError) as caught:
+        segmenter.segment(scan, budget_ms=PRIORS_MS + COMPILING_MS - 1)
+    assert backend.slices == 0
+    assert named_ms(caught.value) == pytest.approx(BESIDE * (PRIORS_MS + COMPILING_MS), abs=1)
+    prior = segmenter.segment(scan, budget_ms=cost_ms(1) + COMPILING_MS + 1)
+    assert prior.outcome == "prior"
+    assert prior.provenance["computed"]["sampling_would_take_ms"] == pytest.approx(
+        cost_ms(1) + 2 * COMPILING_MS, abs=0.1
+    )
+    assert segmenter.segment(scan, budget_ms=cost_ms(1) + 2 * COMPILING_MS + 1).outcome == "complete"
+
+
+def test_openvino_waits_for_the_sizes_that_it_has_not_compiled(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    laned = Segmenter.load(write_tiny(tmp_path / "tiny.verdiff"), backend="openvino", threads=2).backend
+    backend: Any = laned.lane
+    image = open_bundle(tmp_path / "tiny.verdiff").golden()["image"]
+    rows, cols = image.shape[2:]
+    assert backend.waits_s(rows, cols, denoiser=True) == 0
+    alone, both = (backend.waits_s(4 * rows, cols, denoiser=denoiser) for denoiser in (False, True))
+    assert 0 < alone < both
+    backend.prior(np.repeat(image[:1], 4, axis=2))
+    assert backend.waits_s(4 * rows, cols, denoiser=False) == 0 < backend.waits_s(4 * rows, cols, denoiser=True)
+    # A single slice has all threads, and networks of its own.
+    single: Any = laned
+    assert single.waits_s(rows, cols, denoiser=False) > 0
+    laned.prior(image[:1])
+    assert single.waits_s(rows, cols, denoiser=False) == 0
 
 
 def test_without_a_budget_the_pace_refuses_nothing(backend: CountingBackend) -> None:

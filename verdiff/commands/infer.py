@@ -241,8 +241,10 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
     if "untrained" in model:
         lines.append(f"untrained model ({model['untrained']}): its mask means nothing")
     lines += chosen_lines(result.provenance.get("chosen", {}))
-    if (needed := computed.get("sampling_would_take_ms")) is not None:
-        lines.append(f"the budget left time for the prior alone: with sampling it takes about {needed:.0f} ms")
+    if "sampling_would_take_ms" in computed:
+        needed = computed["sampling_would_take_ms"]
+        more = "" if needed is None else f": with sampling it takes about {needed:.0f} ms"
+        lines.append(f"the budget left time for the prior alone{more}")
     if result.outcome in ("budget", "cancelled"):
         lines.append(
             f"stopped by {result.outcome}: {reached['slices_refined']} of {reached['slices']} slices refined, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from verdiff.errors import InputError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
 from verdiff.options import CallOptions
 from verdiff.runtime.answer import Answer, restore
-from verdiff.runtime.backends import default_threads, loops_on_device
+from verdiff.runtime.backends import Backend, CompilesSizes, default_threads, loops_on_device
 from verdiff.runtime.budget import require_time
 from verdiff.runtime.engine import Engine
 from verdiff.runtime.frontier import Setting, settings_of
@@ -27,7 +28,9 @@ from verdiff.runtime.sampling import Sampling, resolve_sampling
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
 
 if TYPE_CHECKING:
+    from verdiff.imaging import SlicePlan
     from verdiff.runtime.clock import Clock
+    from verdiff.runtime.device.backend import DeviceBackend
     from verdiff.runtime.policy import Policy
     from verdiff.runtime.runner import Runner
     from verdiff.runtime.segmenter import Segmenter
@@ -65,7 +68,9 @@ class Call:
     def result(self, outcome: str, answer: Answer) -> Segmentation:
         """The mask in the scan's grid of what is known so far."""
         engine = self.engine
-        if self.prior_only or (self.segmenter.diffusion and engine.sampling.table is None):
+        # A deadline that came before a single step leaves the prior's answer, and no other.
+        prior_alone = engine.sampling.table is None or (outcome == "budget" and not np.any(answer.samples))
+        if self.prior_only or (self.segmenter.diffusion and prior_alone):
             outcome = "prior"
         with engine.clock.stage("restore"):
             labels = restore(answer, engine.plan, engine.scan.ids, engine.lanes.map)
@@ -82,6 +87,9 @@ class Call:
             warned=(*self.unlike, *warned),
         )
         provenance["computed"] = describe_work(engine)
+        if outcome == "prior" and engine.clock.timed and not self.prior_only:
+            # None: the pace does not say.
+            provenance["computed"].setdefault("sampling_would_take_ms", None)
         if self.segmenter.chosen:
             provenance["chosen"] = self.segmenter.chosen
         return Segmentation(
@@ -128,10 +136,30 @@ def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Itera
         # Agreement is asked after rounds, which an anytime call has.
         anytime = anytime or sampling.policy.agree
         pace = segmenter.pace if clock.timed and not loops_on_device(segmenter.backend) else None
-        work = prepare(runner, scan, sampling, effort, pace, clock, chunk=segmenter.chunk, anytime=anytime)
+        work = prepare(
+            runner,
+            scan,
+            sampling,
+            effort,
+            pace,
+            clock,
+            chunk=segmenter.chunk,
+            anytime=anytime,
+            waits=partial(_waits_s, segmenter.backend),
+        )
         engine = Engine(runner, lanes, scan, work, clock, anytime, request.options.progress)
         unlike = warnings_of_scan(manifest, plan, volume.array, bounds)
         yield Call(segmenter, engine, volume, forced, request.options.prior_only and segmenter.diffusion, unlike)
+
+
+def _waits_s(backend: Backend | DeviceBackend, plan: SlicePlan, denoiser: bool) -> float:
+    """Seconds before the networks can take a plan's slices, of a backend that compiles for each size."""
+    if loops_on_device(backend):
+        return 0.0
+    form = backend.lane if plan.slices > 1 else backend
+    if not isinstance(form, CompilesSizes):
+        return 0.0
+    return form.waits_s(plan.padded_rows, plan.padded_cols, denoiser=denoiser)
 
 
 def _check_policy(segmenter: Segmenter, policy: Policy) -> None:

@@ -60,6 +60,9 @@ class Work:
     sampling_needs: float | None = None
 
 
+Waits = Callable[["SlicePlan", bool], float]
+
+
 @dataclass(frozen=True)
 class OpenEffort:
     """A call with a deadline and nothing said about how much to compute: the model's frontier decides.
@@ -83,6 +86,7 @@ def prepare(
     *,
     chunk: int | None,
     anytime: bool,
+    waits: Waits,
 ) -> Work:
     """Look for the spine if the policy says so, choose the setting if that is open, and take the memory.
 
@@ -95,6 +99,7 @@ def prepare(
         clock: With the deadline.
         chunk: Slices worked on at once; None is the runner's choice.
         anytime: Whether there will be rounds.
+        waits: Seconds before the networks can take slices of a plan: the prior alone, or the denoiser too.
 
     Raises:
         BudgetError: The deadline comes before the networks could have answered every slice, or see
@@ -109,7 +114,8 @@ def prepare(
         whole, slices = pace.prior * _pixels(scan.plan), scan.plan.slices
         looked = len(slices_to_look_at(slices)) if looks else slices
         work = f"a look at {looked} of {slices} slices" if looks else f"{slices} slices"
-        require_reach(clock, whole * looked / slices, whole, work)
+        begins = waits(scan.plan, False)
+        require_reach(clock, begins + whole * looked / slices, begins + whole, work)
     if looks:
         look = replace(sampling, table=None, samples=0)
         memory = runner.begin(scan.plan, look, chunk=chunk, anytime=False)
@@ -118,10 +124,10 @@ def prepare(
     if pace is not None:
         pace = _corrected(pace, seconds / _pixels(scan.plan) * scan.plan.slices)
         answered = plan if looks else scan.plan
-        least = pace.prior * _pixels(answered)
+        least = waits(answered, False) + pace.prior * _pixels(answered)
         require_reach(clock, least, least, f"{plan.slices} slices")
     if effort is not None and pace is not None:
-        chosen, predicted, needed = _choose(effort.settings, pace, scan.plan, plan, clock.left)
+        chosen, predicted, needed = _choose(effort.settings, pace, waits, scan.plan, plan, clock.left)
         sampling = effort.resolve(chosen)
         plan = plan if sampling.policy.locate else scan.plan
     memory = runner.begin(plan, sampling, chunk=chunk, anytime=anytime)
@@ -142,7 +148,7 @@ def _corrected(pace: Pace, seen: float) -> Pace:
 
 
 def _choose(
-    settings: tuple[Setting, ...], pace: Pace, whole: SlicePlan, window: SlicePlan, left: float
+    settings: tuple[Setting, ...], pace: Pace, waits: Waits, whole: SlicePlan, window: SlicePlan, left: float
 ) -> tuple[Setting, float, float | None]:
     """The best setting for the time that is left, or the quickest, and its seconds.
 
@@ -151,7 +157,8 @@ def _choose(
 
     def cost(setting: Setting) -> float:
         plan = window if Policy.parse(setting.policy).locate else whole
-        return BESIDE * _pixels(plan) * (pace.prior + setting.steps * setting.samples * pace.denoiser)
+        passes = pace.prior + setting.steps * setting.samples * pace.denoiser
+        return waits(plan, setting.steps > 0) + BESIDE * _pixels(plan) * passes
 
     quickest = min(settings, key=cost)
     chosen, predicted = best_within(settings, left, cost) or (quickest, cost(quickest))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,15 @@ class Backend(Protocol):
 
     def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
         """``x`` [N, K, H, W] at ``timestep`` -> x0hat [N, K, H, W]."""
+        ...
+
+
+@runtime_checkable
+class CompilesSizes(Protocol):
+    """A backend that first compiles its networks for every size of slice that is new to it."""
+
+    def waits_s(self, rows: int, cols: int, *, denoiser: bool) -> float:
+        """Seconds of it before the prior, or with ``denoiser`` both networks, can take slices of a size."""
         ...
 
 

@@ -44,3 +44,16 @@ class LanedBackend:
     def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
         """See :meth:`verdiff.runtime.backends.Backend.denoise`; every thread works on this call."""
         return self._alone.denoise(x, timestep, prior, features)
+
+    def waits_s(self, rows: int, cols: int, *, denoiser: bool) -> float:
+        """See :class:`verdiff.runtime.backends.CompilesSizes`; of the form for a single slice, opened or not yet."""
+        waits = getattr(self.lane, "waits_s", None)
+        if waits is None:
+            return 0.0
+        with self._lock:
+            # No slice has this size: what is not there yet compiles anew.
+            return float(
+                waits(0, 0, denoiser=denoiser)
+                if self._opened is not None
+                else self._single.waits_s(rows, cols, denoiser=denoiser)  # type: ignore[attr-defined]
+            )

@@ -60,6 +60,11 @@ class OpenVinoBackend:
         """This backend, which takes calls from :attr:`lanes` threads at once."""
         return self
 
+    def waits_s(self, rows: int, cols: int, *, denoiser: bool) -> float:
+        """Seconds of compiling before the prior, or with ``denoiser`` both networks, can take slices of a size."""
+        waits = self._prior.sized.waits_s(rows, cols)
+        return waits + (self._denoiser.sized.waits_s(rows, cols) if denoiser and self._denoiser is not None else 0.0)
+
     def _network(self, graph: bytes, role: str) -> _Network:
         return _Network(SizedNetwork(graph, role, self._settings), self.lanes)
 
@@ -84,18 +89,18 @@ class _Network:
     """
 
     def __init__(self, sized: SizedNetwork, lanes: int) -> None:
-        self._sized = sized
+        self.sized = sized
         self._free: SimpleQueue[tuple[Any, tuple[int, ...]]] = SimpleQueue()
         for _ in range(lanes):
             self._free.put((None, ()))
 
     def run(self, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         shape = next(iter(feed.values())).shape
-        feed = self._sized.accepted(feed)
+        feed = self.sized.accepted(feed)
         request, served = self._free.get()
         try:
             if request is None or shape != served:
-                compiled = self._sized.compiled({name: array.shape for name, array in feed.items()})
+                compiled = self.sized.compiled({name: array.shape for name, array in feed.items()})
                 request, served = compiled.create_infer_request(), shape
             results = request.infer(feed, share_inputs=True)
             return [np.array(results[name]) for name in outputs]

@@ -9,7 +9,9 @@ the layout only where it knows every size, so a network is compiled for each siz
 from __future__ import annotations
 
 import io
+import math
 from threading import Lock
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,7 @@ class SizedNetwork:
             raise self._refusal(error) from error
         self._compiled: dict[tuple[Any, ...], Any] = {}
         self._lock = Lock()
+        self._compile_s = math.inf
         self.types: dict[str, Any] = {
             name: port.get_element_type().to_dtype() for port in self._model.inputs for name in port.names
         }
@@ -71,7 +74,19 @@ class SizedNetwork:
                 del self._compiled[oldest]
             return self._compiled[key]
 
+    def waits_s(self, rows: int, cols: int) -> float:
+        """Seconds until it can take slices of a size: 0 where it is compiled for them, else what one took so far."""
+        # Of a network's inputs the image is the largest, or as large as any.
+        kept = {max((shape[-2:] for _, shape in key if len(shape) == 4), key=math.prod) for key in self._compiled}
+        return 0.0 if (rows, cols) in kept or math.isinf(self._compile_s) else self._compile_s
+
     def _compile(self, shapes: Shapes) -> Any:
+        begun = perf_counter()
+        compiled = self._compiled_for(shapes)
+        self._compile_s = min(self._compile_s, perf_counter() - begun)
+        return compiled
+
+    def _compiled_for(self, shapes: Shapes) -> Any:
         model = self._model.clone()
         try:
             model.reshape({name: self._openvino.PartialShape(list(shape)) for name, shape in shapes.items()})
