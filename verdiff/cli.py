@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from verdiff import __version__
 from verdiff.choices import BENCH_CASES, BENCH_NEEDS, GPU
-from verdiff.commands import making, serving, using
+from verdiff.commands import finishing, making, serving, using
 from verdiff.commands.datasets import app as data_app
 from verdiff.commands.ending import Ended, end_in_order
 from verdiff.commands.options import (
@@ -105,8 +105,11 @@ app.command(
     epilog="Example: verdiff distill runs/spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --steps 1 -o runs/one-step"
 )(making.distill)
 app.command(epilog="Example: verdiff export --fp16")(making.export)
+app.command(
+    epilog="Example: verdiff calibrate spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o spine-mr-margins.verdiff"
+)(finishing.calibrate)
 app.command(epilog="Example: verdiff build spine-mr --precision fp16")(making.build)
-app.command(epilog="Example: verdiff sign spine-mr.verdiff --key key.pem")(making.sign)
+app.command(epilog="Example: verdiff sign spine-mr.verdiff --key key.pem")(finishing.sign)
 app.add_typer(data_app, name="data", cls=Commands)
 app.command(epilog="Example: verdiff serve --igtl 18944 --deadline-ms 10000")(serving.serve)
 

@@ -119,6 +119,20 @@ class ScanOptions(SampleOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CalibrateOptions(LoadOptions, ScanOptions):
+    """What ``verdiff calibrate`` takes beside the patients: how their masks are made, and what is promised."""
+
+    level: float = option(0.5, "Probability of the map whose surface is moved.", Bounds(0.01, 0.99))
+    probability: float | None = option(
+        None,
+        "What is promised where nobody says; n patients carry n / (n + 1) at most.",
+        Bounds(0.0, 1.0, above=True),
+    )
+    report: Path | None = option(None, "JSON with every patient's distances and the cross-fitting.")
+    overwrite: bool = option(False, "Replace files there that verdiff did not write, or that were changed.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CallOptions(ScanOptions):
     """What :meth:`verdiff.runtime.Segmenter.segment` and ``stream`` take beside the scan."""
 

@@ -106,6 +106,8 @@ def test_files_are_named_after_the_mask(mask: str, instances: str) -> None:
         f"{base}_vertebrae.json",
         f"{base}_vertebrae.csv",
         f"{base}_mesh.vtp",
+        f"{base}_outer.vtp",
+        f"{base}_inner.vtp",
         f"{base}_meshes",
     ]
     assert anatomy_files(Path(mask), statistics=True).instances is None

@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from verdiff.anatomy.levels import parse_level
@@ -16,13 +17,16 @@ from verdiff.anatomy.libraries import require_libraries
 from verdiff.anatomy.mesh_files import SPACE, write_stl, write_vtp
 from verdiff.anatomy.roles import roles_of
 from verdiff.anatomy.spine import Spine, Vertebra
-from verdiff.anatomy.surface import surface_of
+from verdiff.anatomy.surface import Surface, surface_of
 from verdiff.errors import InputError, OutputError
 from verdiff.files import Staging, made_by_verdiff, plan_files
 from verdiff.files.plan import existing
 from verdiff.imaging import Volume, write_array
 
-_OURS = re.compile(r"(disc-below-)?([CTL]\d+|vertebra-\d+)|canal")
+_OURS = re.compile(r"(disc-below-)?([CTL]\d+|vertebra-\d+)|canal|(vertebra|disc|canal)-(outer|inner)")
+_SIDES = ("outer", "inner")
+_NOTHING: Mapping[str, Mapping[str, Surface]] = MappingProxyType({})
+
 _COLUMNS = (
     "number",
     "id",
@@ -51,12 +55,17 @@ class AnatomyFiles:
         statistics: Everything that was found and measured, as JSON; the vertebrae also as CSV beside it.
         meshes: A folder of one STL a structure.
         mesh: One VTP of all structures.
+        outer: One VTP of the surfaces moved outwards, under the model's own label ids; they go into ``meshes`` too, as
+            ``canal-outer.stl``.
+        inner: One VTP of those moved inwards.
     """
 
     instances: Path | None = None
     statistics: Path | None = None
     meshes: Path | None = None
     mesh: Path | None = None
+    outer: Path | None = None
+    inner: Path | None = None
 
     @property
     def table(self) -> Path | None:
@@ -66,8 +75,15 @@ class AnatomyFiles:
     @property
     def named(self) -> dict[str, Path]:
         """Those that were asked for, by what they hold."""
-        every = {name: getattr(self, name) for name in ("instances", "statistics", "table", "mesh", "meshes")}
+        every = {
+            name: getattr(self, name)
+            for name in ("instances", "statistics", "table", "mesh", "outer", "inner", "meshes")
+        }
         return {name: path for name, path in every.items() if path is not None}
+
+    def holding(self, moved: Mapping[str, Mapping[str, Surface]]) -> AnatomyFiles:
+        """Without the files of moved surfaces that there are none of."""
+        return replace(self, **{side: getattr(self, side) if moved.get(side) else None for side in _SIDES})
 
     @property
     def taken(self) -> dict[str, Path]:
@@ -88,6 +104,8 @@ def anatomy_files(mask: Path, *, instances: bool = False, statistics: bool = Fal
         mask.with_name(f"{base}_vertebrae.json") if statistics else None,
         mask.with_name(f"{base}_meshes") if mesh else None,
         mask.with_name(f"{base}_mesh.vtp") if mesh else None,
+        mask.with_name(f"{base}_outer.vtp") if mesh else None,
+        mask.with_name(f"{base}_inner.vtp") if mesh else None,
     )
 
 
@@ -111,7 +129,15 @@ def check_anatomy(
     require_libraries()
 
 
-def write_anatomy(spine: Spine, scan: Volume, files: AnatomyFiles, *, staged: Staging | None = None) -> None:
+def write_anatomy(
+    spine: Spine,
+    scan: Volume,
+    files: AnatomyFiles,
+    *,
+    moved: Mapping[str, Mapping[str, Surface]] = _NOTHING,
+    label_ids: Mapping[str, int] = MappingProxyType({}),
+    staged: Staging | None = None,
+) -> None:
     """Write what was asked for: all of it appears together, or nothing.
 
     Meshes of an earlier run are removed from their folder: a vertebra that is no longer found has none.
@@ -120,6 +146,8 @@ def write_anatomy(spine: Spine, scan: Volume, files: AnatomyFiles, *, staged: St
         spine: What was found.
         scan: It was found in.
         files: Where the files go.
+        moved: Side (``"outer"``, ``"inner"``) -> structure -> surface moved by its margin; written with the meshes.
+        label_ids: Of those structures.
         staged: Where they are written, together with others of the same call; None writes these alone.
 
     Raises:
@@ -128,12 +156,15 @@ def write_anatomy(spine: Spine, scan: Volume, files: AnatomyFiles, *, staged: St
     if staged is None:
         if files.named:
             with plan_files(files.taken, folder=next(iter(files.named.values())).parent).staged() as staging:
-                write_anatomy(spine, scan, files, staged=staging)
+                write_anatomy(spine, scan, files, moved=moved, label_ids=label_ids, staged=staging)
         return
     if files.instances is not None:
         write_array(spine.instances, scan, staged[files.instances], mark=True)
     if files.mesh is not None and files.meshes is not None:
-        _write_meshes(spine, files.mesh, files.meshes, staged)
+        stems = {f"{_safe(name)}-{side}" for side, surfaces in moved.items() for name in surfaces}
+        _write_meshes(spine, files.mesh, files.meshes, staged, keep=stems)
+        for side in _SIDES:
+            _write_moved(moved.get(side, {}), side, files, label_ids, staged)
     if files.statistics is None or files.table is None:
         return
     staged[files.table].write_text(_csv(spine), "utf-8")
@@ -185,12 +216,30 @@ def _csv(spine: Spine) -> str:
     return out.getvalue()
 
 
-def _write_meshes(spine: Spine, mesh: Path, folder: Path, staged: Staging) -> None:
+def _write_meshes(spine: Spine, mesh: Path, folder: Path, staged: Staging, *, keep: Collection[str]) -> None:
     surfaces = {}
     for name, number in spine.structures.items():
         surfaces[number] = surface_of(spine.instances == number, spine.geometry)
         write_stl(staged[folder / f"{name}.stl"], surfaces[number])
     for path in existing(folder, "*.stl"):
-        if path.stem not in spine.structures and made_by_verdiff(path):
+        if path.stem not in spine.structures and path.stem not in keep and made_by_verdiff(path):
             staged.remove(path)
     write_vtp(staged[mesh], surfaces)
+
+
+def _write_moved(
+    surfaces: Mapping[str, Surface], side: str, files: AnatomyFiles, label_ids: Mapping[str, int], staged: Staging
+) -> None:
+    together: Path | None = getattr(files, side)
+    assert files.meshes is not None and together is not None
+    for name, surface in surfaces.items():
+        write_stl(staged[files.meshes / f"{_safe(name)}-{side}.stl"], surface)
+    if surfaces:
+        write_vtp(staged[together], {label_ids[name]: surface for name, surface in surfaces.items()})
+    elif made_by_verdiff(together):
+        staged.remove(together)
+
+
+def _safe(structure: str) -> str:
+    """A structure's name as a part of a file's."""
+    return re.sub(r"[^\w.-]+", "-", structure)

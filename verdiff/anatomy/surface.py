@@ -74,8 +74,14 @@ def surface_of(mask: Mask, geometry: Geometry) -> Surface:
     index = vertices.astype(np.float64) * scale + shift
     index = _smoothed(index, triangles, np.asarray(geometry.spacing_mm[::-1]))
     index += [part.start - 1 for part in box]
-    surface = Surface(geometry.index_to_mm(index[:, ::-1]), triangles.astype(np.int64))
-    # Which way round the triangles run depends on the handedness of the scan's axes.
+    return oriented(Surface(geometry.index_to_mm(index[:, ::-1]), triangles.astype(np.int64)))
+
+
+def oriented(surface: Surface) -> Surface:
+    """The closed surface with triangles that run counter-clockwise seen from outside.
+
+    Which way round they come depends on the handedness of the scan's axes.
+    """
     return surface if surface.volume_ml > 0 else replace(surface, triangles=surface.triangles[:, ::-1])
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from verdiff.bundle import checks
 from verdiff.bundle.layout import MANIFEST, check_names
+from verdiff.bundle.margins import check_margins
 from verdiff.bundle.objects import check_frontier, check_gates, check_intensity, check_table, check_volume
 from verdiff.choices import MODEL_NAME
 from verdiff.errors import BundleError
@@ -29,7 +30,7 @@ WEIGHTS = ("float32", "float16")
 _CHECKSUM = "checksum"
 _OBJECTS = (
     *("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates", "frontier"),
-    "volume",
+    *("margins", "volume"),
 )
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 
@@ -99,6 +100,7 @@ class Manifest:
     `files` maps every other file of the bundle to its SHA-256. `gates` holds, for each reduced precision that was
     judged, the SHA-256 of the graphs that passed and what was measured (docs/precision.md). `frontier` holds settings
     with their Dice and time, from which a call with a deadline chooses (docs/runtime.md); empty where not measured.
+    `margins` holds how far surfaces have to be moved to hold the true structure (docs/margins.md); empty likewise.
     A single-pass model has no denoiser: `process`, `table` and `features` are empty. `volume` is empty for a model that
     takes slices; for one that takes windows of a volume see `verdiff.bundle.objects.check_volume`.
 
@@ -129,6 +131,7 @@ class Manifest:
     suitability: dict[str, Any]
     gates: dict[str, Any] = field(default_factory=dict)
     frontier: dict[str, Any] = field(default_factory=dict)
+    margins: dict[str, Any] = field(default_factory=dict)
     volume: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -166,6 +169,7 @@ class Manifest:
             self._check_volume()
         check_frontier(self.frontier)
         check_gates(self.gates)
+        check_margins(self.margins)
         for name, digest in self.files.items():
             checks.text(f"files.{name}", digest, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
         check_names([MANIFEST, *self.files])

@@ -19,11 +19,13 @@ from verdiff.settings import part_of, words_of
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine
+    from verdiff.bundle.margins import Margin
     from verdiff.imaging import Volume
     from verdiff.interop.dicom import DicomFiles
     from verdiff.runtime import Segmentation
     from verdiff.runtime.writing import OutputFiles
 
+NOT_CALIBRATED = "no no-go surfaces: the model is not calibrated ('verdiff calibrate')"
 FILM_MODALITIES = ("XR", "CR", "DX")
 
 
@@ -37,12 +39,18 @@ class InferOptions(LoadOptions, CallOptions):
 
 @dataclass(frozen=True)
 class AnatomyOptions:
-    """What ``verdiff infer`` makes of the mask: ``--instances``, ``--stats``, ``--mesh`` and ``--lowest``."""
+    """What ``verdiff infer`` makes of the mask: ``--instances``, ``--stats``, ``--mesh`` and ``--lowest``.
+
+    ``margin_probability`` and ``margin_share`` say what the no-go surfaces of ``--mesh`` promise; None is what the
+    model's margins say (:func:`verdiff.bundle.margins.margin_of`).
+    """
 
     instances: bool = False
     stats: bool = False
     mesh: bool = False
     lowest: str | None = None
+    margin_probability: float | None = None
+    margin_share: float | None = None
 
     @property
     def wanted(self) -> bool:
@@ -154,9 +162,16 @@ def run(
     options = replace(options, work=work, progress=_progress if _watched() else None)
     segmenter = Segmenter.load(**part_of(options, LoadOptions))
     loading = perf_counter() - begun
+    margins: tuple[Margin, ...] = ()
     label_ids = {label.name: label.id for label in segmenter.manifest.labels}
     if outputs is not None and anatomy is not None:
         check_anatomy(outputs, label_ids, lowest=anatomy.lowest, film=film)
+        if anatomy.mesh:
+            from verdiff.runtime.margins import margins_of
+
+            margins = margins_of(
+                segmenter.manifest.margins, probability=anatomy.margin_probability, share=anatomy.margin_share
+            )
     result = segmenter.segment(volume, **part_of(options, CallOptions))
     result.timings.update(read=reading, load=loading)
     result.provenance["command"] = repeating_command(scan, options)
@@ -169,9 +184,19 @@ def run(
             result.labels, result.geometry, label_ids, lowest=anatomy.lowest, uncertainty=result.uncertainty
         )
         result.timings["anatomy"] = perf_counter() - begun
+    no_go = None
+    if margins:
+        from verdiff.runtime.margins import no_go_surfaces
+
+        begun = perf_counter()
+        no_go = no_go_surfaces(result, segmenter.manifest.margins, margins)
+        result.timings["margins"] = perf_counter() - begun
+        result.provenance["margins"] = no_go.to_dict()
     with plan.staged() as staged:
         if spine is not None and outputs is not None:
-            write_anatomy(spine, volume, outputs, staged=staged)
+            moved = {} if no_go is None else no_go.surfaces
+            write_anatomy(spine, volume, outputs, moved=moved, label_ids=label_ids, staged=staged)
+            outputs = outputs.holding(moved)
         others = dict(outputs.named) if outputs is not None else {}
         if objects is not None:
             from verdiff.interop.dicom import mask_of, write_dicom
@@ -187,6 +212,9 @@ def run(
     if spine is not None and outputs is not None:
         for line in spine_lines(spine, outputs):
             say(line)
+        if anatomy is not None and anatomy.mesh:
+            for line in no_go.lines() if no_go is not None else [NOT_CALIBRATED]:
+                say(line)
     if truth is not None:
         for line in dice_lines(result, volume, truth):
             say(line)
@@ -261,7 +289,7 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
             for name, volume in result.volumes_ml().items()
         ]
     stages = ["read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore"]
-    stages += ["anatomy", "write"]
+    stages += ["anatomy", "margins", "write"]
     lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
     lines += [f"warning: {each['text']} ({each['name']})" for each in result.provenance["warnings"]]
     lines += [f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview) if path]

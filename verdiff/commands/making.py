@@ -1,4 +1,4 @@
-"""Parsing of the commands that make models: train, distill, export, build, sign."""
+"""Parsing of the commands that make models: train, distill, export, build."""
 
 from __future__ import annotations
 
@@ -319,23 +319,6 @@ def build(
         trusted_key,
     )
     command.run(options, say=say)
-
-
-def sign(
-    model: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle or a shipped model's name.")],
-    key: Annotated[
-        Path,
-        typer.Option(metavar="PEM", help="Ed25519 private key; VERDIFF_KEY_PASSPHRASE has its passphrase, if any."),
-    ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The signature; BUNDLE.sig, where it is looked for.")
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Sign a bundle, so that --trusted-key can tell it from any other: the signature lies beside it."""
-    from verdiff.commands import sign as command
-
-    command.run(model, key, output=output, overwrite=overwrite, say=say)
 
 
 def distill(

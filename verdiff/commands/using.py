@@ -22,9 +22,13 @@ from verdiff.commands.options import (
     structures,
     takes_options,
     unfit,
+    within,
 )
 from verdiff.commands.options import instances as instances_of
 from verdiff.commands.printing import say, show
+from verdiff.settings import Bounds
+
+_A_SHARE = Bounds(0.0, 1.0, above=True)
 
 
 @takes_options
@@ -50,12 +54,24 @@ def infer(
     instances: Annotated[
         bool, typer.Option("--instances", help="Write each vertebra and disc under its own number too.")
     ] = False,
-    mesh: Annotated[bool, typer.Option("--mesh", help="Write closed surfaces of them, as STL and VTP.")] = False,
+    mesh: Annotated[
+        bool, typer.Option("--mesh", help="Write closed surfaces of them, and no-go surfaces, as STL and VTP.")
+    ] = False,
     stats: Annotated[
         bool, typer.Option("--stats", help="Write volume, centroid, height and confidence of each, as JSON and CSV.")
     ] = False,
     lowest: Annotated[
         str | None, typer.Option(callback=levels, help="Level of the lowest vertebra in the mask, for example L5.")
+    ] = None,
+    margin_probability: Annotated[
+        float | None,
+        typer.Option(callback=within(_A_SHARE), help="With --mesh: what no-go surfaces promise; see docs/margins.md."),
+    ] = None,
+    margin_share: Annotated[
+        float | None,
+        typer.Option(
+            callback=within(_A_SHARE), help="With --mesh: share of the true surface they hold; 0.95, 0.99 or 1."
+        ),
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
     orientation: Orientation = None,
@@ -81,6 +97,8 @@ def infer(
     """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
     if lowest is not None and not (instances or stats or mesh):
         raise unfit(f"--lowest {lowest} names vertebrae", "add --instances, --stats or --mesh, or leave it out")
+    if (margin_probability is not None or margin_share is not None) and not mesh:
+        raise unfit("--margin-probability and --margin-share are of surfaces", "add --mesh, or leave them out")
     from verdiff.commands import infer as command
 
     code = command.run(
@@ -90,7 +108,7 @@ def infer(
         uncertainty=uncertainty,
         preview=preview,
         reference=reference,
-        anatomy=command.AnatomyOptions(instances, stats, mesh, lowest),
+        anatomy=command.AnatomyOptions(instances, stats, mesh, lowest, margin_probability, margin_share),
         dicom=command.DicomOptions(dicom_seg, seg_type, rtstruct),
         overwrite=overwrite,
         identifiers=identifiers,

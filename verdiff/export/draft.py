@@ -44,6 +44,10 @@ class Draft:
         """With settings to choose from in the manifest."""
         return replace(self, manifest=replace(self.manifest, frontier=dict(frontier)))
 
+    def with_margins(self, margins: Mapping[str, Any]) -> Draft:
+        """With the distances of calibration patients in the manifest."""
+        return replace(self, manifest=replace(self.manifest, margins=dict(margins)))
+
     @contextmanager
     def opened(self) -> Iterator[Bundle]:
         """The draft as a verified bundle in a temporary folder."""

@@ -1,0 +1,128 @@
+"""What ``verdiff calibrate`` does: a bundle and labelled patients in, the same bundle with margins out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from verdiff.bundle import Manifest, Trust, open_bundle, resolve_model
+from verdiff.bundle.margins import SHARE, rank_of
+from verdiff.bundle.names import SUFFIX
+from verdiff.bundle.writing import check_place
+from verdiff.errors import DataError
+from verdiff.evaluate.cases import validation_cases
+from verdiff.evaluate.fold import scans_of
+from verdiff.evaluate.labels import label_table
+from verdiff.export.draft import Draft
+from verdiff.export.margins import (
+    LEAST_PATIENTS,
+    cross_fitted,
+    margins_record,
+    measure_margins,
+    report,
+    summary,
+)
+from verdiff.files import plan_files
+from verdiff.options import CalibrateOptions, LoadOptions
+from verdiff.runtime import Segmenter
+from verdiff.settings import part_of
+from verdiff.train.data.layout import patients_of, read_description
+
+
+def run(
+    data: Path,
+    fold: int,
+    output: Path,
+    options: CalibrateOptions,
+    *,
+    say: Callable[[str], None],
+) -> Path:
+    """Calibrate a model on the validation cases of a fold, and return where the new bundle lies.
+
+    Args:
+        data: An nnU-Net raw data set with scans and masks.
+        fold: Of it.
+        output: The bundle: ``NAME.verdiff`` is one file, else a folder.
+        options: The model, how its masks are made, and what is promised.
+        say: Takes each line.
+
+    Raises:
+        DataError: The data set cannot be used, has too few patients, or the model was trained on them.
+        InputError: The patients cannot promise what is asked for, or a scan cannot be read.
+        BundleError: The bundle cannot be opened, or is not the one that is trusted.
+        OutputError: The output cannot be written.
+    """
+    path = resolve_model(options.model)
+    bundle = open_bundle(path, trust=Trust(options.sha256, options.trusted_key))
+    manifest = bundle.manifest
+    cases = _cases(manifest, data, fold)
+    shared = {name: number for name, number in label_table(None, data).items() if name in manifest.label_ids}
+    if not shared:
+        raise DataError(
+            f"{data.name} labels none of {', '.join(manifest.label_ids)}",
+            "a structure that the model finds",
+            "choose a data set with masks of the model's structures",
+        )
+    patients = patients_of(read_description(data), cases)
+    count = len(set(patients.values()))
+    if count < LEAST_PATIENTS:
+        raise DataError(
+            f"{count} patients in fold {fold} of {data.name}",
+            f"at least {LEAST_PATIENTS}: margins are a matter of how patients differ",
+            "choose a fold with more patients",
+        )
+    if options.probability is not None:
+        rank_of(count, options.probability)
+    check_place(output.absolute(), zipped=output.suffix == SUFFIX, overwrite=options.overwrite)
+    plan = None
+    if options.report is not None:
+        plan = plan_files({"report": options.report}, inputs={"model": path}, overwrite=options.overwrite)
+    draft = Draft.of(bundle)
+    # The bundle that was looked at, and no other that took its place meanwhile.
+    loading = replace(options, sha256=bundle.manifest_sha256)
+    with Segmenter.load(**part_of(loading, LoadOptions)) as segmenter:
+        calibrated = measure_margins(
+            segmenter,
+            scans_of(data, cases, modality=manifest.modality),
+            shared,
+            patients=patients,
+            options=options,
+            say=say,
+        )
+        where = {
+            "data": f"{data.name}, {len(cases)} validation cases of fold {fold}",
+            "backend": f"{segmenter.backend.name}, {segmenter.backend.precision}",
+        }
+    record = margins_record(calibrated, probability=options.probability, where=where)
+    for line in summary(record, cross_fitted(calibrated, SHARE)):
+        say(line)
+    draft.with_margins(record).write(output, overwrite=options.overwrite)
+    say(f"wrote {output}")
+    if plan is not None and options.report is not None:
+        about = {"model": f"{manifest.model_id} {manifest.version}", "manifest_sha256": bundle.manifest_sha256, **where}
+        with plan.staged() as staged:
+            text = json.dumps({**about, **report(calibrated, record)}, indent=1, allow_nan=False)
+            staged[options.report].write_text(text + "\n", "utf-8")
+        say(f"wrote {options.report}")
+    return output
+
+
+def _cases(manifest: Manifest, data: Path, fold: int) -> list[str]:
+    """The validation cases of a fold, none of which the model was trained on."""
+    if manifest.view == "film":
+        raise DataError(
+            f"{manifest.model_id}, a model of films", "a model of volumes: a film has no depth", "choose one"
+        )
+    cases = validation_cases(data / "splits_final.json", fold)
+    aside = manifest.put_aside(data.absolute().name)
+    trained = [name for name in cases if aside is not None and name not in aside]
+    if trained:
+        some = ", ".join(trained[:5]) + (", ..." if len(trained) > 5 else "")
+        raise DataError(
+            f"{manifest.model_id} was trained on {some}",
+            "patients that it has not seen: margins from others would promise too much",
+            f"choose the fold that its training put aside ({', '.join(aside or ()) or 'none'})",
+        )
+    return cases
