@@ -110,6 +110,10 @@ HOW: dict[str, How] = {
         "seven patients are segmented by every setting", tested_by="tests/export/test_frontier.py"
     ),
     "verdiff export --fp16": How(without=("spine-mr-fp16.verdiff",)),
+    "verdiff calibrate": How("seven patients are segmented whole", tested_by="tests/export/test_margins.py"),
+    "verdiff infer scan.nii.gz --model spine-mr-margins.verdiff": How(
+        "its margins are measured on seven patients", tested_by="tests/export/test_margins.py"
+    ),
     "verdiff sign spine-mr.verdiff": How(without=("spine-mr.verdiff.sig",)),
     "verdiff build": _ENGINE,
     "verdiff build --list": How(),

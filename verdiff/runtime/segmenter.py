@@ -70,7 +70,6 @@ class Segmenter:
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
             UntrustedBundleError: It is not the one pinned by ``sha256``, or no trusted key has signed it.
-            UntrustedBundleError: It is not the one pinned, or no trusted key has signed it.
             BackendError: No backend, device, engine or precision as asked for, the self-test failed, or a model that
                 takes volumes on a GPU.
         """
