@@ -99,6 +99,12 @@ def test_a_client_that_is_gone_in_the_middle_of_a_message_is_forgotten(server: I
     is_served(server)
 
 
+def test_clients_that_close_without_a_word_lock_nobody_out(server: IgtlServer) -> None:
+    for end in [socket.create_connection(server.address) for _ in range(10)]:
+        end.close()
+    is_served(server)
+
+
 def test_a_client_that_crashes_while_its_scan_is_computed_frees_the_worker(client: Client) -> None:
     with IgtlServer(client, 0, options=LONG) as server:
         peer = Peer(server.address[1])
