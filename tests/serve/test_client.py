@@ -105,13 +105,14 @@ def test_errors_keep_their_kind_and_their_three_parts(client: Client) -> None:
     with pytest.raises(InputError, match="constant"):
         scan = mr_scan()
         client.submit(Volume(np.zeros_like(scan.array), scan.geometry))
-    with pytest.raises(InputError, match="sampler"):
-        client.submit(mr_scan(), sampler="guessing").result()
 
 
-@pytest.mark.parametrize("options", [{"stepps": 3}, {"budget_ms": 5}, {"cancel": True}, {"steps": [3]}])
+@pytest.mark.parametrize(
+    "options",
+    [{"stepps": 3}, {"budget_ms": 5}, {"cancel": True}, {"steps": [3]}, {"steps": 0}, {"sampler": "guessing"}],
+)
 def test_an_option_that_a_job_does_not_have_is_refused_at_once(client: Client, options: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="of a job"):
+    with pytest.raises(InputError, match=next(iter(options))):
         client.submit(mr_scan(), **options)  # type: ignore[arg-type]
 
 
@@ -190,9 +191,9 @@ def test_too_many_jobs_are_refused(short_tempered: Client) -> None:
 def test_a_model_that_cannot_be_loaded_is_refused_by_the_constructor(tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         Client(tmp_path / "none.verdiff")
-    with pytest.raises(InputError, match="threads"):
+    with pytest.raises(BackendError, match="threads"):
         Client(threads=[1])
-    with pytest.raises(ServiceError, match="colour"):
+    with pytest.raises(BackendError, match="colour"):
         Client(colour="green")
     with pytest.raises(BackendError):
         Client(device="cuda:7")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from threading import Lock
 from time import monotonic
 from typing import Any
 
-from verdiff.errors import InputError, ServiceError
+from verdiff.errors import BackendError, InputError, ServiceError, VerdiffError
 from verdiff.imaging import volume_from
+from verdiff.options import LoadOptions, ScanOptions
 from verdiff.serve.blocks import share
 from verdiff.serve.job import Job, Reply
 from verdiff.serve.limits import Limits
 from verdiff.serve.supervisor import Supervisor, Waiting
 from verdiff.serve.wording import describe_volume
+from verdiff.settings import check_options
 
-# Of a call to the Segmenter, what a job says in its own way.
-_OTHERWISE_SAID = frozenset({"self", "scan", "budget_ms", "cancel", "progress"})
+# The worker's working folder may be another one day: what is named here is meant.
+_NAMING_FILES = ("model", "trusted_key")
 
 
 class Client:
@@ -48,17 +50,19 @@ class Client:
             model: A shipped model's name, a bundle's path, or None for the default model.
             limits: How long a job, a load and their ends may take.
             python: The interpreter that runs the worker, for hosts that embed Python; None is this one.
-            load: Further options of :meth:`verdiff.runtime.Segmenter.load` that are plain values.
+            load: Further fields of :class:`verdiff.options.LoadOptions` that are plain values.
 
         Raises:
+            BackendError: An option is unknown, out of its limits, or nothing that another process can be told.
             VerdiffError: What the load failed with; ServiceError where the worker does not come up.
         """
-        _require_plain(load, "of a load")
-        # The worker's working folder may be another one day; what was named here is meant.
-        named = None if model is None else str(Path(model).resolve() if os.path.exists(model) else model)
+        options = _told(LoadOptions, {"model": model, **load}, BackendError)
+        for name in _NAMING_FILES:
+            if options.get(name) is not None and os.path.exists(options[name]):
+                options[name] = str(Path(options[name]).resolve())
         self._process = os.getpid()
         self._numbers, self._lock = 0, Lock()
-        self._supervisor = Supervisor({"model": named, **load}, limits or Limits(), python)
+        self._supervisor = Supervisor(options, limits or Limits(), python)
         self._supervisor.start()
 
     @property
@@ -96,8 +100,8 @@ class Client:
             surfaces: Make the structures' surfaces of the last mask (``job.surfaces``; the extra ``anatomy``).
             on_reply: Called with each reply, in the supervisor's thread: it must return soon.
             on_end: Called when the job is over, likewise.
-            options: Of :meth:`verdiff.runtime.Segmenter.segment`: steps, samples, seed, sampler, fusion, policy, force,
-                prior_only.
+            options: Fields of :class:`verdiff.options.ScanOptions`: steps, samples, seed, sampler, fusion, policy,
+                force, prior_only.
 
         Raises:
             InputError: The scan or an option cannot be used.
@@ -110,7 +114,7 @@ class Client:
                 "the Client in the process that made it",
                 "make one in each process",
             )
-        _check_options(options)
+        told = _told(ScanOptions, options, InputError)
         deadline = None if deadline_ms is None else monotonic() + deadline_ms / 1000
         volume = volume_from(scan)
         with self._lock:
@@ -131,7 +135,7 @@ class Client:
             "deadline": deadline,
             "uncertainty": uncertainty,
             "surfaces": surfaces,
-            "options": options,
+            "options": told,
         }
         block = share(volume.array)
         try:
@@ -152,22 +156,18 @@ class Client:
         self.close()
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    from verdiff.runtime import Segmenter
-
-    known = inspect.signature(Segmenter.segment).parameters.keys() - _OTHERWISE_SAID
-    _require_plain(options, "of a job")
-    if unknown := sorted(options.keys() - known):
-        raise InputError(
-            f"the option {', '.join(unknown)} of a job", f"one of {', '.join(sorted(known))}", "leave it out"
-        )
-
-
-def _require_plain(options: Mapping[str, Any], what: str) -> None:
-    for name, value in options.items():
+def _told(kind: type, options: Mapping[str, Any], error: type[VerdiffError]) -> dict[str, Any]:
+    """Options of a record as values that another process can be told."""
+    known = [each.name for each in fields(kind)]
+    told = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    for name, value in told.items():
+        if name not in known:
+            raise error(f"the option {name}", f"one of {', '.join(known)}", "correct its spelling, or leave it out")
         if not isinstance(value, bool | int | float | str | None):
-            raise InputError(
-                f"the option {name} {what} is a {type(value).__name__}",
+            raise error(
+                f"{name} is a {type(value).__name__}",
                 "a number, a text, True, False or None, which another process can be told",
                 "leave it out",
             )
+    check_options(kind(**told), error)
+    return told
