@@ -24,7 +24,7 @@ from verdiff.runtime.policy import Policy
 # An option that takes any text: a name that is looked up, a path, a table written out, or numbers of its own.
 FREE = {
     *("source", "model", "weights", "subset", "first", "target", "predictions", "compare_with", "cases", "output"),
-    "origin",
+    *("origin", "host"),
 }
 
 SAMPLING = [
