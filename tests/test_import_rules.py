@@ -18,7 +18,21 @@ PACKAGE = ROOT / "verdiff"
 ENGINES = frozenset({"engines", "engines.library", "engines.build", "engines.run", "engines.doctor"})
 GROUND = frozenset({"diffusion", "imaging", "anatomy", "bundle", "evaluate", "engines"})
 EVERYWHERE = frozenset(
-    {"choices", "errors", "extras", "files", "keywords", "markdown", "nvidia", "options", "settings", "systems"}
+    {
+        *(
+            "choices",
+            "errors",
+            "extras",
+            "files",
+            "keywords",
+            "markdown",
+            "nvidia",
+            "options",
+            "precisions",
+            "settings",
+        ),
+        "systems",
+    }
 )
 ROOMS = GROUND | ENGINES | {"runtime", "train", "export", "benchmarks", "interop", "serve", "commands", "cli", "doctor"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -32,6 +46,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "keywords": frozenset(),
     "files": frozenset(),
     "nvidia": frozenset(),
+    "precisions": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
     "bundle": frozenset(),
@@ -76,6 +91,7 @@ TORCH_FREE = (
     "engines.doctor",
     "evaluate",
     "nvidia",
+    "precisions",
     "runtime",
     "serve",
     "cli",

@@ -1,9 +1,12 @@
 """The names a user may choose among, once: the command line refuses others while it parses, the rooms when called.
 
-It imports nothing, so that a command's options cost no time.
+It imports next to nothing, so that a command's options cost no time.
 """
 
 from __future__ import annotations
+
+from verdiff.precisions import ENGINE_PRECISIONS as ENGINE_PRECISIONS
+from verdiff.precisions import PRECISIONS as PRECISIONS
 
 # Of a call.
 SAMPLERS = ("ddim", "ddpm", "dpmpp-2m")
@@ -15,7 +18,6 @@ SETTINGS = ("fast",)
 
 # Of a backend. As a precision or a backend AUTO is what is best here, by trying or by what is installed.
 AUTO = "auto"
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 BACKENDS = ("onnxruntime", "openvino")
 ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
 # ONNX Runtime with another provider than the CUDA one that plain ``onnxruntime`` takes on a GPU.
@@ -23,9 +25,8 @@ PROVIDER_BACKENDS = ("onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
 DEVICE = r"cpu|cuda(:\d+)?"
 GPU = r"cuda(:\d+)?"
 
-# Of an engine. INT8 has two forms, and this is TensorRT's.
+# Of an engine.
 ENGINE_ROLES = ("prior", "step", "pipeline")
-ENGINE_PRECISIONS = ("fp32", "fp16", "bf16", "int8-trt")
 SIZE = r"\d{1,5}x\d{1,5}"
 MODEL_NAME = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 SM = r"\d{2,3}"

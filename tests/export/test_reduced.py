@@ -21,7 +21,8 @@ from verdiff.export import command, reduced, slices
 from verdiff.export.command import ExportOptions
 from verdiff.export.draft import Draft
 from verdiff.export.precision.execution import ENGINES, GraphRunner
-from verdiff.export.precision.gate import LIMITS, Limits
+from verdiff.export.precision.gate import LIMITS
+from verdiff.precisions import Limits
 from verdiff.runtime import Segmenter
 from verdiff.runtime.precision import permitted
 from verdiff.runtime.processor import instruction_set

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from verdiff.errors import BundleError
+from verdiff.precisions import REFERENCE
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden/golden.npz"
@@ -33,7 +34,7 @@ _DRIVE = re.compile(r"[A-Za-z]:", re.ASCII)
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.ASCII | re.IGNORECASE)
 
 
-def graph_name(role: str, precision: str = "fp32") -> str:
+def graph_name(role: str, precision: str = REFERENCE) -> str:
     """Name of a role's graph in the bundle, for example `graphs/denoiser.fp16.onnx`."""
     return f"graphs/{role}.{precision}.onnx"
 

@@ -19,6 +19,7 @@ from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
 from verdiff.bundle.manifest import Manifest
 from verdiff.bundle.trust import Trust, signature_path
 from verdiff.errors import BundleError
+from verdiff.precisions import REFERENCE
 
 _BLOCK = 1 << 20
 # Seconds between tries while a bundle is being exchanged, which takes a moment where it is a folder.
@@ -86,7 +87,7 @@ class Bundle:
         """Precisions the bundle holds a role's graph in, `fp32` first."""
         head, tail = graph_name(role, "\0").split("\0")
         found = (n[len(head) : -len(tail)] for n in self.manifest.files if n.startswith(head) and n.endswith(tail))
-        return tuple(sorted(found, key=lambda precision: (precision != "fp32", precision)))
+        return tuple(sorted(found, key=lambda precision: (precision != REFERENCE, precision)))
 
     def has(self, role: str, precision: str | None = None) -> bool:
         """Whether a role's graph is there, in `precision` or in any; role `golden` asks for the self-test's arrays."""
@@ -94,7 +95,7 @@ class Bundle:
             return GOLDEN in self.manifest.files
         return bool(self.precisions(role)) if precision is None else graph_name(role, precision) in self.manifest.files
 
-    def graph(self, role: str, precision: str = "fp32") -> bytes:
+    def graph(self, role: str, precision: str = REFERENCE) -> bytes:
         """The ONNX file of a role: `prior`, `denoiser` or `pipeline`.
 
         Raises:

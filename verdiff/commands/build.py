@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verdiff.errors import BackendError
+from verdiff.precisions import REFERENCE, makes_engines
 
 if TYPE_CHECKING:
     from verdiff.engines import Sidecar
@@ -71,7 +72,7 @@ def engines_of(bundle: Path, precisions: tuple[str, ...], *, say: Callable[[str]
 
     ``"int8-ov"`` has none: it is for processors.
     """
-    for precision in [each for each in precisions or ("fp32",) if each != "int8-ov"]:
+    for precision in filter(makes_engines, precisions or (REFERENCE,)):
         run(BuildOptions(str(bundle), precision), say=say)
 
 

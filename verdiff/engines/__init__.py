@@ -6,7 +6,7 @@ that makes it another engine. It is built on the machine, and never part of a bu
 
 from __future__ import annotations
 
-from verdiff.choices import ENGINE_PRECISIONS, ENGINE_ROLES
+from verdiff.choices import ENGINE_ROLES
 from verdiff.engines.choosing import select_engine
 from verdiff.engines.flavours import (
     FLAVOURS,
@@ -36,7 +36,6 @@ from verdiff.engines.sidecar import (
     EngineKey,
     Sidecar,
     TensorInfo,
-    engine_precision,
 )
 from verdiff.engines.store import (
     cache_folder,
@@ -51,6 +50,7 @@ from verdiff.engines.store import (
     read_sidecar,
     write_engine,
 )
+from verdiff.precisions import ENGINE_PRECISIONS, engine_precision
 
 __all__ = [
     "ENGINE_PRECISIONS",

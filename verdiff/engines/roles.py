@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from verdiff.bundle.layout import graph_name
 from verdiff.bundle.names import model_argument
 from verdiff.errors import BackendError
+from verdiff.precisions import REFERENCE, precision_of
 
 if TYPE_CHECKING:
     from verdiff.bundle.reading import Bundle
@@ -32,8 +33,8 @@ def missing_graph(bundle: Bundle, graph: str, precision: str) -> BackendError:
     name = f"{bundle.manifest.model_id} {bundle.manifest.version}"
     if not carried:
         return BackendError(f"{name} has no {graph} graph", "a model with this graph", "build its other roles")
-    option = precision.partition("-")[0]
     remedy = "choose another --precision"
-    if option != "fp32":
-        remedy = shlex.join(["verdiff", "export", model_argument(bundle.path), f"--{option}"])
+    if precision != REFERENCE:
+        option = f"--{precision_of(precision).name}"
+        remedy = shlex.join(["verdiff", "export", model_argument(bundle.path), option])
     return BackendError(f"{name} has no {graph} graph in {precision}", f"one of {', '.join(carried)}", remedy)

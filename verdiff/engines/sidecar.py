@@ -22,11 +22,6 @@ PLAN, SIDECAR = ".plan", ".json"
 FINGERPRINT_DIGITS = 16
 
 
-def engine_precision(asked: str) -> str:
-    """The graphs that engines of a precision are built of: there are two forms in INT8, and TensorRT takes one."""
-    return "int8-trt" if asked == "int8" else asked
-
-
 @dataclass(frozen=True)
 class EngineKey:
     """Everything that makes one engine another engine; its hash names the files.

@@ -15,14 +15,12 @@ from verdiff.errors import BackendError, VerificationError
 from verdiff.export.spread import CALM, Spread, mean_difference, probability_difference
 from verdiff.extras import install
 from verdiff.imaging.resample import resize_planes
+from verdiff.precisions import REFERENCE, precision_of
 from verdiff.runtime import silent
 from verdiff.runtime.backends import Backend, installed_backends, open_backend
 from verdiff.runtime.backends.onnxruntime import CPU, ERRORS_ONLY
 
 Array = NDArray[np.float32]
-# The uncertainty of a pixel is steep where two structures are as likely, so its worst pixel is further off.
-UNCERTAINTY_TOLERANCE = {"fp32": 1e-3, "fp16": 5e-2}
-LABEL_AGREEMENT = {"fp32": 0.9999, "fp16": 0.999}
 # The pipeline is tried on slices this much finer than the model's grid, so that both of its resamplings do work.
 PIPELINE_ZOOM = 1.5
 PIPELINES = ("pipeline", "pipeline-unrolled")
@@ -68,7 +66,7 @@ def backends_of(bundle: Bundle) -> dict[str, Backend]:
     installed = installed_backends()
     if "onnxruntime" not in installed:
         raise BackendError("onnxruntime is not installed", "ONNX Runtime, to verify the export", install("cpu"))
-    return {name: open_backend(bundle, backend=name, precision="fp32", threads=None) for name in installed}
+    return {name: open_backend(bundle, backend=name, precision=REFERENCE, threads=None) for name in installed}
 
 
 def within_rounding(backend: str, stage: str, ours: Array, theirs: Array, spread: Spread = CALM) -> list[Check]:
@@ -87,7 +85,7 @@ def run_networks(
     return f, run_loop(lambda x, t: backend.denoise(x, t, f, features), table, f, noise)
 
 
-def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32", spread: Spread = CALM) -> list[Check]:
+def check_pipelines(bundle: Bundle, planes: Array, precision: str = REFERENCE, spread: Spread = CALM) -> list[Check]:
     """Each pipeline graph of ``precision`` against the host's own path, from raw slices finer than the model's grid.
 
     Args:
@@ -97,7 +95,8 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32", spre
         spread: What rounding alone does to the model's last stage in that precision.
     """
     roles = [role for role in PIPELINES if bundle.has(role, precision)]
-    if not roles:
+    allowed = precision_of(precision).pipeline
+    if not roles or allowed is None:
         return []
     backend = open_backend(bundle, backend="onnxruntime", precision=precision, threads=None)
     count, rows, cols = planes.shape
@@ -132,18 +131,18 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = "fp32", spre
     for role in roles:
         for name in installed_backends():
             found = _run_graph(name, bundle.graph(role, precision), feed)
-            what = f"{name} {role}" + ("" if precision == "fp32" else f" {precision}")
+            what = f"{name} {role}" + ("" if precision == REFERENCE else f" {precision}")
             off, surprise_off = np.abs(found["probabilities"] - expected), np.abs(found["uncertainty"] - surprise)
             limit = spread.allows(name)
             decided = _decided(expected, limit)
             checks += [
                 Check(f"{what} probabilities", float(off.max()), limit),
                 Check(f"{what} probabilities, mean", float(off.mean()), spread.allows_mean),
-                Check(f"{what} uncertainty", float(surprise_off.max()), max(limit, UNCERTAINTY_TOLERANCE[precision])),
+                Check(f"{what} uncertainty", float(surprise_off.max()), max(limit, allowed.uncertainty)),
                 Check(
                     f"{what} labels (share of pixels)",
                     float(((found["labels"] != labels) & decided).mean()),
-                    1 - LABEL_AGREEMENT[precision],
+                    1 - allowed.labels,
                 ),
             ]
     return checks

@@ -19,7 +19,6 @@ from verdiff.export.draft import Draft
 from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.reduced import (
     GIVE_SCANS,
-    PRECISIONS,
     Reference,
     add_judged,
     add_on_record,
@@ -29,11 +28,12 @@ from verdiff.export.reduced import (
 )
 from verdiff.export.slices import Chosen, scans_in, slices_of_run, slices_of_scans
 from verdiff.extras import install
+from verdiff.precisions import REDUCED, TABLE, makes_engines
 from verdiff.runtime import Segmenter
 
 CHECKPOINTS = ("best.pt", "last.pt")
 # Precisions that every run is judged in; their graphs follow from the FP32 ones, bit for bit.
-ON_RECORD = ("fp16", "bf16")
+ON_RECORD = tuple(name for name in REDUCED if not TABLE[name].calibrated)
 # As the manifest wants it, which is written last.
 # A bundle that is not one file is a folder, which nobody means to call by the suffix of a file.
 FILE_SUFFIXES = (".json", ".onnx", ".zip", ".pt", ".pth", ".plan", ".engine", ".gz", ".tar", ".npz")
@@ -189,7 +189,7 @@ def _check(options: ExportOptions, is_run: bool) -> None:
     if is_run and any(pinned.values()):
         given = " and ".join(name for name, value in pinned.items() if value)
         raise DataError(f"{given} with a run", "a bundle, which these pin", f"leave {given} out, or name a bundle")
-    if options.engine and options.precisions == ("int8-ov",):
+    if options.engine and options.precisions and not any(map(makes_engines, options.precisions)):
         raise DataError(
             "--engine with --int8-ov alone, whose graphs are for processors",
             "graphs that TensorRT takes",
@@ -359,7 +359,7 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
         raise DataError(
             f"the bundle {bundle.manifest.model_id} and nothing to add to it",
             "a precision to convert it to, labelled scans to measure it on, or the folder of a training run",
-            f"pass --{', --'.join(PRECISIONS)}, or --data, or name a run{build if options.engine else ''}",
+            f"pass --{', --'.join(REDUCED)}, or --data, or name a run{build if options.engine else ''}",
         )
     given = {
         "--card": options.card,
@@ -375,7 +375,7 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
     if options.scans is not None and not options.precisions:
         raise DataError(
             "--scans with a bundle and no precision to judge on them",
-            "one of --" + ", --".join(PRECISIONS),
+            "one of --" + ", --".join(REDUCED),
             "name a precision, or leave --scans out",
         )
     return Draft.of(bundle)

@@ -26,30 +26,17 @@ from verdiff.export.precision.networks import Networks, Patient
 from verdiff.export.precision.quantise import STYLES, quantise, saturation_free, share_in_reach
 from verdiff.export.precision.search import Candidate, Convert, find_islands, islands_by_range
 from verdiff.export.spread import Spread
+from verdiff.precisions import REDUCED, REFERENCE, TABLE, precision_of
 from verdiff.runtime.backends import installed_backends
 from verdiff.runtime.backends.openvino_graphs import computes_bf16
 from verdiff.runtime.processor import instruction_set
 
 GIVE_SCANS = f"name a folder with scans of at least {LEAST_PATIENTS} patients with --scans"
 Say = Callable[[str], None]
-PRECISIONS = ("fp16", "bf16", "int8")
 # Of a network's weights, for INT8 to be more than a name.
 LEAST_REACHED = 0.5
 # What the manifest and the graphs' names call them; INT8 comes in two forms, together or one alone.
-GRAPHS = {"fp16": ("fp16",), "bf16": ("bf16",), "int8": STYLES, **{style: (style,) for style in STYLES}}
-# Processor backends that run the graphs themselves, beside the execution that the gate judges. OpenVINO gives wrong
-# results for signed activations, and computes the FP32 graphs in BF16 where the processor can.
-TRIED_ON = {
-    "fp16": ("onnxruntime", "openvino"),
-    "bf16": ("openvino",),
-    "int8-trt": ("onnxruntime",),
-    "int8-ov": ("onnxruntime", "openvino"),
-}
-EXECUTED_AS = {
-    "fp16": "FP16 storage and rounding of every value, sums in FP32",
-    "bf16": "BF16 storage and rounding of every value, sums in FP32",
-    "int8": "INT8 steps of the convolutions' inputs and weights, everything else in FP32",
-}
+GRAPHS = {name: tuple(TABLE[name].tried_on) for name in REDUCED} | {style: (style,) for style in STYLES}
 
 
 class Reference:
@@ -140,7 +127,7 @@ def require_record(draft: Draft, precision: str) -> None:
         DataError: It is INT8, and the bundle carries its graphs already.
         VerificationError: There is no record, or it is INT8, whose calibration is not kept.
     """
-    manifest, int8 = draft.manifest, precision.startswith("int8")
+    manifest, int8 = draft.manifest, precision_of(precision).calibrated
     model = f"{manifest.model_id} {manifest.version}"
     there = [name for name in GRAPHS[precision] if graph_name("prior", name) in draft.files]
     if int8 and len(there) == len(GRAPHS[precision]):
@@ -164,7 +151,7 @@ def require_calibration(precisions: Sequence[str], calibration: Sequence[Patient
     Raises:
         VerificationError: There are none.
     """
-    if not calibration and any(precision.startswith("int8") for precision in precisions):
+    if not calibration and any(precision_of(precision).calibrated for precision in precisions):
         raise VerificationError(
             "no scans to calibrate INT8 on",
             "scans of patients beside the gate's, whose activations set the steps",
@@ -178,7 +165,7 @@ def require_convolutions(draft: Draft, precisions: Sequence[str]) -> None:
     Raises:
         VerificationError: Naming the network.
     """
-    if not any(precision.startswith("int8") for precision in precisions):
+    if not any(precision_of(precision).calibrated for precision in precisions):
         return
     for role, model in networks_of(draft).roles().items():
         share = share_in_reach(model)
@@ -214,7 +201,7 @@ def _judged(name: str, reference: Reference, convert: Convert, say: Say) -> tupl
         "graphs": graphs_of(graphs),
         "islands": candidate.extra,
         "limits": asdict(limits),
-        "executed_as": EXECUTED_AS[name.partition("-")[0]],
+        "executed_as": precision_of(name).judged_as,
         **report.as_dict(),
         # A count: files are called after patients, and a bundle is given away.
         "patients_perhaps_trained_on": reference.seen,
@@ -231,18 +218,20 @@ def _on_processors(name: str, graphs: Networks, reference: Reference, say: Say) 
     """
     found = {}
     limits, gate = limits_of(name), reference.gate
-    for backend in TRIED_ON[name]:
-        if backend not in installed_backends() or (name == "bf16" and not computes_bf16()):
+    # BF16 is what the processor makes of the FP32 graphs.
+    as_stored = precision_of(name).on_processors == REFERENCE
+    for backend in precision_of(name).tried_on[name]:
+        if backend not in installed_backends() or (as_stored and not computes_bf16()):
             continue
-        engine = ENGINES["openvino-bf16" if name == "bf16" else backend]
-        there = gate.compare(reference.source if name == "bf16" else graphs, engine=engine)
+        engine = ENGINES[f"{backend}-{name}" if as_stored else backend]
+        there = gate.compare(reference.source if as_stored else graphs, engine=engine)
         pass_gate(reference.source, graphs, gate, reference.ranges, limits, f"{name} on {backend}", report=there)
         worst, here = min(min(of.values()) for of in there.dice.values()), instruction_set()
         say(f"the graphs themselves on {backend}'s CPU backend ({here}): worst Dice {worst:.5f}")
         found[backend] = {
             "version": version(backend),
             "instructions": here,
-            "graphs": reference.stored if name == "bf16" else graphs_of(graphs),
+            "graphs": reference.stored if as_stored else graphs_of(graphs),
             **there.as_dict(),
         }
     return found
@@ -266,7 +255,7 @@ def _stored(draft: Draft, name: str, candidate: Candidate, spread: Spread, say: 
         for node, reason in found.items():
             say(f"  {node}: {reason}")
     table = SamplerTable.from_dict(draft.manifest.table) if "denoiser" in graphs else None
-    whole = name == "fp16" and (table is None or table.deterministic)
+    whole = precision_of(name).pipeline is not None and (table is None or table.deterministic)
     if whole:
         manifest = draft.manifest
         ids = tuple(label.id for label in manifest.labels)

@@ -20,7 +20,8 @@ from verdiff.bundle import graph_name
 from verdiff.choices import AUTO, BACKENDS
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.runtime.backends import STORED_AS, choose_backend, installed_backends, open_backend
+from verdiff.precisions import REDUCED, REFERENCE, TABLE, processor_precision
+from verdiff.runtime.backends import choose_backend, installed_backends, open_backend
 from verdiff.runtime.processor import instruction_set
 from verdiff.runtime.selftest import self_test, time_networks
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from verdiff.runtime.backends import Backend
     from verdiff.runtime.workload import Workload
 
-# What the manifest calls the gate of a precision.
-GATES = {"fp16": "fp16", "bf16": "bf16", "int8": "int8-ov"}
 EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino"}
 # Timings of each candidate, taken in turns so that a slow moment meets all of them; fewer where one scan waits.
 ROUNDS, ROUNDS_FOR_ONE = 5, 1
@@ -97,7 +96,7 @@ def open_fastest(
         )
     # It raises where the backend is not installed.
     names = installed_backends() if backend == AUTO else ()
-    names = names or (choose_backend(backend, device, "fp32"),)
+    names = names or (choose_backend(backend, device, REFERENCE),)
     allowed, said = permitted(bundle, names, instruction_set())
     if backend == AUTO:
         said += _not_installed(bundle, names, instruction_set())
@@ -144,12 +143,12 @@ def permitted(
 
     FP32 always may run: it is what the gates compare with.
     """
-    found = [(name, "fp32") for name in backends]
+    found = [(name, REFERENCE) for name in backends]
     out: list[dict[str, Any]] = []
-    for precision, gate in GATES.items():
-        if not bundle.has("prior", STORED_AS.get(precision, precision)):
+    for precision in REDUCED:
+        if not bundle.has("prior", processor_precision(precision)):
             continue
-        record = bundle.manifest.gates.get(gate, {})
+        record = bundle.manifest.gates.get(TABLE[precision].gate, {})
         for name in backends:
             reason = _objection(bundle, precision, record, name, instructions)
             if reason is None:
@@ -166,7 +165,7 @@ def _objection(
     judged = record.get("backends", {}).get(backend)
     if judged is None:
         return f"no gate of {precision} on {backend} is on record"
-    stored = STORED_AS.get(precision, precision)
+    stored = processor_precision(precision)
     files = {role: bundle.manifest.files.get(graph_name(role, stored)) for role in judged.get("graphs", {})}
     if not files or files != judged["graphs"]:
         return "the gate on record is of other graphs"
@@ -181,7 +180,7 @@ def _not_installed(bundle: Bundle, names: tuple[str, ...], instructions: str) ->
     return [
         {"precision": precision, "backend": name, "refused": f"{name} is not installed: {install(EXTRAS[name])}"}
         for name, precision in permitted(bundle, missing, instructions)[0]
-        if precision != "fp32"
+        if precision != REFERENCE
     ]
 
 
@@ -220,7 +219,7 @@ class _Trial:
 
 
 def _most_saved(backend: str, precision: str) -> float:
-    return MOST_SAVED[backend][precision == "fp32"]
+    return MOST_SAVED[backend][precision == REFERENCE]
 
 
 def _timed(candidates: list[_Candidate], bundle: Bundle, rounds: int) -> list[float]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from verdiff.diffusion import SamplerTable, StepState, background_and_labels, fuse_mean, run_loop
 from verdiff.errors import BackendError
+from verdiff.precisions import precision_of
 from verdiff.runtime.backends import loops_on_device
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.frontier import Pace
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 Maps = NDArray[np.float32]
 
-# Largest difference that rounding explains: the mean of |difference| on [-1, 1] for a network's output, the share of
-# pixels for the labels at the end of the loop. A wrong graph or kernel is off by far more.
-TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 3e-2, "int8": 5e-2, "int8-trt": 5e-2}
 # A model that magnifies rounding, as one that divides by a thousandth of a signal, is given twice what its gate
 # measured.
 ALLOWANCE, MOST = 2.0, 5e-2
@@ -75,9 +73,9 @@ def _tolerance(bundle: Bundle, precision: str, stage: str) -> float:
     drift = bundle.manifest.gates.get(precision, {}).get("drift", [])
     place = {"prior": 0, "denoiser": 1}.get(stage)
     if place is None or place >= len(drift):
-        return TOLERANCE[precision]
+        return precision_of(precision).self_test
     # Drift is a probability's, and so half of a difference on [-1, 1].
-    return max(TOLERANCE[precision], min(MOST, ALLOWANCE * 2 * float(drift[place]["mean"])))
+    return max(precision_of(precision).self_test, min(MOST, ALLOWANCE * 2 * float(drift[place]["mean"])))
 
 
 def time_networks(backend: Backend, bundle: Bundle) -> Pace:

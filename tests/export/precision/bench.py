@@ -8,10 +8,11 @@ import onnx
 
 from tests.export.precision.networks import manifest, networks, patients
 from verdiff.export.precision.diagnosis import Ranges
-from verdiff.export.precision.gate import LIMITS, Gate, GateReport, Limits
+from verdiff.export.precision.gate import LIMITS, Gate, GateReport
 from verdiff.export.precision.half import HalfNetwork, to_half
 from verdiff.export.precision.judge import pass_gate
 from verdiff.export.precision.networks import Networks
+from verdiff.precisions import Limits
 
 FP16 = LIMITS["fp16"]
 

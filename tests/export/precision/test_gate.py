@@ -13,12 +13,13 @@ import pytest
 from tests.export.precision.bench import FP16, Bench, half
 from tests.export.precision.networks import manifest, node_of, scale_weight
 from verdiff.errors import VerificationError
-from verdiff.export.precision.gate import LIMITS, GateReport, Limits, limits_of
+from verdiff.export.precision.gate import LIMITS, GateReport, limits_of
 from verdiff.export.precision.graphs import plain_weights
 from verdiff.export.precision.half import convert
 from verdiff.export.precision.islands import STATISTICS, required_islands
 from verdiff.export.precision.networks import Trace
 from verdiff.export.precision.search import Candidate, find_islands, islands_by_range
+from verdiff.precisions import Limits
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ from tests.export.precision.networks import COLS, ROWS, manifest, networks, node
 from verdiff.errors import VerificationError
 from verdiff.evaluate.empty import image_diagonal_mm
 from verdiff.export.precision.execution import GraphRunner
-from verdiff.export.precision.gate import LIMITS, Gate, GateReport, Limits
+from verdiff.export.precision.gate import LIMITS, Gate, GateReport
 from verdiff.export.precision.graphs import plain_weights
 from verdiff.export.precision.networks import Networks, Runner
 from verdiff.export.precision.search import Candidate
+from verdiff.precisions import Limits
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ from verdiff.engines.build.timings import TimingCache
 from verdiff.extras import install
 from verdiff.engines.here import machine_of
 from verdiff.nvidia import require_gpu
+from verdiff.precisions import REFERENCE
 
 # TensorRT-RTX compiles for Turing only by itself and without FP32 matrix products, so a list for all leaves it out.
 TURING = "75"
@@ -65,7 +66,7 @@ class BuildRequest:
     """
 
     model: str | None = None
-    precision: str = "fp32"
+    precision: str = REFERENCE
     roles: tuple[str, ...] = ()
     flavour: str = "auto"
     flags: tuple[str, ...] = ()

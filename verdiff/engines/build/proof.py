@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from verdiff.engines import TensorInfo
 from verdiff.errors import BackendError
+from verdiff.precisions import REFERENCE, precision_of
 from verdiff.engines.build.graphs import EngineGraph
 from verdiff.engines.library import REPORT, Library, numpy_name
 from verdiff.engines.build.network import Network, plain_shape
@@ -30,8 +31,6 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 ONNX_FLOATS = {1: "float32", 10: "float16", 16: "bfloat16"}
 # Each tensor begins where the device reads fastest.
 ALIGNMENT = 256
-# What most weights are in.
-WANTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8-trt": "int8"}
 
 
 def prove_network(library: Library, network: Network, graph: EngineGraph, precision: str) -> list[str]:
@@ -78,7 +77,7 @@ def prove_network(library: Library, network: Network, graph: EngineGraph, precis
 
 def _require_precision(graph: EngineGraph, precision: str) -> None:
     """Refuse a graph most of whose weights for pixels are in another type than asked for, whatever it is called."""
-    wanted, sizes = WANTED[precision], Counter[str]()
+    wanted, sizes = precision_of(precision).weights, Counter[str]()
     for _, operator, values in layer_weights(graph):
         if operator in PER_PIXEL:
             sizes[values.dtype.name] += values.size
@@ -88,8 +87,8 @@ def _require_precision(graph: EngineGraph, precision: str) -> None:
             f"{precision} was asked for, and of the weights of the {graph.role} graph's layers {others}",
             f"a graph that computes in {wanted}: TensorRT takes the precision from the graph's types",
             "build with another --precision"
-            if precision == "fp32"
-            else f"convert the model with 'verdiff export --{precision.partition('-')[0]}'",
+            if precision == REFERENCE
+            else f"convert the model with 'verdiff export --{precision_of(precision).name}'",
         )
 
 
@@ -158,7 +157,7 @@ def prove_weights(
         return ["weights: not reported, so the network's types are all there is"]
     limit = (typed + single) // 2 + ALIGNMENT * len(weights)
     told = f"{source}: {reported:,} bytes of weights; the graph has {typed:,}, in FP32 they would be {single:,}"
-    if precision != "fp32" and typed < single and reported > limit:
+    if precision != REFERENCE and typed < single and reported > limit:
         # A kernel may want its weights transformed or padded, and each profile may have its own copy of them.
         if plan.convincing:
             return [f"{told}; more than the graph's, and most layers' are in the plan in the graph's types"]

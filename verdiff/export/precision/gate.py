@@ -20,21 +20,13 @@ from verdiff.evaluate.empty import Presence, image_diagonal_mm
 from verdiff.evaluate.metrics import surface_distances_mm
 from verdiff.export.precision.execution import Engine, GraphRunner
 from verdiff.export.precision.networks import Networks, Patient, Runner, Trace
+from verdiff.precisions import TABLE, Limits, precision_of
 
 LEAST_PATIENTS = 6
 MOST_COUNTED = 1 << 20
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How far a mask may be from FP32's: Dice of each class, mean over patients and worst patient, and HD95 in mm."""
-
-    mean_dice: float
-    worst_dice: float
-    hd95_mm: float
-
-
-LIMITS = {"fp16": Limits(0.999, 0.998, 0.1), "bf16": Limits(0.995, 0.990, 0.3), "int8": Limits(0.995, 0.990, 0.3)}
+LIMITS = {name: each.limits for name, each in TABLE.items() if each.limits is not None}
 
 
 @dataclass(frozen=True)
@@ -229,7 +221,7 @@ def _round(value: float) -> float:
 
 def limits_of(precision: str) -> Limits:
     """The limits of ``precision``; both INT8 graphs share theirs."""
-    return LIMITS[precision.partition("-")[0]]
+    return LIMITS[precision_of(precision).name]
 
 
 def check_record(record: object, precision: str, roles: Iterable[str], labels: Collection[str]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from verdiff.export.precision.diagnosis import (
     steepest,
 )
 from verdiff.export.precision.execution import as_executed
-from verdiff.export.precision.gate import Gate, GateReport, Limits
+from verdiff.export.precision.gate import Gate, GateReport
 from verdiff.export.precision.networks import Networks, Runner
+from verdiff.precisions import Limits
 
 
 def pass_gate(

@@ -20,8 +20,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from verdiff.export.precision.graphs import PER_PIXEL, plain_weights, weight_arrays
+from verdiff.precisions import TABLE
 
-STYLES = ("int8-trt", "int8-ov")
+STYLES = tuple(TABLE["int8"].tried_on)
 # Steps from zero to a channel's largest weight.
 WEIGHT_STEPS = {"int8-trt": 127, "int8-ov": 64}
 HEAD = "the last convolution, whose rounding would be the mask's edge"

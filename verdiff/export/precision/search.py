@@ -10,10 +10,11 @@ import onnx
 from verdiff.errors import VerificationError
 from verdiff.export.precision.diagnosis import Ranges
 from verdiff.export.precision.execution import as_executed
-from verdiff.export.precision.gate import Gate, GateReport, Limits
+from verdiff.export.precision.gate import Gate, GateReport
 from verdiff.export.precision.half import HALF_MAX, HalfNetwork
 from verdiff.export.precision.networks import Networks
 from verdiff.export.precision.quantise import QuantisedNetwork
+from verdiff.precisions import Limits
 
 # Another patient may drive an activation further than the ones at hand.
 HEADROOM = 4.0

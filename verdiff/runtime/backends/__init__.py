@@ -21,6 +21,7 @@ from verdiff.bundle.layout import graph_name
 from verdiff.choices import AUTO, BACKENDS, DEVICE, ENGINE_BACKENDS, GPU, PRECISIONS, PROVIDER_BACKENDS
 from verdiff.errors import BackendError
 from verdiff.extras import install
+from verdiff.precisions import TABLE, processor_precision
 from verdiff.runtime.lanes import lane_count
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 Maps = NDArray[np.float32]
 
-# Which of a bundle's graphs a processor runs for a precision, where they differ: OpenVINO computes the FP32 graphs in
-# bf16 by itself, and INT8 has a form for processors and one for TensorRT.
-STORED_AS = {"bf16": "fp32", "int8": "int8-ov"}
 DEVICE_BACKENDS = (*ENGINE_BACKENDS, *PROVIDER_BACKENDS)
 
 
@@ -125,7 +123,7 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
     cuda = device != "cpu"
     wanted = backend
     if backend == AUTO:
-        wanted = "openvino" if precision in STORED_AS else "onnxruntime"
+        wanted = TABLE[precision].backends[0]
         if not cuda and wanted not in installed_backends():
             wanted = (*installed_backends(), wanted)[0]
     if wanted not in installed_backends():
@@ -140,7 +138,7 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
         raise BackendError(
             f"device {device} with the {wanted} backend", "ONNX Runtime for CUDA devices", install("gpu")
         )
-    if precision == "bf16" and wanted != "openvino":
+    if wanted not in TABLE[precision].backends:
         raise BackendError(
             f"precision bf16 with the {wanted} backend",
             "OpenVINO, which runs the fp32 graphs in bf16",
@@ -159,7 +157,7 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
     from verdiff.engines import ENGINE_PRECISIONS, require_package
 
     runs_engines = backend in ENGINE_BACKENDS
-    precisions = PRECISIONS if runs_engines else ("fp32", "fp16")
+    precisions = PRECISIONS if runs_engines else tuple(name for name, each in TABLE.items() if each.on_providers)
     if precision not in precisions and not (runs_engines and precision in ENGINE_PRECISIONS):
         raise BackendError(
             f"precision {precision!r} with the {backend} backend",
@@ -196,7 +194,7 @@ def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int |
     from verdiff.runtime.backends.laned import LanedBackend
 
     count = resolve_threads(threads)
-    stored = STORED_AS.get(precision, precision)
+    stored = processor_precision(precision)
     # Of several lanes the other form is opened at the first single slice: it must not need the file any more then.
     wanted = [graph_name(role, stored) for role in ("prior", "denoiser")]
     chosen = choose_backend(backend, "cpu", precision)
@@ -220,11 +218,12 @@ def graph_bytes(bundle: Bundle, role: str, precision: str) -> bytes:
     Raises:
         BackendError: The bundle does not carry that precision.
     """
-    stored = STORED_AS.get(precision, precision)
+    stored = processor_precision(precision)
     carried = tuple(bundle.precisions(role))
     if stored not in carried:
-        # By the names that a caller gives them; what is stored for TensorRT alone runs on no processor.
-        named = ["int8" if each == STORED_AS["int8"] else each for each in carried if each not in ("bf16", "int8-trt")]
+        # By the name that a caller gives a form, the first where processors run one for two.
+        names = {each.on_processors: name for name, each in reversed(TABLE.items())}
+        named = [names[form] for form in carried if form in names]
         raise BackendError(
             f"{bundle.manifest.model_id} {bundle.manifest.version} has no {role} graph in {stored}",
             f"one of {', '.join(named) or 'none'}",
