@@ -13,6 +13,7 @@ from tests.runtime.device.tiny_networks import device_segmenter
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_invariance import same
 from verdiff.errors import BackendError, BudgetError
+from verdiff.imaging import plan_slices
 from verdiff.runtime import Cancelled
 from verdiff.runtime.device import loop
 
@@ -58,6 +59,24 @@ def test_a_stream_gives_the_hosts_masks_in_the_hosts_order() -> None:
     found = list(device_segmenter(batch=2).stream(mr_scan(), samples=4))
     assert [partial.outcome for partial in found] == [partial.outcome for partial in expected]
     assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_of_an_answer_the_probabilities_and_the_spread_are_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host derives the uncertainty from the probabilities, and the device's own plane of it stays there."""
+    driver = NullDriver()
+    segmenter, taken = device_segmenter(driver), []
+    download = driver.download
+
+    def noted(target: Any, source: int, stream: int) -> None:
+        taken.extend([target.size] if target.dtype == np.float32 else [])
+        download(target, source, stream)
+
+    monkeypatch.setattr(driver, "download", noted)
+    segmenter.segment(mr_scan(), samples=2)
+    manifest = segmenter.manifest
+    grid = {"spacing_mm": manifest.spacing_mm, "multiple": manifest.multiple}
+    plan = plan_slices(mr_scan().geometry, view=manifest.view, **grid)
+    assert sum(taken) == plan.slices * (len(manifest.labels) + 1) * plan.padded_rows * plan.padded_cols
 
 
 def test_the_priors_answer_needs_no_loop() -> None:

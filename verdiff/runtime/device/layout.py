@@ -117,7 +117,7 @@ def layout_of(need: Need) -> Layout:
     ``image`` [B, 1, H, W]; ``prior`` and the features a chunk, and again as ``in:...`` in the order of a batch's pairs;
     ``x`` [2, B, K, H, W] and ``x0hat`` [2 or a row a step, B, K, H, W], read and written in turn; ``noise`` of the
     start and of each noisy step; ``samples`` [chunks, kept, samples, B, K, H, W]; ``answer``: probabilities,
-    uncertainty and spread of a chunk;
+    spread and uncertainty of a chunk;
     ``flags`` [1 + steps]: whether the prior and each step gave only finite numbers; ``row``, ``timestep`` and ``on``,
     the sampler's table; ``activations``.
     """

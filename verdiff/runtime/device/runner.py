@@ -230,9 +230,13 @@ class DeviceRunner:
         )
 
     def answer(self, slices: int) -> tuple[Pointer, Pointer, Pointer]:
-        """Where the probabilities, the uncertainty and the spread of a chunk are put, one after the other."""
+        """Where the probabilities, the uncertainty and the spread of a chunk are put.
+
+        The uncertainty comes last: only a session on the device reads it, and a download ends before it.
+        """
         first, plane = self.space.address("answer"), 4 * slices * self.space.need.pixels
-        return first, first + plane * self.space.need.classes, first + plane * (self.space.need.classes + 1)
+        spread = first + plane * self.space.need.classes
+        return first, spread + plane, spread
 
     def _run(self, pairs: Pairs, report: Report, stop: Stop | None) -> int:
         """The loop; how many of its steps were run."""
@@ -268,9 +272,8 @@ class DeviceRunner:
         values, flags = self.space.download_answer(slices, self.stream)
         check_finite(flags, self._sampling, self.backend)
         plane = slices, need.rows, need.cols
-        probabilities, rest = np.split(values, [slices * need.classes * need.pixels])
-        _, spread = rest.reshape(2, *plane)
-        return Fused(probabilities.reshape(slices, need.classes, *plane[1:]), spread)
+        probabilities, spread = np.split(values, [slices * need.classes * need.pixels])
+        return Fused(probabilities.reshape(slices, need.classes, *plane[1:]), spread.reshape(plane))
 
 
 def check_finite(flags: NDArray[np.int32], sampling: Sampling, backend: DeviceBackend) -> None:

@@ -107,8 +107,8 @@ class Workspace:
         return self._loops[noisy]
 
     def download_answer(self, slices: int, stream: Stream) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Probabilities, uncertainty, spread of ``slices`` slices in one array, and the flags, once they are here."""
-        answer = self.staged["answer"].values.reshape(-1)[: slices * (self.need.classes + 2) * self.need.pixels]
+        """Probabilities and spread of ``slices`` slices in one array, and the flags, once they are here."""
+        answer = self.staged["answer"].values.reshape(-1)[: slices * (self.need.classes + 1) * self.need.pixels]
         flags = self.staged["flags"].values[0]
         self.driver.download(answer, self.address("answer"), stream)
         self.driver.download(flags, self.address("flags"), stream)
