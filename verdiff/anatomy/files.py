@@ -22,6 +22,7 @@ from verdiff.errors import InputError, OutputError
 from verdiff.files import Staging, made_by_verdiff, plan_files
 from verdiff.files.plan import existing
 from verdiff.imaging import Volume, write_array
+from verdiff.imaging.named_masks import SEGMENTS_SUFFIX
 
 _OURS = re.compile(r"(disc-below-)?([CTL]\d+|vertebra-\d+)|canal|(vertebra|disc|canal)-(outer|inner)")
 _SIDES = ("outer", "inner")
@@ -97,8 +98,9 @@ def anatomy_files(mask: Path, *, instances: bool = False, statistics: bool = Fal
     """The files beside a mask: ``scan_seg.nii.gz`` gives ``scan_instances.nii.gz``, ``scan_vertebrae.json`` and
     ``.csv``, ``scan_mesh.vtp`` and the folder ``scan_meshes``.
     """
-    suffix = next((s for s in (".nii.gz", mask.suffix) if mask.name.lower().endswith(s)), "")
+    suffix = next((s for s in (".nii.gz", SEGMENTS_SUFFIX, mask.suffix) if mask.name.lower().endswith(s)), "")
     base = mask.name[: len(mask.name) - len(suffix)].removesuffix("_seg")
+    suffix = ".nrrd" if suffix == SEGMENTS_SUFFIX else suffix
     return AnatomyFiles(
         mask.with_name(f"{base}_instances{suffix}") if instances else None,
         mask.with_name(f"{base}_vertebrae.json") if statistics else None,

@@ -21,7 +21,10 @@ from verdiff.imaging.volume import Array
 from verdiff.imaging.voxels import damaged, most_bytes, open_stream, read_bytes, read_voxels, scaled
 
 HEADER_BYTES = 348
-_DATA_OFFSET = 352
+DATA_OFFSET = 352
+# An extension of the Caret software: XML, whose label tables other tools took over.
+_CARET = 30
+_EXTENSION_STEP = 16
 _NUMERIC = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _CODES = {kind: code for code, kind in _NUMERIC.items()}
 _COLOUR = {128: 3, 2304: 4}
@@ -140,7 +143,7 @@ def read_array(path: Path, header: Header) -> Array:
         offset = _offset(header, path, held)
         # An offset of 0 is left by writers that mean the first byte there can be.
         bare = offset == 0 and held == HEADER_BYTES + math.prod(shape) * stored.itemsize
-        read_bytes(stream, offset or (HEADER_BYTES if bare else _DATA_OFFSET), path)
+        read_bytes(stream, offset or (HEADER_BYTES if bare else DATA_OFFSET), path)
         array = read_voxels(stream, shape, stored, held, path)
     return scaled(array, *header.scaling, str(path))
 
@@ -157,10 +160,12 @@ def _offset(header: Header, path: Path, held: float) -> int:
     return int(offset)
 
 
-def write_with_header(path: Path, array: Array, raw: bytes, *, compress: bool, mark: bool = False) -> None:
+def write_with_header(
+    path: Path, array: Array, raw: bytes, *, compress: bool, mark: bool = False, table: bytes = b""
+) -> None:
     """Write [z, y, x] under an original header: orientation, units and byte order stay as they are, byte for byte.
 
-    With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`).
+    With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`); a ``table`` of labels follows it.
     """
     header = Header(raw, "<" if struct.unpack_from("<i", raw)[0] == HEADER_BYTES else ">")
     kind = array.dtype.str[1:]
@@ -174,16 +179,31 @@ def write_with_header(path: Path, array: Array, raw: bytes, *, compress: bool, m
     put(56, "3f", 0, 0, 0)
     put(68, "h", 0)
     put(70, "2h", _CODES[kind], array.dtype.itemsize * 8)
-    put(108, "3f", float(_DATA_OFFSET), 1.0, 0.0)
+    between = between_parts(table, header.order)
+    put(108, "3f", float(HEADER_BYTES + len(between)), 1.0, 0.0)
     put(124, "2f", 0, 0)
     put(140, "2i", 0, 0)
     put(148, "80s24s", b"verdiff", b"")
     put(328, "16s", b"")
     put(344, "4s", b"n+1\0")
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(header.order))
-    write_parts(
-        path, bytes(fresh) + bytes(_DATA_OFFSET - HEADER_BYTES), data.data.cast("B"), compress=compress, mark=mark
-    )
+    write_parts(path, bytes(fresh) + between, data.data.cast("B"), compress=compress, mark=mark)
+
+
+def between_parts(table: bytes, order: str = "<") -> bytes:
+    """What lies between header and voxels: nothing but four zeros, or a table of labels as an extension (nifti1.h)."""
+    if not table:
+        return bytes(DATA_OFFSET - HEADER_BYTES)
+    size = -(-(len(table) + 8) // _EXTENSION_STEP) * _EXTENSION_STEP
+    # Blanks after a document are XML, zeros are not, and some readers hand on all that is there.
+    return b"\1\0\0\0" + struct.pack(f"{order}2i", size, _CARET) + table.ljust(size - 8)
+
+
+def with_table(header: bytes, table: bytes) -> bytes:
+    """The header of a little-endian image without extensions, and what comes before its voxels."""
+    between, fresh = between_parts(table), bytearray(header)
+    struct.pack_into("<f", fresh, 108, float(HEADER_BYTES + len(between)))
+    return bytes(fresh) + between
 
 
 def write_parts(path: Path, header: bytes, voxels: memoryview, *, compress: bool, mark: bool) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -12,13 +14,17 @@ from verdiff.errors import OutputError
 from verdiff.files import atomic_path, full_suffix, mark_file
 from verdiff.imaging import nifti
 from verdiff.imaging.itk import is_utf8, reason, simpleitk
+from verdiff.imaging.named_masks import SEGMENTS_SUFFIX, label_table, segment_fields
+from verdiff.imaging.terms import Structure
 from verdiff.imaging.volume import Array, Volume
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 FILM_SUFFIX = ".png"
 
 
-def write_array(array: Array, like: Volume, path: str | Path, *, mark: bool = False) -> None:
+def write_array(
+    array: Array, like: Volume, path: str | Path, *, mark: bool = False, structures: Sequence[Structure] = ()
+) -> None:
     """Write [z, y, x] under the geometry of `like`, whole or not at all.
 
     From NIfTI to NIfTI the header's qform, sform, their codes, the pixel dimensions and the byte order are carried on
@@ -31,6 +37,8 @@ def write_array(array: Array, like: Volume, path: str | Path, *, mark: bool = Fa
             replaced.
         mark: Whether the file says that verdiff made it, so that a later call may replace it
             (:mod:`verdiff.files.marks`).
+        structures: Of a mask, what its labels mean: `.seg.nrrd` and NIfTI files say so
+            (:mod:`verdiff.imaging.named_masks`).
 
     Raises:
         OutputError: If the suffix is unknown, the array does not fit, or the file cannot be written.
@@ -55,19 +63,22 @@ def write_array(array: Array, like: Volume, path: str | Path, *, mark: bool = Fa
             f"a name that ends in {', '.join((*VOLUME_SUFFIXES, FILM_SUFFIX))}",
             "choose one of these formats",
         )
+    table = label_table(structures) if structures and suffix in (".nii", ".nii.gz") else b""
+    fields = segment_fields(array, structures) if path.name.lower().endswith(SEGMENTS_SUFFIX) else {}
     with atomic_path(path) as temporary:
         if like.nifti_header is not None and suffix in (".nii", ".nii.gz"):
-            nifti.write_with_header(temporary, array, like.nifti_header, compress=suffix == ".nii.gz", mark=mark)
-        elif mark and suffix == ".nii.gz":
+            packed = suffix == ".nii.gz"
+            nifti.write_with_header(temporary, array, like.nifti_header, compress=packed, mark=mark, table=table)
+        elif table or (mark and suffix == ".nii.gz"):
             # The mark needs the whole file, so ITK writes it unpacked first.
-            unpacked = temporary.with_name(temporary.name[: -len(".gz")])
+            unpacked = temporary.with_name(f"{temporary.name.removesuffix('.gz').removesuffix('.nii')}.plain.nii")
             _write_itk(array, like, unpacked, path)
             whole = memoryview(unpacked.read_bytes())
             unpacked.unlink()
-            header, rest = bytes(whole[: nifti.HEADER_BYTES]), whole[nifti.HEADER_BYTES :]
-            nifti.write_parts(temporary, header, rest, compress=True, mark=True)
+            header, voxels = nifti.with_table(bytes(whole[: nifti.HEADER_BYTES]), table), whole[nifti.DATA_OFFSET :]
+            nifti.write_parts(temporary, header, voxels, compress=suffix == ".nii.gz", mark=mark)
         else:
-            _write_itk(array, like, temporary, path)
+            _write_itk(array, like, temporary, path, fields)
             if mark:
                 mark_file(temporary)
 
@@ -78,7 +89,9 @@ def _writable(array: Array) -> Array:
     return array.astype(np.float32) if array.dtype in (np.float16, np.float64) else array
 
 
-def _write_itk(array: Array, like: Volume, temporary: Path, path: Path) -> None:
+def _write_itk(
+    array: Array, like: Volume, temporary: Path, path: Path, fields: Mapping[str, str] = MappingProxyType({})
+) -> None:
     sitk = simpleitk()
 
     if full_suffix(path) == FILM_SUFFIX:
@@ -88,6 +101,8 @@ def _write_itk(array: Array, like: Volume, temporary: Path, path: Path) -> None:
         image.SetSpacing(like.geometry.spacing_mm)
         image.SetOrigin(like.geometry.origin_mm)
         image.SetDirection(like.geometry.direction)
+    for key, value in fields.items():
+        image.SetMetaData(key, value)
     try:
         if is_utf8(temporary):
             sitk.WriteImage(image, str(temporary), useCompression=True)

@@ -15,12 +15,14 @@ from verdiff.errors import OutputError
 from verdiff.files import Plan, Staging, plan_files
 from verdiff.files.places import absolute
 from verdiff.imaging import write_array
+from verdiff.imaging.named_masks import SEGMENTS_SUFFIX
+from verdiff.imaging.terms import structures
 
 if TYPE_CHECKING:
     from verdiff.imaging import Volume
     from verdiff.runtime.result import Segmentation
 
-MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
+MASK_SUFFIXES = (SEGMENTS_SUFFIX, ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 SCAN_SUFFIXES = (*MASK_SUFFIXES, ".mhd", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima", ".zip", ".tif", ".tiff", ".bmp")
 # Scans whose masks are written in their own format where nothing else is asked for.
 OWN_SUFFIXES = (".nrrd", ".mha")
@@ -116,6 +118,8 @@ def output_files(
             )
     stem = _stem(mask, MASK_SUFFIXES)
     base = stem.removesuffix(MASK_TAG)
+    # Slicer's format is one of segments; an uncertainty map is a plain image.
+    suffix = ".nrrd" if suffix == SEGMENTS_SUFFIX else suffix
     return OutputFiles(
         mask,
         mask.with_name(f"{stem}.json"),
@@ -152,7 +156,7 @@ def write_result(
             write_result(result, volume, files, others, staged=staging, identifiers=identifiers)
         return
     begun = perf_counter()
-    write_array(result.labels, volume, staged[files.mask], mark=True)
+    write_array(result.labels, volume, staged[files.mask], mark=True, structures=structures(result.label_table))
     if files.uncertainty is not None:
         write_array(result.uncertainty, volume, staged[files.uncertainty], mark=True)
     if files.preview is not None:
