@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def describe_model(bundle: Bundle) -> dict[str, Any]:
-    """Identity of the model: id, version, the hash of every file of its bundle, what it was held against, its kind."""
+    """Identity of the model: id, version, the hash of every file, its labels and their codes, its kind."""
     manifest = bundle.manifest
     return {
         "id": manifest.model_id,
@@ -29,6 +29,7 @@ def describe_model(bundle: Bundle) -> dict[str, Any]:
         "manifest_sha256": bundle.manifest_sha256,
         "files": dict(manifest.files),
         "labels": manifest.label_ids,
+        "codes": {label.name: label.snomed for label in manifest.labels if label.snomed},
         "diffusion": bundle.has("denoiser"),
         **({"trusted": bundle.trusted} if bundle.trusted else {}),
         **({"untrained": manifest.training["untrained"]} if "untrained" in manifest.training else {}),

@@ -1,0 +1,9 @@
+"""A DICOM node in front of a worker: series in by C-STORE, masks back as DICOM objects; see docs/dicom-node.md.
+
+Wants the extra ``[dicom]``.
+"""
+
+from verdiff.serve.dicom.node import DicomNode
+from verdiff.serve.dicom.settings import OBJECTS, Completion, Delivery, NodeLimits, Peer
+
+__all__ = ["OBJECTS", "Completion", "Delivery", "DicomNode", "NodeLimits", "Peer"]

@@ -1,0 +1,136 @@
+"""Instances on their way to a series: kept as files under numbers, counted, complete after a while.
+
+Nothing that a message says becomes part of a path: a series and its instances get numbers as they come.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+
+from verdiff.imaging.dicom_elements import Damaged
+from verdiff.imaging.dicom_header import NotDicom, read_header
+from verdiff.serve.dicom.settings import Completion, NodeLimits
+
+# PS3.4, B.2.3 and PS3.7, C.4: status of a C-STORE.
+STORED, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
+_STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
+_MB = 1 << 20
+
+
+@dataclass
+class Series:
+    """Instances of one series from one sender.
+
+    Attributes:
+        number: Of the series, as it is called in messages.
+        sender: AE title.
+        folder: Where its files lie.
+        files: Size of each instance's file by its SOP Instance UID.
+        last: Of :func:`time.monotonic`: when the last came.
+        fresh: Whether something came since it was last handed on.
+    """
+
+    number: int
+    sender: str
+    folder: Path
+    files: dict[str, int] = field(default_factory=dict)
+    last: float = 0.0
+    fresh: bool = True
+
+
+class Inbox:
+    """The series that are on their way; any thread may store.
+
+    Args:
+        folder: Its own, empty.
+        completion: When a series is complete.
+        limits: How much is held.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self, folder: Path, completion: Completion, limits: NodeLimits, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._folder, self._completion, self._limits, self._clock = folder, completion, limits, clock
+        self._series: dict[tuple[str, str, str], Series] = {}
+        self._lock = Lock()
+        self._numbers = 0
+
+    def store(self, sender: str, data: bytes) -> int:
+        """Keep an instance; the status that its sender is told.
+
+        Args:
+            sender: AE title.
+            data: The file, with its meta information.
+        """
+        with self._lock:
+            self._numbers += 1
+            path = self._folder / f"{self._numbers:08d}.dcm"
+            if not self._has_room(len(data)):
+                return OUT_OF_RESOURCES
+        try:
+            path.write_bytes(data)
+            header = read_header(path)
+        except (NotDicom, Damaged):
+            path.unlink(missing_ok=True)
+            return CANNOT_UNDERSTAND
+        except OSError:
+            path.unlink(missing_ok=True)
+            return OUT_OF_RESOURCES
+        study, series, instance = (header.text(tag) for tag in (_STUDY, _SERIES, _INSTANCE))
+        if not (study and series and instance):
+            path.unlink(missing_ok=True)
+            return CANNOT_UNDERSTAND
+        with self._lock:
+            try:
+                self._keep((sender, study, series), instance, path, len(data))
+            except OSError:
+                path.unlink(missing_ok=True)
+                return OUT_OF_RESOURCES
+        return STORED
+
+    def complete(self) -> list[Series]:
+        """The series that are complete and were not handed on since something came; each is handed on once."""
+        now, wanted = self._clock(), self._completion
+        with self._lock:
+            self._forget(now)
+            ready = [
+                series
+                for series in self._series.values()
+                if series.fresh
+                and (
+                    now - series.last >= wanted.quiet_s
+                    or (wanted.instances is not None and len(series.files) >= wanted.instances)
+                )
+            ]
+            for series in ready:
+                series.fresh = False
+            return ready
+
+    def _has_room(self, size: int) -> bool:
+        held = [size for series in self._series.values() for size in series.files.values()]
+        return sum(held) + size <= self._limits.held_mb * _MB and len(held) < self._limits.held_instances
+
+    def _keep(self, key: tuple[str, str, str], instance: str, path: Path, size: int) -> None:
+        series = self._series.get(key)
+        if series is None:
+            number = 1 + max((each.number for each in self._series.values()), default=0)
+            series = Series(number, key[0], self._folder / f"series-{self._numbers:08d}")
+            series.folder.mkdir()
+            self._series[key] = series
+        # The same instance again replaces what came before: its place among the files is its own number.
+        index = list(series.files).index(instance) if instance in series.files else len(series.files)
+        path.replace(series.folder / f"{index:06d}.dcm")
+        series.files[instance] = size
+        series.last, series.fresh = self._clock(), True
+
+    def _forget(self, now: float) -> None:
+        for key, series in list(self._series.items()):
+            if not series.fresh and now - series.last > self._limits.keep_s:
+                shutil.rmtree(series.folder, ignore_errors=True)
+                del self._series[key]

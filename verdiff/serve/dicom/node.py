@@ -1,0 +1,258 @@
+"""A DICOM node: series come in by C-STORE, masks go back as segmentation objects and structure sets.
+
+What a client says reaches no path, no shell and no log but as a checked AE title; the images are read by verdiff's own
+parser, and computed in the worker's process.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from threading import Event, Thread
+from time import monotonic
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from verdiff.bundle import Label
+from verdiff.errors import ServiceError, VerdiffError
+from verdiff.files import scratch_folder
+from verdiff.imaging import read_volume
+from verdiff.imaging.terms import structures
+from verdiff.interop.dicom import Mask, segmentation_of, source_of, structure_set_of, uncertainty_of
+from verdiff.interop.dicom.libraries import library, require_libraries
+from verdiff.interop.dicom.mask import require_source, settings_of
+from verdiff.serve.client import Client
+from verdiff.serve.dicom.delivery import deliver
+from verdiff.serve.dicom.inbox import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Inbox, Series
+from verdiff.serve.dicom.settings import (
+    CONTOURS,
+    SEGMENTATION,
+    UNCERTAINTY,
+    Completion,
+    Delivery,
+    NodeLimits,
+    check_titles,
+)
+
+_LOG = logging.getLogger("verdiff.serve.dicom")
+_TICK_S = 0.05
+_IMAGES = (
+    *("MRImageStorage", "EnhancedMRImageStorage", "CTImageStorage", "EnhancedCTImageStorage"),
+    *("LegacyConvertedEnhancedMRImageStorage", "LegacyConvertedEnhancedCTImageStorage"),
+    *("ComputedRadiographyImageStorage", "DigitalXRayImageStorageForPresentation"),
+)
+# Plain ones first: a sender that has both to choose from sends what is read fastest.
+_SYNTAXES = (
+    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"),
+    *("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.80"),
+    *("1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.50"),
+)
+# Of a PDU (PS3.8, 9.3.1): what it may claim beyond the 16 KiB that are negotiated; association requests are longer.
+_LARGEST_PDU = 1 << 20
+_BLOCK = 1 << 16
+_MB = 1 << 20
+
+
+class DicomNode:
+    """A C-STORE provider in front of a worker; it listens while it is entered.
+
+    Args:
+        client: The worker; it stays the caller's.
+        port: To listen on; 0 takes a free one.
+        delivery: What goes back, and where to.
+        host: Address to listen on.
+        title: Own AE title.
+        allowed: AE titles that may send.
+        completion: When a series is complete.
+        limits: How much it takes.
+        options: Of :meth:`verdiff.serve.Client.submit`.
+        deadline_ms: Of a job.
+        say: Takes a line about each series; it names no patient and no UID.
+
+    Raises:
+        InputError: A title that is none, or nobody may send.
+        BackendError: The extra ``[dicom]`` is not installed.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        port: int,
+        delivery: Delivery,
+        *,
+        allowed: tuple[str, ...],
+        host: str = "127.0.0.1",
+        title: str = "VERDIFF",
+        completion: Completion | None = None,
+        limits: NodeLimits | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        deadline_ms: float | None = None,
+        say: Callable[[str], None] = _LOG.info,
+    ) -> None:
+        require_libraries("pydicom", "highdicom", "pynetdicom")
+        check_titles(title, allowed)
+        self._client, self._listen, self._delivery = client, (host, port), delivery
+        self._own, self._allowed = title, allowed
+        self._completion, self._limits = completion or Completion(), limits or NodeLimits()
+        self._options, self._deadline_ms, self._say = dict(options), deadline_ms, say
+        self._closed = Event()
+        self._stack = ExitStack()
+        self._received: dict[Any, int] = {}
+
+    @property
+    def title(self) -> str:
+        """What it speaks."""
+        return f"DICOM as {self._own}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, port = self._server.socket.getsockname()[:2]
+        return str(host), int(port)
+
+    def __enter__(self) -> DicomNode:
+        with ExitStack() as stack:
+            self._inbox = Inbox(stack.enter_context(scratch_folder()), self._completion, self._limits)
+            entity = self._entity()
+            stack.callback(entity.shutdown)
+            try:
+                self._server = entity.start_server(self._listen, block=False, evt_handlers=self._handlers())
+            except OSError as error:
+                raise ServiceError(
+                    f"{self._listen[0]}:{self._listen[1]} cannot be listened on: {error.strerror or error}",
+                    "an address of this machine and a free port",
+                    "choose another --dicom PORT or --host",
+                ) from error
+            self._thread = Thread(target=self._watch, name="verdiff-dicom", daemon=True)
+            self._thread.start()
+            stack.callback(self._end_watch)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _end_watch(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _entity(self) -> Any:
+        pynetdicom, classes = library("pynetdicom"), library("pynetdicom.sop_class")
+        entity = pynetdicom.AE(ae_title=self._own)
+        entity.require_called_aet = True
+        entity.require_calling_aet = list(self._allowed)
+        entity.maximum_associations = self._limits.associations
+        entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = self._limits.network_s
+        entity.add_supported_context(classes.Verification)
+        for name in _IMAGES:
+            entity.add_supported_context(getattr(classes, name), list(_SYNTAXES))
+        return entity
+
+    def _handlers(self) -> list[Any]:
+        evt = library("pynetdicom").evt
+        return [
+            (evt.EVT_CONN_OPEN, self._bounded),
+            (evt.EVT_DATA_RECV, self._counted),
+            (evt.EVT_CONN_CLOSE, self._gone),
+            (evt.EVT_C_STORE, self._stored),
+        ]
+
+    def _bounded(self, event: Any) -> None:
+        """Have a PDU end its connection that claims more than any needs, or that does not come in time.
+
+        pynetdicom takes memory for what a header claims, and waits for the rest of it without an end.
+        """
+        stream, longest = event.assoc.dul.socket, self._limits.network_s
+
+        def bounded(count: int) -> bytearray:
+            if count > _LARGEST_PDU:
+                raise OSError(f"a PDU of {count} bytes")
+            received, end = bytearray(), monotonic() + longest
+            while len(received) < count:
+                stream.socket.settimeout(max(0.001, end - monotonic()))
+                block = stream.socket.recv(min(count - len(received), _BLOCK))
+                if not block:
+                    break
+                received += block
+                if monotonic() > end:
+                    raise TimeoutError("a PDU that comes too slowly")
+            stream.socket.settimeout(longest)
+            return received
+
+        stream.recv = bounded
+
+    def _counted(self, event: Any) -> None:
+        """End the association of a message that is longer than an instance may be."""
+        total = self._received.get(event.assoc, 0) + len(event.data)
+        self._received[event.assoc] = total
+        if total > self._limits.instance_mb * _MB:
+            self._received.pop(event.assoc, None)
+            self._say(f"an instance of more than {self._limits.instance_mb} MiB: its association was ended")
+            event.assoc.abort()
+
+    def _gone(self, event: Any) -> None:
+        self._received.pop(event.assoc, None)
+
+    def _stored(self, event: Any) -> int:
+        """An instance came; the status that its sender is told."""
+        self._received.pop(event.assoc, None)
+        sender = str(event.assoc.requestor.ae_title)
+        try:
+            data = event.encoded_dataset()
+        except (ValueError, AttributeError, TypeError):
+            return CANNOT_UNDERSTAND
+        except MemoryError:
+            return OUT_OF_RESOURCES
+        return self._inbox.store(sender, data)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_TICK_S):
+            for series in self._inbox.complete():
+                try:
+                    self._answer(series)
+                except VerdiffError as error:
+                    self._say(f"series {series.number}: {error.found}; to do: {error.remedy}")
+                except Exception as error:
+                    # One series that goes wrong must not end the node.
+                    _LOG.exception("series %d", series.number)
+                    self._say(f"series {series.number}: failed ({type(error).__name__})")
+                if self._closed.is_set():
+                    return
+
+    def _answer(self, series: Series) -> None:
+        """Read a series, have it segmented, send what was asked for."""
+        self._say(f"series {series.number} from {series.sender}: {len(series.files)} images, complete")
+        scan = read_volume(series.folder)
+        require_source(scan)
+        job = self._client.submit(
+            scan,
+            deadline_ms=self._deadline_ms,
+            uncertainty=UNCERTAINTY in self._delivery.objects,
+            **self._options,
+        )
+        while True:
+            try:
+                reply = job.result(_TICK_S)
+                break
+            except TimeoutError:
+                if self._closed.is_set():
+                    job.cancel()
+                    return
+        model = reply.provenance["model"]
+        labels = [Label(number, name, model.get("codes", {}).get(name)) for name, number in reply.label_ids.items()]
+        mask = Mask(reply.labels, scan, structures(labels), model, settings_of(reply.provenance), reply.uncertainty)
+        source = source_of(scan)
+        made = {
+            SEGMENTATION: segmentation_of,
+            CONTOURS: structure_set_of,
+            UNCERTAINTY: uncertainty_of,
+        }
+        film = not scan.geometry.oriented
+        objects = [made[name](mask, source) for name in self._delivery.objects if not (film and name == CONTOURS)]
+        if not self._closed.is_set():
+            deliver(objects, self._delivery, self._own, self._limits, self._closed.wait)
+            found = ", ".join(f"{name} {volume:.1f} ml" for name, volume in reply.volumes_ml.items())
+            self._say(f"series {series.number}: {len(objects)} objects sent ({found or 'empty mask'})")

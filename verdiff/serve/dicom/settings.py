@@ -1,0 +1,129 @@
+"""What a DICOM node is told: its title, who may send, when a series is complete, where results go, its limits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from verdiff.errors import InputError
+
+# PS3.5, 6.2: an application entity's title has 16 characters at most, none of them a backslash or a control character.
+AE_TITLE = r"(?! +$)[ -\[\]-~]{1,16}"
+SEGMENTATION, CONTOURS, UNCERTAINTY = "seg", "rtstruct", "uncertainty"
+OBJECTS = (SEGMENTATION, CONTOURS, UNCERTAINTY)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A node to send to: ``TITLE@HOST:PORT``."""
+
+    title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Peer:
+        """The peer that a text names.
+
+        Raises:
+            InputError: It is not written as ``TITLE@HOST:PORT``.
+        """
+        found = re.fullmatch(rf"({AE_TITLE})@(\[[0-9A-Fa-f:]+\]|[^@:\s]+):(\d{{1,5}})", text)
+        if found is None or not 0 < int(found[3]) < 65536:
+            raise InputError(f"the node {text!r}", "TITLE@HOST:PORT, for example ORTHANC@127.0.0.1:4242", "correct it")
+        return cls(found[1], found[2].strip("[]"), int(found[3]))
+
+    def __str__(self) -> str:
+        return f"{self.title}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """When a series is complete.
+
+    Attributes:
+        quiet_s: Once nothing of it has come for so long.
+        instances: Once it has so many instances, without waiting; None counts none.
+    """
+
+    quiet_s: float = 10.0
+    instances: int | None = None
+
+
+@dataclass(frozen=True)
+class NodeLimits:
+    """How much a node takes.
+
+    Attributes:
+        instance_mb: The largest instance, MiB; a longer one ends its association.
+        held_mb: All instances that are held, MiB; further ones are refused as out of resources.
+        held_instances: Their number.
+        associations: Open at once.
+        network_s: Seconds without a byte after which an association is ended.
+        keep_s: Seconds for which a series is kept after its end, for instances that come late.
+        attempts: To deliver a result.
+        retry_s: Pause before the second attempt; it grows fivefold each time.
+    """
+
+    instance_mb: int = 512
+    held_mb: int = 8192
+    held_instances: int = 20_000
+    associations: int = 4
+    network_s: float = 30.0
+    keep_s: float = 600.0
+    attempts: int = 3
+    retry_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is sent, and where to.
+
+    Attributes:
+        objects: Of :data:`OBJECTS`.
+        peer: A node that takes C-STORE, or None.
+        stow: A DICOMweb service that takes STOW-RS, the address before ``/studies``, or None.
+
+    Raises:
+        InputError: Nothing to send, nowhere to send it, or an address that is none.
+    """
+
+    objects: tuple[str, ...] = (SEGMENTATION, CONTOURS)
+    peer: Peer | None = None
+    stow: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.peer is None and self.stow is None:
+            raise InputError(
+                "a DICOM node that has nowhere to send its masks",
+                "a node or a DICOMweb service that takes them",
+                "name one: --send-to TITLE@HOST:PORT, or --stow http://HOST:PORT/dicom-web",
+            )
+        if not self.objects or set(self.objects) - set(OBJECTS):
+            raise InputError(
+                f"the objects {', '.join(self.objects) or 'none'}", f"some of {', '.join(OBJECTS)}", "correct --objects"
+            )
+        if self.stow is not None:
+            address = urlsplit(self.stow)
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise InputError(
+                    f"the DICOMweb address {self.stow!r}", "http://HOST:PORT/dicom-web or https://...", "correct --stow"
+                )
+
+
+def check_titles(own: str, allowed: tuple[str, ...]) -> None:
+    """Refuse titles that are none, and a node that nobody may send to.
+
+    Raises:
+        InputError: Which one.
+    """
+    for title in (own, *allowed):
+        if re.fullmatch(AE_TITLE, title) is None:
+            raise InputError(f"the AE title {title!r}", "1 to 16 letters, digits, blanks or signs", "correct it")
+    if not allowed:
+        raise InputError(
+            "a DICOM node to which nobody may send",
+            "the AE titles of those that may",
+            "name each: --allow TITLE",
+        )
