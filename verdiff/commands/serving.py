@@ -52,6 +52,10 @@ def serve(
 
     # What is not installed is said before a model is loaded.
     checksum(b"")
+    if surfaces:
+        from verdiff.anatomy.libraries import require_libraries
+
+        require_libraries()
     client = Client(model, **plain(load))
     run(
         client,

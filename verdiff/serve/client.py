@@ -76,7 +76,7 @@ class Client:
         return self._supervisor.model
 
     @property
-    def worker(self) -> int | None:
+    def worker_pid(self) -> int | None:
         """The process id of the worker; None while there is none."""
         return self._supervisor.pid
 

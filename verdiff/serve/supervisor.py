@@ -6,6 +6,7 @@ whatever reason, costs the job that it had; the next worker is started at once.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -26,6 +27,8 @@ from verdiff.serve.process import WorkerProcess
 from verdiff.serve.replies import reply_of, surfaces_of
 from verdiff.serve.wording import error_of
 
+# The system's calls take no more than some millions of seconds.
+_LONGEST_SLEEP = 3600.0
 LOADING, READY, BUSY, FAILED, CLOSED = "loading", "ready", "busy", "failed", "closed"
 
 
@@ -314,7 +317,7 @@ class Supervisor:
         times = [] if running is None else [running.cancel_at if running.kill_at is None else running.kill_at]
         with self._changed:
             times += [each.job.deadline for each in self._waiting if each.job.deadline is not None]
-        return max(0.0, min(times) - monotonic()) if times else 3600.0
+        return min(_LONGEST_SLEEP, min(times, default=math.inf) - monotonic())
 
     def _end_worker(self, why: str, *, patience_s: float = 0.0) -> str:
         """End the worker, and the job that it had; says how it ended."""

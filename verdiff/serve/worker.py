@@ -143,6 +143,11 @@ def _segment(segmenter: Segmenter, task: _Task, channel: Channel) -> tuple[dict[
             raise BudgetError(
                 "the deadline passed while the job waited", "a deadline that is still to come", "allow more time"
             )
+    if message["surfaces"]:
+        from verdiff.anatomy.libraries import require_libraries
+
+        # What is not installed is said before the work, not after it.
+        require_libraries()
     result = None
     for result in segmenter.stream(volume, budget_ms=budget_ms, cancel=task.cancelled.is_set, **message["options"]):
         _send(message["job"], result, channel, uncertainty=message["uncertainty"])

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +59,9 @@ def test_many_clients_are_served_at_once(server: IgtlServer) -> None:
 
 def test_a_client_that_says_nothing_keeps_nobody_waiting(strict: IgtlServer) -> None:
     with Peer(strict.address[1]) as silent:
-        time.sleep(0.5)
+        silent.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            silent.socket.recv(1)
         is_served(strict)
         silent.send("GET_STATUS")
         assert silent.receive().status[0] == 1
@@ -86,9 +87,9 @@ def test_a_message_that_drips_is_given_up_as_a_whole(strict: IgtlServer) -> None
 def test_a_header_in_pieces_is_a_header(server: IgtlServer) -> None:
     data = pack("GET_STATUS")
     with Peer(server.address[1]) as peer:
+        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for start in range(0, len(data), 7):
             peer.socket.sendall(data[start : start + 7])
-            time.sleep(0.01)
         assert peer.receive().status[2] == "ready"
 
 
@@ -199,7 +200,7 @@ def test_a_worker_that_is_killed_is_told_of_and_the_next_scan_is_served(bundle: 
     ):
         peer.send("IMAGE", image_body(mr_scan(20)))
         peer.until(lambda got: got.kind == "IMAGE")
-        os.kill(client.worker or 0, signal.SIGKILL)
+        os.kill(client.worker_pid or 0, signal.SIGKILL)
         code, sub_code, name, text = peer.answer()[-1].status
         assert (code, sub_code, name) == (18, 15, "ServiceError") and "SIGKILL" in text
         is_served(server)
@@ -210,6 +211,8 @@ def test_a_port_that_is_taken_is_named(client: Client, server: IgtlServer) -> No
         IgtlServer(client, server.address[1]).start()
     with pytest.raises(ServiceError, match=re.escape("203.0.113.7")):
         IgtlServer(client, 0, host="203.0.113.7").start()
+    with pytest.raises(ServiceError, match="port 70000"):
+        IgtlServer(client, 70000).start()
 
 
 def test_it_listens_to_this_machine_alone_unless_told_otherwise(server: IgtlServer) -> None:

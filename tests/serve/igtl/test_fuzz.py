@@ -115,7 +115,7 @@ def heard(peer: Peer) -> list[Got]:
 
 
 def test_a_server_that_hears_nonsense_goes_on(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    limits, worker = IgtlLimits(body_mb=1, stall_s=0.3, message_s=1.0, leave_s=0.2), client.worker
+    limits, worker = IgtlLimits(body_mb=1, stall_s=0.3, message_s=1.0, leave_s=0.2), client.worker_pid
     with IgtlServer(client, 0, limits=limits) as server:
         for number in range(CONNECTIONS):
             choose = random.Random(number)
@@ -131,5 +131,5 @@ def test_a_server_that_hears_nonsense_goes_on(client: Client, caplog: pytest.Log
                 first = peer.receive()
                 assert first.kind in ("STATUS", "STRING"), first
         is_served(server)
-    assert client.worker == worker
+    assert client.worker_pid == worker
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

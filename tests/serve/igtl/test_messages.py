@@ -90,6 +90,7 @@ def test_version_2_says_what_made_the_mask(peer: Peer, client: Client) -> None:
     assert last.metadata["model_sha256"] == client.model["manifest_sha256"]
     assert json.loads(last.metadata["labels"]) == {"vertebra": 1, "disc": 2, "canal": 7}
     assert set(json.loads(last.metadata["volumes_ml"])) == {"vertebra", "disc", "canal"}
+    assert first.id == last.id == 77, "the answers bear the id of the question"
 
 
 def test_version_1_is_spoken_until_the_client_speaks_2_and_says_the_model_in_words(peer: Peer, client: Client) -> None:
@@ -178,6 +179,7 @@ def test_info_says_what_the_server_is(peer: Peer, client: Client) -> None:
 def test_words_are_obeyed_or_listed(peer: Peer) -> None:
     for words, answer in (
         ("deadline 2500", "deadline 2500 ms"),
+        ("deadline 1e308", "deadline 1e+308 ms"),
         ("Deadline OFF", "no deadline"),
         ("surfaces on", "surfaces on"),
         ("cancel", "nothing to cancel"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from verdiff.errors import BackendError
 from verdiff.extras import install
@@ -36,6 +36,7 @@ class Header:
         timestamp: Seconds since 1970 in 32.32 fixed point, as it came; 0 is none.
         size: Bytes of the body.
         crc: Its checksum.
+        id: Of the message. Version 2 has it in the body: it is 0 until that was read.
     """
 
     version: int
@@ -44,6 +45,7 @@ class Header:
     timestamp: int
     size: int
     crc: int
+    id: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,11 @@ class Message:
     Attributes:
         header: Its header.
         content: The body without what version 2 has around it.
-        id: Of the message; 0 in version 1.
         metadata: Texts by their names; none in version 1.
     """
 
     header: Header
     content: memoryview
-    id: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -105,7 +105,7 @@ def read_message(header: Header, body: Piece) -> Message:
         raise _misfit(f"parts of {before}, {index} and {values} bytes in a body of {len(view)}")
     end = len(view) - index - values
     metadata = _metadata(view[end : end + index], view[end + index :]) if index else {}
-    return Message(header, view[before:end], number, metadata)
+    return Message(replace(header, id=number), view[before:end], metadata)
 
 
 def pieces_of(

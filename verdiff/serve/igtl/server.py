@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -19,6 +20,7 @@ from verdiff.serve.igtl.limits import IgtlLimits
 from verdiff.serve.igtl.service import Service
 from verdiff.serve.igtl.session import Session
 
+_LOG = logging.getLogger("verdiff.serve")
 LOOPBACK, PORT = "127.0.0.1", 18944
 _BUFFER = 1 << 20
 # A cable that was pulled is noticed after a minute.
@@ -102,10 +104,11 @@ class IgtlServer:
     def _run(self, started: Future[int]) -> None:
         try:
             asyncio.run(self._serve(started))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
             started.set_exception(
                 ServiceError(
-                    f"port {self._port} of {self._host} cannot be listened on ({error.strerror or error})",
+                    f"port {self._port} of {self._host} cannot be listened on ({why})",
                     "a free port, and an address of this machine",
                     "end what listens there, or choose another port",
                 )
@@ -131,6 +134,10 @@ class IgtlServer:
         self._sessions.add(session)
         try:
             await session.run()
+        except Exception:
+            # One client's connection is lost by a mistake of this program, and no other.
+            _LOG.exception("a connection failed")
+            writer.transport.abort()
         finally:
             self._sessions.discard(session)
 

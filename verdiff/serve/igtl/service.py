@@ -93,7 +93,7 @@ class Service:
         return json.dumps(
             {
                 "verdiff": __version__,
-                "model": dict(self.client.model),
+                "model": {name: value for name, value in self.client.model.items() if name != "files"},
                 "state": self.client.state,
                 "largest_body_mb": self.limits.body_mb,
                 "intended_use": "research; not a medical device",

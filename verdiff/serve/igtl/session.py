@@ -56,8 +56,8 @@ class Session:
         """Serve until the client leaves, or cannot be understood any more."""
         sending = asyncio.create_task(self._outbox.send())
         try:
-            while (message := await self._next()) is not None:
-                await self._handle(message)
+            while await self._serve_one():
+                pass
         except (EOFError, OSError):
             # A client that leaves in the middle of a message has nobody left to be told.
             pass
@@ -80,6 +80,13 @@ class Session:
         self._writer.close()
 
     # In.
+
+    async def _serve_one(self) -> bool:
+        """Read and answer a message, and let go of its memory; whether there was one."""
+        message = await self._next()
+        if message is not None:
+            await self._handle(message)
+        return message is not None
 
     async def _next(self) -> Message | None:
         """The next message that can be used; None when the client has left between two."""
@@ -302,6 +309,7 @@ class Session:
             version=self._version,
             timestamp=source.header.timestamp,
             metadata=self._service.metadata(reply),
+            id=source.header.id,
         )
         self._outbox.put(pieces, mask_of=name)
 
@@ -314,6 +322,7 @@ class Session:
                 version=self._version,
                 timestamp=header.timestamp,
                 metadata={"job": job.id},
+                id=header.id,
             )
             self._outbox.put(pieces)
 
@@ -325,9 +334,9 @@ class Session:
         *,
         metadata: dict[str, str] | None = None,
     ) -> None:
-        """Send a message about another one, whose device name it takes."""
-        device = b"" if header is None else header.device
-        self._outbox.put(pieces_of(kind, content, device=device, version=self._version, metadata=metadata))
+        """Send a message about another one, whose device name and id it takes."""
+        device, number = (b"", 0) if header is None else (header.device, header.id)
+        self._outbox.put(pieces_of(kind, content, device=device, version=self._version, metadata=metadata, id=number))
 
     def _say(
         self, code: Code, name: str, error: VerdiffError, header: Header | None = None, *, job: str | None = None
