@@ -2,7 +2,8 @@
 # make wheel                    build dist/verdiff-VERSION-py3-none-any.whl, the default model in it
 # make test                     install what the tests need and run them
 # make lint                     ruff and mypy
-# make peers                    install Debian's programs that some tests talk to (apt-get, as root or with sudo)
+# make peers                    install programs that some tests talk to (apt-get as root or with sudo; npm)
+# make web [MODEL=m.verdiff]    build dist/web, a static page that runs the model in the browser (wants Node's npm)
 # make clean                    remove the two environments, the wheel and the demo's output
 #
 # PYTHON=python3.12 chooses the interpreter that the environments are made with (3.11 or newer).
@@ -11,19 +12,21 @@ PYTHON ?= python3
 SAMPLE := examples/mr_t2_sample.nii.gz
 EXPERT := examples/mr_t2_sample_expert.nii.gz
 SCAN ?= $(SAMPLE)
+MODEL ?= verdiff/models/spine-mr.verdiff
 DEMO_OUT ?= demo-out
 # The expert mask belongs to the sample alone.
 REFERENCE = $(if $(filter $(SAMPLE),$(SCAN)),--reference $(EXPERT))
 PIP_FLAGS := --disable-pip-version-check --quiet
 
 # Programs that nobody here wrote and that tests talk to: tests/peers.py skips by name what is missing.
-PEERS := cmake dcmtk dicom3tools g++ libopenigtlink-dev nodejs openigtlink-examples orthanc orthanc-dicomweb
+PEERS := chromium cmake dcmtk dicom3tools g++ libnifti-dev libopenigtlink-dev libssl-dev nlohmann-json3-dev nodejs \
+  openigtlink-examples orthanc orthanc-dicomweb
 # Debian's npm conflicts with Node's own package, which brings one.
 PEERS += $(if $(shell command -v npm),,npm)
 
 SOURCES := $(shell find verdiff -type f -not -name '*.pyc')
 
-.PHONY: demo wheel test lint peers clean python
+.PHONY: demo wheel test lint peers debian web clean python
 .DELETE_ON_ERROR:
 
 demo: .venv-demo/installed
@@ -45,11 +48,24 @@ lint: .venv-test/ready
 	.venv-test/bin/mypy
 
 # `apt-get update` only where something is missing: a machine that has all of them needs no mirror.
-peers:
+peers: debian
+	@$(MAKE) --no-print-directory native/js/node_modules web/node_modules
+
+debian:
 	@dpkg-query --show $(PEERS) >/dev/null 2>&1 || { \
 	  as_root=`[ "$$(id -u)" = 0 ] || echo sudo`; \
 	  $$as_root apt-get -qq -o Acquire::Retries=3 update && \
 	  $$as_root apt-get -qq -o Acquire::Retries=3 install --yes --no-install-recommends $(PEERS); }
+
+# A page that runs the model in the reader's browser: static files for any server.
+web: web/node_modules
+	node web/build.mjs '$(MODEL)' dist/web
+	@echo 'dist/web is the page; to look at it here: node web/serve.mjs dist/web'
+
+# Their own install scripts would fetch what only a GPU has use for.
+%/node_modules: %/package.json %/package-lock.json
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 clean:
 	rm -rf .venv-demo .venv-test dist '$(DEMO_OUT)'

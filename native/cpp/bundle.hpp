@@ -1,0 +1,91 @@
+// A verdiff bundle (docs/bundle.md): a zip of files stored as they are, each with its SHA-256 in the manifest.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <openssl/evp.h>
+
+namespace verdiff {
+
+inline const std::string PIPELINE = "graphs/pipeline.fp32.onnx";
+
+// The entries of a zip that stores its files as they are, as bundles and their goldens are written.
+inline std::map<std::string, std::string> stored_files(const std::string& zip) {
+    auto number = [&](size_t at, int bytes) {
+        if (at + bytes > zip.size()) throw std::runtime_error("the zip is cut short");
+        uint64_t value = 0;
+        for (int i = bytes; i-- > 0;) value = value << 8 | uint8_t(zip[at + i]);
+        return size_t(value);
+    };
+    auto part = [&](size_t at, size_t length) {
+        if (at > zip.size() || length > zip.size() - at) throw std::runtime_error("the zip is cut short");
+        return zip.substr(at, length);
+    };
+    const size_t end = zip.rfind("PK\5\6");
+    if (end == std::string::npos) throw std::runtime_error("not a zip: no directory at its end");
+    std::map<std::string, std::string> files;
+    size_t at = number(end + 16, 4);
+    for (size_t left = number(end + 10, 2); left > 0; --left) {
+        const size_t name = number(at + 28, 2), local = number(at + 42, 4), length = number(at + 24, 4);
+        if (number(at + 10, 2) != 0) throw std::runtime_error("a compressed entry; bundles are stored as they are");
+        files[part(at + 46, name)] = part(local + 30 + number(local + 26, 2) + number(local + 28, 2), length);
+        at += 46 + name + number(at + 30, 2) + number(at + 32, 2);
+    }
+    return files;
+}
+
+inline std::string sha256(const std::string& data) {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int length = 0;
+    EVP_Digest(data.data(), data.size(), digest, &length, EVP_sha256(), nullptr);
+    std::string text;
+    for (unsigned int i = 0; i < length; ++i) text += {"0123456789abcdef"[digest[i] >> 4], "0123456789abcdef"[digest[i] & 15]};
+    return text;
+}
+
+// A bundle whose files are those of its manifest, every one compared by its SHA-256.
+class Bundle {
+public:
+    nlohmann::json manifest;
+
+    explicit Bundle(const std::string& path) {
+        std::ifstream file(path, std::ios::binary);
+        if (!file) throw std::runtime_error("cannot read " + path);
+        files_ = stored_files({std::istreambuf_iterator<char>(file), {}});
+        manifest = nlohmann::json::parse(files_.at("manifest.json"));
+        if (manifest.at("schema_version") != 1) throw std::runtime_error("a bundle of a schema that this host does not know");
+        for (const auto& [name, hash] : manifest.at("files").items())
+            if (files_.count(name) == 0 || sha256(files_[name]) != hash) throw std::runtime_error("damaged or missing: " + name);
+        if (manifest.at("files").size() + 1 != files_.size()) throw std::runtime_error("files that the manifest does not list");
+    }
+    const std::string& read(const std::string& name) const { return files_.at(name); }
+
+private:
+    std::map<std::string, std::string> files_;
+};
+
+// An array of a golden file, its shape before its numbers.
+template <typename T> std::pair<std::vector<int64_t>, std::vector<T>> array_of(const std::string& npy) {
+    const size_t header = 10 + uint8_t(npy.at(8)) + 256 * uint8_t(npy.at(9));
+    const std::string text = npy.substr(10, header - 10);
+    std::vector<int64_t> shape;
+    for (const char* at = std::strstr(text.c_str(), "'shape': (") + 10; *at != ')';) {
+        char* next;
+        shape.push_back(std::strtoll(at, &next, 10));
+        at = next + std::strspn(next, ", ");
+    }
+    std::vector<T> values((npy.size() - header) / sizeof(T));
+    std::memcpy(values.data(), npy.data() + header, values.size() * sizeof(T));
+    return {shape, values};
+}
+
+}  // namespace verdiff

@@ -1,0 +1,108 @@
+"""The page of `make web`, in headless Chromium: Python's labels, and a scan that never leaves the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.native.conftest import AGREEMENT, EXAMPLE, ROOT, Expected
+from tests.peers import needs, program
+from verdiff.imaging import read_labels
+
+WEB = ROOT / "web"
+NAMES = ("vertebra", "disc", "canal")
+pytestmark = needs("chromium", "node", str(WEB / "node_modules" / "playwright-core" / "package.json"))
+
+Visit = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def visit(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    """Opens the page in a browser with a scan; what it showed, asked for and complained of."""
+    built = tmp_path_factory.mktemp("web")
+    subprocess.run(["node", WEB / "build.mjs", model, built], check=True, capture_output=True, text=True)
+    with subprocess.Popen(["node", WEB / "serve.mjs", built, "0"], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+
+        def open_page(scan: Path, folder: Path) -> dict[str, Any]:
+            command = ["node", WEB / "drive.mjs", str(program("chromium")), f"{address}?device=wasm", scan, folder]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            seen = json.loads(done.stdout)
+            assert all(request.startswith(f"GET {address}") for request in seen["before"])
+            return dict(seen)
+
+        yield open_page
+        server.terminate()
+
+
+def test_the_page_gives_the_labels_of_python_and_asks_for_nothing(
+    visit: Visit, expected: Expected, tmp_path: Path
+) -> None:
+    seen = visit(EXAMPLE, tmp_path)
+    assert seen["complaints"] == [] and seen["after"] == []
+    found, labels = read_labels(tmp_path / "mr_t2_sample_seg.nii.gz"), expected(EXAMPLE)
+    assert (found.array == labels).mean() >= AGREEMENT
+    millilitres = np.prod(found.geometry.spacing_mm) / 1000
+    counted = [f"{name}{(found.array == id).sum() * millilitres:.1f} ml" for id, name in enumerate(NAMES, 1)]
+    assert seen["volumes"] == counted
+
+
+def test_a_dicom_folder_is_read_in_the_page_too(
+    visit: Visit, oblique: Path, expected: Expected, tmp_path: Path
+) -> None:
+    series = tmp_path / "series"
+    write_series(oblique, series)
+    seen = visit(series, tmp_path)
+    assert seen["complaints"] == [] and seen["after"] == []
+    mask = sitk.ReadImage(str(tmp_path / seen["mask"]))
+    # The page's reader keeps another order of rows: compared where the voxels lie.
+    found = sitk.Resample(mask, sitk.ReadImage(str(oblique)), sitk.Transform(), sitk.sitkNearestNeighbor)
+    assert (sitk.GetArrayFromImage(found) == expected(oblique)).mean() >= AGREEMENT
+
+
+def test_what_is_no_scan_is_refused_by_name(visit: Visit, tmp_path: Path) -> None:
+    other = tmp_path / "notes.nii.gz"
+    other.write_bytes(b"not a scan")
+    seen = visit(other, tmp_path)
+    assert "not a NIfTI-1 file" in seen["status"] and "mask" not in seen and seen["after"] == []
+
+
+def write_series(scan: Path, folder: Path) -> None:
+    """A scan as a classic DICOM series of MR slices."""
+    folder.mkdir()
+    image = sitk.Cast(sitk.ReadImage(str(scan)), sitk.sitkInt16)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    common = {
+        "0008|0060": "MR",
+        "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
+        "0010|0020": "P",
+        "0020|000d": "1.2.826.0.1.3680043.2.1125.1",
+        "0020|000e": "1.2.826.0.1.3680043.2.1125.2",
+        "0020|0052": "1.2.826.0.1.3680043.2.1125.3",
+        "0020|0037": "\\".join(f"{value:.10g}" for value in direction[:, :2].T.ravel()),
+        "0018|0050": f"{image.GetSpacing()[2]:g}",
+        "0018|0088": f"{image.GetSpacing()[2]:g}",
+        "0008|0008": "ORIGINAL\\PRIMARY",
+    }
+    for index in range(image.GetSize()[2]):
+        plane = image[:, :, index]
+        position = image.TransformIndexToPhysicalPoint((0, 0, index))
+        own = {
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.4.{index + 1}",
+            "0020|0013": str(index + 1),
+            "0020|0032": "\\".join(f"{value:.10g}" for value in position),
+        }
+        for key, value in {**common, **own}.items():
+            plane.SetMetaData(key, value)
+        writer.SetFileName(str(folder / f"{index:03d}.dcm"))
+        writer.Execute(plane)
