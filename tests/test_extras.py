@@ -39,7 +39,7 @@ NEEDS = {
     "tensorrt-rtx": {"tensorrt-rtx-cu13-libs", "onnx", "cuda-core", "nvidia-cuda-nvrtc"},
     "pycuda": {"pycuda"},
     "sign": {"cryptography"},
-    "dicom": {"pydicom", "highdicom"},
+    "dicom": {"pydicom", "highdicom", "pynetdicom"},
     "dev": {"pytest", "ruff", "mypy", "scikit-image", "monai", TORCH},
 }
 

@@ -58,6 +58,8 @@ SHA256 = r"[0-9a-fA-F]{64}"
 
 # Of a DICOM segmentation object; the first is the default.
 SEGMENTATION_TYPES = ("BINARY", "LABELMAP")
+# What a DICOM node sends back; the first two by default.
+DICOM_OBJECTS = ("seg", "rtstruct", "uncertainty")
 
 # Of an evaluation and of a data set.
 ON_EMPTY = ("strict", "leave-absent-out")

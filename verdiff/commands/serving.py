@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
+from verdiff.choices import DICOM_OBJECTS
 from verdiff.commands.ending import Ended
-from verdiff.commands.options import takes_options, within, written_as
+from verdiff.commands.options import listed, takes_options, within, written_as
 from verdiff.commands.printing import say
 from verdiff.options import LoadOptions, ScanOptions
 from verdiff.settings import Bounds, plain
@@ -18,6 +20,32 @@ def serve(
     igtl: Annotated[
         int | None,
         typer.Option(min=0, max=65535, metavar="PORT", help="Speak OpenIGTLink (18944); 0 takes a free port."),
+    ] = None,
+    dicom: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Take DICOM series by C-STORE (11112); 0: a free port."),
+    ] = None,
+    ae_title: Annotated[str, typer.Option(help="Own AE title.")] = "VERDIFF",
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="TITLE", help="An AE title that may send; once for each.")
+    ] = None,
+    send_to: Annotated[
+        str | None, typer.Option(metavar="TITLE@HOST:PORT", help="The DICOM node that gets the results by C-STORE.")
+    ] = None,
+    stow: Annotated[
+        str | None, typer.Option(metavar="URL", help="The DICOMweb service that gets the results by STOW-RS.")
+    ] = None,
+    objects: Annotated[
+        str, typer.Option(callback=listed(*DICOM_OBJECTS), help=f"What is sent, of {', '.join(DICOM_OBJECTS)}.")
+    ] = ",".join(DICOM_OBJECTS[:2]),
+    quiet_s: Annotated[
+        float,
+        typer.Option(
+            callback=within(Bounds(0, above=True)), help="A series is complete when nothing came for so many seconds."
+        ),
+    ] = 10.0,
+    instances: Annotated[
+        int | None, typer.Option(min=1, help="A series is complete with so many instances, without waiting.")
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on. The protocols know no passwords: whoever reaches it may use it.")
@@ -43,34 +71,38 @@ def serve(
     load: LoadOptions,
 ) -> None:
     """Serve masks to navigation software: scans in, masks out, until Ctrl-C or SIGTERM."""
-    if igtl is None:
-        raise typer.BadParameter("nothing to serve: --igtl PORT.")
+    if igtl is None and dicom is None:
+        raise typer.BadParameter("nothing to serve: --igtl PORT or --dicom PORT.")
     from verdiff.serve import Client
-    from verdiff.serve.igtl import IgtlLimits, IgtlServer
-    from verdiff.serve.igtl.frames import checksum
-    from verdiff.serve.running import run
+    from verdiff.serve.running import Server, run
 
-    # What is not installed is said before a model is loaded.
-    checksum(b"")
-    if surfaces:
-        from verdiff.anatomy.libraries import require_libraries
+    # What is not installed, or makes no sense, is said before a model is loaded.
+    servers: list[Callable[[Client], Server]] = []
+    shared: dict[str, Any] = {"host": host, "options": plain(sampling), "deadline_ms": deadline_ms}
+    if igtl is not None:
+        from verdiff.serve.igtl import IgtlLimits, IgtlServer
+        from verdiff.serve.igtl.frames import checksum
 
-        require_libraries()
-    client = Client(model, **plain(load))
-    run(
-        client,
-        [
-            lambda client: IgtlServer(
-                client,
-                igtl,
-                host=host,
-                limits=IgtlLimits(body_mb=max_mb),
-                options=plain(sampling),
-                deadline_ms=deadline_ms,
-                surfaces=surfaces,
-                suffix=suffix,
+        checksum(b"")
+        if surfaces:
+            from verdiff.anatomy.libraries import require_libraries
+
+            require_libraries()
+        limits = IgtlLimits(body_mb=max_mb)
+        servers.append(
+            lambda client: IgtlServer(client, igtl, limits=limits, surfaces=surfaces, suffix=suffix, **shared)
+        )
+    if dicom is not None:
+        from verdiff.serve.dicom import Completion, Delivery, DicomNode, Peer, check_node
+
+        allowed = tuple(allow or ())
+        check_node(ae_title, allowed)
+        names = tuple(dict.fromkeys(name.strip() for name in objects.split(",") if name.strip()))
+        delivery = Delivery(names, None if send_to is None else Peer.parse(send_to), stow)
+        complete = Completion(quiet_s, instances)
+        servers.append(
+            lambda client: DicomNode(
+                client, dicom, delivery, title=ae_title, allowed=allowed, completion=complete, say=say, **shared
             )
-        ],
-        say=say,
-        ending=(KeyboardInterrupt, Ended),
-    )
+        )
+    run(Client(model, **plain(load)), servers, say=say, ending=(KeyboardInterrupt, Ended))

@@ -3,7 +3,7 @@
 Wants the extra ``[dicom]``.
 """
 
-from verdiff.serve.dicom.node import DicomNode
+from verdiff.serve.dicom.node import DicomNode, check_node
 from verdiff.serve.dicom.settings import OBJECTS, Completion, Delivery, NodeLimits, Peer
 
-__all__ = ["OBJECTS", "Completion", "Delivery", "DicomNode", "NodeLimits", "Peer"]
+__all__ = ["OBJECTS", "Completion", "Delivery", "DicomNode", "NodeLimits", "Peer", "check_node"]

@@ -54,6 +54,17 @@ _BLOCK = 1 << 16
 _MB = 1 << 20
 
 
+def check_node(title: str, allowed: tuple[str, ...]) -> None:
+    """Refuse what could only fail once a model is loaded.
+
+    Raises:
+        InputError: A title that is none, or nobody may send.
+        BackendError: The extra ``[dicom]`` is not installed.
+    """
+    require_libraries("pydicom", "highdicom", "pynetdicom")
+    check_titles(title, allowed)
+
+
 class DicomNode:
     """A C-STORE provider in front of a worker; it listens while it is entered.
 
@@ -90,8 +101,7 @@ class DicomNode:
         deadline_ms: float | None = None,
         say: Callable[[str], None] = _LOG.info,
     ) -> None:
-        require_libraries("pydicom", "highdicom", "pynetdicom")
-        check_titles(title, allowed)
+        check_node(title, allowed)
         self._client, self._listen, self._delivery = client, (host, port), delivery
         self._own, self._allowed = title, allowed
         self._completion, self._limits = completion or Completion(), limits or NodeLimits()

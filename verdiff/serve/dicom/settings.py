@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from verdiff.choices import DICOM_OBJECTS
 from verdiff.errors import InputError
 
 # PS3.5, 6.2: an application entity's title has 16 characters at most, none of them a backslash or a control character.
 AE_TITLE = r"(?! +$)[ -\[\]-~]{1,16}"
-SEGMENTATION, CONTOURS, UNCERTAINTY = "seg", "rtstruct", "uncertainty"
-OBJECTS = (SEGMENTATION, CONTOURS, UNCERTAINTY)
+OBJECTS = DICOM_OBJECTS
+SEGMENTATION, CONTOURS, UNCERTAINTY = OBJECTS
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""`verdiff serve --dicom`: the command between a sender and a receiver, and the settings it refuses at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("highdicom")
+pytest.importorskip("pynetdicom")
+
+from tests.interop.dicom.series import save_oriented
+from tests.runtime.scans import mr_scan
+from tests.runtime.tiny_bundle import write_tiny
+from tests.serve.dicom_peers import eventually
+from tests.serve.test_dicom_node import Receiver, send
+from verdiff.cli import app
+from verdiff.errors import InputError
+
+
+def test_it_serves_until_it_is_asked_to_end(tmp_path: Path) -> None:
+    scan, bundle = mr_scan(), write_tiny(tmp_path / "tiny.verdiff")
+    series = save_oriented(tmp_path / "series", scan.array, scan.geometry)
+    with Receiver().listening() as receiver:
+        words = ["serve", "--dicom", "0", "--allow", "PACS", "--send-to", str(receiver.peer), "--quiet-s", "0.4"]
+        words += ["--model", str(bundle), "--threads", "1", "--force"]
+        process = subprocess.Popen([sys.executable, "-m", "verdiff.cli", *words], stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert "DICOM as VERDIFF on 127.0.0.1:" in line
+            assert set(send(int(line.rsplit(":", 1)[1]), series)) == {0}
+            eventually(lambda: len(receiver.objects) == 2)
+            process.send_signal(signal.SIGTERM)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0 and "2 objects sent" in rest and "shutting down" in rest
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--allow", "PACS"], "nowhere to send"),
+        (["--send-to", "PACS@127.0.0.1:104"], "nobody may send"),
+        (["--allow", "PACS", "--send-to", "127.0.0.1:104"], "TITLE@HOST:PORT"),
+        (["--allow", "PACS", "--stow", "pacs/dicom-web"], "DICOMweb address"),
+        (["--allow", "MUCH_TOO_LONG_A_TITLE", "--stow", "http://pacs"], "AE title"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_a_model_is_loaded(words: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["serve", "--dicom", "0", "--model", "no-such-model", *words])
+    assert done.exit_code == InputError.exit_code and message in done.output
+
+
+def test_nothing_to_serve_is_a_wrong_command_line() -> None:
+    assert CliRunner().invoke(app, ["serve", "--model", "no-such-model"]).exit_code == 2
