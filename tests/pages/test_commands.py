@@ -142,7 +142,7 @@ def test_the_python_program_runs(command: str, template: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/anatomy.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/anatomy.md", "docs/serving.md"])
 def test_the_python_of_a_page_runs(
     page: str, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
