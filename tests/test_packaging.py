@@ -16,7 +16,7 @@ import verdiff
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = {
-    *("cpu", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "igtl"),
+    *("cpu", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "igtl", "sign"),
     *("train", "export", "evaluate", "comparators", "nnunetv2", "anatomy", "dicom", "dev"),
 }
 MIB = 1 << 20

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from verdiff.cli import app
 from verdiff.commands.build import drawing, parse_size
-from verdiff.errors import BackendError
 from verdiff.engines.library import Library
+from verdiff.errors import BackendError
 
 
 def verdiff(*arguments: object) -> Result:

@@ -20,12 +20,12 @@ from tests.engines.build.conftest import SIZES
 from tests.engines.build.graphs import convolution, decoder, quantised
 from verdiff.bundle import Bundle, graph_name, open_bundle, resolve_model, write_bundle
 from verdiff.engines import Bucket, Machine, read_engine, read_sidecar
-from verdiff.errors import BackendError
 from verdiff.engines.build import BuildRequest, Built, build_engines, building
 from verdiff.engines.build.building import Target, build_plan, make_key
 from verdiff.engines.build.graphs import EngineGraph, profile_of
-from verdiff.engines.library import Library
 from verdiff.engines.build.timings import TimingCache
+from verdiff.engines.library import Library
+from verdiff.errors import BackendError
 from verdiff.export.precision import to_half
 from verdiff.nvidia import Gpu
 

@@ -11,15 +11,15 @@ import pytest
 from tests.engines.build.graphs import convolution
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.engines import TENSORRT, Bucket, Package, installed_flavours
-from verdiff.errors import BackendError
 from verdiff.engines.build import BuildRequest
 from verdiff.engines.build import command as room
 from verdiff.engines.build.building import Target, configure
 from verdiff.engines.build.command import choose_flavour, make_target
 from verdiff.engines.build.graphs import profile_of
-from verdiff.engines.library import Library, TensorRt
 from verdiff.engines.build.network import parse
 from verdiff.engines.build.timings import TimingCache
+from verdiff.engines.library import Library, TensorRt
+from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.nvidia import Driver, Gpu
 

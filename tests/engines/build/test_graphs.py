@@ -9,8 +9,8 @@ import pytest
 from tests.engines.build.graphs import convolution
 from verdiff.bundle import Bundle, graph_name
 from verdiff.engines import Bucket, TensorRange
-from verdiff.errors import BackendError
 from verdiff.engines.build.graphs import engine_graph, engine_roles, profile_of
+from verdiff.errors import BackendError
 
 BUCKET = Bucket(320, 256, 1, 5, 25)
 

@@ -13,9 +13,9 @@ from onnx import TensorProto, numpy_helper
 
 from tests.engines.build.graphs import island
 from tests.engines.build.test_building import small
-from verdiff.errors import BackendError
 from verdiff.engines.build.islands import keep_islands
 from verdiff.engines.library import Library
+from verdiff.errors import BackendError
 from verdiff.export.precision import to_half
 from verdiff.export.precision.execution import GraphRunner
 from verdiff.export.precision.graphs import plain_weights

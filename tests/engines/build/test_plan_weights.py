@@ -15,12 +15,12 @@ from onnx import TensorProto, helper
 from tests.engines.build.graphs import graph, island
 from tests.engines.build.test_building import small
 from verdiff.bundle import Bundle
-from verdiff.errors import BackendError
 from verdiff.engines.build import Built
 from verdiff.engines.build.graphs import EngineGraph, engine_graph
 from verdiff.engines.build.islands import keep_islands
-from verdiff.engines.library import Library
 from verdiff.engines.build.plan_weights import look_into
+from verdiff.engines.library import Library
+from verdiff.errors import BackendError
 from verdiff.export.precision import to_half
 from verdiff.export.precision.graphs import plain_weights, weight_arrays
 

@@ -13,8 +13,6 @@ from onnx import TensorProto, helper
 
 from tests.engines.build.graphs import convolution, graph
 from verdiff.engines import TensorInfo
-from verdiff.errors import BackendError
-from verdiff.engines.library import Library
 from verdiff.engines.build.network import Network, parse
 from verdiff.engines.build.plan_weights import LayerWeights, PlanWeights
 from verdiff.engines.build.proof import (
@@ -26,6 +24,8 @@ from verdiff.engines.build.proof import (
     same_tensors,
     weight_bytes,
 )
+from verdiff.engines.library import Library
+from verdiff.errors import BackendError
 
 HALF = convolution(np.float16)
 TYPED, SINGLE = 2 * 3996, 4 * 3996

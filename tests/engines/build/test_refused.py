@@ -12,11 +12,11 @@ from onnx import helper
 
 from tests.engines.build import graphs
 from verdiff.bundle import open_bundle, resolve_model
-from verdiff.errors import BackendError, VerdiffError
 from verdiff.engines.build import BuildRequest, build_engines
 from verdiff.engines.build.graphs import EngineGraph, check_engine_graph, engine_graph
-from verdiff.engines.library import Library
 from verdiff.engines.build.network import Network, parse, plain_reason
+from verdiff.engines.library import Library
+from verdiff.errors import BackendError, VerdiffError
 
 
 def read(library: Library, graph: EngineGraph) -> Network:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, cast
 
 from verdiff import __version__
 from verdiff.engines import HARDWARE_COMPATIBLE, VERSION_COMPATIBLE, EngineKey, ProfileShape, Sidecar
-from verdiff.errors import BackendError
 from verdiff.engines.build.graphs import EngineGraph
-from verdiff.engines.library import Library
 from verdiff.engines.build.network import Network, parse, plain_reason
 from verdiff.engines.build.plan_weights import look_into
 from verdiff.engines.build.progress import PhaseTree, Progress, interrupts_end
 from verdiff.engines.build.proof import prove_engine, prove_network, prove_weights, weight_bytes
 from verdiff.engines.build.timings import TimingCache
+from verdiff.engines.library import Library
+from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.nvidia import Driver, Gpu
 

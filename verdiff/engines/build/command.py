@@ -31,14 +31,14 @@ from verdiff.engines import (
     require_package,
     write_engine,
 )
-from verdiff.errors import BackendError
 from verdiff.engines.build.building import Target, build_plan, make_key
 from verdiff.engines.build.graphs import EngineGraph, engine_graph, profile_of
-from verdiff.engines.library import Library, load_library
 from verdiff.engines.build.progress import Progress
 from verdiff.engines.build.timings import TimingCache
-from verdiff.extras import install
 from verdiff.engines.here import machine_of
+from verdiff.engines.library import Library, load_library
+from verdiff.errors import BackendError
+from verdiff.extras import install
 from verdiff.nvidia import require_gpu
 from verdiff.precisions import REFERENCE
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.bundle import Bundle, Manifest
+from verdiff.diffusion import SamplerTable
+from verdiff.diffusion.step_graph import step_graph
 from verdiff.engines import (
     STORED,
     Bucket,
@@ -21,11 +23,9 @@ from verdiff.engines import (
     missing_graph,
     stored_hash,
 )
-from verdiff.diffusion import SamplerTable
-from verdiff.diffusion.step_graph import step_graph
+from verdiff.engines.build.islands import keep_islands
 from verdiff.errors import BackendError, BundleError
 from verdiff.export.builder import OPSET
-from verdiff.engines.build.islands import keep_islands
 from verdiff.export.pipeline import build_pipeline
 from verdiff.export.precision.graphs import plain_weights
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verdiff.engines import ProfileShape, TensorInfo
-from verdiff.errors import BackendError
 from verdiff.engines.build.graphs import EngineGraph
 from verdiff.engines.library import Library, numpy_name
+from verdiff.errors import BackendError
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from verdiff.errors import BackendError
 from verdiff.engines.build.graphs import EngineGraph
 from verdiff.engines.library import REPORT, Library
+from verdiff.errors import BackendError
 from verdiff.export.precision.graphs import WEIGHTED, weight_arrays
 
 SINGLE, HALVES = np.dtype(np.float32), (np.dtype(np.float16), helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))

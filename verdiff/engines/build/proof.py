@@ -16,13 +16,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from verdiff.engines import TensorInfo
-from verdiff.errors import BackendError
-from verdiff.precisions import REFERENCE, precision_of
 from verdiff.engines.build.graphs import EngineGraph
-from verdiff.engines.library import REPORT, Library, numpy_name
 from verdiff.engines.build.network import Network, plain_shape
 from verdiff.engines.build.plan_weights import PlanWeights, layer_weights
+from verdiff.engines.library import REPORT, Library, numpy_name
+from verdiff.errors import BackendError
 from verdiff.export.precision.graphs import PER_PIXEL, element_types
+from verdiff.precisions import REFERENCE, precision_of
 
 if TYPE_CHECKING:
     import tensorrt as trt
