@@ -2,6 +2,7 @@
 # make wheel                    build dist/verdiff-VERSION-py3-none-any.whl, the default model in it
 # make test                     install what the tests need and run them
 # make lint                     ruff and mypy
+# make architecture             draw docs/architecture.svg anew from the import graph
 # make peers                    install programs that some tests talk to (apt-get as root or with sudo; npm)
 # make web [MODEL=m.verdiff]    build dist/web, a static page that runs the model in the browser (wants Node's npm)
 # make clean                    remove the two environments, the wheel and the demo's output
@@ -26,7 +27,7 @@ PEERS += $(if $(shell command -v npm),,npm)
 
 SOURCES := $(shell find verdiff -type f -not -name '*.pyc')
 
-.PHONY: demo wheel test lint peers debian web clean python
+.PHONY: demo wheel test lint architecture peers debian web clean python
 .DELETE_ON_ERROR:
 
 demo: .venv-demo/installed
@@ -66,6 +67,9 @@ web: web/node_modules
 %/node_modules: %/package.json %/package-lock.json
 	npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
+
+architecture: | python
+	@$(PYTHON) -m tools.architecture
 
 clean:
 	rm -rf .venv-demo .venv-test dist '$(DEMO_OUT)'

@@ -733,7 +733,7 @@ def test_export_fp16_with_no_other_argument_converts_the_default_model(
 def test_int8_is_asked_for_in_both_forms_or_in_one(
     flags: list[str], asked: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from verdiff.export import command
+    from verdiff.export import exporting as command
 
     given = []
 

@@ -15,7 +15,7 @@ class Remedy(str):
     It is text, the option's way first, and goes wherever a remedy goes.
 
     Attributes:
-        option: As it stands on a command line, such as ``"--orientation"``.
+        option: Name of an option on a command line, such as ``"--orientation"``.
         otherwise: What is left to do without it.
     """
 

@@ -16,7 +16,7 @@ def install(*extras: str, flags: str = "", packages: str = "") -> str:
     Args:
         extras: The first is installed, or several joined by a comma; the others are named as alternatives to it. None
             for the bare package.
-        flags: Of pip, before what is installed.
+        flags: Options of pip, before what is installed.
         packages: Requirements of other packages beside it, quoted for a shell.
     """
     wanted = f"[{extras[0]}]" if extras else ""

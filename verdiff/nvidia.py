@@ -31,7 +31,7 @@ class Gpu:
 
     Attributes:
         index: N of ``cuda:N``.
-        name: As the driver calls it.
+        name: Name that the driver gives it.
         sm: Compute capability without its dot: ``"90"``.
         memory_bytes: What it has.
         free_bytes: What is free now; None where the driver does not tell (a part of a shared card).

@@ -198,7 +198,7 @@ def check_bounds(kind: type, values: Mapping[str, Any], name: str, *, numbers: B
 
     Args:
         kind: A dataclass with :func:`bounded` fields.
-        values: Of its fields; those that are left out have their defaults.
+        values: Values of its fields; those that are left out have their defaults.
         name: What a message calls the table, such as ``[training]``.
         numbers: Limits of the whole numbers that state none, whose tuples then have to hold something.
 

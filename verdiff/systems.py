@@ -24,8 +24,8 @@ class System:
         labels: What its paper segments.
         source: Whose code the network is made of.
         parameters: In all its networks.
-        gflop: Of one pass of each of its networks, in 10^9 operations; a multiplication and its addition are two.
-        module: Of ``verdiff.train.networks``, where the network is.
+        gflop: Operations of one pass of each of its networks, in 10^9; a multiplication and its addition are two.
+        module: Module of ``verdiff.train.networks`` that holds the network.
         network: Its class there, a ``SegmentationModel``.
         config: The class of its ``[network]`` table there.
         configuration: The shipped training configuration that the figures are of.

@@ -43,10 +43,10 @@ class Measured:
     Attributes:
         size: Voxels along x, y, z.
         timing: From file to file, the model loaded.
-        stages: Of each repeat.
+        stages: Seconds of each stage of each repeat.
         networks: Network -> seconds of each repeat in which it was at work.
         work: What was asked of the networks.
-        pixels: Of one slice as a network takes it.
+        pixels: Pixels of one slice as a network takes it.
         peak_bytes: The most any of the repeats' processes held; None where the system does not tell.
     """
 

@@ -30,7 +30,7 @@ def naive_answer(bundle: Bundle, table: SamplerTable, samples: int, *, threads: 
         bundle: The model.
         table: The sampler.
         samples: Runs a slice.
-        threads: Of a session.
+        threads: Threads of a session.
 
     Raises:
         BackendError: ONNX Runtime is not installed.

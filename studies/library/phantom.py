@@ -24,7 +24,7 @@ def phantom(manifest: Manifest, size: tuple[int, int, int], *, seed: int) -> Vol
     Args:
         manifest: The model's.
         size: Voxels from right to left, from front to back and from feet to head.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Raises:
         DataError: A model of films, or one that takes every pixel size.
@@ -51,7 +51,7 @@ def write_phantom(path: Path, manifest: Manifest, size: tuple[int, int, int], *,
     """Write a :func:`phantom`.
 
     Raises:
-        DataError: As :func:`phantom`.
+        DataError: See :func:`phantom`.
         OutputError: The file cannot be written.
     """
     scan = phantom(manifest, size, seed=seed)

@@ -28,7 +28,7 @@ class TorchSlices:
     Args:
         bundle: The model.
         training_run: The run behind it, or one of its checkpoints; None leaves random weights.
-        threads: Of every operator.
+        threads: Threads of every operator.
 
     Raises:
         BackendError: torch is not installed.

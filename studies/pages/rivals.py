@@ -18,7 +18,7 @@ class Scored:
 
     Attributes:
         dice: Patient -> structure -> Dice.
-        default: The same of the default setting.
+        default: Dice of the default setting, patient -> structure -> Dice.
         slices: How many slices they are over.
     """
 

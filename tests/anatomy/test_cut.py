@@ -13,7 +13,7 @@ import pytest
 from tests.anatomy.phantom import LABELS, Phantom, spine
 from verdiff.anatomy import AnatomyFiles, Spine, find_vertebrae, write_anatomy
 from verdiff.anatomy.files import statistics_of
-from verdiff.commands.infer import spine_lines
+from verdiff.commands.infer_lines import spine_lines
 from verdiff.imaging import Geometry, Volume, sides_cut
 
 

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from verdiff.errors import DataError, OutputError
-from verdiff.evaluate.command import run
+from verdiff.evaluate.evaluation import run
 from verdiff.evaluate.stored import read_results
 
 LABELS = {"disc": 1, "canal": 2}

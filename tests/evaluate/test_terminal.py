@@ -16,7 +16,7 @@ from verdiff.commands.infer import InferOptions
 from verdiff.errors import DataError
 from verdiff.evaluate import several
 from verdiff.evaluate.cases import named_cases
-from verdiff.evaluate.command import run
+from verdiff.evaluate.evaluation import run
 from verdiff.evaluate.terminal import MOST_REMARKS, MOST_ROWS
 
 NAMES = tuple("abcdefghijklmnopqrstuvwxyz")

@@ -12,9 +12,9 @@ import pytest
 from tests.train.toy import write_raw_dataset
 from verdiff.bundle import Manifest, open_bundle, resolve_model, write_bundle
 from verdiff.errors import BackendError, DataError, OutputError, VerdiffError, VerificationError
-from verdiff.export import command
-from verdiff.export.command import ExportOptions
+from verdiff.export import exporting as command
 from verdiff.export.draft import Draft
+from verdiff.export.exporting import ExportOptions
 
 FP16 = ("fp16",)
 

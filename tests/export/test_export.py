@@ -16,9 +16,9 @@ import torch
 from verdiff.bundle import Defaults, open_bundle, resolve_model
 from verdiff.diffusion import make_table
 from verdiff.errors import DataError, VerificationError
-from verdiff.export import command, from_run
+from verdiff.export import exporting, from_run
 from verdiff.export.builder import GraphBuilder, make_model, tensor_info
-from verdiff.export.command import ExportOptions
+from verdiff.export.exporting import ExportOptions
 from verdiff.export.golden import phantom, torch_reference
 from verdiff.export.pipeline import CONTRACT_VERSION, _resize_matrix, build_pipeline
 from verdiff.export.torch_graphs import round_weights_to_half
@@ -30,7 +30,7 @@ from verdiff.train.distill import digest, distillation_task
 
 
 def export(run: Path, output: Path, **options: object) -> None:
-    command.run(run, ExportOptions(output, **options), say=lambda line: None)  # type: ignore[arg-type]
+    exporting.run(run, ExportOptions(output, **options), say=lambda line: None)  # type: ignore[arg-type]
 
 
 def session(graph: bytes) -> onnxruntime.InferenceSession:

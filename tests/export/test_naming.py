@@ -10,8 +10,8 @@ import pytest
 
 from tests.train.toy import toy_config, toy_dataset
 from verdiff.errors import DataError
-from verdiff.export.command import ExportOptions
-from verdiff.export.command import run as export
+from verdiff.export.exporting import ExportOptions
+from verdiff.export.exporting import run as export
 from verdiff.export.from_run import name_of
 from verdiff.export.run_manifest import untrained
 from verdiff.train.checkpoint import Checkpoint, read_checkpoint

@@ -15,12 +15,12 @@ from verdiff.bundle import open_bundle
 from verdiff.commands import infer
 from verdiff.diffusion import background_and_labels
 from verdiff.errors import EMPTY_MASK, SUCCESS, DataError, VerificationError
-from verdiff.export import command
-from verdiff.export.command import ExportOptions, run
+from verdiff.export import exporting as command
+from verdiff.export.converting import Reference
 from verdiff.export.draft import Draft
+from verdiff.export.exporting import ExportOptions, run
 from verdiff.export.golden import phantom
 from verdiff.export.precision.networks import Patient
-from verdiff.export.reduced import Reference
 from verdiff.export.verify import verify_bundle
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network

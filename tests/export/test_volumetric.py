@@ -19,8 +19,8 @@ from tests.runtime.scans import SAGITTAL
 from tests.train.toy import toy_dataset
 from verdiff.bundle import Bundle, open_bundle
 from verdiff.errors import DataError, VerificationError
-from verdiff.export.command import ExportOptions, run
 from verdiff.export.draft import Draft
+from verdiff.export.exporting import ExportOptions, run
 from verdiff.export.volumetric import (
     verify_volume_bundle,
     volume_manifest,

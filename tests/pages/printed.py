@@ -88,23 +88,23 @@ HOW: dict[str, How] = {
     "verdiff export runs/fcn": How("it wants a run of hours", tested_by="tests/export/test_single_pass.py"),
     "verdiff export runs/unet": How("it wants a run of hours", tested_by="tests/export/test_single_pass.py"),
     "verdiff export runs/spine-mr --fp16": How(
-        "an untrained run finds nothing to judge FP16 on", tested_by="tests/export/test_reduced.py"
+        "an untrained run finds nothing to judge FP16 on", tested_by="tests/export/test_converting.py"
     ),
     "verdiff export runs/spine-mr --card": How(
         "the same with --weights and --scans beside it is run", tested_by="tests/pages/test_commands.py"
     ),
     "verdiff export runs/spine-mr --weights last.pt --card": How(),
     "verdiff export model.verdiff": How(
-        "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
+        "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
     ),
     "verdiff export unet.verdiff": How(
-        "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
+        "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
     ),
     "verdiff export spine-mr --int8-ov": How(
-        "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
+        "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
     ),
     "verdiff export spine.verdiff --int8-ov": How(
-        "six patients' scans are judged whole, several times", tested_by="tests/export/test_reduced.py"
+        "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
     ),
     "verdiff export spine-mr.verdiff --data": How(
         "seven patients are segmented by every setting", tested_by="tests/export/test_frontier.py"

@@ -18,7 +18,7 @@ from tests.train.data.downloads import write_spider, write_verse
 from tests.train.toy import toy_case
 from verdiff.bundle import graph_name, open_bundle, resolve_model, write_bundle
 from verdiff.commands.sign import run as sign
-from verdiff.evaluate.command import run as evaluate
+from verdiff.evaluate.evaluation import run as evaluate
 from verdiff.imaging import Geometry, Volume, read_volume, write_array
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from verdiff.errors import DataError
-from verdiff.train.command import override
 from verdiff.train.config import RunConfig, load_config, shipped_configs
+from verdiff.train.training import override
 
 
 @pytest.mark.parametrize("name", shipped_configs())

@@ -20,9 +20,9 @@ from verdiff.train.config import DistillationConfig, RunConfig
 from verdiff.train.curves import read_metrics
 from verdiff.train.data.cases import write_cache
 from verdiff.train.distill import DistillationObjective, distillation_task, student_config, teacher_sampling
-from verdiff.train.distill_command import DistillOptions, check_same_data
-from verdiff.train.distill_command import run as distill
 from verdiff.train.distill_verdict import VERDICT, Score, Verdict, judge, record
+from verdiff.train.distilling import DistillOptions, check_same_data
+from verdiff.train.distilling import run as distill
 from verdiff.train.losses import logit_loss
 from verdiff.train.networks import VerdiffNet
 from verdiff.train.prediction import X0Denoiser

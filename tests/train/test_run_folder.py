@@ -16,7 +16,7 @@ import pytest
 from tests.train.test_train_command import SETTINGS, train
 from tests.train.toy import toy_config, toy_dataset, write_raw_dataset
 from verdiff.errors import DataError
-from verdiff.train import command
+from verdiff.train import training as command
 from verdiff.train.checkpoint import read_checkpoint
 from verdiff.train.data.joining import Source
 from verdiff.train.run_folder import STARTED, Started, differences, other_data, owned

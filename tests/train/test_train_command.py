@@ -9,7 +9,7 @@ import pytest
 
 from tests.train.toy import write_raw_dataset
 from verdiff.errors import DataError
-from verdiff.train import command
+from verdiff.train import training as command
 from verdiff.train.checkpoint import read_checkpoint
 from verdiff.train.data.joining import Source
 

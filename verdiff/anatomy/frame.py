@@ -25,7 +25,7 @@ class Frame:
         plan: Puts the scan's array upright.
         crop: The box of the upright array that holds every structure.
         factors: Voxels of the scan in one of the working grid, along each axis.
-        spacing_mm: Of the working grid, along each axis.
+        spacing_mm: Spacing of the working grid along each axis.
         open_top, open_bottom: Whether the box ends where the scan does, so that a vertebra may go on beyond it.
     """
 

@@ -51,7 +51,7 @@ def impossible(levels: Sequence[str | None], numbers: Sequence[int]) -> str | No
     """Why no person's spine reads like this, or None if one may.
 
     Args:
-        levels: Of the vertebrae from the lowest up; None where unknown.
+        levels: Levels of the vertebrae from the lowest up; None where unknown.
         numbers: Their place counted from the lowest, which leaves out one for each vertebra that the mask misses.
     """
     known = [(level, number) for level, number in zip(levels, numbers, strict=True) if level is not None]

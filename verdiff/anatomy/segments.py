@@ -101,7 +101,7 @@ def segments_of(bone: Floats, disc: Floats, *, open_top: bool, open_bottom: bool
         bone: Share of bone in the cross section at every millimetre of the curve, [n].
         disc: Share of disc, [n].
         open_top: Whether the scan, and not only the bone, ends at the curve's top.
-        open_bottom: Likewise at its bottom.
+        open_bottom: Whether the scan, and not only the bone, ends at the curve's bottom.
     """
     ndimage, signal = library("scipy.ndimage"), library("scipy.signal")
     empty = ndimage.gaussian_filter1d(1 - bone, _SMOOTH_MM, mode="nearest")

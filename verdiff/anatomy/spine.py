@@ -23,7 +23,7 @@ class Vertebra:
         complete: Whether its body is there from top to bottom: neither the scan nor the mask ends in it.
         volume_ml: With its arch and processes, as far as the mask has them; None for a film.
         centroid_mm: LPS.
-        height_mm: Of the body, along the spine's curve.
+        height_mm: Height of the body along the spine's curve.
         separation: How clearly its body is apart from its neighbours, in [0, 1].
         uncertainty: Mean over its voxels, in [0, 1]; None where no map was given.
         confidence: (1 - uncertainty) x separation; None where no map was given.

@@ -21,13 +21,13 @@ class ColdStart:
         scan: What is segmented.
         mask: Where the mask is written.
         model: The bundle.
-        backend: Of the runtime, with the two after it.
-        precision: Of the networks.
-        threads: Of the processor.
+        backend: Backend of the runtime.
+        precision: Precision of the networks.
+        threads: Threads of the processor.
 
     Attributes:
-        stages: Of every run: seconds from the start of the process to the mask, stage by stage.
-        second_s: Of every run: seconds of a second call in the same process.
+        stages: Seconds of every run from the start of the process to the mask, stage by stage.
+        second_s: Seconds of a second call in the same process, of every run.
     """
 
     def __init__(self, scan: Path, mask: Path, model: Path, backend: str, precision: str, threads: int) -> None:

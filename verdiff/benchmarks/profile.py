@@ -21,7 +21,7 @@ class Profile:
 
     Attributes:
         name: The rival.
-        total_s: Of the whole.
+        total_s: Seconds of the whole.
         stages_s: Stage -> seconds.
         networks_s: Network -> seconds in which it was at work.
         work: What it asked of them.

@@ -25,10 +25,10 @@ class NetworkCall:
     Attributes:
         network: ``"prior"`` or ``"denoiser"``.
         images: How many it was given.
-        rows: Of each.
-        cols: Of each.
-        begun: Seconds of the clock.
-        ended: Likewise.
+        rows: Rows of each image.
+        cols: Columns of each image.
+        begun: Seconds of the clock when it began.
+        ended: Seconds of the clock when it ended.
     """
 
     network: str
@@ -106,7 +106,7 @@ class Work:
     """What one run of a rival asked for; the same in every repeat.
 
     Attributes:
-        slices: Of the scan.
+        slices: Slices of the scan.
         images: Network -> images it was given.
         gflop: Network -> GFLOP of them all; empty where the onnx package is missing.
     """

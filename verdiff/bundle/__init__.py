@@ -9,9 +9,9 @@ from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
 from verdiff.bundle.manifest import SCHEMA_VERSION, VOLUME_SCHEMA, Defaults, Feature, Label, Manifest
 from verdiff.bundle.names import DEFAULT_MODEL, model_argument, resolve_model, shipped_models
+from verdiff.bundle.packing import write_bundle
 from verdiff.bundle.reading import Bundle, open_bundle
 from verdiff.bundle.trust import Trust
-from verdiff.bundle.writing import write_bundle
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -77,7 +77,7 @@ class Bundle:
         """The same bundle with these files in memory and none open: the others cannot be read from it.
 
         Raises:
-            BundleError: As for :meth:`read`.
+            BundleError: See :meth:`read`.
         """
         held = Bundle(self.path, self.manifest, self.manifest_sha256, {}, self.trusted)
         held._kept = {name: self.read(name) for name in names}

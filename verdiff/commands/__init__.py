@@ -1,1 +1,1 @@
-"""What each command does once its options are parsed; ``verdiff.cli`` imports the one that was called."""
+"""One module a command of ``verdiff``: its options, and what it does once they are parsed."""

@@ -9,13 +9,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from verdiff.choices import (
+    AUTO,
+    ENGINE_BACKENDS,
+    ENGINE_PRECISIONS,
+    ENGINE_ROLES,
+    GPU,
+    PRECISIONS,
+    SIZE,
+    SM,
+)
+from verdiff.commands.options import (
+    ExpectSha256,
+    TrustedKey,
+    metavar,
+    one_of,
+    written_as,
+)
+from verdiff.commands.printing import say, show
 from verdiff.errors import BackendError
 from verdiff.precisions import REFERENCE, makes_engines
 
 if TYPE_CHECKING:
     from verdiff.engines import Sidecar
+
+_PRECISIONS = (*PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
+_FLAVOURS = (AUTO, *ENGINE_BACKENDS)
 
 
 @dataclass(frozen=True)
@@ -152,3 +175,83 @@ class _Lines:
         if tenth != self.tenth:
             self.tenth = tenth
             sys.stderr.write(f"building {10 * tenth:3d} %  {phase}\n")
+
+
+def build(
+    model: Annotated[str | None, typer.Argument(help="A shipped model's name or a bundle.")] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*_PRECISIONS),
+            metavar=metavar(*_PRECISIONS),
+            help="Precision of the engines, which the bundle must have.",
+        ),
+    ] = "fp32",
+    flavour: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*_FLAVOURS), metavar=metavar(*_FLAVOURS), help="Which library; auto: which is installed."
+        ),
+    ] = AUTO,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            callback=one_of(*ENGINE_ROLES),
+            metavar=metavar(*ENGINE_ROLES),
+            help="Which engine, repeatable; what the runtime drives by default.",
+        ),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            callback=written_as(SIZE, "ROWSxCOLUMNS, such as 320x256"),
+            help="ROWSxCOLUMNS to build for; the usual fields of view.",
+        ),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images of the largest call.")] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="For TensorRT's lean runtime of the same version too.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="For every GPU from Ampere on.")
+    ] = False,
+    sm: Annotated[
+        list[str] | None,
+        typer.Option(
+            callback=written_as(SM, "a compute capability, such as 89"),
+            help="TensorRT-RTX: compute capability to build for, 89.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(callback=written_as(GPU, "cuda or cuda:N"), help="cuda or cuda:N to build on.")
+    ] = None,
+    workspace_mb: Annotated[int | None, typer.Option(min=1, help="The most device memory a layer may take.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="What VERDIFF_CACHE is otherwise; the user's cache.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the engines there are, and build nothing.")] = False,
+    expect_sha256: ExpectSha256 = None,
+    trusted_key: TrustedKey = None,
+) -> None:
+    """Build TensorRT engines of a model for this machine, and prove their precision."""
+    if listed:
+        show("\n".join(listing(cache)))
+        return
+    from verdiff.commands.requirements import require
+
+    require("build", ("onnx",), "tensorrt", "tensorrt-rtx")
+    options = BuildOptions(
+        model,
+        precision,
+        flavour,
+        tuple(role or ()),
+        tuple(size or ()),
+        batch,
+        version_compatible,
+        hardware_compatible,
+        tuple(sm or ()),
+        device,
+        workspace_mb,
+        cache,
+        expect_sha256,
+        trusted_key,
+    )
+    run(options, say=say)

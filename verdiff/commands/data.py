@@ -1,154 +1,98 @@
-"""What ``verdiff data list``, ``convert``, ``check`` and ``split`` do. Needs no torch."""
+"""The commands ``verdiff data ...``: parse, call, print. What they need is imported when they are called."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from verdiff.commands.requirements import require
-from verdiff.errors import SUCCESS, DataError
+import typer
 
-if TYPE_CHECKING:
-    from verdiff.train.data.check import Report
-    from verdiff.train.data.convert import ConvertOptions
-    from verdiff.train.data.splits import FoldOptions
+from verdiff.choices import CONTRASTS, DATA_LABELS, DATA_SETS
+from verdiff.commands.options import AsJson, Orientation, Patients, listed, metavar, one_of
+from verdiff.commands.printing import say, show
 
+DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
+Folds = Annotated[int, typer.Option(min=2, help="How many folds; fewer where there are fewer patients.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the shuffle.")]
+First = Annotated[list[str] | None, typer.Option(help="A patient to validate on in fold 0; can be repeated.")]
 
-def listing() -> list[str]:
-    """A line a data set that can be converted: its name, title, options and licence."""
-    from verdiff.train.data.convert import CONVERTERS
-
-    return [
-        f"{name:<12} {converter.title} ({converter.licence}); "
-        + " ".join(f"--{option}" for option in sorted(converter.options))
-        for name, converter in CONVERTERS.items()
-    ]
+app = typer.Typer(
+    help="Data sets: convert public ones, check one, make folds by patient.", no_args_is_help=True, add_completion=False
+)
 
 
-def options(labels: str, contrasts: str | None, *, midline: bool, subset: str | None) -> ConvertOptions:
-    """What to make of a download, from the command line's words; ``contrasts`` are joined by commas."""
-    from verdiff.train.data.convert import ConvertOptions
+@app.command("list", epilog="Example: verdiff data list")
+def listing() -> None:
+    """List the public data sets that can be converted, with their licences and options."""
+    from verdiff.commands import data_sets
 
-    names = tuple(name.strip() for name in (contrasts or "").split(",") if name.strip())
-    return ConvertOptions(labels, names, midline, subset)  # type: ignore[arg-type]
-
-
-def fold_options(folds: int, seed: int, first: Sequence[str] | None) -> FoldOptions:
-    """How folds are made, from the command line's words."""
-    from verdiff.train.data.splits import FoldOptions
-
-    return FoldOptions(folds, seed, tuple(first or ()))
+    show("\n".join(data_sets.listing()))
 
 
+@app.command(epilog="Example: verdiff data convert spider downloads/spider Dataset101_SpineMR --midline")
 def convert(
-    name: str,
-    source: Path,
-    output: Path,
-    options: ConvertOptions,
-    folds: FoldOptions,
-    *,
-    leave_out_bad: bool = False,
-    say: Callable[[str], None] = print,
+    name: Annotated[
+        str, typer.Argument(callback=one_of(*DATA_SETS), help="Which data set; 'verdiff data list' names them.")
+    ],
+    source: Annotated[Path, typer.Argument(help="The unpacked download.")],
+    output: Annotated[Path, typer.Argument(help="The nnU-Net raw data set to make.")],
+    labels: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*DATA_LABELS),
+            metavar=metavar(*DATA_LABELS),
+            help="structures: all vertebrae one label; levels: each its own.",
+        ),
+    ] = "structures",
+    contrasts: Annotated[
+        str | None,
+        typer.Option(callback=listed(*CONTRASTS), help=f"spider: of {', '.join(CONTRASTS)}, joined by commas; all."),
+    ] = None,
+    midline: Annotated[bool, typer.Option("--midline", help="spider: as Dataset101_SpineMR was made.")] = False,
+    subset: Annotated[str | None, typer.Option(help="Only what lies in folders of this name.")] = None,
+    folds: Folds = 5,
+    seed: Seed = 35,
+    first: First = None,
+    leave_out_bad: Annotated[
+        bool, typer.Option("--leave-out-bad", help="Leave out cases that cannot be converted, by name.")
+    ] = False,
 ) -> None:
-    """Make an nnU-Net raw data set from an unpacked public download, and say what was made.
+    """Make an nnU-Net raw data set, with folds by patient, from a public download."""
+    from verdiff.commands import data_sets
 
-    Raises:
-        DataError: As :func:`verdiff.train.data.convert.convert`.
-        BackendError: A package the data set needs is missing.
-        OutputError: A file cannot be written.
-    """
-    from verdiff.train.data import convert as room
-
-    converter = room.converter_named(name)
-    require(f"data convert {name}", converter.packages, "evaluate")
-    written = room.convert(name, source, output, options, folds, leave_out_bad=leave_out_bad, progress=say)
-    table = ", ".join(f"{label} {value}" for label, value in written.labels.items())
-    say(f"{written.cases} cases in {written.folds} folds by patient -> {output}")
-    say(f"labels: {table}")
-    for reason in written.left_out.values():
-        say(f"left out: {reason}")
-    say(f"source: {converter.source}; licence: {converter.licence}")
+    data_sets.convert(
+        name,
+        source,
+        output,
+        data_sets.options(labels, contrasts, midline=midline, subset=subset),
+        data_sets.fold_options(folds, seed, first),
+        leave_out_bad=leave_out_bad,
+        say=say,
+    )
 
 
-def split(folder: Path, folds: FoldOptions, *, replace: bool = False, say: Callable[[str], None] = print) -> None:
-    """Write ``splits_final.json`` into a raw data set: folds by patient, for training, evaluation and nnU-Net alike.
-
-    Args:
-        folder: The data set.
-        folds: How many, from which seed, and who is validated on in fold 0.
-        replace: Write over folds that are there.
-        say: Is given a line a fold.
-
-    Raises:
-        DataError: No usable data set, folds are there already, or fewer patients than folds.
-        OutputError: The file cannot be written.
-    """
-    from verdiff.train.data.layout import find_files, patients_of, read_description
-    from verdiff.train.data.splits import SPLITS, make_splits, write_splits
-
-    description = read_description(folder)
-    patients = patients_of(description, find_files(folder, description.ending).masks)
-    if (folder / SPLITS).exists() and not replace:
-        raise DataError(
-            f"{folder.name} has a {SPLITS}", "a data set without folds", "pass --replace to write over them"
-        )
-    splits = make_splits(patients, folds.folds, folds.seed, folds.first)
-    write_splits(folder / SPLITS, splits)
-    for number, fold in enumerate(splits):
-        say(f"fold {number}: {len(fold['train'])} training and {len(fold['val'])} validation cases")
-
-
+@app.command(epilog="Example: verdiff data check $VERDIFF_DATA/Dataset101_SpineMR")
 def check(
-    folders: Sequence[Path],
-    *,
-    patients: str | None = None,
-    as_json: bool = False,
-    orientation: str | None = None,
-    say: Callable[[str], None] = print,
-) -> int:
-    """Look for everything that is wrong with nnU-Net raw data sets, each alone and together; nothing is changed.
+    folders: Annotated[list[Path], typer.Argument(help="nnU-Net raw data sets; several are also checked together.")],
+    patients: Patients = None,
+    as_json: AsJson = False,
+    orientation: Orientation = None,
+) -> None:
+    """Find mismatched grids, unknown labels, empty masks, patients in two splits; exit code 9: not usable."""
+    from verdiff.commands import data_sets
 
-    Args:
-        folders: The data sets.
-        patients: With several: pattern of a patient within a case's name.
-        as_json: Say the report as JSON; of several data sets a list of reports.
-        orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
-        say: Is given the lines.
-
-    Returns:
-        0, or DataError's exit code when it cannot be trained or scored with.
-
-    Raises:
-        DataError: There is no such folder.
-    """
-    from verdiff.train.data.check import check_dataset
-    from verdiff.train.data.check_joint import check_together
-
-    several = len(folders) > 1
-    if several:
-        reports = check_together(folders, patients=patients, orientation=orientation)
-    else:
-        reports = [check_dataset(folders[0], orientation=orientation)]
-    if as_json:
-        told = [report.to_dict() for report in reports]
-        say(json.dumps(told if several else told[0], indent=1))
-    else:
-        for line in [line for report in reports for line in _lines(report)]:
-            say(line)
-    return SUCCESS if all(report.usable for report in reports) else DataError.exit_code
+    raise typer.Exit(data_sets.check(folders, patients=patients, as_json=as_json, orientation=orientation, say=show))
 
 
-def _lines(report: Report) -> list[str]:
-    held = ", ".join(f"{name} in {count}" for name, count in report.cases_with.items())
-    lines = [f"{report.name}: {report.cases} cases of {report.patients} patients, {report.folds} folds; {held or '-'}"]
-    for finding in report.findings:
-        lines += [
-            f"{'error' if finding.fatal else 'note'}: {finding.text}",
-            f"  expected: {finding.expected}",
-            f"  to do: {finding.remedy}",
-        ]
-    fatal = sum(finding.fatal for finding in report.findings)
-    notes = len(report.findings) - fatal
-    return [*lines, "nothing wrong was found" if not lines[1:] else f"{fatal} errors, {notes} notes"]
+@app.command(epilog="Example: verdiff data split $VERDIFF_DATA/Dataset104_SpineCT --folds 2")
+def split(
+    folder: DataSet,
+    folds: Folds = 5,
+    seed: Seed = 35,
+    first: First = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over the folds that are there.")] = False,
+) -> None:
+    """Write splits_final.json: folds by patient."""
+    from verdiff.commands import data_sets
+
+    data_sets.split(folder, data_sets.fold_options(folds, seed, first), replace=replace, say=say)

@@ -6,9 +6,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from verdiff.choices import ON_EMPTY
 from verdiff.commands.infer import InferOptions
+from verdiff.commands.options import (
+    Orientation,
+    Overwrite,
+    metavar,
+    one_of,
+    structures,
+    takes_options,
+    unfit,
+)
+from verdiff.commands.options import instances as instances_of
+from verdiff.commands.printing import say, show
 from verdiff.errors import DataError
 from verdiff.options import TrustOptions
 from verdiff.settings import plain
@@ -17,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from verdiff.evaluate.command import Task
+    from verdiff.evaluate.evaluation import Task
     from verdiff.evaluate.instances import InstanceGroups
     from verdiff.evaluate.report import Evaluation
     from verdiff.evaluate.scoring import Case
@@ -31,7 +45,7 @@ _NOT_HOW = [each.name for each in fields(TrustOptions)]
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """The options of ``verdiff evaluate``, as :func:`verdiff.evaluate.command.run` takes them.
+    """The options of ``verdiff evaluate``, as :func:`verdiff.evaluate.evaluation.run` takes them.
 
     ``splits`` is by default the ``splits_final.json`` of the references' data set. With neither ``splits`` nor ``fold``
     all cases are scored, or for a bundle on the data set it was trained on its own validation cases. ``cases`` names
@@ -77,7 +91,7 @@ def run(
     Raises:
         VerdiffError: Whatever was wrong; a scan that is refused is named.
     """
-    from verdiff.evaluate import command
+    from verdiff.evaluate import evaluation as scored
     from verdiff.evaluate.labels import label_table
 
     model = is_model(predictions)
@@ -91,7 +105,7 @@ def run(
     labels, split = label_table(options.labels, references), None
     if options.instances == VERTEBRAE:
         instances, split = vertebra_groups(labels), partial(split_vertebrae, labels)
-    evaluation = command.run(
+    evaluation = scored.run(
         predictions,
         references,
         labels,
@@ -179,7 +193,7 @@ def cases_of(
     say: Callable[[str], None],
     overwrite: bool = False,
 ) -> Iterator[Case]:
-    """The cases of masks, or of a bundle that is run on them now; see :data:`verdiff.evaluate.command.CasesOf`.
+    """The cases of masks, or of a bundle that is run on them now; see :data:`verdiff.evaluate.evaluation.CasesOf`.
 
     Args:
         source: Masks, a bundle, or a shipped model's name.
@@ -193,7 +207,7 @@ def cases_of(
         VerdiffError: Whatever was wrong; a scan that is refused is named.
     """
     from verdiff.commands.predicted import predicted_cases
-    from verdiff.evaluate.command import cases_of_masks
+    from verdiff.evaluate.evaluation import cases_of_masks
 
     if is_model(str(source)):
         if str(source) not in keep:
@@ -238,3 +252,77 @@ def _require_there(cases: list[str], data: Path) -> None:
         raise DataError(
             f"no case {', '.join(unknown)} in {data.name}", f"some of its {len(there)} cases ({some})", "check --cases"
         )
+
+
+@takes_options
+def evaluate(
+    predictions: Annotated[str, typer.Argument(help="Folder of masks, one mask, a bundle or a shipped model's name.")],
+    references: Annotated[
+        Path, typer.Argument(help="Folder of reference masks, one file, or an nnU-Net raw data set.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder, or one .csv, .json or .md file.")
+    ] = None,
+    overwrite: Overwrite = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            callback=structures, help="name=id,name=id or a dataset.json; found beside the references by default."
+        ),
+    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="splits_final.json; that of the references' data set.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Score the validation cases of one fold.")] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="Score these cases alone: NAME,NAME, or a file with one a line.")
+    ] = None,
+    compare_with: Annotated[
+        str | None, typer.Option(help="Another model: its masks, its bundle, or an earlier scores.json.")
+    ] = None,
+    on_empty: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*ON_EMPTY),
+            metavar=metavar(*ON_EMPTY),
+            help="What metrics mean on empty masks, see docs/evaluation.md.",
+        ),
+    ] = "strict",
+    distances: Annotated[bool, typer.Option(help="Score HD95, ASSD and surface Dice too.")] = True,
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            callback=instances_of,
+            help="vertebrae, ids, components, or ids by group: vertebra=1-25,disc=201-225.",
+        ),
+    ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Score uncertainty against error, and a bundle's calibration.")
+    ] = False,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw boxes.png into the output folder.")] = False,
+    masks: Annotated[
+        Path | None, typer.Option(help="Keep a bundle's masks and uncertainty maps in this folder.")
+    ] = None,
+    *,
+    inference: InferOptions,
+    orientation: Orientation = None,
+) -> None:
+    """Score masks, or run a model on a data set and score it: per case and structure, in millimetres."""
+    if cases is not None and (splits is not None or fold is not None):
+        raise unfit("--cases and a fold both say what is scored", "leave one of them out")
+    if masks is not None and not is_model(predictions):
+        raise unfit("--masks keeps what a bundle gives", "name a bundle or a model to run, or leave it out")
+    options = EvaluateOptions(
+        labels=labels,
+        splits=splits,
+        fold=fold,
+        cases=cases,
+        compare_with=compare_with,
+        policy=on_empty,
+        distances=distances,
+        instances=instances,
+        uncertainty=uncertainty,
+        plots=plots,
+        masks=masks,
+        overwrite=overwrite,
+    )
+    inference = replace(inference, orientation=orientation)
+    run(predictions, references, output, options, inference, say=show if output is None else say)

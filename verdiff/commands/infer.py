@@ -5,25 +5,36 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from verdiff.choices import SEGMENTATION_TYPES
+from verdiff.commands.infer_lines import dice_lines, last_lines, spine_lines, summary
+from verdiff.commands.options import (
+    Orientation,
+    Overwrite,
+    TimePoint,
+    levels,
+    metavar,
+    one_of,
+    takes_options,
+    unfit,
+    within,
+)
+from verdiff.commands.printing import say
 from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, InputError
 from verdiff.options import CallOptions, LoadOptions
-from verdiff.settings import part_of, words_of
+from verdiff.settings import Bounds, part_of, words_of
 
 if TYPE_CHECKING:
-    from verdiff.anatomy import AnatomyFiles, Spine
     from verdiff.bundle.margins import Margin
-    from verdiff.imaging import Volume
     from verdiff.interop.dicom import DicomFiles
-    from verdiff.runtime import Segmentation
-    from verdiff.runtime.writing import OutputFiles
 
 NOT_CALIBRATED = "no no-go surfaces: the model is not calibrated ('verdiff calibrate')"
 FILM_MODALITIES = ("XR", "CR", "DX")
@@ -94,7 +105,7 @@ def run(
     Args:
         scan: A file or a DICOM folder.
         output: The mask's name, a folder (with ``/`` at its end it is made), or None for beside the scan.
-        options: Of the model and the sampling.
+        options: Options of the model and the sampling.
         uncertainty: Write the uncertainty map too.
         preview: Write a preview PNG too.
         reference: A mask on the scan's grid, with the model's label ids, to print the Dice against.
@@ -252,101 +263,6 @@ def model_file(model: str | Path | None) -> Path | None:
     return None if model is None or not os.path.exists(model) else Path(model)
 
 
-def summary(result: Segmentation, files: OutputFiles) -> list[str]:
-    """The lines that say what was found, how long it took and where it is."""
-    model, backend = result.provenance["model"], result.provenance["backend"]
-    reached, timings = result.provenance["reached"], result.timings
-    effort = f"{reached['steps'][1]} steps x {reached['samples'][1]} samples"
-    if not reached["samples"][1]:
-        effort = "prior only" if model["diffusion"] else "one pass"
-    computed = result.provenance["computed"]
-    if result.provenance["sampling"]["policy"] != "whole":
-        effort += f", policy {result.provenance['sampling']['policy']}"
-        effort += f" ({computed['share']:.0%} of the pixels)" if computed["window"] else ""
-    lines = [
-        f"{model['id']} {model['version']} on {backend['name']} ({backend['device']}, {backend['precision']}): {effort}"
-    ]
-    if "untrained" in model:
-        lines.append(f"untrained model ({model['untrained']}): its mask means nothing")
-    lines += chosen_lines(result.provenance.get("chosen", {}))
-    if "sampling_would_take_ms" in computed:
-        needed = computed["sampling_would_take_ms"]
-        more = "" if needed is None else f": with sampling it takes about {needed:.0f} ms"
-        lines.append(f"the budget left time for the prior alone{more}")
-    if result.outcome in ("budget", "cancelled"):
-        lines.append(
-            f"stopped by {result.outcome}: {reached['slices_refined']} of {reached['slices']} slices refined, "
-            "the others have the prior's answer"
-        )
-    if computed["window_outgrown"]:
-        kept = "the window was kept for want of time" if computed["window"] else "whole slices were computed after all"
-        lines.append(f"a structure reached the border of the window: {kept}")
-    if result.empty:
-        lines.append("empty mask: no structure was found")
-    else:
-        lines += [
-            f"  {name:<12} {volume:9.2f} ml{cut_mark(result.cut_sides.get(name, ()))}"
-            for name, volume in result.volumes_ml().items()
-        ]
-    stages = ["read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore"]
-    stages += ["anatomy", "margins", "write"]
-    lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
-    lines += [f"warning: {each['text']} ({each['name']})" for each in result.provenance["warnings"]]
-    lines += [f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview) if path]
-    return lines
-
-
-def chosen_lines(chosen: Mapping[str, Any]) -> list[str]:
-    """What ``--precision auto`` took and why, and why not the others; nothing for a precision that was named."""
-    if not chosen:
-        return []
-    left_out = [each for each in chosen["candidates"] if "refused" in each]
-    return [
-        f"precision auto: {chosen['because']} (choosing took {chosen['seconds']:.1f} s)",
-        *(f"  not {each['precision']} on {each['backend']}: {each['refused']}" for each in left_out),
-    ]
-
-
-def last_lines(result: Segmentation) -> list[str]:
-    """What a reader must not miss, printed last: how the scan was read where it left that open, what was forced."""
-    lines = [f"note: {note}" for note in result.provenance["scan"]["notes"]]
-    if result.provenance["forced"]:
-        lines.append(f"forced past: {'; '.join(result.provenance['forced'])}")
-    return lines
-
-
-def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:
-    """The lines that say which vertebrae were found, how they are called and where the files are."""
-    known = spine.named_by is not None
-    levels = f"levels from {spine.named_by}" if known else "levels unknown (--lowest L5 says that the lowest is L5)"
-    lines = [f"{len(spine.vertebrae)} vertebrae from the lowest up, {levels}"]
-    for vertebra in spine.vertebrae:
-        parts = [f"height {vertebra.height_mm:.0f} mm"]
-        if vertebra.volume_ml is not None:
-            parts.insert(0, f"{vertebra.volume_ml:.2f} ml{cut_mark(vertebra.cut_sides)}")
-        if vertebra.confidence is not None:
-            parts.append(f"confidence {vertebra.confidence:.2f}")
-        lines.append(f"  {vertebra.name:<12} {', '.join(parts)}{'' if vertebra.complete else ', cut off'}")
-    lines += [f"note: {remark}" for remark in spine.remarks]
-    lines += [f"wrote {path}" for path in files.named.values()]
-    return lines
-
-
-def cut_mark(sides: Sequence[str]) -> str:
-    """Behind a volume of which the field of view holds a part: where the rest is."""
-    return f" within the field of view, which cuts it ({', '.join(sides)})" if sides else ""
-
-
-def dice_lines(result: Segmentation, volume: Volume, truth: Volume) -> list[str]:
-    """Dice of every structure of the model against the reference mask."""
-    from verdiff.evaluate import score_case
-
-    x, y, z = volume.geometry.spacing_mm
-    ids = {label.name: label.id for label in result.label_table}
-    scores = score_case(result.labels, truth.array, spacing_mm=(z, y, x), label_ids=ids, distances=False)
-    return ["Dice: " + ", ".join(f"{name} {score.dice:.4f}" for name, score in scores.items())]
-
-
 def _watched() -> bool:
     """Whether somebody sees the progress."""
     return sys.stderr is not None and sys.stderr.isatty()
@@ -358,3 +274,91 @@ def _progress(share: float) -> None:
     with suppress(OSError, ValueError):
         sys.stderr.write(f"\rsegmenting {100 * share:3.0f} %{end}")
         sys.stderr.flush()
+
+
+# Limits of a share or a probability.
+_A_SHARE = Bounds(0.0, 1.0, above=True)
+
+
+@takes_options
+def infer(
+    scan: Annotated[
+        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, JPEG or DICOM file, or a folder or zip of one DICOM series.")
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The mask, or a folder (FOLDER/ is made if it is missing); scan_seg.nii.gz beside the scan.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    *,
+    options: InferOptions,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write the uncertainty map too.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Write a PNG of a few slices too.")] = False,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Write each vertebra and disc under its own number too.")
+    ] = False,
+    mesh: Annotated[
+        bool, typer.Option("--mesh", help="Write closed surfaces of them, and no-go surfaces, as STL and VTP.")
+    ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Write volume, centroid, height and confidence of each, as JSON and CSV.")
+    ] = False,
+    lowest: Annotated[
+        str | None, typer.Option(callback=levels, help="Level of the lowest vertebra in the mask, for example L5.")
+    ] = None,
+    margin_probability: Annotated[
+        float | None,
+        typer.Option(callback=within(_A_SHARE), help="With --mesh: what no-go surfaces promise; see docs/margins.md."),
+    ] = None,
+    margin_share: Annotated[
+        float | None,
+        typer.Option(
+            callback=within(_A_SHARE), help="With --mesh: share of the true surface they hold; 0.95, 0.99 or 1."
+        ),
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
+    orientation: Orientation = None,
+    time_point: TimePoint = None,
+    dicom_seg: Annotated[
+        Path | None, typer.Option(metavar="FILE.dcm", help="Write a DICOM segmentation that refers to the series too.")
+    ] = None,
+    seg_type: Annotated[
+        str,
+        typer.Option(
+            callback=one_of(*SEGMENTATION_TYPES),
+            metavar=metavar(*SEGMENTATION_TYPES),
+            help="Of --dicom-seg; few receivers know LABELMAP yet.",
+        ),
+    ] = SEGMENTATION_TYPES[0],
+    rtstruct: Annotated[
+        Path | None, typer.Option(metavar="FILE.dcm", help="Write the contours as a DICOM RT structure set too.")
+    ] = None,
+    identifiers: Annotated[
+        bool, typer.Option("--identifiers", help="Put a DICOM scan's study, series and instance UIDs into the report.")
+    ] = False,
+) -> None:
+    """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
+    if lowest is not None and not (instances or stats or mesh):
+        raise unfit(f"--lowest {lowest} names vertebrae", "add --instances, --stats or --mesh, or leave it out")
+    if (margin_probability is not None or margin_share is not None) and not mesh:
+        raise unfit("--margin-probability and --margin-share are of surfaces", "add --mesh, or leave them out")
+    code = run(
+        scan,
+        output,
+        replace(options, model=model, orientation=orientation, time_point=time_point),
+        uncertainty=uncertainty,
+        preview=preview,
+        reference=reference,
+        anatomy=AnatomyOptions(instances, stats, mesh, lowest, margin_probability, margin_share),
+        dicom=DicomOptions(dicom_seg, seg_type, rtstruct),
+        overwrite=overwrite,
+        identifiers=identifiers,
+        say=say,
+    )
+    raise typer.Exit(code)

@@ -14,7 +14,7 @@ from verdiff.settings import part_of
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
-    from verdiff.evaluate.command import Task
+    from verdiff.evaluate.evaluation import Task
     from verdiff.evaluate.fold import LabelledScan
     from verdiff.evaluate.scoring import Case
     from verdiff.runtime import Segmentation, Segmenter

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verdiff.commands.options import Overwrite
+from verdiff.commands.printing import say
 
 
 def run(
@@ -40,3 +46,18 @@ def run(
     say(f"signed by the key {fingerprint}")
     say(f"wrote {place}")
     return place
+
+
+def sign(
+    model: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle or a shipped model's name.")],
+    key: Annotated[
+        Path,
+        typer.Option(metavar="PEM", help="Ed25519 private key; VERDIFF_KEY_PASSPHRASE has its passphrase, if any."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The signature; BUNDLE.sig, where it is looked for.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Sign a bundle, so that --trusted-key can tell it from any other: the signature lies beside it."""
+    run(model, key, output=output, overwrite=overwrite, say=say)

@@ -105,7 +105,7 @@ def noise_source(
         seed: 0 ... 2^64 - 1.
         slices: The slice's number for each entry of the batch, N of them.
         samples: The ensemble member for each entry of the batch, N of them.
-        shape: Of one entry, [K, H, W].
+        shape: Shape of one entry, [K, H, W].
     """
     pairs = list(zip(slices, samples, strict=True))
 

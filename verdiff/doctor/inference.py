@@ -23,7 +23,7 @@ def check_inference(driver: Driver | BackendError, *, needed: bool = True) -> li
     """ONNX Runtime and OpenVINO, whether one of them is enough for ``verdiff infer``, and the providers.
 
     Args:
-        driver: Of this machine, or why there is none.
+        driver: Driver of this machine, or why there is none.
         needed: Whether the processor is to be used; on a GPU the checks of the device say whether something runs.
     """
     backends = [check_backend("onnxruntime", double_onnxruntime), check_backend("openvino", double_openvino)]

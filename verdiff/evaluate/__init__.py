@@ -1,6 +1,6 @@
 """Scores of masks, instances and uncertainty; what they mean on empty masks; statistics, comparisons and tables.
 
-Nothing here needs torch. The command line's entry is :func:`verdiff.evaluate.command.run`.
+Nothing here needs torch. The command line's entry is :func:`verdiff.evaluate.evaluation.run`.
 """
 
 from __future__ import annotations

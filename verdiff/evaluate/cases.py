@@ -207,7 +207,7 @@ def load_uncertainty(pair: Pair, geometry: Geometry, orientation: str | None = N
     Args:
         pair: The case.
         geometry: The grid of its reference.
-        orientation: As for :func:`load_pair`.
+        orientation: See :func:`load_pair`.
 
     Returns:
         0 sure ... 255 unsure, uint8 [z, y, x].

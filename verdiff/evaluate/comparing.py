@@ -76,7 +76,7 @@ def compare_results(first: Results, second: Results) -> dict[str, Comparisons]:
     """The tables that both sets of results have, compared: table -> structure -> metric -> what was found.
 
     Raises:
-        DataError: As :func:`compare_tables`, or they were scored under two policies on empty masks.
+        DataError: See :func:`compare_tables`; or they were scored under two policies on empty masks.
     """
     if first.policy != second.policy:
         raise DataError(
@@ -109,9 +109,9 @@ def comparison_markdown(
     """The comparison as Markdown tables; empty for no comparison.
 
     Args:
-        comparisons: Of :func:`compare_results`.
+        comparisons: What :func:`compare_results` gives.
         other: What the second model is called.
-        remarks: Of :func:`only_in_one`.
+        remarks: What :func:`only_in_one` gives.
     """
     lines: list[str] = []
     for table in comparisons.values():

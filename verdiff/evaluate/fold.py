@@ -55,7 +55,7 @@ def labelled_scans(data: Path, fold: int, *, modality: str | None = None) -> Ite
 
     Args:
         data: The data set's folder.
-        fold: Of its ``splits_final.json``.
+        fold: Number of a fold in its ``splits_final.json``.
         modality: What the scans are, which NIfTI does not say.
 
     Raises:

@@ -78,7 +78,7 @@ class InstanceScores:
         matched: Pairs with an IoU above 0.5.
         identified: Instances identified; None where they have no name.
         reference_specks: Connected parts of the reference that are too small for an instance.
-        predicted_specks: The same of the prediction.
+        predicted_specks: Connected parts of the prediction that are too small for an instance.
     """
 
     identification_rate: float

@@ -34,7 +34,7 @@ class CaseScores:
         hd95_mm: The larger of the two directed 95th percentiles of surface distance, weighted by area.
         assd_mm: Mean distance over both surfaces together, weighted by area.
         surface_dice_1mm: Share of both surfaces within 1 mm of the other one, by area, in [0, 1].
-        surface_dice_2mm: The same within 2 mm.
+        surface_dice_2mm: Share of both surfaces within 2 mm of the other one, by area, in [0, 1].
         volume_error: |difference of the volumes| / mean of the volumes, in [0, 2].
         reference_voxels: Voxels of the structure in the reference.
         predicted_voxels: Voxels of the structure in the prediction.

@@ -136,7 +136,7 @@ def write_report(
 
     Args:
         scored: What the predictions are called, and their results.
-        other: The same of the model they are compared with; None where there is none.
+        other: Name and results of the model they are compared with; None where there is none.
         targets: The files to write.
         about: Entries of ``scores.json`` beside the scores.
 

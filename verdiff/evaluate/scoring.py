@@ -24,7 +24,7 @@ class Case:
     """One case on one grid, whoever predicted it.
 
     Attributes:
-        name: Of the case.
+        name: Name of the case.
         prediction: Label ids [z, y, x].
         reference: Label ids of the expert, same shape.
         spacing_mm: Spacing (z, y, x).

@@ -123,7 +123,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     and never below a smaller one's.
 
     Args:
-        p_values: Of the tests that are reported together.
+        p_values: P values of the tests that are reported together.
     """
     adjusted = [0.0] * len(p_values)
     reached = 0.0

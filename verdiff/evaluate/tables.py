@@ -140,7 +140,7 @@ class Results:
 
     Attributes:
         masks: Overlap, distance and volume of every structure.
-        instances: Of every group of instances; None where they were not asked for.
+        instances: Scores of every group of instances; None where they were not asked for.
         uncertainty: Calibration and error detection; None where they were not asked for.
         about: Case -> how its prediction was made, where that is known.
         policy: What metrics meant on empty masks, a key of :data:`verdiff.evaluate.empty.POLICIES`.

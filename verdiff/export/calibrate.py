@@ -10,7 +10,7 @@ from pathlib import Path
 from verdiff.bundle import Manifest, Trust, open_bundle, resolve_model
 from verdiff.bundle.margins import SHARE, rank_of
 from verdiff.bundle.names import SUFFIX
-from verdiff.bundle.writing import check_place
+from verdiff.bundle.packing import check_place
 from verdiff.errors import DataError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.fold import scans_of

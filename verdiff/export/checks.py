@@ -91,7 +91,7 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = REFERENCE, s
     Args:
         bundle: The bundle.
         planes: Slices [n, rows, cols] in [-1, 1] on the model's grid, to make raw ones from.
-        precision: Of the graphs.
+        precision: Precision of the graphs.
         spread: What rounding alone does to the model's last stage in that precision.
     """
     roles = [role for role in PIPELINES if bundle.has(role, precision)]

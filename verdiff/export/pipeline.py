@@ -56,9 +56,9 @@ def build_pipeline(
         denoiser: With ``table``; both None for a single-pass model.
         table: A sampler without step noise (eta = 0): the start is the only place that takes any.
         label_ids: The mask value of each channel.
-        model_id: Of the model, for the graph's metadata.
+        model_id: Name of the model, for the graph's metadata.
         unrolled: For CUDA graphs and TensorRT, which cannot hold control flow; the steps share the weights.
-        multiple: Of a single-pass model: what rows and columns are padded to multiples of. For a diffusion the noise
+        multiple: For a single-pass model: what rows and columns are padded to multiples of. For a diffusion the noise
             says it.
     """
     if table is not None and not table.deterministic:

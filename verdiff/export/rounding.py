@@ -33,7 +33,7 @@ def rounding(
     Args:
         net: The network in evaluation mode.
         config: Its run's.
-        table: Of the loop; None for a model of one pass.
+        table: Sampler table of the loop; None for a model of one pass.
         image: Slices [N, 1, H, W] in [-1, 1].
         reference: What :func:`verdiff.export.golden.torch_reference` gave for them.
 

@@ -54,7 +54,7 @@ def draft_of_volume_run(
         source: The run's folder, with the windows it put aside.
         net: Its network in evaluation mode, rounded if ``half_weights``.
         checkpoint: What it was loaded from.
-        statements: Of the model card.
+        statements: Statements of the model card.
         half_weights: Store weights as float16.
         say: Takes each line about the checks.
 

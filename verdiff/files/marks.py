@@ -42,7 +42,7 @@ def marked(data: bytes, suffix: str) -> bytes:
 
     Args:
         data: What is in the file.
-        suffix: Of its name: a key of :data:`PLACES`.
+        suffix: Suffix of its name: a key of :data:`PLACES`.
 
     Raises:
         ValueError: The contents have no place for a mark (a JSON list, for example), or have one already.

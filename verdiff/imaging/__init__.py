@@ -11,7 +11,7 @@ from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.resample import resize_matrix, resize_planes
 from verdiff.imaging.slicing import SlicePlan, acquisition_view, plan_slices
 from verdiff.imaging.volume import Geometry, Volume
-from verdiff.imaging.writing import write_array
+from verdiff.imaging.volume_files import write_array
 
 __all__ = [
     "Geometry",

@@ -17,7 +17,7 @@ def sides_cut(mask: NDArray[np.bool_], geometry: Geometry) -> tuple[str, ...]:
     """The sides of the field of view that a mask [z, y, x] reaches, so that it may go on beyond.
 
     Args:
-        mask: Of one structure.
+        mask: Mask of one structure.
         geometry: Its grid.
 
     Returns:

@@ -31,7 +31,7 @@ def data_files(path: Path, stated: str, names: Sequence[str] = ()) -> list[Path]
         path: The header.
         stated: What it says: a name; ``LIST``; or a name with a number in it, such as ``%03d``, and from where to
             where it runs in which steps.
-        names: Of a list.
+        names: Names in a list.
 
     Raises:
         InputError: One is missing, or elsewhere; or the header names none.
@@ -52,7 +52,7 @@ def joined(files: Sequence[Path], shape: Sequence[int], read: Callable[[Path, Se
 
     Args:
         files: In their order.
-        shape: Of the whole, the slowest axis first.
+        shape: Shape of the whole, the slowest axis first.
         read: One file's part of a shape.
 
     Raises:

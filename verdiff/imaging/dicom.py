@@ -79,7 +79,7 @@ def read_zip(path: Path, time_point: int | None = None) -> Volume:
         time_point: Which of its volumes, from 1, where it holds several.
 
     Raises:
-        InputError: As :func:`read_folder`; if the archive is damaged, encrypted or too large.
+        InputError: See :func:`read_folder`; and if the archive is damaged, encrypted or too large.
     """
     with unzipped(path) as paths:
         series = series_of(paths, path)

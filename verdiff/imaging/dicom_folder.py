@@ -50,7 +50,7 @@ def series_of(paths: Sequence[Path], folder: Path) -> Series:
         folder: The folder or archive that holds them, for messages.
 
     Raises:
-        InputError: As :func:`read_series`.
+        InputError: See :func:`read_series`.
     """
     files: list[DicomFile] = []
     passed: list[Path] = []

@@ -34,10 +34,10 @@ def unpacked(file: DicomFile, frames: int, rows: int, columns: int, kind: np.dty
 
     Args:
         file: Its pixels are packed.
-        frames: As its header states, with the three after it.
-        rows: Of a frame.
-        columns: Of a frame.
-        kind: Of a stored number.
+        frames: Number of frames that its header states.
+        rows: Rows of a frame.
+        columns: Columns of a frame.
+        kind: Type of a stored number.
 
     Raises:
         InputError: If there are fewer or more frames than stated, or one is damaged.

@@ -26,7 +26,7 @@ def intensities(frames: Sequence[Frame]) -> Iterator[Array]:
     """The intensities [rows, columns] of frames of one file, one after the other.
 
     Args:
-        frames: Of one file, in the order wanted.
+        frames: Frames of one file, in the order wanted.
 
     Raises:
         InputError: If the pixels are damaged, fewer or more than stated, or of a kind that is not read.

@@ -34,7 +34,7 @@ def one_volume(frames: Sequence[Frame], choice: int | None, name: str) -> tuple[
     """The frames of one volume, and what has to be said of the others.
 
     Args:
-        frames: Of a file or series.
+        frames: Frames of a file or series.
         choice: Number of the volume, from 1, in the order of the indices; None where there should be one.
         name: The file or folder, for messages.
 

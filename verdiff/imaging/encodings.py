@@ -23,7 +23,7 @@ def decoded(stream: BufferedReader, encoding: str, kind: np.dtype, path: Path) -
     Args:
         stream: At the first voxel.
         encoding: "text", "hex", or one of :func:`verdiff.imaging.voxels.unpacked`.
-        kind: Of a voxel; of text it has the machine's byte order.
+        kind: Type of a voxel; of text it has the machine's byte order.
         path: For messages.
     """
     if encoding == TEXT:

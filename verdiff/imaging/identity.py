@@ -16,7 +16,7 @@ class SourceFrame:
     Attributes:
         sop_class: SOP Class UID.
         sop_instance: SOP Instance UID.
-        number: Of the frame in its file, from 1; None where the file holds one image.
+        number: Number of the frame in its file, from 1; None where the file holds one image.
     """
 
     sop_class: str
@@ -31,7 +31,7 @@ class Identity:
     Attributes:
         study, series: Study and Series Instance UID; empty where the files state none.
         frame_of_reference: Frame of Reference UID: two images with the same one share a coordinate system.
-        modality: As the files state it, such as "MR" or "DX".
+        modality: Modality that the files state, such as "MR" or "DX".
         patient_position: How the patient lay, such as "HFS" (head first, supine); empty where not stated.
         slices: The source of every slice, in the order of the volume's slices.
     """
@@ -64,7 +64,7 @@ def refuse_other_frame_of_reference(first: tuple[str, Identity | None], other: t
 
     Args:
         first: What it is called in messages, and its identity; None where it was not read from DICOM.
-        other: The same of the other.
+        other: Identity of the other.
 
     Raises:
         InputError: Both name a frame of reference, and they differ.

@@ -66,7 +66,7 @@ def geometry(header: Header, path: Path, choice: str | None) -> tuple[Geometry, 
     """The grid of a scan, and what has to be said of it.
 
     Args:
-        header: Of the file.
+        header: Header of the file.
         path: For messages.
         choice: What the user says where the header leaves it open: "qform", "sform", or a code of three letters.
 

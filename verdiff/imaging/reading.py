@@ -59,10 +59,10 @@ def read_labels(path: str | Path, *, orientation: str | None = None) -> Volume:
 
     Args:
         path: File or folder.
-        orientation: As for :func:`read_volume`.
+        orientation: See :func:`read_volume`.
 
     Raises:
-        InputError: As `read_volume`, and if a voxel is further than 0.001 from a whole number of at least zero.
+        InputError: See :func:`read_volume`; and if a voxel is further than 0.001 from a whole number of at least zero.
     """
     volume = _read(Path(path), None, orientation, labels=True)
     array = volume.array

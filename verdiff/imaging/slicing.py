@@ -66,8 +66,8 @@ class SlicePlan:
         """The same slices with a part of each as the network's input; what lies outside comes back as zeros.
 
         Args:
-            rows: Of the whole input, [0, padded_rows); its length is a multiple of what the network wants.
-            cols: Likewise.
+            rows: Rows of the whole input, [0, padded_rows); its length is a multiple of what the network wants.
+            cols: Columns of the whole input, [0, padded_cols); its length is such a multiple too.
 
         Raises:
             VerdiffError: The window is empty or reaches beyond the whole input.

@@ -36,8 +36,8 @@ class Plane:
         pixel_spacing: From row to row and from column to column, mm.
         position: Centre of the first pixel, LPS mm; empty where nothing is stated.
         orientation: Cosines along a row and along a column, six; empty where nothing is stated.
-        thickness: Of the slice, mm; 0 where nothing is stated.
-        decimals: Of the position's decimal strings, the finest; None where it is not known.
+        thickness: Thickness of the slice, mm; 0 where nothing is stated.
+        decimals: Decimals of the position's most exact string; None where it is not known.
     """
 
     name: str

@@ -29,7 +29,7 @@ class Structure:
 
     Attributes:
         label: Its number in masks.
-        name: As the model calls it.
+        name: Name that the model gives it.
         scheme, code, meaning: Of a coded term: "SCT" for SNOMED CT, else verdiff's own scheme.
         colour: Red, green, blue from 0 to 255.
     """
@@ -57,7 +57,7 @@ def structures(labels: Sequence[NamedLabel]) -> tuple[Structure, ...]:
     """The structures of a label table, described; a code that the table states wins over that of the name.
 
     Args:
-        labels: As :attr:`verdiff.bundle.Manifest.labels`.
+        labels: Labels of a model, as in :attr:`verdiff.bundle.Manifest.labels`.
     """
     return tuple(_structure(label, index) for index, label in enumerate(labels))
 

@@ -77,7 +77,7 @@ class VolumePlan:
             plane_of: Slice of the scan -> [scan_rows, scan_cols].
             wanted: Within :attr:`shape`.
             padding: Fills what lies beyond the scan.
-            over: As for :meth:`reader`.
+            over: See :meth:`reader`.
         """
         slices, rows, cols = self.inside
         volume = np.full((wanted.stop - wanted.start, *self.shape[1:]), padding, np.float32)
@@ -106,7 +106,7 @@ class VolumePlan:
 
         Args:
             array: Label ids, [z, y, x].
-            ids: Of the structures, in the order of the channels.
+            ids: Label ids of the structures, in the order of the channels.
         """
         planes = self.planes.extract(array)
         labels = np.zeros(self.shape, np.uint8)

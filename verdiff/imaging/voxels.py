@@ -71,8 +71,8 @@ def read_voxels(stream: Stream, shape: Sequence[int], kind: np.dtype, held: floa
 
     Args:
         stream: At the first voxel.
-        shape: Of the array.
-        kind: As stored.
+        shape: Shape of the array.
+        kind: Type of a stored number.
         held: The most bytes that the file can hold, from :func:`most_bytes`.
         path: For the message.
 

@@ -94,7 +94,7 @@ def fuse_windows(
 
     Args:
         shape: Slices, rows and columns of the volume, [D, H, W].
-        patch: Slices, rows and columns of a window, likewise.
+        patch: Slices, rows and columns of a window.
         read: Gives slices of the volume, float32 [n, H, W]; asked for each slice once, from first to last.
         predict: The network.
         overlap: Share of a patch that neighbouring windows have in common.
@@ -104,7 +104,7 @@ def fuse_windows(
         Which slices, and their maps float32 [K, n, H, W]: in order, each slice once. The array is the caller's own.
 
     Raises:
-        VerdiffError: As :func:`sliding` does.
+        VerdiffError: See :func:`sliding`.
     """
     slabs = _slabs(sliding(shape, patch, overlap))
     depth = patch[0]

@@ -54,8 +54,8 @@ def mapped(block: int, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
 
     Args:
         block: A descriptor, which is closed.
-        shape: Of the array.
-        dtype: Of its elements.
+        shape: Shape of the array.
+        dtype: Type of its elements.
 
     Raises:
         ServiceError: The block is smaller than the array.

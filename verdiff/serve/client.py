@@ -94,12 +94,12 @@ class Client:
         """Queue a scan; returns at once.
 
         Args:
-            scan: As :meth:`verdiff.runtime.Segmenter.segment` takes it.
+            scan: A scan that :meth:`verdiff.runtime.Segmenter.segment` takes.
             deadline_ms: From now, waiting included: the best answer by then.
             uncertainty: Have the uncertainty in each reply.
             surfaces: Make the structures' surfaces of the last mask (``job.surfaces``; the extra ``anatomy``).
             on_reply: Called with each reply, in the supervisor's thread: it must return soon.
-            on_end: Called when the job is over, likewise.
+            on_end: Called in the same way when the job is over.
             options: Fields of :class:`verdiff.options.ScanOptions`: steps, samples, seed, sampler, fusion, policy,
                 force, prior_only.
 

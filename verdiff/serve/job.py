@@ -34,7 +34,7 @@ class Reply:
         uncertainty: 0 sure to 255: uint8 [z, y, x]; None where the job did not ask for it.
         label_ids: Id of each structure by its name.
         geometry: The scan's grid, which is the mask's.
-        outcome: As of :class:`verdiff.runtime.Segmentation`.
+        outcome: Outcome of the :class:`verdiff.runtime.Segmentation`.
         volumes_ml: Millilitres by structure; empty for films.
         timings: Seconds a stage.
         provenance: What made this mask, as plain JSON values.
@@ -68,10 +68,10 @@ class Job:
     """One scan on its way. Any thread may wait for it, iterate over its replies, or cancel it.
 
     Attributes:
-        id: Of this job, unique in its process.
+        id: Number of this job, unique in its process.
         geometry: The scan's grid.
         identity: Whose scan it is, where it was read from DICOM.
-        deadline: Of :func:`time.monotonic`, or None.
+        deadline: Reading of :func:`time.monotonic`, or None.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ def crop_and_warp(
 
     Args:
         image: [H, W] or [D, H, W] in [-1, 1].
-        label: The same shape, integers, 0 background to ``classes``, or :data:`~verdiff.train.data.cases.IGNORE`.
+        label: Integers of that shape, 0 background to ``classes``, or :data:`~verdiff.train.data.cases.IGNORE`.
         size: Rows and columns of the result.
         classes: K, the foreground channels.
         coverage: [K, H, W], the share of each pixel that a structure covers, 255 for all of it; None: ``label`` says.

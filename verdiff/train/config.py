@@ -324,7 +324,7 @@ def load_config(name_or_path: str | Path, settings: Sequence[str] = ()) -> RunCo
     """A shipped configuration by name, or a TOML file.
 
     Args:
-        name_or_path: Of the configuration.
+        name_or_path: Name of a shipped configuration, or the path of a TOML file.
         settings: ``TABLE.KEY=VALUE`` each, the value as TOML has it, in place of what stands there.
 
     Raises:

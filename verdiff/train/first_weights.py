@@ -21,7 +21,7 @@ def task_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> Task:
     Args:
         origin: The folder of a run or a checkpoint in one, whose averaged weights are meant; a bundle; or the name of a
             shipped model.
-        config: Of the run that is to begin.
+        config: Configuration of the run that is to begin.
         dataset: What it is trained on.
 
     Raises:

@@ -35,8 +35,8 @@ def weights_of_bundle(bundle: Bundle, config: RunConfig, dataset: Dataset) -> di
     """The state of ``config``'s network that computes what the bundle's FP32 graphs compute.
 
     Args:
-        bundle: Of a model with the structures of ``dataset``.
-        config: Of the run that is to begin.
+        bundle: Bundle of a model with the structures of ``dataset``.
+        config: Configuration of the run that is to begin.
         dataset: What it is trained on; its batches give the norms their statistics.
 
     Raises:

@@ -67,11 +67,11 @@ def run(
     Args:
         data: A raw data set in a folder named ``DatasetNNN_Name``.
         output: Gets nnU-Net's ``preprocessed`` and ``results``, and ``nnunetv2.log``.
-        fold: Of ``splits_final.json``, or of the folds that verdiff makes where there is none.
+        fold: Number of a fold in ``splits_final.json``, or of the folds that verdiff makes where there is none.
         folds: Make so many folds by patient instead, those that ``folds`` gives every other system.
         trainer: A trainer class of nnunetv2; ``nnUNetTrainer_5epochs`` and its like train for less.
         device: ``auto``, ``cpu`` or ``cuda``.
-        processes: Of preprocessing and augmentation.
+        processes: Number of processes for preprocessing and augmentation.
         resume: Go on with the training that is in ``output``.
         say: Told of each stage.
 

@@ -141,7 +141,7 @@ def make_plan(data: Fingerprint, memory_gb: float = REFERENCE_GB) -> Plan:
 
     Args:
         data: Its fingerprint.
-        memory_gb: Of the graphics card that nnU-Net's reckoning is about.
+        memory_gb: Memory of the graphics card that nnU-Net's reckoning is about.
 
     Raises:
         DataError: Slices are too small, or the memory is too little, for four levels.

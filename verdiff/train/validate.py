@@ -104,7 +104,7 @@ def validate(
 
     Args:
         net: The network; it is in training mode afterwards.
-        config: Of its run.
+        config: Configuration of its run.
         cases: Validation cases.
         every: Every how many-th slice counts.
         prior_alone: The denoiser is not trained yet, and the prior's mask counts for the sampled one.

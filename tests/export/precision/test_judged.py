@@ -13,7 +13,7 @@ from tests.export.precision.bench import FP16
 from tests.export.precision.networks import denoiser_graph, manifest, node_of, patients, prior_graph, scale_weight
 from verdiff.bundle import GOLDEN, graph_name, pack_golden
 from verdiff.errors import VerificationError
-from verdiff.export import reduced
+from verdiff.export import converting as reduced
 from verdiff.export.draft import Draft
 from verdiff.export.precision.half import HalfNetwork, to_half
 from verdiff.export.precision.search import Candidate

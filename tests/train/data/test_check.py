@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.train.toy import write_raw_dataset
-from verdiff.commands import data as command
+from verdiff.commands import data_sets as command
 from verdiff.errors import DataError
 from verdiff.evaluate.fold import cases_of, scans_of
 from verdiff.train.config import DataConfig

@@ -102,7 +102,7 @@ class Outcome:
         left_out: Rival -> why it could not take part.
         notes: What a reader must know.
         results: What was found beside durations, in plain values.
-        page: The same as Markdown.
+        page: What was found, as Markdown.
         draw: Draws the record's picture instead of bars of the timings.
     """
 

@@ -27,7 +27,7 @@ class Budgeted:
     """What one budget gave on every scan.
 
     Attributes:
-        seconds: Of each call that gave a mask.
+        seconds: Duration of each call that gave a mask.
         late: By how much each was late, as a share of the budget; negative when early.
         dice: Patient -> mean over structures, of the last round.
         outcomes: How often each outcome, and ``"refused"``, came.

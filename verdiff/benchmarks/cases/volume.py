@@ -51,9 +51,9 @@ class Rival:
         segmenter: The model, whose networks ``meter`` counts.
         meter: Their calls.
         mask: Where the mask is written.
-        stages: Of every run, warm-up included.
-        busy: Likewise, the seconds of each network.
-        calls: Of the last run.
+        stages: Seconds of each stage of every run, warm-up included.
+        busy: Seconds of each network of every run, warm-up included.
+        calls: Calls of the networks in the last run.
     """
 
     name: str

@@ -46,8 +46,8 @@ def runtime_rival(
     Args:
         workload: What to run.
         device: ``"cuda:N"``.
-        backend: As ``verdiff infer`` takes it.
-        precision: Likewise.
+        backend: A backend that ``verdiff infer`` takes.
+        precision: A precision that ``verdiff infer`` takes.
         graphs: For ONNX Runtime: with CUDA graphs or without them.
 
     Raises:

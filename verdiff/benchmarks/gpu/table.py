@@ -26,7 +26,7 @@ class Row:
     Attributes:
         step: One step of one batch, as the loop's time over its steps.
         volume: The whole workload, scan to mask.
-        trace: Of one loop; None where nothing listened.
+        trace: Trace of one loop; None where nothing listened.
         memory_bytes: Device memory it holds; None where the driver does not tell.
         dice: Mean Dice of its mask to the FP32 reference; None where it cannot be compared.
     """

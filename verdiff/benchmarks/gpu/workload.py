@@ -38,7 +38,7 @@ class Workload:
         size: Rows and columns of a slice, multiples of the model's multiple.
         samples: Ensemble members.
         steps: Denoiser passes a sample.
-        seed: Of the noise.
+        seed: Key of the noise.
     """
 
     bundle: Bundle

@@ -228,9 +228,9 @@ def check_record(record: object, precision: str, roles: Iterable[str], labels: C
     """The record of a gate in a manifest, which anyone may have written, as values of the right types.
 
     Args:
-        record: As the manifest has it.
+        record: Gate's record in the manifest.
         precision: Whose limits hold, whatever limits the record names.
-        roles: Of the networks.
+        roles: Roles of the networks.
         labels: Names of the model's structures.
 
     Raises:

@@ -43,7 +43,7 @@ def required_islands(model: onnx.ModelProto, precision: str = "fp16") -> dict[st
 
     Args:
         model: A network with plain weights and named nodes (:func:`~verdiff.export.precision.graphs.plain_weights`).
-        precision: Of the rest: ``"fp16"`` or ``"bf16"``.
+        precision: Precision of the rest: ``"fp16"`` or ``"bf16"``.
     """
     found: dict[str, str] = {}
     weights = _constants(model)

@@ -73,7 +73,7 @@ class Runner:
         networks: Graphs that ONNX Runtime's CPU provider computes faithfully
             (:func:`~verdiff.export.precision.execution.as_executed` for half precision).
         table: The sampler; None for networks without a denoiser.
-        seed: Of the noise, which is the same whatever the precision.
+        seed: Key of the noise, which is the same whatever the precision.
         engine: What runs the graphs.
     """
 

@@ -27,7 +27,7 @@ class DicomFiles:
         segmentation: The mask as a segmentation object.
         uncertainty: The uncertainty as a fractional segmentation object.
         contours: The mask as an RT structure set.
-        kind: Of the segmentation: ``"BINARY"`` or ``"LABELMAP"``.
+        kind: Type of the segmentation: ``"BINARY"`` or ``"LABELMAP"``.
     """
 
     segmentation: Path | None = None

@@ -51,7 +51,7 @@ def mask_of(result: Segmentation, scan: Volume, *, uncertainty: bool = False) ->
     """The mask of a segmentation.
 
     Args:
-        result: Of ``scan``.
+        result: Result of ``scan``.
         scan: Read from DICOM.
         uncertainty: Whether the uncertainty map is wanted too.
 

@@ -48,7 +48,7 @@ def structure_set_of(mask: Mask, source: Source) -> Any:
     """The mask as a data set of contours: one ROI a structure, numbered from 1 in the model's order.
 
     Args:
-        mask: Of the scan.
+        mask: Mask of the scan.
         source: Its stored images.
 
     Returns:

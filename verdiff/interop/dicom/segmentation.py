@@ -26,7 +26,7 @@ def segmentation_of(mask: Mask, source: Source, kind: str = BINARY) -> Any:
     """The mask as a data set: one segment a structure, numbered from 1 in the model's order.
 
     Args:
-        mask: Of the scan.
+        mask: Mask of the scan.
         source: Its stored images.
         kind: ``"BINARY"``, or ``"LABELMAP"`` (DICOM 2024d), which most receivers do not know yet.
 

@@ -30,7 +30,7 @@ class Header:
     """The 58 bytes before every body.
 
     Attributes:
-        version: Of the header, 1 or 2.
+        version: Version of the header, 1 or 2.
         type: Such as ``IMAGE``.
         device: The sender's name, as its bytes.
         timestamp: Seconds since 1970 in 32.32 fixed point, as it came; 0 is none.
@@ -55,7 +55,7 @@ class Message:
     Attributes:
         header: Its header.
         content: The body without what version 2 has around it.
-        metadata: Texts by their names; none in version 1.
+                metadata: Texts by their names; none in version 1.
     """
 
     header: Header
@@ -67,7 +67,7 @@ def read_header(data: Piece) -> Header:
     """The header in 58 bytes.
 
     Raises:
-        Refused: Of another version, which may have another length.
+        Refused: The header has another version, which may have another length.
     """
     version, kind, device, timestamp, size, crc = _HEADER.unpack(data)
     if version not in VERSIONS:
@@ -121,10 +121,10 @@ def pieces_of(
     """A message as pieces to be sent one after the other; the content is not copied.
 
     Args:
-        type: Of at most 12 characters.
+        type: Type of the message, at most 12 characters.
         content: What it says.
         device: A name of at most 20 bytes.
-        version: Of the header.
+        version: Version of the header.
         timestamp: In 32.32 fixed point; None is now.
         metadata: For version 2; left out in version 1.
         id: For version 2.

@@ -54,9 +54,9 @@ class IgtlServer:
             client: The worker.
             port: To listen on; 0 is any that is free.
             host: The address to listen on. The protocol knows no passwords: whoever reaches it may use it.
-            limits: Of connections and messages.
-            options: Of each job, as :meth:`verdiff.serve.Client.submit` takes them.
-            deadline_ms: Of each job, until a client sets its own.
+            limits: Limits of connections and messages.
+            options: Options of each job, as :meth:`verdiff.serve.Client.submit` takes them.
+            deadline_ms: Deadline of each job, until a client sets its own.
             surfaces: Send surfaces after the last mask, until a client says otherwise.
             suffix: Put behind a scan's device name to name its mask.
         """

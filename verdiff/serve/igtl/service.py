@@ -29,9 +29,9 @@ class Service:
 
     Attributes:
         client: The worker.
-        limits: Of each connection.
-        options: Of each job, as :meth:`verdiff.serve.Client.submit` takes them.
-        deadline_ms: Of each job, until a client sets its own.
+        limits: Limits of each connection.
+        options: Options of each job, as :meth:`verdiff.serve.Client.submit` takes them.
+        deadline_ms: Deadline of each job, until a client sets its own.
         surfaces: Whether surfaces are sent after the last mask, until a client says otherwise.
         suffix: Put behind the device name of a scan to name its mask, for hosts that keep one image a name.
     """

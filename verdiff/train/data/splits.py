@@ -42,7 +42,7 @@ def make_splits(
     Args:
         patients: The patient of each case.
         folds: How many.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
         first: Patients to validate on in fold 0, whatever the shuffle says.
 
     Returns:

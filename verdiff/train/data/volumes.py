@@ -23,10 +23,10 @@ def volume_case(name: str, volume: Volume, truth: Volume, ids: Sequence[int], co
     """The scan and its mask on the grid of ``config``, without padding.
 
     Args:
-        name: Of the case.
+        name: Name of the case.
         volume: The scan.
         truth: Its mask, on the same grid.
-        ids: Of the structures, in the order of the channels.
+        ids: Label ids of the structures, in the order of the channels.
         config: With ``spacing_mm`` and ``slice_spacing_mm``.
 
     Raises:

@@ -28,7 +28,7 @@ class CFNet3dConfig(VolumeSettings):
         widths: Channels at strides 4, 8 and 16 within slices.
         stages: How many times the three scales are extracted and fused.
         blocks: Focal blocks of each scale in each stage.
-        dilation: Of the focal blocks' second depthwise convolution.
+        dilation: Dilation of the focal blocks' second depthwise convolution.
     """
 
     stem: int = 24

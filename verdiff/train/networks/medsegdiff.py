@@ -30,7 +30,7 @@ class MedSegDiffConfig:
         widths: Channels at strides 1, 2, 4, 8, 16, of the stem and the four stages of both encoders. The released
             code has 128 x (1, 1, 2, 2, 4, 4), six levels of two residual blocks each.
         blocks: Residual blocks in each stage of the image's encoder; the paper's, ResNet34's, are 3, 4, 6, 3.
-        heads: Of the self-attention at the lowest resolution.
+        heads: Heads of the self-attention at the lowest resolution.
         embedding: Size of the time embedding.
     """
 

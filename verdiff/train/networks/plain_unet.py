@@ -29,8 +29,8 @@ class DoubleConv(nn.Module):
     """Twice (3 x 3 convolution, instance norm, leaky ReLU): [N, c_in, H, W] -> [N, c_out, H', W'].
 
     Args:
-        slope: Of the leaky ReLU below zero.
-        stride: Of the first convolution; 2 halves the size, as nnU-Net goes down.
+        slope: Slope of the leaky ReLU below zero.
+        stride: Stride of the first convolution; 2 halves the size, as nnU-Net goes down.
         embedding: Size of a time embedding, added between the two after a projection, as Diff-UNet does; None without.
     """
 

@@ -12,9 +12,9 @@ from verdiff.train.data.convert.aasce import AASCE
 from verdiff.train.data.convert.conversion import Converter, ConvertOptions, Labels
 from verdiff.train.data.convert.ctspine1k import CTSPINE1K
 from verdiff.train.data.convert.mrspineseg import MRSPINESEG
+from verdiff.train.data.convert.raw_data_set import Written, write_raw
 from verdiff.train.data.convert.spider import SPIDER
 from verdiff.train.data.convert.verse import VERSE
-from verdiff.train.data.convert.writing import Written, write_raw
 from verdiff.train.data.splits import FoldOptions
 
 CONVERTERS: dict[str, Converter] = {
@@ -44,7 +44,7 @@ def convert(
     """Make an nnU-Net raw data set, with folds by patient, from an unpacked public download.
 
     Args:
-        name: Of the data set, a key of ``CONVERTERS``.
+        name: Name of the data set, a key of ``CONVERTERS``.
         source: The unpacked download; it is only read.
         output: The raw data set's folder, made if absent.
         options: What to make of it; ``None``: the defaults.
@@ -54,7 +54,7 @@ def convert(
 
     Raises:
         DataError: An unknown data set, an option it does not take, a folder that is not the download, or what
-            :func:`verdiff.train.data.convert.writing.write_raw` refuses.
+            :func:`verdiff.train.data.convert.raw_data_set.write_raw` refuses.
         OutputError: A file cannot be written.
     """
     converter, options = converter_named(name), options or ConvertOptions()

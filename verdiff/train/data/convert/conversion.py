@@ -83,7 +83,7 @@ class Conversion:
 
     Attributes:
         channel: Name of the channel, as nnU-Net knows it: ``CT`` decides its normalisation.
-        ending: Of the files that are written.
+        ending: Suffix of the files that are written.
         meanings: What each id in the masks stands for; another id is refused.
         cases: Sorted by name.
         read: Scan and mask of a case on one grid, ids as in ``meanings``.

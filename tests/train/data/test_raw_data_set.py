@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.train.data import downloads
-from verdiff.commands import data as command
-from verdiff.commands.datasets import app
+from verdiff.commands import data_sets as command
+from verdiff.commands.data import app
 from verdiff.errors import DataError
 from verdiff.imaging import read_labels
 from verdiff.train.data import splits
-from verdiff.train.data.convert import ConvertOptions, convert, writing
+from verdiff.train.data.convert import ConvertOptions, convert, raw_data_set
 from verdiff.train.data.splits import FoldOptions
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -221,7 +221,7 @@ def test_converting_and_checking_load_no_torch() -> None:
     import sys
 
     code = (
-        "import sys; import verdiff.train.data.convert, verdiff.train.data.check, verdiff.commands.data\n"
+        "import sys; import verdiff.train.data.convert, verdiff.train.data.check, verdiff.commands.data_sets\n"
         "print(sorted({'torch', 'scipy', 'SimpleITK'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -230,8 +230,8 @@ def test_converting_and_checking_load_no_torch() -> None:
 
 def test_records_are_written_last(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    real = writing.atomic_path
-    for module in (writing, splits):
+    real = raw_data_set.atomic_path
+    for module in (raw_data_set, splits):
         monkeypatch.setattr(module, "atomic_path", lambda path: (order.append(path.name), real(path))[1])
     convert("spider", source, tmp_path / "out", OPTIONS)
     assert order == ["splits_final.json", "conversion.json", "dataset.json"]

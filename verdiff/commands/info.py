@@ -1,10 +1,7 @@
-"""``verdiff info`` and ``verdiff models``: what a bundle or a scan is, and which models there are."""
+"""``verdiff info``: what a scan or a bundle is."""
 
 from __future__ import annotations
 
-import itertools
-import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +9,43 @@ from verdiff.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from verdiff.bundle import Trust
-    from verdiff.systems import System
+
+
+import json
+from typing import Annotated
+
+import typer
+
+from verdiff.commands.options import (
+    AsJson,
+    ExpectSha256,
+    Orientation,
+    TimePoint,
+    TrustedKey,
+)
+from verdiff.commands.printing import show
 
 
 def info(
+    target: Annotated[str, typer.Argument(help="A scan, a bundle, or a shipped model's name.")],
+    as_json: AsJson = False,
+    orientation: Orientation = None,
+    time_point: TimePoint = None,
+    expect_sha256: ExpectSha256 = None,
+    trusted_key: TrustedKey = None,
+) -> None:
+    """Say what a scan or a bundle is, and whether a bundle is the one that is trusted."""
+    facts = facts_of(
+        target,
+        orientation=orientation,
+        time_point=time_point,
+        expect_sha256=expect_sha256,
+        trusted_key=trusted_key,
+    )
+    show(json.dumps(facts, indent=1) if as_json else "\n".join(lines(facts)))
+
+
+def facts_of(
     target: str,
     *,
     orientation: str | None = None,
@@ -27,9 +57,9 @@ def info(
 
     Args:
         target: What to look at.
-        orientation: Of a scan that leaves it open, as :func:`verdiff.imaging.read_volume`.
-        time_point: Of a DICOM series that holds several volumes.
-        expect_sha256: Of the manifest of a bundle, which is refused if it has another.
+        orientation: What a scan leaves open, as :func:`verdiff.imaging.read_volume` takes it.
+        time_point: Number of a volume in a DICOM series that holds several.
+        expect_sha256: Hash of a bundle's manifest; a bundle with another is refused.
         trusted_key: Public keys, one of which has signed a bundle, or it is refused.
 
     Raises:
@@ -133,92 +163,3 @@ def lines(facts: dict[str, Any], indent: str = "") -> list[str]:
         else:
             found.append(f"{indent}{name}: {value}")
     return found
-
-
-def models() -> list[dict[str, Any]]:
-    """The bundles that ship with this installation, the systems that can be trained, and the shipped configurations."""
-    from verdiff.systems import SYSTEMS
-
-    return [*_bundles(), *(_system(system) for system in SYSTEMS.values()), *_configurations()]
-
-
-def model_lines(table: list[dict[str, Any]]) -> list[str]:
-    """What :func:`models` gives for people: a table a kind."""
-    found: list[str] = []
-    for kind, columns in MODEL_COLUMNS.items():
-        cells = [[_cell(row[column]) for column in columns] for row in table if row["kind"] == kind]
-        if not cells:
-            continue
-        widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
-        found += [*([""] if found else []), f"{kind}s"]
-        for row in [list(columns), *cells]:
-            found.append("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return found
-
-
-MODEL_COLUMNS = {
-    "bundle": ("name", "version", "what"),
-    "system": ("name", "paper", "dimensions", "diffusion", "labels", "parameters", "gflop", "per", "source"),
-    "configuration": ("name", "system", "what"),
-}
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int) and value >= 1000:
-        return f"{value / 1e6:.2f} M"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-def _bundles() -> list[dict[str, Any]]:
-    from verdiff.bundle import open_bundle, shipped_models
-
-    table = []
-    for name, path in shipped_models().items():
-        manifest = open_bundle(path).manifest
-        structures = ", ".join(label.name for label in manifest.labels)
-        what = f"{structures} in {manifest.view} {manifest.modality}, {path.stat().st_size / 1e6:.1f} MB"
-        table.append({"name": name, "kind": "bundle", "version": manifest.version, "what": what})
-    return table
-
-
-def _system(system: System) -> dict[str, Any]:
-    return {
-        "name": system.name,
-        "kind": "system",
-        "title": system.title,
-        "paper": system.paper,
-        "dimensions": f"{system.dimensions}D",
-        "diffusion": system.diffusion,
-        "labels": system.labels,
-        "parameters": system.parameters,
-        "gflop": system.gflop,
-        "per": "slice" if system.dimensions == 2 else "window",
-        "source": system.source,
-    }
-
-
-def _configurations() -> list[dict[str, Any]]:
-    table = []
-    # Read as files: the training room itself needs torch.
-    for path in sorted((Path(__file__).parent.parent / "train" / "configs").glob("*.toml")):
-        text = path.read_text("utf-8")
-        head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
-        comment = " ".join(line.removeprefix("#").strip() for line in head)
-        values = tomllib.loads(text)
-        table.append(
-            {
-                "name": path.stem,
-                "kind": "configuration",
-                "system": values.get("system", "verdiff-net"),
-                "what": first_clause(comment) or values.get("model_id", ""),
-            }
-        )
-    return table
-
-
-def first_clause(comment: str) -> str:
-    """What stands before the first full stop, colon or semicolon outside brackets."""
-    clause = re.match(r"(?:\([^)]*\)|[^(.:;])*", comment)
-    return clause[0].strip() if clause else ""

@@ -16,7 +16,7 @@ from verdiff import __version__
 from verdiff.errors import DataError, VerdiffError
 from verdiff.files import Staging, atomic_path
 from verdiff.imaging.volume import Volume
-from verdiff.imaging.writing import write_array
+from verdiff.imaging.volume_files import write_array
 from verdiff.train.data.convert.conversion import Conversion, Converter, ConvertOptions, Labels, SourceCase, both
 from verdiff.train.data.convert.levels import STRUCTURES, Meaning, level_order
 from verdiff.train.data.findings import refuse_first

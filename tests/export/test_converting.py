@@ -17,9 +17,9 @@ import SimpleITK as sitk
 
 from verdiff.bundle import open_bundle, write_bundle
 from verdiff.errors import BundleError, VerificationError
-from verdiff.export import command, reduced, slices
-from verdiff.export.command import ExportOptions
+from verdiff.export import converting, exporting, slices
 from verdiff.export.draft import Draft
+from verdiff.export.exporting import ExportOptions
 from verdiff.export.precision.execution import ENGINES, GraphRunner
 from verdiff.export.precision.gate import LIMITS
 from verdiff.precisions import Limits
@@ -51,7 +51,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def converted(toy_bundle: Path, scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The toy bundle with FP16 graphs, and what was said on the way."""
     path, said = tmp_path_factory.mktemp("fp16") / "toy-fp16.verdiff", []
-    command.run(toy_bundle, ExportOptions(path, ("fp16",), scans), say=said.append)
+    exporting.run(toy_bundle, ExportOptions(path, ("fp16",), scans), say=said.append)
     return path, said
 
 
@@ -96,7 +96,7 @@ def test_the_runtime_runs_it_in_fp16(converted: tuple[Path, list[str]], scans: P
 def test_the_same_bundle_gives_the_same_bytes(
     converted: tuple[Path, list[str]], toy_bundle: Path, scans: Path, tmp_path: Path
 ) -> None:
-    command.run(toy_bundle, ExportOptions(tmp_path / "again.verdiff", ("fp16",), scans), say=lambda line: None)
+    exporting.run(toy_bundle, ExportOptions(tmp_path / "again.verdiff", ("fp16",), scans), say=lambda line: None)
     assert (tmp_path / "again.verdiff").read_bytes() == converted[0].read_bytes()
 
 
@@ -104,7 +104,7 @@ def test_with_its_gate_on_record_a_bundle_converts_without_scans(
     recorded: Path, converted: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     said: list[str] = []
-    command.run(recorded, ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=said.append)
+    exporting.run(recorded, ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=said.append)
     ours, theirs = open_bundle(tmp_path / "out.verdiff"), open_bundle(converted[0])
     assert ours.manifest.files == theirs.manifest.files
     assert any("gate on record" in line and "6 patients" in line for line in said)
@@ -116,7 +116,7 @@ def test_a_conversion_other_than_the_one_on_record_is_refused(recorded: Path, tm
     other = draft.with_gate("fp16", {**record, "graphs": {**record["graphs"], "prior": "0" * 64}})
     other.write(tmp_path / "other.verdiff")
     with pytest.raises(VerificationError, match="the prior converts to a graph"):
-        command.run(
+        exporting.run(
             tmp_path / "other.verdiff", ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=lambda line: None
         )
     assert not (tmp_path / "out.verdiff").exists()
@@ -124,7 +124,7 @@ def test_a_conversion_other_than_the_one_on_record_is_refused(recorded: Path, tm
 
 def test_without_record_and_without_scans_nothing_is_written(toy_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="carries no record") as refusal:
-        command.run(toy_bundle, ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=lambda line: None)
+        exporting.run(toy_bundle, ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=lambda line: None)
     assert "--scans" in refusal.value.remedy
     assert list(tmp_path.iterdir()) == []
 
@@ -135,11 +135,11 @@ def test_five_patients_are_too_few(toy_bundle: Path, scans: Path, tmp_path: Path
     for path in sorted(scans.iterdir())[:5]:
         (few / path.name).symlink_to(path)
     with pytest.raises(VerificationError, match="scans of 5 patients"):
-        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16",), few), say=lambda line: None)
+        exporting.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16",), few), say=lambda line: None)
 
 
 def test_a_run_is_exported_with_fp16_at_once(toy_run: Path, scans: Path, tmp_path: Path) -> None:
-    command.run(toy_run, ExportOptions(tmp_path / "o.verdiff", ("fp16",), scans), say=lambda line: None)
+    exporting.run(toy_run, ExportOptions(tmp_path / "o.verdiff", ("fp16",), scans), say=lambda line: None)
     assert open_bundle(tmp_path / "o.verdiff").has("prior", "fp16")
 
 
@@ -149,7 +149,7 @@ def in_int8(toy_bundle: Path, scans: Path, tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("int8") / "toy.verdiff"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
-        command.run(toy_bundle, ExportOptions(path, ("int8",), scans), say=lambda line: None)
+        exporting.run(toy_bundle, ExportOptions(path, ("int8",), scans), say=lambda line: None)
     return path
 
 
@@ -189,7 +189,7 @@ def test_each_form_of_int8_comes_alone_too(toy_bundle: Path, scans: Path, tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
         options = ExportOptions(tmp_path / "toy.verdiff", (form,), scans)
-        command.run(toy_bundle, options, say=lambda line: None)
+        exporting.run(toy_bundle, options, say=lambda line: None)
     assert open_bundle(tmp_path / "toy.verdiff").precisions("prior") == ("fp32", form)
 
 
@@ -199,7 +199,7 @@ def test_what_a_processor_s_own_kernels_change_is_refused(
     monkeypatch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
     monkeypatch.setitem(ENGINES, "openvino", Deaf)
     with pytest.raises(VerificationError, match="int8-ov on openvino changes the mask"):
-        command.run(toy_bundle, ExportOptions(tmp_path / "toy.verdiff", ("int8-ov",), scans), say=lambda line: None)
+        exporting.run(toy_bundle, ExportOptions(tmp_path / "toy.verdiff", ("int8-ov",), scans), say=lambda line: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,15 +215,15 @@ def test_bf16_is_judged_where_the_processor_computes_it(
     toy_bundle: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(LIMITS, "bf16", Limits(0.8, 0.6, 5.0))
-    monkeypatch.setattr(reduced, "computes_bf16", lambda: True)
+    monkeypatch.setattr(converting, "computes_bf16", lambda: True)
     path = tmp_path / "toy.verdiff"
-    command.run(toy_bundle, ExportOptions(path, ("bf16",), scans), say=lambda line: None)
+    exporting.run(toy_bundle, ExportOptions(path, ("bf16",), scans), say=lambda line: None)
     bundle = open_bundle(path)
     judged = bundle.manifest.gates["bf16"]["backends"]["openvino"]
     assert judged["graphs"] == {role: bundle.manifest.files[f"graphs/{role}.fp32.onnx"] for role in judged["graphs"]}
     assert ("openvino", "bf16") in permitted(bundle, ("openvino",), instruction_set())[0]
-    monkeypatch.setattr(reduced, "computes_bf16", lambda: False)
-    command.run(toy_bundle, ExportOptions(path, ("bf16",), scans), say=lambda line: None)
+    monkeypatch.setattr(converting, "computes_bf16", lambda: False)
+    exporting.run(toy_bundle, ExportOptions(path, ("bf16",), scans), say=lambda line: None)
     assert open_bundle(path).manifest.gates["bf16"]["backends"] == {}
 
 
@@ -233,31 +233,31 @@ def test_int8_needs_scans_beside_the_gate_s_to_calibrate_on(toy_bundle: Path, sc
     for path in sorted(scans.iterdir())[:PATIENTS]:
         (just / path.name).symlink_to(path)
     with pytest.raises(VerificationError, match="no scans to calibrate"):
-        command.run(toy_bundle, ExportOptions(output, ("int8",), just), say=lambda line: None)
+        exporting.run(toy_bundle, ExportOptions(output, ("int8",), just), say=lambda line: None)
     assert not output.exists()
     with pytest.raises(VerificationError, match="no slices to judge int8 on"):
-        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("int8",)), say=lambda line: None)
+        exporting.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("int8",)), say=lambda line: None)
 
 
 def test_int8_of_matrix_products_is_refused_before_anything_is_computed(
     toy_bundle: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(reduced, "LEAST_REACHED", 1.01)
+    monkeypatch.setattr(converting, "LEAST_REACHED", 1.01)
     with pytest.raises(VerificationError, match=r"\d+% of whose prior's weights are in convolutions") as caught:
-        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16", "int8"), scans), say=said.append)
+        exporting.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16", "int8"), scans), say=said.append)
     assert caught.value.remedy == "convert it with --fp16"
     assert said == [] and list(tmp_path.iterdir()) == []
 
 
 def test_converting_a_bundle_loads_no_torch() -> None:
-    code = "import sys, verdiff.export.command; sys.exit('torch' in sys.modules)"
+    code = "import sys, verdiff.export.exporting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_new_release_has_its_own_version(tmp_path: Path) -> None:
     from verdiff.bundle import open_bundle
-    from verdiff.export.command import ExportOptions, run
+    from verdiff.export.exporting import ExportOptions, run
 
     written = run(None, ExportOptions(tmp_path / "new.verdiff", ("fp16",), release="9.8.7"), say=lambda _: None)
     assert open_bundle(written).manifest.version == "9.8.7"
@@ -288,7 +288,7 @@ def test_a_record_of_a_gate_that_was_not_passed_converts_nothing(
 ) -> None:
     path, output = forged(recorded, lambda record: {**record, **changes}), tmp_path / "out.verdiff"
     with pytest.raises(VerificationError, match=f"on record was not passed: .*{named}"):
-        command.run(path, ExportOptions(output, ("fp16",)), say=lambda line: None)
+        exporting.run(path, ExportOptions(output, ("fp16",)), say=lambda line: None)
     assert not output.exists()
 
 
@@ -309,7 +309,8 @@ def test_a_record_of_a_gate_that_was_not_passed_converts_nothing(
 )
 def test_a_damaged_record_is_named(recorded: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     with pytest.raises(BundleError, match=r"gates\.fp16"):
-        command.run(forged(recorded, change), ExportOptions(tmp_path / "out.verdiff", ("fp16",)), say=lambda line: None)
+        options = ExportOptions(tmp_path / "out.verdiff", ("fp16",))
+        exporting.run(forged(recorded, change), options, say=lambda line: None)
 
 
 def test_patients_in_whom_nothing_is_found_are_no_proof(toy_bundle: Path, scans: Path, tmp_path: Path) -> None:
@@ -323,7 +324,7 @@ def test_patients_in_whom_nothing_is_found_are_no_proof(toy_bundle: Path, scans:
     (dark / "case2_0000.nii.gz").unlink()
     sitk.WriteImage(flat, dark / "case2_0000.nii.gz")
     with pytest.raises(VerificationError, match="no structure at all in case2"):
-        command.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16",), dark), say=lambda line: None)
+        exporting.run(toy_bundle, ExportOptions(tmp_path / "o.verdiff", ("fp16",), dark), say=lambda line: None)
     assert not (tmp_path / "o.verdiff").exists()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundle.factory import FILES, make_bundle, make_manifest
-from verdiff.bundle import MANIFEST, graph_name, open_bundle, write_bundle, writing
+from verdiff.bundle import MANIFEST, graph_name, open_bundle, packing, write_bundle
 from verdiff.errors import BundleError, OutputError
 
 FORMS = pytest.mark.parametrize("name", ["new.verdiff", "new"])
@@ -73,7 +73,7 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_else(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, fail)
-        patch.setattr(writing, "exchange", lambda one, other: False)
+        patch.setattr(packing, "exchange", lambda one, other: False)
         with pytest.raises((OutputError, KeyboardInterrupt)):
             write_bundle(tmp_path / name, make_manifest(version="2.0.0"), FILES)
     assert open_bundle(tmp_path / name).manifest.version == "1.2.3"
@@ -95,7 +95,7 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", second_fails)
-        patch.setattr(writing, "exchange", lambda one, other: False)
+        patch.setattr(packing, "exchange", lambda one, other: False)
         with pytest.raises(OutputError, match="busy"):
             write_bundle(tmp_path / "b", make_manifest(version="2.0.0"), FILES)
     assert len(calls) == 4
@@ -167,8 +167,8 @@ def test_a_bundle_killed_in_its_exchange_is_finished_by_the_next_call(tmp_path: 
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from tests.bundle.factory import make_bundle\n"
-        "from verdiff.bundle import writing\n"
-        "writing.exchange = lambda one, other: False\n"
+        "from verdiff.bundle import packing\n"
+        "packing.exchange = lambda one, other: False\n"
         "replace = os.replace\n"
         "def killed(source, target):\n"
         "    replace(source, target)\n"

@@ -69,7 +69,7 @@ def run(
         settings: ``TABLE.KEY=VALUE`` each, in place of what the configuration says.
         minutes: Wall-clock budget.
         iterations: Most iterations.
-        seed: Of weights, batches and augmentation.
+        seed: Seed of weights, batches and augmentation.
         threads: CPU threads.
         origin: What has the first weights: the folder of a run of the same network or a checkpoint in one, a bundle, or
             a shipped model's name.

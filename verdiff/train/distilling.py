@@ -13,13 +13,13 @@ import torch
 
 from verdiff.errors import DataError
 from verdiff.train.checkpoint import Checkpoint, load_network
-from verdiff.train.command import follow
 from verdiff.train.data.cases import Dataset
 from verdiff.train.data.nnunet import load_dataset
 from verdiff.train.distill import distillation_task, student_config
 from verdiff.train.distill_verdict import Verdict, judge, record
 from verdiff.train.run_folder import owned
 from verdiff.train.trainer import Trainer
+from verdiff.train.training import follow
 
 
 @dataclass(frozen=True)

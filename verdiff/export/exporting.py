@@ -10,14 +10,12 @@ from pathlib import Path
 
 from verdiff.bundle import MANIFEST, Manifest, Trust, open_bundle, resolve_model
 from verdiff.bundle.names import SUFFIX, shipped_models
-from verdiff.bundle.writing import check_place
+from verdiff.bundle.packing import check_place
 from verdiff.choices import MODEL_NAME, VERSION
 from verdiff.errors import BackendError, DataError, OutputError, VerificationError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.evaluate.fold import file_ending, labelled_scans
-from verdiff.export.draft import Draft
-from verdiff.export.precision.gate import LEAST_PATIENTS
-from verdiff.export.reduced import (
+from verdiff.export.converting import (
     GIVE_SCANS,
     Reference,
     add_judged,
@@ -26,6 +24,8 @@ from verdiff.export.reduced import (
     require_convolutions,
     require_record,
 )
+from verdiff.export.draft import Draft
+from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.slices import Chosen, scans_in, slices_of_run, slices_of_scans
 from verdiff.extras import install
 from verdiff.precisions import REDUCED, TABLE, makes_engines
@@ -45,7 +45,7 @@ class ExportOptions:
 
     Attributes:
         output: The bundle; by default named after the model and its precisions, in the working folder.
-        precisions: Of ``"fp16"``, ``"bf16"`` and ``"int8"`` (or of the latter one form alone: ``"int8-ov"`` or
+        precisions: Some of ``"fp16"``, ``"bf16"`` and ``"int8"`` (or of the latter one form alone: ``"int8-ov"`` or
             ``"int8-trt"``), beside FP32.
         scans: A folder of scans for the gate, one a patient.
         card: For a run: JSON with what no run knows.

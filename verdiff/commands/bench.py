@@ -1,0 +1,70 @@
+"""``verdiff bench``: time the runtime on this machine, or compare two records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verdiff.choices import BENCH_CASES, BENCH_NEEDS, GPU
+from verdiff.commands.options import (
+    Overwrite,
+    Threads,
+    one_of,
+    unfit,
+    written_as,
+)
+from verdiff.commands.printing import say, show
+
+
+def bench(
+    case: Annotated[
+        str,
+        typer.Argument(
+            callback=one_of("list", "compare", *BENCH_CASES), help="What to time; 'list' names the cases; or 'compare'."
+        ),
+    ] = "list",
+    records: Annotated[list[Path] | None, typer.Argument(help="With compare: two records, before and after.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The record, as JSON.")] = None,
+    scan: Annotated[Path | None, typer.Option(help="A scan to time on; for throughput also a folder of scans.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="The expert's mask of --scan: its Dice beside the times.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    run: Annotated[Path | None, typer.Option(help="The training run behind the bundle, for PyTorch's weights.")] = None,
+    data: Annotated[Path | None, typer.Option(help="An nnU-Net raw data set, for deadline and throughput.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are taken.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each rival.")] = 5,
+    device: Annotated[
+        str, typer.Option(callback=written_as(GPU, "cuda or cuda:N"), help="The GPU of the case gpu: cuda or cuda:N.")
+    ] = "cuda:0",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Time the runtime against its rivals in one run, or compare two records (exit code 12: the second is worse)."""
+    if len(records or ()) != (2 if case == "compare" else 0):
+        raise unfit(f"'bench {case}' with {len(records or ())} records", "write 'bench compare BEFORE.json AFTER.json'")
+    given = {"data": data, "scan": scan}
+    needed = [name for name in BENCH_NEEDS.get(case, ()) if given[name] is None]
+    if needed and len(needed) == len(BENCH_NEEDS[case]):
+        raise unfit(f"'bench {case}' has nothing to run on", f"name it with --{' or --'.join(needed)}")
+    from verdiff.benchmarks import running
+
+    if case == "compare":
+        raise typer.Exit(running.compare(case, records or [], say=show))
+    running.run(
+        case,
+        output=output,
+        scan=scan,
+        reference=reference,
+        model=model,
+        training_run=run,
+        data=data,
+        fold=fold,
+        repeats=repeats,
+        device=device,
+        threads=threads,
+        overwrite=overwrite,
+        say=say if output is not None else show,
+    )

@@ -1,0 +1,28 @@
+"""``verdiff doctor``: whether this installation works on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from verdiff.commands.options import (
+    AsJson,
+    Device,
+)
+from verdiff.commands.printing import show
+from verdiff.errors import SUCCESS, VerdiffError
+
+
+def doctor(
+    device: Device = "cpu",
+    model: Annotated[str | None, typer.Option(help="A bundle to check beside the shipped models.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that this installation works on this machine; exit code 1 when something needs to be done."""
+    from verdiff import doctor as room
+
+    checks = room.examine(device=device, model=model)
+    show(json.dumps(room.as_json(checks), indent=1) if as_json else "\n".join(room.lines(checks)))
+    raise typer.Exit(SUCCESS if room.healthy(checks) else VerdiffError.exit_code)
