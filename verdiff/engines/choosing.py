@@ -20,8 +20,8 @@ def select_engine(
         there: Engines to choose from.
         machine: Where it is to run.
         role: ``"prior"``, ``"step"`` or ``"pipeline"``.
-        precision: As the key spells it.
-        graph_sha256: As the key has it.
+        precision: Precision in the key's spelling.
+        graph_sha256: Hash in the key.
         model: A shipped model's name or a bundle's path, for the command in the error.
 
     Raises:

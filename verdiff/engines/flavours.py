@@ -17,9 +17,9 @@ class Flavour:
     """One library that builds and runs engines.
 
     Attributes:
-        name: As keys and sidecars spell it, and the Python module.
-        title: As people spell it.
-        option: As the command line spells it.
+        name: Name in keys and sidecars, and of the Python module.
+        title: Name that people use.
+        option: Name on the command line.
         modules: Python modules to try, the first that is there.
         extra: The extra of verdiff that installs it.
     """

@@ -24,7 +24,7 @@ class Machine:
         driver_version: NVIDIA's driver; ``""`` without one.
         driver_cuda: The newest CUDA the driver runs, (major, minor); None without a driver.
         sm: Compute capability of the GPU without its dot, ``"90"``; ``""`` without one.
-        gpu_name: As the driver calls it; ``""`` without one.
+        gpu_name: Name that the driver gives it; ``""`` without one.
         lean: Whether the library is the lean runtime.
     """
 
@@ -110,7 +110,7 @@ def rebuild_command(
     """The command that builds a sidecar's engine again: that very engine, or its like for ``machine``.
 
     Args:
-        sidecar: Of the engine.
+        sidecar: Sidecar of the engine.
         machine: Whose flavour of TensorRT and GPU to build for; None for those that it was built for.
         sizes: Whether to name the sizes that were asked for; False for a caller that adds other ones.
         cache: Where it lies, as ``--cache`` takes it; None is this user's cache.

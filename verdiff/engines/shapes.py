@@ -104,7 +104,7 @@ def buckets(
     """The buckets of a model, smallest first.
 
     Args:
-        manifest: Of the model: its pixel spacing, its multiple and the most pixels it takes.
+        manifest: Manifest of the model: its pixel spacing, its multiple and the most pixels it takes.
         sizes: (rows, columns) in pixels to use instead of the fields of view that are built by default.
         batch: The largest batch, instead of as many slices as :data:`PIXELS_A_CALL` allows.
 

@@ -27,10 +27,10 @@ class EngineKey:
     """Everything that makes one engine another engine; its hash names the files.
 
     Attributes:
-        model_id: Of the manifest.
+        model_id: Name of the model in the manifest.
         role: ``"prior"``, ``"step"`` or ``"pipeline"``.
         precision: One of :data:`ENGINE_PRECISIONS`, as the bundle names its graphs.
-        graph_sha256: Of the bundle's graph with its weights; of its manifest for the pipeline, made of all of them.
+        graph_sha256: Hash of the bundle's graph with its weights; for the pipeline, which is made of all graphs, of its manifest.
         flavour: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         trt_version: The library that built it, all four parts.
         cuda_version: Major version of the CUDA that library was built for; ``""`` if not known.
@@ -72,7 +72,7 @@ class TensorInfo:
     """One input or output of an engine.
 
     Attributes:
-        name: As the engine calls it.
+        name: Name in the engine.
         dtype: In numpy's words: ``"float32"``, ``"float16"``, ``"int64"``.
         mode: ``"input"`` or ``"output"``.
         shape: -1 where it is dynamic.
@@ -90,7 +90,7 @@ class Sidecar:
 
     Attributes:
         key: What it is.
-        plan_sha256: Of the plan's bytes.
+        plan_sha256: Hash of the plan's bytes.
         plan_bytes: How many they are.
         io: Inputs, then outputs.
         weight_bytes: What the engine keeps of weights, as TensorRT reports it; None where it does not.
@@ -102,7 +102,7 @@ class Sidecar:
         built_at: UTC, ISO 8601.
         build_seconds: How long it took.
         verdiff: Version that built it.
-        arguments: Of the ``verdiff build`` that makes it again, flavour and SMs apart.
+        arguments: Arguments of the ``verdiff build`` that makes it again, flavour and SMs apart.
     """
 
     key: EngineKey

@@ -113,8 +113,8 @@ def engine_lock(
     The lock is the operating system's, so it ends with the process that holds it, however that ends.
 
     Args:
-        key: Of the engine that is built.
-        folder: Of the cache.
+        key: Key of the engine that is built.
+        folder: Folder of the cache.
         waiting: Called once if somebody else is building.
 
     Raises:
@@ -136,7 +136,7 @@ def find_engines(folder: Path | None = None, *, problems: list[BackendError] | N
     """Every complete engine of the cache, newest first. Nothing is created: a cache that is not there has none.
 
     Args:
-        folder: Of the cache.
+        folder: Folder of the cache.
         problems: A list that gets what is wrong with each engine that is left out, or with the folder.
     """
     folder, found = cache_path() if folder is None else folder, []

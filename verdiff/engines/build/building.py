@@ -36,10 +36,10 @@ class Target:
     """Where an engine is to run.
 
     Attributes:
-        driver: Of this machine; None where TensorRT-RTX builds without one.
-        gpu: To build on; None likewise.
+        driver: Driver of this machine; None where TensorRT-RTX builds without one.
+        gpu: GPU to build on; None where TensorRT-RTX builds without one.
         sms: Compute capabilities for TensorRT-RTX; TensorRT builds for ``gpu``.
-        flags: Of :data:`verdiff.engines.FLAGS`.
+        flags: Some of :data:`verdiff.engines.FLAGS`.
         workspace_bytes: The most device memory a layer may take; None leaves it to TensorRT.
     """
 
@@ -110,7 +110,7 @@ def build_plan(
         graph: What to build.
         key: From :func:`make_key`, of the same graph and target.
         target: Where it is to run.
-        arguments: Of the ``verdiff build`` that makes it again, for the sidecar.
+        arguments: Arguments of the ``verdiff build`` that makes it again, for the sidecar.
         timings: What earlier builds measured, and what this one adds.
         progress: Called while it builds.
 

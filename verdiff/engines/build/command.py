@@ -55,12 +55,12 @@ class BuildRequest:
         precision: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``; the bundle must carry it.
         roles: Some of ``prior``, ``step``, ``pipeline``; by default what the runtime drives.
         flavour: ``"tensorrt"``, ``"tensorrt_rtx"`` or ``"auto"``.
-        flags: Of :data:`verdiff.engines.FLAGS`.
+        flags: Some of :data:`verdiff.engines.FLAGS`.
         sizes: (rows, columns) in pixels instead of the model's usual buckets.
         batch: The largest call instead of the buckets' own.
         sms: TensorRT-RTX: compute capabilities; the GPU's own, or without a GPU all but Turing.
         device: ``"cuda:N"``; without it the first GPU, or none where TensorRT-RTX needs none.
-        cache: As ``$VERDIFF_CACHE``: its folder ``engines`` is used. None is this user's cache.
+        cache: A cache, as ``$VERDIFF_CACHE`` names one: its folder ``engines`` is used. None is this user's cache.
         workspace_mb: The most device memory a layer may take.
         trust: What the bundle is held against.
     """
@@ -84,7 +84,7 @@ class Built:
     """An engine in the cache.
 
     Attributes:
-        path: Of the plan.
+        path: Path of the plan.
         sidecar: What is known of it.
         new: Whether this call built it; otherwise it was there.
     """

@@ -43,7 +43,7 @@ class EngineGraph:
     Attributes:
         role: ``"prior"``, ``"step"`` or ``"pipeline"``.
         model: The graph, its weights plain initializers in the types they compute in, every node named.
-        sha256: Of what it was made from, as the engine's key has it.
+        sha256: Hash of what it was made from, as the engine's key has it.
     """
 
     role: str

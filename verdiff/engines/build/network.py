@@ -28,7 +28,7 @@ class Network:
     Attributes:
         builder: What made it.
         definition: The layers.
-        parser: Of its ONNX file.
+        parser: Parser of its ONNX file.
     """
 
     builder: trt.Builder

@@ -20,7 +20,7 @@ class TimingCache:
     """The file of timings beside the engines. TensorRT-RTX, which measures where an engine runs, has none.
 
     Attributes:
-        folder: Of the engines.
+        folder: Folder of the engines.
         library: That builds.
         gpu: That kernels are measured on.
     """

@@ -34,7 +34,7 @@ class Cache:
     """What was found in the cache.
 
     Attributes:
-        checks: Of the cache, and of every engine in it.
+        checks: Checks of the cache, and of every engine in it.
         loading: The engines that load.
     """
 
@@ -48,7 +48,7 @@ def check_engines(
     """Look through the cache.
 
     Args:
-        driver: Of this machine, or why there is none.
+        driver: Driver of this machine, or why there is none.
         there: The flavours of TensorRT that are installed.
         device: The GPU the engines are to run on; any of them for ``"cpu"``.
         folder: The cache; None is this user's.
@@ -99,7 +99,7 @@ def check_engine(
     Args:
         sidecar: The engine's.
         installed: Its flavour of TensorRT, if it is.
-        driver: Of this machine, or why there is none.
+        driver: Driver of this machine, or why there is none.
         gpus: At least one; None is a machine that shows none.
     """
     key = sidecar.key

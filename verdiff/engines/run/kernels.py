@@ -19,7 +19,7 @@ class KernelCache:
     refuses one of another version, GPU or driver, and begins anew.
 
     Args:
-        plan: Of the engine.
+        plan: Plan of the engine.
     """
 
     def __init__(self, plan: Path) -> None:

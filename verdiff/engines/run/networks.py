@@ -71,7 +71,7 @@ class TensorRtNetworks:
         machine: This machine.
         precision: What the engines compute in.
         engines: By role.
-        strides: Of each condition feature.
+        strides: Stride of each condition feature.
     """
 
     capturable = True
