@@ -5,6 +5,7 @@
 # make architecture             draw docs/architecture.svg anew from the import graph
 # make peers                    install programs that some tests talk to (apt-get as root or with sudo; npm)
 # make web [MODEL=m.verdiff]    build dist/web, a static page that runs the model in the browser (wants Node's npm)
+# make sbom                     write bills of materials (CycloneDX) of the lean installation and of the model to dist/
 # make clean                    remove the two environments, the wheel and the demo's output
 #
 # PYTHON=python3.12 chooses the interpreter that the environments are made with (3.11 or newer).
@@ -27,7 +28,7 @@ PEERS += $(if $(shell command -v npm),,npm)
 
 SOURCES := $(shell find verdiff -type f -not -name '*.pyc')
 
-.PHONY: demo wheel test lint architecture peers debian web clean python
+.PHONY: demo wheel test lint architecture sbom peers debian web clean python
 .DELETE_ON_ERROR:
 
 demo: .venv-demo/installed
@@ -47,6 +48,10 @@ lint: .venv-test/ready
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
+
+# Of what `make demo` installed; the tools that read it and check the bill are the tests'.
+sbom: .venv-demo/installed .venv-test/ready
+	.venv-test/bin/python -m tools.sbom .venv-demo dist
 
 # `apt-get update` only where something is missing: a machine that has all of them needs no mirror.
 peers: debian
