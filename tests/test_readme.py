@@ -74,7 +74,7 @@ def test_every_example_of_the_command_parses(name: str) -> None:
     failures = []
     for line in verdiff_lines(ROOT / name):
         try:
-            parse(line)
+            parse(line.replace("$MANIFEST_SHA256", "0" * 64))
         except Exception as error:
             failures.append(f"{line}: {error!r}")
     assert failures == []

@@ -143,5 +143,5 @@ def _page(about: metadata.Distribution) -> str:
     by_name = {name.lower(): url for name, url in links.items()}
     for name in ("source", "source code", "repository", "github", "homepage", "home"):
         if name in by_name:
-            return by_name[name]
+            return str(by_name[name])
     return str(about.metadata["Home-page"] or next(iter(links.values()), ""))
