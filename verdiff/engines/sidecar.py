@@ -30,7 +30,8 @@ class EngineKey:
         model_id: Name of the model in the manifest.
         role: ``"prior"``, ``"step"`` or ``"pipeline"``.
         precision: One of :data:`ENGINE_PRECISIONS`, as the bundle names its graphs.
-        graph_sha256: Hash of the bundle's graph with its weights; for the pipeline, which is made of all graphs, of its manifest.
+        graph_sha256: Hash of the bundle's graph with its weights; for the pipeline, which is made of all graphs, of its
+            manifest.
         flavour: ``"tensorrt"`` or ``"tensorrt_rtx"``.
         trt_version: The library that built it, all four parts.
         cuda_version: Major version of the CUDA that library was built for; ``""`` if not known.
