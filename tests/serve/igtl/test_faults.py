@@ -16,7 +16,7 @@ import pytest
 
 from tests.runtime.scans import mr_scan
 from tests.serve.igtl.wire import HEADER, Peer, image_body, pack
-from tests.serve.test_client import eventually, resident
+from tests.serve.test_client import eventually, failing, resident
 from verdiff.errors import ServiceError
 from verdiff.serve import Client
 from verdiff.serve.igtl import IgtlLimits, IgtlServer
@@ -185,7 +185,9 @@ def test_too_many_scans_are_busy(bundle: Path) -> None:
         IgtlServer(client, 0, options=LONG) as server,
         Peer(server.address[1]) as peer,
     ):
-        for name in (b"one", b"two", b"three"):
+        peer.send("IMAGE", image_body(mr_scan(20)), device=b"one")
+        peer.until(lambda got: got.kind == "IMAGE")
+        for name in (b"two", b"three"):
             peer.send("IMAGE", image_body(mr_scan(20)), device=name)
         busy = peer.until(lambda got: got.kind == "STATUS" and got.status[0] == 6)[-1]
         assert busy.device == b"three" and "waiting already" in busy.status[3]
@@ -204,6 +206,19 @@ def test_a_worker_that_is_killed_is_told_of_and_the_next_scan_is_served(bundle: 
         code, sub_code, name, text = peer.answer()[-1].status
         assert (code, sub_code, name) == (18, 15, "ServiceError") and "SIGKILL" in text
         is_served(server)
+
+
+def test_a_scan_that_fails_in_the_middle_has_its_priors_mask_and_an_error(bundle: Path, tmp_path: Path) -> None:
+    with (
+        Client(bundle, threads=1, python=failing(tmp_path, "raise ZeroDivisionError('of all things')")) as client,
+        IgtlServer(client, 0) as server,
+        Peer(server.address[1]) as peer,
+    ):
+        for _ in range(2):
+            peer.send("IMAGE", image_body(mr_scan(2)))
+            seen = peer.answer()
+            assert [got.kind for got in seen] == ["STATUS", "IMAGE", "STATUS"]
+            assert seen[-1].status[:3] == (18, 15, "ServiceError") and "of all things" in seen[-1].status[3]
 
 
 def test_a_port_that_is_taken_is_named(client: Client, server: IgtlServer) -> None:

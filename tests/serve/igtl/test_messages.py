@@ -222,7 +222,7 @@ def test_cancel_ends_a_job_with_the_mask_there_is(client: Client) -> None:
 
 def test_a_deadline_gives_the_best_mask_by_then(client: Client) -> None:
     with IgtlServer(client, 0, options={"steps": 500, "samples": 200}) as server, Peer(server.address[1]) as peer:
-        peer.say("deadline 1500")
+        peer.say("deadline 2500")
         peer.receive()
         peer.send("IMAGE", image_body(mr_scan(20)))
         seen = peer.answer()

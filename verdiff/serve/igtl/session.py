@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -205,7 +206,7 @@ class Session:
 
         def pass_on(event: Reply | Job) -> None:
             # A job may end after the loop has.
-            if not self._loop.is_closed():
+            with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(source.events.put_nowait, event)
 
         job = self._service.client.submit(
