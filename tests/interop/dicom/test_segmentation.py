@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,3 +187,15 @@ def test_one_time_point_of_several_is_segmented_at_its_frames(tmp_path: Path) ->
     scan = read_volume(path, time_point=2)
     mask = Mask(phantom(scan), scan, structures(LABELS), MODEL, SETTINGS)
     assert_equal_to(stored(segmentation_of(mask, source_of(scan))), mask)
+
+
+def test_an_odd_value_in_a_header_is_not_quoted_on_the_terminal(tmp_path: Path) -> None:
+    folder = save_oriented(tmp_path / "s", scan_array(grid()), grid(), PatientName="Secret^Sally")
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"19700101", b"SALLYDAY"))
+    code = (
+        "import sys; from verdiff.imaging import read_volume; from verdiff.interop.dicom import source_of; "
+        "print(source_of(read_volume(sys.argv[1])).headers[0].PatientBirthDate)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0 and "SALLYDAY" in done.stdout and done.stderr == ""

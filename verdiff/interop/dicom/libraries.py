@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from functools import cache
 from typing import Any
 
 from verdiff.errors import BackendError
@@ -22,12 +24,19 @@ def require_libraries(*modules: str) -> None:
         library(module)
 
 
+@cache
+def _hush() -> None:
+    """Keep pydicom's remarks on odd values off the terminal: they quote what may be a patient's name or number."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+
+
 def library(module: str) -> Any:
     """The module ``module``, for example ``"highdicom.seg"``.
 
     Raises:
         BackendError: Its package is not installed; says which extra has it.
     """
+    _hush()
     try:
         return importlib.import_module(module)
     except ImportError as error:

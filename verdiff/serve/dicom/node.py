@@ -165,6 +165,7 @@ class DicomNode:
         evt = library("pynetdicom").evt
         return [
             (evt.EVT_CONN_OPEN, self._bounded),
+            (evt.EVT_CONN_OPEN, _guarded),
             (evt.EVT_DATA_RECV, self._counted),
             (evt.EVT_CONN_CLOSE, self._gone),
             (evt.EVT_C_STORE, self._stored),
@@ -266,3 +267,20 @@ class DicomNode:
             deliver(objects, self._delivery, self._own, self._limits, self._closed.wait)
             found = ", ".join(f"{name} {volume:.1f} ml" for name, volume in reply.volumes_ml.items())
             self._say(f"series {series.number}: {len(objects)} objects sent ({found or 'empty mask'})")
+
+
+def _guarded(event: Any) -> None:
+    """Have what a damaged message raises in pynetdicom's thread end the connection, and not the thread alone."""
+    provider = event.assoc.dul
+    act = provider.state_machine.do_action
+
+    def guarded(what: str) -> None:
+        try:
+            act(what)
+        except Exception as error:
+            # Whatever a command set that makes no sense leads to; the thread would leave the connection open.
+            _LOG.info("a message that makes no sense (%s)", type(error).__name__)
+            provider.socket.close()
+            provider.event_queue.put("Evt17")
+
+    provider.state_machine.do_action = guarded
