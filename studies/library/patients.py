@@ -16,7 +16,6 @@ from verdiff.evaluate.fold import labelled_scans
 from verdiff.evaluate.metrics import score_case
 from verdiff.imaging import IntensityRule, SlicePlan, intensity_bounds, normalise, plan_slices
 from verdiff.runtime import Segmenter
-from verdiff.runtime.backends import loops_on_device
 
 Array = NDArray[np.float32]
 
@@ -60,8 +59,7 @@ class PatientScorer:
 
     def __init__(self, segmenter: Segmenter) -> None:
         # Slice by slice is the host's way; the case loads its model on the CPU.
-        assert not loops_on_device(segmenter.backend)
-        self.segmenter, self.backend = segmenter, segmenter.backend
+        self.segmenter, self.backend = segmenter, segmenter.loaded.executor.networks
         self.names = [label.name for label in segmenter.manifest.labels]
         self.ids = np.array([0, *(label.id for label in segmenter.manifest.labels)], np.uint8)
         self.seed = segmenter.manifest.defaults.seed

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from studies.library.patients import as_probability
 from verdiff.diffusion import SamplerTable, StepState, fuse_mean, noise_source, run_loop
 from verdiff.runtime import Segmenter
-from verdiff.runtime.backends import Backend, loops_on_device
+from verdiff.runtime.backends import Backend
 from verdiff.runtime.lanes import Lanes
 
 Maps = NDArray[np.float32]
@@ -31,8 +31,8 @@ class RuntimeSlices:
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
-        assert not loops_on_device(segmenter.backend)  # these cases load their model on the CPU
-        self.segmenter, self.backend = segmenter, segmenter.backend
+        # These cases load their model on the CPU.
+        self.segmenter, self.backend = segmenter, segmenter.loaded.executor.networks
         self.seed = segmenter.manifest.defaults.seed
         self.lanes = Lanes(self.backend.lanes)
 

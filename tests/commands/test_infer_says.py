@@ -47,7 +47,8 @@ def pace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
 
     def known(prior_s: float, step_s: float) -> None:
         def loaded(*arguments: Any, **options: Any) -> Segmenter:
-            return replace(load(*arguments, **options), pace=Pace(prior_s / PIXELS, step_s / PIXELS))
+            pace = Pace(prior_s / PIXELS, step_s / PIXELS)
+            return Segmenter(replace(load(*arguments, **options).loaded, pace=pace))
 
         monkeypatch.setattr(Segmenter, "load", loaded)
 

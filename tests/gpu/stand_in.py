@@ -14,8 +14,10 @@ from tests.runtime.tiny_bundle import tiny_manifest
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.driver import Driver
+from verdiff.runtime.device.executor import DeviceExecutor
 from verdiff.runtime.device.layout import Feature
 from verdiff.runtime.device.network import CallShape
+from verdiff.runtime.loaded import LoadedModel
 
 SOURCE = Path(__file__).with_suffix(".cu").read_text("utf-8")
 CLASSES = 3
@@ -105,4 +107,5 @@ def stand_in_segmenter(
     networks = StandInNetworks(driver, batch, spoiled)
     backend = DeviceBackend(driver, networks, CLASSES, stream=stream, priority=priority)
     manifest = tiny_manifest()
-    return Segmenter(manifest, backend, True, {"id": manifest.model_id, "version": "0.0.0"})
+    identity = {"id": manifest.model_id, "version": "0.0.0"}
+    return Segmenter(LoadedModel(manifest, DeviceExecutor(backend), True, identity))

@@ -7,6 +7,8 @@ import numpy as np
 from tests.runtime.tiny_bundle import NumpyBackend, tiny_manifest
 from verdiff.imaging import Geometry, Volume
 from verdiff.runtime import Segmenter
+from verdiff.runtime.host_executor import HostExecutor
+from verdiff.runtime.loaded import LoadedModel
 
 SAGITTAL = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -31,6 +33,5 @@ def ct_scan() -> Volume:
 def numpy_segmenter(backend: NumpyBackend | None = None, *, chunk: int | None = None, **changes: object) -> Segmenter:
     """A Segmenter of the tiny model on the numpy backend: no files, no inference library."""
     manifest = tiny_manifest(**changes)
-    return Segmenter(
-        manifest, backend or NumpyBackend(), True, {"id": manifest.model_id, "version": "0.0.0"}, None, chunk
-    )
+    identity = {"id": manifest.model_id, "version": "0.0.0"}
+    return Segmenter(LoadedModel(manifest, HostExecutor(backend or NumpyBackend()), True, identity, chunk=chunk))

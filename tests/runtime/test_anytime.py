@@ -40,7 +40,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 def slow(time: FakeTime) -> Segmenter:
     segmenter = numpy_segmenter(SlowBackend(time), frontier={"settings": SETTINGS})
     pixels = 40 * 36
-    return replace(segmenter, pace=Pace(PRIOR_MS / 1000 / pixels, STEP_MS / 1000 / pixels))
+    return Segmenter(replace(segmenter.loaded, pace=Pace(PRIOR_MS / 1000 / pixels, STEP_MS / 1000 / pixels)))
 
 
 @pytest.mark.parametrize(("passes", "chosen"), [(0, (0, 0)), (1, (1, 1)), (2, (1, 1)), (3, (3, 1)), (6, (3, 2))])
@@ -79,7 +79,7 @@ def test_without_a_deadline_the_default_stands(slow: Segmenter) -> None:
 def test_a_machine_that_turns_out_slower_still_keeps_the_deadline(slow: Segmenter) -> None:
     """The pace of the load promised twice the speed: the setting is too much, and the call ends by the deadline."""
     assert slow.pace is not None
-    hopeful = replace(slow, pace=Pace(slow.pace.prior / 2, slow.pace.denoiser / 2))
+    hopeful = Segmenter(replace(slow.loaded, pace=Pace(slow.pace.prior / 2, slow.pace.denoiser / 2)))
     budget_ms = cost_ms(3)
     result = hopeful.segment(mr_scan(5, 40, 36, pixel=1.0), budget_ms=budget_ms)
     assert result.provenance["sampling"]["samples"] == 2
@@ -100,7 +100,9 @@ def test_the_look_for_the_spine_corrects_the_pace_and_its_window_the_cost(time: 
     settings = [{"steps": 1, "samples": 1, "policy": p, "dice": d} for p, d in (("whole", 0.91), ("locate", 0.92))]
     segmenter = numpy_segmenter(SlowBackend(time), frontier={"settings": settings}, **WINDOW)
     pixels = 80 * 120
-    pessimist = replace(segmenter, pace=Pace(10 * PRIOR_MS / 1000 / pixels, 10 * STEP_MS / 1000 / pixels))
+    pessimist = Segmenter(
+        replace(segmenter.loaded, pace=Pace(10 * PRIOR_MS / 1000 / pixels, 10 * STEP_MS / 1000 / pixels))
+    )
     look_ms = 2 * PRIOR_MS
     result = pessimist.segment(spine_scan(), budget_ms=look_ms + cost_ms(1, 9))
     assert result.provenance["sampling"]["policy"] == "locate"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -142,7 +144,7 @@ def test_a_cancel_that_never_comes_changes_nothing(slow: Segmenter) -> None:
 def test_memory_below_one_slice_is_refused_before_any_work() -> None:
     backend = NumpyBackend()
     segmenter = numpy_segmenter(backend)
-    small = Segmenter(segmenter.manifest, backend, True, {}, memory_mb=1)
+    small = Segmenter(replace(segmenter.loaded, memory_mb=1))
     with pytest.raises(BudgetError, match="MiB"):
         small.segment(mr_scan(40, 300, 300), samples=4)
     assert backend.calls == []

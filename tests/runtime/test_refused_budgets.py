@@ -50,7 +50,7 @@ def backend(time: FakeTime) -> CountingBackend:
 def timed(backend: CountingBackend, pixels: int, **changes: object) -> Segmenter:
     """A Segmenter that knows its pace, as it does after a load."""
     pace = Pace(PRIOR_MS / 1000 / pixels, STEP_MS / 1000 / pixels)
-    return replace(numpy_segmenter(backend, **changes), pace=pace)
+    return Segmenter(replace(numpy_segmenter(backend, **changes).loaded, pace=pace))
 
 
 def named_ms(error: BudgetError) -> float:
@@ -160,6 +160,6 @@ def test_openvino_waits_for_the_sizes_that_it_has_not_compiled(tmp_path: Path) -
 
 
 def test_without_a_budget_the_pace_refuses_nothing(backend: CountingBackend) -> None:
-    slow = replace(timed(backend, PIXELS), pace=Pace(1.0, 1.0))
+    slow = Segmenter(replace(timed(backend, PIXELS).loaded, pace=Pace(1.0, 1.0)))
     assert slow.segment(mr_scan(5, 40, 36, pixel=1.0)).outcome == "complete"
     assert slow.segment(mr_scan(5, 40, 36, pixel=1.0), cancel=lambda: False).outcome == "complete"

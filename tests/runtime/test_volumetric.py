@@ -160,7 +160,7 @@ def test_scans_that_do_not_look_like_the_training_data_are_refused() -> None:
 
 
 def test_a_gpu_is_refused_by_name(volume_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verdiff.runtime.segmenter.choose_backend", lambda *_: "onnxruntime")
+    monkeypatch.setattr("verdiff.runtime.opening.choose_backend", lambda *_: "onnxruntime")
     with pytest.raises(BackendError, match="takes volumes, on cuda:0"):
         Segmenter.load(volume_path, device="cuda:0")
 

@@ -14,6 +14,8 @@ from verdiff.bundle import GOLDEN, Label, Manifest, graph_name, pack_golden, wri
 from verdiff.imaging import Volume
 from verdiff.runtime import Segmenter
 from verdiff.runtime.frontier import Pace
+from verdiff.runtime.host_executor import HostExecutor
+from verdiff.runtime.loaded import LoadedModel
 
 PATCH = (4, 16, 12)
 VOLUME = {"patch": list(PATCH), "spacing_mm": [3.0, 1.0, 1.0], "overlap": 0.5, "window_mb": 1.0}
@@ -75,7 +77,8 @@ def volume_segmenter(
     """A Segmenter of the tiny model on the numpy backend: no files, no inference library."""
     manifest = volume_manifest(**changes)
     model = {"id": manifest.model_id, "version": manifest.version}
-    return Segmenter(manifest, backend or NumpyVolumeBackend(), False, model, memory_mb, pace=pace)
+    executor = HostExecutor(backend or NumpyVolumeBackend())
+    return Segmenter(LoadedModel(manifest, executor, False, model, memory_mb, pace=pace))
 
 
 def scan(slices: int = 9, rows: int = 45, cols: int = 38) -> Volume:

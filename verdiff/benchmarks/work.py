@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from verdiff.benchmarks.flops import graph_gflop
 from verdiff.errors import BackendError
+from verdiff.runtime.host_executor import HostExecutor
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -88,8 +89,9 @@ class Meter:
 
 def metered(segmenter: Segmenter) -> tuple[Segmenter, Meter]:
     """The same Segmenter with a meter on its networks; on the CPU alone."""
-    meter = Meter(segmenter.backend)
-    return replace(segmenter, backend=cast("Backend", meter)), meter
+    meter = Meter(segmenter.loaded.executor.networks)
+    executor = HostExecutor(cast("Backend", meter))
+    return replace(segmenter, loaded=replace(segmenter.loaded, executor=executor)), meter
 
 
 def busy_seconds(calls: Iterable[NetworkCall]) -> float:

@@ -1,48 +1,28 @@
-"""One call of a Segmenter: the scan checked, the memory taken, what computes held until it is over, the result made."""
+"""One call of a loaded model: the scan checked, what computes held until it is over, the result made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verdiff.errors import InputError
-from verdiff.imaging import IntensityRule, Volume, intensity_bounds, plan_slices, volume_from
-from verdiff.options import CallOptions
+from verdiff.imaging import IntensityRule, intensity_bounds, volume_from
 from verdiff.runtime.answer import Answer, restore
-from verdiff.runtime.backends import Backend, CompilesSizes, default_threads, loops_on_device
 from verdiff.runtime.budget import require_time
-from verdiff.runtime.engine import Engine
-from verdiff.runtime.frontier import Setting, settings_of
-from verdiff.runtime.host import HostRunner
-from verdiff.runtime.lanes import Lanes, lane_count
 from verdiff.runtime.plausibility import Warned, warnings_of_mask, warnings_of_scan
-from verdiff.runtime.preparing import OpenEffort, Scan, prepare
-from verdiff.runtime.provenance import describe_backend, describe_run, describe_work
+from verdiff.runtime.provenance import describe_backend, describe_run
+from verdiff.runtime.request import CheckedScan, Request, Work
 from verdiff.runtime.result import Segmentation
-from verdiff.runtime.sampling import Sampling, resolve_sampling
+from verdiff.runtime.slicewise import SLICES
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
 
 if TYPE_CHECKING:
-    from verdiff.imaging import SlicePlan
-    from verdiff.runtime.clock import Clock
-    from verdiff.runtime.device.backend import DeviceBackend
-    from verdiff.runtime.policy import Policy
-    from verdiff.runtime.runner import Runner
-    from verdiff.runtime.segmenter import Segmenter
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a call to :meth:`Segmenter.segment` or :meth:`Segmenter.stream` asks for; see there."""
-
-    scan: Any
-    options: CallOptions
-    clock: Clock
+    from verdiff.bundle import Manifest
+    from verdiff.runtime.loaded import LoadedModel
+    from verdiff.runtime.request import Kind
 
 
 @dataclass(frozen=True)
@@ -50,151 +30,96 @@ class Call:
     """A call that is under way.
 
     Attributes:
-        segmenter: Whose call it is.
-        engine: Does the work.
-        volume: The scan.
-        forced: Reasons against the scan that ``force`` went past.
-        prior_only: Whether a diffusion model was asked for its prior alone.
+        model: The loaded model.
+        request: What was asked for.
+        scan: The scan, checked.
+        work: What answers it.
         unlike: What of the scan is unlike the training data.
     """
 
-    segmenter: Segmenter
-    engine: Engine
-    volume: Volume
-    forced: tuple[str, ...]
-    prior_only: bool
-    unlike: tuple[Warned, ...] = ()
+    model: LoadedModel
+    request: Request
+    scan: CheckedScan
+    work: Work
+    unlike: tuple[Warned, ...]
+
+    def results(self) -> Iterator[Segmentation]:
+        """Do the work; a result after every pass, each of which stands alone, the last one with the outcome."""
+        for outcome in self.work.passes():
+            answer = self.work.answer
+            yield self.result(outcome, answer.copy() if outcome in ("prior", "sampling") else answer)
+
+    def last(self) -> Segmentation:
+        """Do the work; the result of the last pass."""
+        *_, outcome = self.work.passes()
+        return self.result(outcome, self.work.answer)
 
     def result(self, outcome: str, answer: Answer) -> Segmentation:
         """The mask in the scan's grid of what is known so far."""
-        engine = self.engine
+        model, work, scan, clock = self.model, self.work, self.scan, self.request.clock
         # A deadline that came before a single step leaves the prior's answer, and no other.
-        prior_alone = engine.sampling.table is None or (outcome == "budget" and not np.any(answer.samples))
-        if self.prior_only or (self.segmenter.diffusion and prior_alone):
+        if model.diffusion and (work.sampling.table is None or (outcome == "budget" and not np.any(answer.samples))):
             outcome = "prior"
-        with engine.clock.stage("restore"):
-            labels = restore(answer, engine.plan, engine.scan.ids, engine.lanes.map)
-            scan = engine.scan
-            warned = warnings_of_mask(self.segmenter.manifest, scan.plan, labels, self.volume.array, scan.bounds)
+        with clock.stage("restore"):
+            labels = restore(answer, work.plan, scan.ids, work.lanes.map)
+            array, bounds = scan.volume.array, scan.bounds
+            warned = warnings_of_mask(model.manifest, work.whole, labels, array, bounds)
         provenance = describe_run(
-            self.segmenter.model,
-            describe_backend(self.segmenter.backend),
-            self.volume,
-            engine.sampling,
+            model.identity,
+            describe_backend(model.executor.backend),
+            scan.volume,
+            work.sampling,
             answer,
             outcome=outcome,
-            forced=self.forced,
+            forced=scan.forced,
             warned=(*self.unlike, *warned),
         )
-        provenance["computed"] = describe_work(engine)
-        if outcome == "prior" and engine.clock.timed and not self.prior_only:
+        provenance["computed"] = work.describe()
+        if outcome == "prior" and clock.timed and not self.request.options.prior_only:
             # None: the pace does not say.
             provenance["computed"].setdefault("sampling_would_take_ms", None)
-        if self.segmenter.chosen:
-            provenance["chosen"] = self.segmenter.chosen
+        if model.chosen:
+            provenance["chosen"] = model.chosen
         return Segmentation(
             labels=labels,
-            label_table=self.segmenter.manifest.labels,
-            geometry=self.volume.geometry,
+            label_table=model.manifest.labels,
+            geometry=scan.volume.geometry,
             outcome=outcome,
-            timings={**engine.clock.timings, "total": engine.clock.elapsed},
+            timings={**clock.timings, "total": clock.elapsed},
             provenance=provenance,
             _answer=answer,
-            _plan=engine.plan,
-            identity=self.volume.identity,
+            _plan=work.plan,
+            identity=scan.volume.identity,
         )
 
 
 @contextmanager
-def open_call(segmenter: Segmenter, request: Request, *, anytime: bool) -> Iterator[Call]:
+def open_call(model: LoadedModel, request: Request) -> Iterator[Call]:
     """Check the scan, take the memory, and hold what computes until the call is over.
 
     Raises:
-        InputError, UnsuitableScanError, BudgetError, BackendError: See :meth:`Segmenter.segment`.
+        InputError, UnsuitableScanError, BudgetError, BackendError: See :meth:`verdiff.runtime.Segmenter.segment`.
     """
-    manifest, clock = segmenter.manifest, request.clock
+    manifest, clock, kind = model.manifest, request.clock, kind_of(model.manifest)
     require_time(clock)
-    denoiser = segmenter.diffusion and not request.options.prior_only
-    sampling = resolve_sampling(manifest, request.options, denoiser=denoiser)
-    _check_policy(segmenter, sampling.policy)
+    sampling = kind.sampling(model, request.options)
     volume = volume_from(request.scan)
     with clock.stage("normalise"):
-        plan = plan_slices(
-            volume.geometry,
-            view=manifest.view,  # type: ignore[arg-type]
-            spacing_mm=manifest.spacing_mm,
-            multiple=manifest.multiple,
-        )
-        forced = unsuitable_reasons(volume, manifest, plan)
+        whole = kind.slices(manifest, volume.geometry)
+        forced = unsuitable_reasons(volume, manifest, whole)
         require_suitable(forced, manifest, force=request.options.force)
-    with _lanes(segmenter) as lanes, _runner(segmenter, clock, lanes) as runner:
-        with clock.stage("normalise"):
-            bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
-        ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
-        scan = Scan(plan, plan.extract(volume.array), bounds, ids, manifest.multiple)
-        effort = _open_effort(segmenter, request) if denoiser else None
-        # Agreement is asked after rounds, which an anytime call has.
-        anytime = anytime or sampling.policy.agree
-        pace = segmenter.pace if clock.timed and not loops_on_device(segmenter.backend) else None
-        work = prepare(
-            runner,
-            scan,
-            sampling,
-            effort,
-            pace,
-            clock,
-            chunk=segmenter.chunk,
-            anytime=anytime,
-            waits=partial(_waits_s, segmenter.backend),
-        )
-        engine = Engine(runner, lanes, scan, work, clock, anytime, request.options.progress)
-        unlike = warnings_of_scan(manifest, plan, volume.array, bounds)
-        yield Call(segmenter, engine, volume, forced, request.options.prior_only and segmenter.diffusion, unlike)
+        bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
+    ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
+    scan = CheckedScan(volume, bounds, ids, forced)
+    with kind.work(model, request, sampling, scan) as work:
+        yield Call(model, request, scan, work, warnings_of_scan(manifest, whole, volume.array, bounds))
 
 
-def _waits_s(backend: Backend | DeviceBackend, plan: SlicePlan, denoiser: bool) -> float:
-    """Seconds before the networks can take a plan's slices, of a backend that compiles for each size."""
-    if loops_on_device(backend):
-        return 0.0
-    form = backend.lane if plan.slices > 1 else backend
-    if not isinstance(form, CompilesSizes):
-        return 0.0
-    return form.waits_s(plan.padded_rows, plan.padded_cols, denoiser=denoiser)
+def kind_of(manifest: Manifest) -> Kind:
+    """How a model's calls are done: slice by slice, or in windows of a volume."""
+    if not manifest.volume:
+        return SLICES
+    # Most models take slices, and their hosts start sooner without this.
+    from verdiff.runtime.volumetric import VOLUMES
 
-
-def _check_policy(segmenter: Segmenter, policy: Policy) -> None:
-    if policy.locate and loops_on_device(segmenter.backend):
-        raise InputError(
-            f"the policy {policy} on {segmenter.backend.device}",
-            "whole slices on a GPU, whose graphs and memory are made for one size",
-            "leave the policy out, or choose device='cpu'",
-        )
-
-
-def _open_effort(segmenter: Segmenter, request: Request) -> OpenEffort | None:
-    """What a deadline chooses from, unless the caller has said how much to compute."""
-    settings, on_device = settings_of(segmenter.manifest), loops_on_device(segmenter.backend)
-    known = segmenter.pace is not None and not on_device
-    if not settings or not known or not (request.options.effort_is_open and request.clock.timed):
-        return None
-
-    def resolve(setting: Setting) -> Sampling:
-        options = replace(request.options, policy=setting.policy)
-        if setting.steps:
-            options = replace(options, steps=setting.steps, samples=setting.samples)
-        return resolve_sampling(segmenter.manifest, options, denoiser=setting.steps > 0)
-
-    return OpenEffort(settings, resolve)
-
-
-def _lanes(segmenter: Segmenter) -> Lanes:
-    if loops_on_device(segmenter.backend):
-        return Lanes(lane_count(default_threads()))
-    return Lanes(segmenter.backend.lanes)
-
-
-def _runner(segmenter: Segmenter, clock: Clock, lanes: Lanes) -> AbstractContextManager[Runner]:
-    if loops_on_device(segmenter.backend):
-        return segmenter.backend.call()
-    limit = None if segmenter.memory_mb is None else segmenter.memory_mb << 20
-    return nullcontext(HostRunner(segmenter.backend, segmenter.manifest, clock, lanes, limit))
+    return VOLUMES

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from verdiff.diffusion import SamplerTable
     from verdiff.imaging import SlicePlan
     from verdiff.runtime.lanes import Lanes
-    from verdiff.runtime.preparing import Scan, Work
+    from verdiff.runtime.preparing import Work
     from verdiff.runtime.runner import Conditions, Runner, Sampled
     from verdiff.runtime.sampling import Sampling
+    from verdiff.runtime.scan import Scan
 
 # Restoring is measured on one slice; a page fault or a busy core later must not carry the result past its deadline.
 RESTORE_MARGIN = 1.3
@@ -98,6 +99,30 @@ class Engine:
     def chunks(self) -> Iterator[slice]:
         """The slices in the order they are worked on."""
         return chunks_of(self.plan.slices, self.work.memory.chunk)
+
+    @property
+    def whole(self) -> SlicePlan:
+        """The slices as they are in the scan."""
+        return self.scan.plan
+
+    def describe(self) -> dict[str, Any]:
+        """What policies left out, and what a deadline expected.
+
+        ``window`` is [top, left, rows, columns] in the model's pixels, or None for whole slices, and ``share`` its part
+        of them; ``window_outgrown`` whether a structure reached its border; ``slices_settled`` counts the slices a
+        policy ended early. ``sampling_would_take_ms`` is there when a deadline left time for the prior alone.
+        """
+        plan, whole = self.plan, self.whole
+        predicted, needed = self.work.predicted, self.work.sampling_needs
+        window = [plan.top, plan.left, plan.padded_rows, plan.padded_cols]
+        return {
+            "window": None if plan is whole else window,
+            "share": plan.padded_rows * plan.padded_cols / (whole.padded_rows * whole.padded_cols),
+            "window_outgrown": self.outgrown,
+            "slices_settled": int(np.count_nonzero(self.settled)),
+            "predicted_ms": None if predicted is None else round(1000 * predicted, 1),
+            **({} if needed is None else {"sampling_would_take_ms": round(1000 * needed, 1)}),
+        }
 
     def passes(self) -> Iterator[str]:
         """Do the work; yields ``"prior"`` or ``"sampling"`` after a pass with more to come, and at last the outcome.

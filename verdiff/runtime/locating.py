@@ -13,8 +13,8 @@ from verdiff.imaging import normalise
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
     from verdiff.runtime.clock import Clock
-    from verdiff.runtime.preparing import Scan
     from verdiff.runtime.runner import Runner
+    from verdiff.runtime.scan import Scan
 
 Mask = NDArray[np.bool_]
 

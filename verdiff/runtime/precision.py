@@ -22,8 +22,9 @@ from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.precisions import REDUCED, REFERENCE, TABLE, processor_precision
 from verdiff.runtime.backends import choose_backend, installed_backends, open_backend
+from verdiff.runtime.host_executor import HostExecutor, time_networks
 from verdiff.runtime.processor import instruction_set
-from verdiff.runtime.selftest import self_test, time_networks
+from verdiff.runtime.selftest import self_test
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -110,7 +111,7 @@ def open_fastest(
         try:
             before = perf_counter()
             opened = open_backend(bundle, backend=name, precision=precision, threads=threads)
-            candidates.append(_Candidate(precision, opened, self_test(opened, bundle)))
+            candidates.append(_Candidate(precision, opened, self_test(HostExecutor(opened), bundle)))
             trial.took(opened, perf_counter() - before)
         except BackendError as error:
             said.append({"precision": precision, "backend": name, "refused": error.found})

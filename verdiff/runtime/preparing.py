@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from verdiff.runtime.budget import BESIDE, require_reach
 from verdiff.runtime.frontier import Pace, Setting, best_within
 from verdiff.runtime.locating import locate, slices_to_look_at
@@ -20,25 +17,7 @@ if TYPE_CHECKING:
     from verdiff.runtime.memory import MemoryPlan
     from verdiff.runtime.runner import Runner
     from verdiff.runtime.sampling import Sampling
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A scan as the networks take it.
-
-    Attributes:
-        plan: Whole slices and their grid.
-        planes: The slices in their own pixels, [slices, rows, cols].
-        bounds: Intensities that become -1 and 1.
-        ids: Label id of each class index, uint8 [K + 1].
-        multiple: What the networks' rows and columns are multiples of.
-    """
-
-    plan: SlicePlan
-    planes: NDArray[np.generic]
-    bounds: tuple[float, float]
-    ids: NDArray[np.uint8]
-    multiple: int
+    from verdiff.runtime.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -63,24 +42,12 @@ class Work:
 Waits = Callable[["SlicePlan", bool], float]
 
 
-@dataclass(frozen=True)
-class OpenEffort:
-    """A call with a deadline and nothing said about how much to compute: the model's frontier decides.
-
-    Attributes:
-        settings: To choose from.
-        resolve: A setting as a sampling.
-    """
-
-    settings: tuple[Setting, ...]
-    resolve: Callable[[Setting], Sampling]
-
-
 def prepare(
     runner: Runner,
     scan: Scan,
     sampling: Sampling,
-    effort: OpenEffort | None,
+    settings: tuple[Setting, ...],
+    resolve: Callable[[Setting], Sampling],
     pace: Pace | None,
     clock: Clock,
     *,
@@ -94,7 +61,8 @@ def prepare(
         runner: Not begun.
         scan: The scan.
         sampling: What was asked for.
-        effort: What to choose from instead, or None.
+        settings: What to choose from instead, where a deadline leaves open how much to compute; else empty.
+        resolve: A setting as a sampling.
         pace: Of this machine, where there is a deadline to judge by it; else None.
         clock: With the deadline.
         chunk: Slices worked on at once; None is the runner's choice.
@@ -107,7 +75,7 @@ def prepare(
         BackendError: See there.
     """
     plan, seconds = scan.plan, 0.0
-    policies = [sampling.policy] if effort is None else [Policy.parse(each.policy) for each in effort.settings]
+    policies = [Policy.parse(each.policy) for each in settings] or [sampling.policy]
     looks = any(policy.locate for policy in policies)
     if pace is not None:
         # How small the window will be is not known yet; the look that finds it takes whole slices.
@@ -126,9 +94,9 @@ def prepare(
         answered = plan if looks else scan.plan
         least = waits(answered, False) + pace.prior * _pixels(answered)
         require_reach(clock, least, least, f"{plan.slices} slices")
-    if effort is not None and pace is not None:
-        chosen, predicted, needed = _choose(effort.settings, pace, waits, scan.plan, plan, clock.left)
-        sampling = effort.resolve(chosen)
+    if settings and pace is not None:
+        chosen, predicted, needed = _choose(settings, pace, waits, scan.plan, plan, clock.left)
+        sampling = resolve(chosen)
         plan = plan if sampling.policy.locate else scan.plan
     memory = runner.begin(plan, sampling, chunk=chunk, anytime=anytime)
     return Work(plan, sampling, memory, predicted, needed)

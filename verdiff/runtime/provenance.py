@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from verdiff.bundle import Bundle
     from verdiff.imaging import Volume
     from verdiff.runtime.answer import Answer
-    from verdiff.runtime.backends import Backend
-    from verdiff.runtime.device.backend import DeviceBackend
-    from verdiff.runtime.engine import Engine
+    from verdiff.runtime.backends.protocol import Described
     from verdiff.runtime.plausibility import Warned
     from verdiff.runtime.sampling import Sampling
 
@@ -36,7 +34,7 @@ def describe_model(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def describe_backend(backend: Backend | DeviceBackend) -> dict[str, Any]:
+def describe_backend(backend: Described) -> dict[str, Any]:
     """What computed the networks."""
     return {
         "name": backend.name,
@@ -101,24 +99,4 @@ def describe_run(
         "forced": list(forced),
         "warnings": [each.to_dict() for each in warned],
         "versions": {"verdiff": __version__, "python": platform.python_version(), "numpy": np.__version__},
-    }
-
-
-def describe_work(engine: Engine) -> dict[str, Any]:
-    """What policies left out, and what a deadline expected.
-
-    ``window`` is [top, left, rows, columns] in the model's pixels, or None for whole slices, and ``share`` its part of
-    them; ``window_outgrown`` whether a structure reached its border; ``slices_settled`` counts the slices a policy
-    ended early. ``sampling_would_take_ms`` is there when a deadline left time for the prior alone.
-    """
-    plan, whole = engine.plan, engine.scan.plan
-    windowed = plan is not whole
-    predicted, needed = engine.work.predicted, engine.work.sampling_needs
-    return {
-        "window": [plan.top, plan.left, plan.padded_rows, plan.padded_cols] if windowed else None,
-        "share": plan.padded_rows * plan.padded_cols / (whole.padded_rows * whole.padded_cols),
-        "window_outgrown": engine.outgrown,
-        "slices_settled": int(np.count_nonzero(engine.settled)),
-        "predicted_ms": None if predicted is None else round(1000 * predicted, 1),
-        **({} if needed is None else {"sampling_would_take_ms": round(1000 * needed, 1)}),
     }

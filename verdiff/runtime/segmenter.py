@@ -7,26 +7,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from verdiff.bundle import Manifest, Trust, open_bundle, resolve_model
-from verdiff.choices import AUTO
+from verdiff.bundle import Trust, open_bundle, resolve_model
 from verdiff.errors import BackendError, InputError
 from verdiff.keywords import Keywords
 from verdiff.options import CallOptions, LoadOptions, SessionOptions
-from verdiff.runtime.backends import Backend, choose_backend, loops_on_device, on_device, open_backend
-from verdiff.runtime.call import Request, open_call
+from verdiff.runtime.call import open_call
 from verdiff.runtime.clock import Clock
-from verdiff.runtime.frontier import Pace
+from verdiff.runtime.opening import open_model
 from verdiff.runtime.processes import IN_EACH, require_process
-from verdiff.runtime.provenance import describe_model
+from verdiff.runtime.request import Request
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.sampling import resolve_sampling
-from verdiff.runtime.selftest import self_test as run_self_test
-from verdiff.runtime.selftest import time_networks
 from verdiff.settings import check_options
 
 if TYPE_CHECKING:
-    from verdiff.runtime.device.backend import DeviceBackend
+    from verdiff.bundle import Manifest
+    from verdiff.runtime.backends.protocol import Described
     from verdiff.runtime.device.session import DeviceSession
+    from verdiff.runtime.frontier import Pace
+    from verdiff.runtime.loaded import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -37,27 +36,56 @@ class Segmenter:
     bundle's file is not needed any more.
 
     Attributes:
-        manifest: What the bundle says about its model.
-        backend: The networks.
-        diffusion: Whether the model has a denoiser; without one the prior's answer is the result.
-        model: Identity of the model, for the provenance.
-        memory_mb: The most a call may take in MiB, or None for what the machine has free.
-        chunk: Slices worked on at once, or None for the backend's batch. It never changes the mask.
-        differences: Mean difference from the bundle's golden outputs of each stage; empty without self-test.
-        pace: What the networks were seen to need at load, on the host; None without self-test.
-        chosen: For ``precision="auto"``, what was chosen from and why; empty else.
+        loaded: The model, what computes it, and what was seen of it at load.
     """
 
-    manifest: Manifest
-    backend: Backend | DeviceBackend
-    diffusion: bool
-    model: dict[str, Any]
-    memory_mb: int | None = None
-    chunk: int | None = None
-    differences: dict[str, float] = field(default_factory=dict)
-    pace: Pace | None = None
-    chosen: dict[str, Any] = field(default_factory=dict)
+    loaded: LoadedModel
     _process: int = field(default_factory=os.getpid, init=False, repr=False, compare=False)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about its model."""
+        return self.loaded.manifest
+
+    @property
+    def backend(self) -> Described:
+        """What runs the networks: its name, version, device, precision, threads and batch."""
+        return self.loaded.executor.backend
+
+    @property
+    def diffusion(self) -> bool:
+        """Whether the model has a denoiser; without one the prior's answer is the result."""
+        return self.loaded.diffusion
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Identity of the model, for the provenance."""
+        return self.loaded.identity
+
+    @property
+    def memory_mb(self) -> int | None:
+        """The most a call may take in MiB, or None for what the machine has free."""
+        return self.loaded.memory_mb
+
+    @property
+    def chunk(self) -> int | None:
+        """Slices worked on at once, or None for the backend's batch. It never changes the mask."""
+        return self.loaded.chunk
+
+    @property
+    def differences(self) -> dict[str, float]:
+        """Mean difference from the bundle's golden outputs of each stage; empty without self-test."""
+        return self.loaded.differences
+
+    @property
+    def pace(self) -> Pace | None:
+        """What the networks were seen to need at load, on the host; None without self-test."""
+        return self.loaded.pace
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """For ``precision="auto"``, what was chosen from and why; empty else."""
+        return self.loaded.chosen
 
     @classmethod
     @Keywords(LoadOptions)
@@ -74,38 +102,8 @@ class Segmenter:
                 takes volumes on a GPU.
         """
         check_options(options, BackendError)
-        bundle = open_bundle(resolve_model(options.model), trust=Trust(options.sha256, options.trusted_key))
-        loaded: Backend | DeviceBackend
-        tested, why, auto = {}, {}, options.precision == AUTO
-        if auto:
-            from verdiff.runtime.precision import open_fastest
-
-            fastest = open_fastest(
-                bundle,
-                backend=options.backend,
-                device=options.device,
-                threads=options.threads,
-                work=None if options.work is None else options.work(bundle.manifest),
-            )
-            loaded, tested, why = fastest.backend, fastest.differences, fastest.chosen
-        elif on_device(chosen := choose_backend(options.backend, options.device, options.precision), options.device):
-            _require_slices(bundle.manifest, options.device)
-            from verdiff.runtime.device.opening import open_device
-
-            loaded = open_device(bundle, chosen, options)
-        else:
-            loaded = open_backend(bundle, backend=chosen, precision=options.precision, threads=options.threads)
-        try:
-            if options.self_test and not auto:
-                tested = run_self_test(loaded, bundle)
-        except BaseException:
-            if loops_on_device(loaded):
-                loaded.close()
-            raise
-        pace = time_networks(loaded, bundle) if options.self_test and not loops_on_device(loaded) else None
-        described = describe_model(bundle)
-        limits = options.memory_mb, options.chunk
-        return cls(bundle.manifest, loaded, bundle.has("denoiser"), described, *limits, tested, pace, why)
+        trust = Trust(options.sha256, options.trusted_key)
+        return cls(open_model(open_bundle(resolve_model(options.model), trust=trust), options))
 
     @Keywords(CallOptions)
     def segment(self, scan: Any, options: CallOptions) -> Segmentation:
@@ -127,13 +125,9 @@ class Segmenter:
             Cancelled: ``cancel`` said yes before every slice had an answer.
             BackendError: This process was forked from the one that loaded the model.
         """
-        require_process(self._process)
-        request = Request(scan, options, Clock(options.budget_ms, options.cancel))
-        if self.manifest.volume:
-            return _segment_volume(self, request)
-        with open_call(self, request, anytime=request.clock.bounded) as call:
-            *_, outcome = call.engine.passes()
-            return call.result(outcome, call.engine.answer)
+        clock = self._clock(options)
+        with open_call(self.loaded, Request(scan, options, clock, anytime=clock.bounded)) as call:
+            return call.last()
 
     @Keywords(CallOptions)
     def stream(self, scan: Any, options: CallOptions) -> Iterator[Segmentation]:
@@ -143,14 +137,8 @@ class Segmenter:
         :meth:`segment` would give, bit for bit; of a model that takes volumes that is the only one. Each result stands
         alone. Raises as :meth:`segment` does, at the first ``next``.
         """
-        require_process(self._process)
-        request = Request(scan, options, Clock(options.budget_ms, options.cancel))
-        if self.manifest.volume:
-            yield _segment_volume(self, request)
-            return
-        with open_call(self, request, anytime=True) as call:
-            for outcome in call.engine.passes():
-                yield call.result(outcome, call.engine.answer.copy())
+        with open_call(self.loaded, Request(scan, options, self._clock(options), anytime=True)) as call:
+            yield from call.results()
 
     @Keywords(SessionOptions)
     def on_device(
@@ -171,20 +159,11 @@ class Segmenter:
             InputError: An option is out of range.
         """
         require_process(self._process)
-        if not loops_on_device(self.backend):
-            raise BackendError(
-                f"a session on the device with the {self.backend.name} backend",
-                "a model on a GPU",
-                "load the Segmenter with device='cuda:0'",
-            )
-        from verdiff.runtime.device.session import DeviceSession
-        from verdiff.runtime.device.streams import stream_handle
-
         sampling = resolve_sampling(self.manifest, options, denoiser=self.diffusion)
         if options.policy is not None:
             raise InputError(f"the policy {options.policy} of a session", "none: every slice is whole", "leave it out")
-        shape, handle = (slices, rows, cols), stream_handle(options.stream)
-        return DeviceSession(self.backend, self.manifest, sampling, shape, spacing_mm, handle, keep=options.stream)
+        shape = slices, rows, cols
+        return self.loaded.executor.session(self.manifest, sampling, shape, spacing_mm, options.stream)
 
     def close(self) -> None:
         """Give back what is held on a device; on the host there is nothing. Closing twice does no harm.
@@ -192,8 +171,13 @@ class Segmenter:
         A call in another thread is waited for. Within a call of this thread's own (a stream that is not finished, a
         callback) it takes effect when that call ends. A session's arrays keep their memory until they are gone.
         """
-        if loops_on_device(self.backend) and os.getpid() == self._process:
-            self.backend.close()
+        if os.getpid() == self._process:
+            self.loaded.executor.close()
+
+    def _clock(self, options: CallOptions) -> Clock:
+        """The clock of a call, which begins now and in the process that loaded the model."""
+        require_process(self._process)
+        return Clock(options.budget_ms, options.cancel)
 
     def __reduce__(self) -> NoReturn:
         raise BackendError(
@@ -205,19 +189,3 @@ class Segmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
-    # Most models take slices, and their hosts start sooner without this.
-    from verdiff.runtime.volumetric import segment_volume
-
-    return segment_volume(segmenter, request)
-
-
-def _require_slices(manifest: Manifest, device: str) -> None:
-    if manifest.volume:
-        raise BackendError(
-            f"{manifest.model_id}, which takes volumes, on {device}",
-            "a model that takes slices: the loop on a GPU is made for those",
-            "pass --device cpu",
-        )

@@ -7,7 +7,8 @@ call of the same shape, and their maps are added in one order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,29 +18,26 @@ from numpy.typing import NDArray
 
 from verdiff.choices import WHOLE
 from verdiff.errors import BudgetError, InputError
-from verdiff.imaging import Geometry, IntensityRule, intensity_bounds, volume_from
-from verdiff.imaging.volume_plan import VolumePlan, plan_volume
 from verdiff.imaging.windows import Shape, count_windows, fuse_windows
-from verdiff.options import SampleOptions
-from verdiff.runtime.answer import Answer, ScanSlices, restore, restore_slice
-from verdiff.runtime.backends import loops_on_device
+from verdiff.runtime.answer import Answer, ScanSlices, restore_slice
 from verdiff.runtime.batching import Batcher
-from verdiff.runtime.budget import BESIDE, require_reach, require_time
-from verdiff.runtime.call import Request
+from verdiff.runtime.budget import BESIDE, require_reach
 from verdiff.runtime.clock import Cancelled, Clock
 from verdiff.runtime.engine import RESTORE_MARGIN
 from verdiff.runtime.lanes import Lanes
 from verdiff.runtime.memory import available_bytes, plan_volume_memory
-from verdiff.runtime.plausibility import warnings_of_mask, warnings_of_scan
-from verdiff.runtime.provenance import describe_backend, describe_run
-from verdiff.runtime.result import Segmentation
+from verdiff.runtime.request import Kind
 from verdiff.runtime.sampling import resolve_sampling
-from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
+from verdiff.runtime.scan import plan_for
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
-    from verdiff.runtime.backends import Backend
-    from verdiff.runtime.segmenter import Segmenter
+    from verdiff.imaging import Geometry, SlicePlan
+    from verdiff.imaging.volume_plan import VolumePlan
+    from verdiff.options import CallOptions, SampleOptions
+    from verdiff.runtime.loaded import LoadedModel
+    from verdiff.runtime.request import CheckedScan, Request
+    from verdiff.runtime.sampling import Sampling
 
 Maps = NDArray[np.float32]
 
@@ -48,94 +46,98 @@ LESS_OVERLAP = (0.25, 0.0)
 SAMPLING_ONLY = ("steps", "samples", "sampler", "fusion")
 
 
-def plan_for(manifest: Manifest, geometry: Geometry) -> VolumePlan:
-    """A scan's way to the grid of a model with ``manifest.volume``, and back."""
-    volume = manifest.volume
-    return plan_volume(
-        geometry,
-        view=manifest.view,  # type: ignore[arg-type]
-        spacing_mm=volume["spacing_mm"],
-        patch=volume["patch"],
-        crop=volume["crop"],
+def _sampling(model: LoadedModel, options: CallOptions) -> Sampling:
+    refuse_choices(model.manifest, options)
+    return resolve_sampling(model.manifest, options, denoiser=False)
+
+
+def _slices(manifest: Manifest, geometry: Geometry) -> SlicePlan:
+    return plan_for(manifest, geometry).planes
+
+
+@contextmanager
+def _work(model: LoadedModel, request: Request, sampling: Sampling, scan: CheckedScan) -> Iterator[VolumeWork]:
+    manifest, networks = model.manifest, model.executor.networks
+    with request.clock.stage("normalise"):
+        grid = plan_for(manifest, scan.volume.geometry)
+    memory = plan_volume_memory(
+        grid,
+        manifest,
+        backend=networks.name,
+        batch=networks.batch,
+        lanes=networks.lanes,
+        limit=available_bytes() if model.memory_mb is None else model.memory_mb << 20,
     )
+    with Lanes(networks.lanes) as lanes:
+        batcher = Batcher(networks.lane, lanes) if memory.lanes > 1 else Batcher(networks)
+        yield VolumeWork(model, request, sampling, scan, grid, lanes, batcher, memory.batch)
 
 
-def segment_volume(segmenter: Segmenter, request: Request) -> Segmentation:
-    """Segment one scan with a model that takes volumes; its only outcome is ``"complete"``.
+@dataclass
+class VolumeWork:
+    """One scan in overlapping windows; its only outcome is ``"complete"``.
 
     With a deadline that the model's own overlap of windows would miss, judged by the time the network took at load,
     neighbouring windows overlap less; the provenance says by how much.
 
-    Raises:
-        InputError: The scan cannot be used, or a choice that only a sampling model has was made.
-        UnsuitableScanError: The scan does not look like the training data, and not ``force``.
-        BudgetError: Too little time for every window, or too little memory for one.
-        Cancelled: ``cancel`` said yes before the last window.
+    Attributes:
+        model: The loaded model.
+        request: What was asked for.
+        sampling: None of it; with the seed that was given.
+        scan: The scan.
+        grid: Its way to the model's grid.
+        lanes: Workers.
+        batcher: The network.
+        batch: Windows handed to it at once.
+        answer: What is known so far.
     """
-    manifest, clock = segmenter.manifest, request.clock
-    require_time(clock)
-    refuse_choices(manifest, request.options)
-    sampling = resolve_sampling(manifest, request.options, denoiser=False)
-    volume = volume_from(request.scan)
-    with clock.stage("normalise"):
-        plan = plan_for(manifest, volume.geometry)
-        forced = unsuitable_reasons(volume, manifest, plan.planes)
-        require_suitable(forced, manifest, force=request.options.force)
-        bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
-    ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
-    backend = _host_backend(segmenter)
-    memory = plan_volume_memory(
-        plan,
-        manifest,
-        backend=backend.name,
-        batch=backend.batch,
-        lanes=backend.lanes,
-        limit=available_bytes() if segmenter.memory_mb is None else segmenter.memory_mb << 20,
-    )
-    with Lanes(backend.lanes) as lanes:
-        answer = _empty_answer(plan, len(ids) - 1)
-        reserve = _restore_seconds(answer, plan, ids, clock) / lanes.count if clock.bounded else 0.0
-        overlap, predicted = _overlap_within(segmenter, plan, clock, reserve)
-        windows = _Windows(
-            Batcher(backend.lane, lanes) if memory.lanes > 1 else Batcher(backend),
-            clock,
-            count_windows(plan.shape, _patch(manifest), overlap),
-            reserve,
-            request.options.progress,
-        )
-        read = plan.reader(volume.array, bounds, over=lanes.map)
-        _fill(answer, plan, _patch(manifest), overlap, read, windows, memory.batch)
-        with clock.stage("restore"):
-            labels = restore(answer, plan.planes, ids, lanes.map)
-    about = (manifest, plan.planes)
-    warned = (
-        *warnings_of_scan(*about, volume.array, bounds),
-        *warnings_of_mask(*about, labels, volume.array, bounds),
-    )
-    provenance = describe_run(
-        segmenter.model,
-        describe_backend(segmenter.backend),
-        volume,
-        sampling,
-        answer,
-        outcome="complete",
-        forced=forced,
-        warned=warned,
-    )
-    provenance["computed"] = _describe_work(plan, manifest, overlap, windows.total, predicted)
-    if segmenter.chosen:
-        provenance["chosen"] = segmenter.chosen
-    return Segmentation(
-        labels=labels,
-        label_table=manifest.labels,
-        geometry=volume.geometry,
-        outcome="complete",
-        timings={**clock.timings, "total": clock.elapsed},
-        provenance=provenance,
-        _answer=answer,
-        _plan=plan.planes,
-        identity=volume.identity,
-    )
+
+    model: LoadedModel
+    request: Request
+    sampling: Sampling
+    scan: CheckedScan
+    grid: VolumePlan
+    lanes: Lanes
+    batcher: Batcher
+    batch: int
+    answer: Answer = field(init=False)
+    _computed: dict[str, Any] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.answer = _empty_answer(self.grid, len(self.scan.ids) - 1)
+
+    @property
+    def plan(self) -> SlicePlan:
+        """The slices of the volume, which are whole."""
+        return self.grid.planes
+
+    @property
+    def whole(self) -> SlicePlan:
+        """The same."""
+        return self.grid.planes
+
+    def passes(self) -> Iterator[str]:
+        """One pass.
+
+        Raises:
+            BudgetError: Too little time for every window.
+            Cancelled: ``cancel`` said yes before the last window.
+        """
+        manifest, clock = self.model.manifest, self.request.clock
+        reserve = 0.0
+        if clock.bounded:
+            reserve = _restore_seconds(self.answer, self.grid, self.scan.ids, clock) / self.lanes.count
+        overlap, predicted = _overlap_within(self.model, self.grid, clock, reserve)
+        total = count_windows(self.grid.shape, _patch(manifest), overlap)
+        windows = _Windows(self.batcher, clock, total, reserve, self.request.options.progress)
+        read = self.grid.reader(self.scan.volume.array, self.scan.bounds, over=self.lanes.map)
+        _fill(self.answer, self.grid, _patch(manifest), overlap, read, windows, self.batch)
+        self._computed = _describe_work(self.grid, manifest, overlap, total, predicted)
+        yield "complete"
+
+    def describe(self) -> dict[str, Any]:
+        """What was computed, with the keys that a call slice by slice has too."""
+        return self._computed
 
 
 def refuse_choices(manifest: Manifest, options: SampleOptions) -> None:
@@ -246,11 +248,6 @@ class _Windows:
             )
 
 
-def _host_backend(segmenter: Segmenter) -> Backend:
-    assert not loops_on_device(segmenter.backend), "refused when the model was loaded"
-    return segmenter.backend
-
-
 def _patch(manifest: Manifest) -> Shape:
     slices, rows, cols = manifest.volume["patch"]
     return slices, rows, cols
@@ -266,13 +263,13 @@ def _restore_seconds(answer: Answer, plan: VolumePlan, ids: NDArray[np.uint8], c
     return RESTORE_MARGIN * plan.planes.slices * min(tries)
 
 
-def _overlap_within(segmenter: Segmenter, plan: VolumePlan, clock: Clock, reserve: float) -> tuple[float, float | None]:
+def _overlap_within(model: LoadedModel, plan: VolumePlan, clock: Clock, reserve: float) -> tuple[float, float | None]:
     """The model's overlap, or the largest one there is time for (the least if for none), and the seconds predicted.
 
     Raises:
         BudgetError: Even the fewest windows would overrun the deadline in the network alone.
     """
-    manifest, pace = segmenter.manifest, segmenter.pace
+    manifest, pace = model.manifest, model.pace
     own = float(manifest.volume["overlap"])
     if pace is None or not clock.timed:
         return own, None
@@ -292,7 +289,6 @@ def _predicted(shape: Shape, patch: Shape, seconds_a_voxel: float, overlap: floa
 def _describe_work(
     plan: VolumePlan, manifest: Manifest, overlap: float, windows: int, predicted: float | None
 ) -> dict[str, Any]:
-    """What was computed, with the keys that :func:`verdiff.runtime.provenance.describe_work` has for slices."""
     return {
         "window": None,
         "share": 1.0,
@@ -305,3 +301,6 @@ def _describe_work(
         "overlap": overlap,
         "windows": windows,
     }
+
+
+VOLUMES = Kind(_sampling, _slices, _work)

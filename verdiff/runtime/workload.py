@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from verdiff.imaging import plan_slices, volume_from
+from verdiff.imaging import volume_from
+from verdiff.runtime.scan import plan_for, slices_of
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -46,19 +47,13 @@ def one_scan(
     def work(manifest: Manifest) -> Workload:
         if manifest.volume:
             from verdiff.imaging.windows import count_windows
-            from verdiff.runtime.volumetric import plan_for
 
             depth, rows, cols = manifest.volume["patch"]
             windows = count_windows(
                 plan_for(manifest, geometry).shape, (depth, rows, cols), float(manifest.volume["overlap"])
             )
             return Workload(windows * depth * rows * cols, 0)
-        plan = plan_slices(
-            geometry,
-            view=manifest.view,  # type: ignore[arg-type]
-            spacing_mm=manifest.spacing_mm,
-            multiple=manifest.multiple,
-        )
+        plan = slices_of(manifest, geometry)
         passes = 0 if prior_only else (steps or manifest.defaults.steps) * (samples or manifest.defaults.samples)
         return Workload(plan.slices * plan.padded_rows * plan.padded_cols, passes)
 

@@ -11,6 +11,8 @@ from verdiff.benchmarks.gpu.rivals import rival_of, segmenter_of
 from verdiff.benchmarks.gpu.workload import Workload
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.host_executor import HostExecutor
+from verdiff.runtime.loaded import LoadedModel
 from verdiff.runtime.provenance import describe_model
 
 
@@ -19,7 +21,7 @@ def test_a_volume_is_the_segmenter_s_mask_and_a_loop_its_captured_steps(workload
     backend = DeviceBackend(driver, TinyNetworks(driver), CLASSES)
     rival = rival_of(segmenter_of(workload, backend), workload)
     bundle = workload.bundle
-    host = Segmenter(bundle.manifest, NumpyBackend(), True, describe_model(bundle))
+    host = Segmenter(LoadedModel(bundle.manifest, HostExecutor(NumpyBackend()), True, describe_model(bundle)))
     result = host.segment(workload.scan, steps=3, samples=2, seed=workload.seed, force=True)
     np.testing.assert_array_equal(rival.volume(), workload.planes_of(result.labels))
     with rival.loop() as loop:

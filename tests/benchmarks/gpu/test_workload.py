@@ -13,6 +13,8 @@ from verdiff.bundle import open_bundle
 from verdiff.diffusion import fuse_mean, noise_source, run_loop
 from verdiff.errors import DataError
 from verdiff.runtime import Segmenter
+from verdiff.runtime.host_executor import HostExecutor
+from verdiff.runtime.loaded import LoadedModel
 from verdiff.runtime.provenance import describe_model
 
 
@@ -26,7 +28,7 @@ def test_the_scan_has_the_size_that_was_asked_for_and_is_not_resampled(workload:
 def test_slices_and_noise_are_what_the_runtime_itself_uses(workload: Workload) -> None:
     """The tiny networks on these arrays give the mask that the Segmenter gives of the scan."""
     bundle, backend = workload.bundle, NumpyBackend()
-    segmenter = Segmenter(bundle.manifest, backend, True, describe_model(bundle))
+    segmenter = Segmenter(LoadedModel(bundle.manifest, HostExecutor(backend), True, describe_model(bundle)))
     result = segmenter.segment(workload.scan, steps=3, samples=2, seed=workload.seed, force=True)
     prior, features = backend.prior(workload.images)
     samples = [

@@ -17,6 +17,8 @@ from verdiff.imaging import Volume
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.driver import LOST, DeviceError
+from verdiff.runtime.device.executor import DeviceExecutor
+from verdiff.runtime.loaded import LoadedModel
 
 RELEASES = {"free", "free_pinned", "close_stream", "close_event", "close_graph"}
 # No call: from here on a scenario closes what it has.
@@ -171,7 +173,7 @@ def test_networks_that_cannot_be_captured_leave_no_capture_open() -> None:
     driver = NullDriver()
     plain = device_segmenter(driver)
     backend = DeviceBackend(driver, Uncapturable(driver), CLASSES)
-    segmenter = Segmenter(plain.manifest, backend, True, {})
+    segmenter = Segmenter(LoadedModel(plain.manifest, DeviceExecutor(backend), True, {}))
     with pytest.raises(BackendError, match="cannot be captured"):
         segmenter.segment(mr_scan())
     assert driver.held["captures"] == 0

@@ -25,6 +25,8 @@ from verdiff.runtime.backends import onnxruntime_cuda
 from verdiff.runtime.backends.onnxruntime_cuda import OnnxNetworks
 from verdiff.runtime.device import opening
 from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.device.executor import DeviceExecutor
+from verdiff.runtime.loaded import LoadedModel
 from verdiff.runtime.selftest import self_test
 
 
@@ -81,7 +83,8 @@ def open_segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         networks = OnnxNetworks(bundle, driver, backend="onnxruntime", precision=precision, threads=1, graphs=graphs)
         manifest = bundle.manifest
         backend = DeviceBackend(driver, networks, len(manifest.labels))
-        yield driver, Segmenter(manifest, backend, True, {"id": manifest.model_id, "version": "0.0.0"})
+        identity = {"id": manifest.model_id, "version": "0.0.0"}
+        yield driver, Segmenter(LoadedModel(manifest, DeviceExecutor(backend), True, identity))
         backend.close()
 
     opened.driver = driver  # type: ignore[attr-defined]
@@ -107,7 +110,7 @@ def test_the_shipped_model_gives_a_real_scan_s_mask(open_segmenter: Any, mr_samp
     options = {"samples": 2, "steps": 3, "seed": 5}
     expected = Segmenter.load(bundle.path, backend="onnxruntime", self_test=False).segment(scan, **options)
     with open_segmenter("fp32", bundle=bundle) as (_, segmenter):
-        differences = self_test(segmenter.backend, bundle)
+        differences = self_test(segmenter.loaded.executor, bundle)
         found = segmenter.segment(scan, **options)
     assert differences.keys() == {"prior", "denoiser", "labels"} and max(differences.values()) < 1e-5
     assert np.mean(found.labels == expected.labels) > 0.9999

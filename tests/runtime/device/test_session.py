@@ -189,7 +189,7 @@ def test_a_number_that_is_not_finite_is_named_by_wait(driver: NullDriver, given:
 def test_a_model_with_a_fixed_window_needs_no_bounds(driver: NullDriver, given: Given) -> None:
     segmenter = device_segmenter(driver)
     window = {"kind": "window", "low": BOUNDS[0], "high": BOUNDS[1]}
-    fixed = Segmenter(replace(segmenter.manifest, intensity=window), segmenter.backend, True, {})
+    fixed = Segmenter(replace(segmenter.loaded, manifest=replace(segmenter.manifest, intensity=window)))
     found = on_host(driver, fixed.on_device(*SLICES.shape, PIXEL).segment(given))
     expected = on_host(driver, segmenter.on_device(*SLICES.shape, PIXEL).segment(given, BOUNDS))
     assert np.array_equal(found["labels"], expected["labels"])

@@ -13,8 +13,10 @@ from tests.runtime.tiny_bundle import SINGLE_PASS, NumpyBackend, tiny_manifest
 from verdiff.errors import BackendError
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.device.executor import DeviceExecutor
 from verdiff.runtime.device.layout import Feature
 from verdiff.runtime.device.network import CallShape
+from verdiff.runtime.loaded import LoadedModel
 
 CLASSES = 3
 ACTIVATIONS = 1024
@@ -115,4 +117,5 @@ def device_segmenter(
     backend = DeviceBackend(driver, TinyNetworks(driver, **networks), CLASSES, limit=limit)
     diffusion = "step" in backend.networks.roles
     manifest = tiny_manifest(**({} if diffusion else SINGLE_PASS))
-    return Segmenter(manifest, backend, diffusion, {"id": manifest.model_id, "version": "0.0.0"}, None, chunk)
+    identity = {"id": manifest.model_id, "version": "0.0.0"}
+    return Segmenter(LoadedModel(manifest, DeviceExecutor(backend), diffusion, identity, chunk=chunk))

@@ -13,6 +13,9 @@ from verdiff.benchmarks.gpu.workload import Workload
 from verdiff.options import LoadOptions, SampleOptions
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
+from verdiff.runtime.device.executor import DeviceExecutor
+from verdiff.runtime.device.runner import open_runner
+from verdiff.runtime.loaded import LoadedModel
 from verdiff.runtime.provenance import describe_model
 from verdiff.runtime.sampling import resolve_sampling
 
@@ -62,7 +65,8 @@ def runtime_rival(
 def segmenter_of(workload: Workload, backend: DeviceBackend) -> Segmenter:
     """The workload's model on an opened device."""
     bundle = workload.bundle
-    return Segmenter(bundle.manifest, backend, bundle.has("denoiser"), describe_model(bundle))
+    executor = DeviceExecutor(backend)
+    return Segmenter(LoadedModel(bundle.manifest, executor, bundle.has("denoiser"), describe_model(bundle)))
 
 
 def rival_of(segmenter: Segmenter, workload: Workload) -> GpuRival:
@@ -80,7 +84,7 @@ def rival_of(segmenter: Segmenter, workload: Workload) -> GpuRival:
     @contextmanager
     def loop() -> Iterator[Callable[[], object]]:
         sampling = resolve_sampling(workload.bundle.manifest, choices, denoiser=True)
-        with backend.call() as runner:
+        with open_runner(backend) as runner:
             runner.begin(workload.plan, sampling, chunk=None, anytime=False)
             slices = min(runner.space.need.batch, workload.slices)
             slot = runner.prior(workload.images[:slices], slice(0, slices))

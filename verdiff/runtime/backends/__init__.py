@@ -12,75 +12,22 @@ import re
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from verdiff.bundle.layout import graph_name
 from verdiff.choices import AUTO, BACKENDS, DEVICE, ENGINE_BACKENDS, GPU, PRECISIONS, PROVIDER_BACKENDS
 from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.precisions import TABLE, processor_precision
+from verdiff.runtime.backends.protocol import Backend, CompilesSizes, Described, Maps, graph_bytes
 from verdiff.runtime.lanes import lane_count
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
     from verdiff.bundle import Bundle
-    from verdiff.runtime.device.backend import DeviceBackend
 
-Maps = NDArray[np.float32]
+__all__ = ["DEVICE_BACKENDS", "Backend", "CompilesSizes", "Described", "Maps", "graph_bytes"]
 
 DEVICE_BACKENDS = (*ENGINE_BACKENDS, *PROVIDER_BACKENDS)
-
-
-class Backend(Protocol):
-    """The two networks of one bundle on one device, loaded once and called many times.
-
-    Attributes:
-        name: ``"onnxruntime"`` or ``"openvino"``.
-        version: Version of the runtime library.
-        device: ``"cpu"`` or ``"cuda:N"``.
-        precision: What the networks compute in: ``"fp32"``, ``"fp16"`` or ``"bf16"``.
-        threads: CPU threads of one network call.
-        batch: How many images a network call is given. It is the same for every call, so that the bits of a mask
-            cannot depend on how the work was split.
-        lanes: How many calls :attr:`lane` takes at once.
-    """
-
-    name: str
-    version: str
-    device: str
-    precision: str
-    threads: int
-    batch: int
-    lanes: int
-
-    @property
-    def lane(self) -> Backend:
-        """The same networks for calls from :attr:`lanes` threads at once, each on its share of :attr:`threads`.
-
-        It gives the same bits; with one lane it is this backend itself.
-        """
-        ...
-
-    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
-        """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features of every stride."""
-        ...
-
-    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
-        """``x`` [N, K, H, W] at ``timestep`` -> x0hat [N, K, H, W]."""
-        ...
-
-
-@runtime_checkable
-class CompilesSizes(Protocol):
-    """A backend that first compiles its networks for every size of slice that is new to it."""
-
-    def waits_s(self, rows: int, cols: int, *, denoiser: bool) -> float:
-        """Seconds of it before the prior, or with ``denoiser`` both networks, can take slices of a size."""
-        ...
 
 
 def installed_backends() -> tuple[str, ...]:
@@ -176,14 +123,6 @@ def on_device(backend: str, device: str) -> bool:
     return backend in DEVICE_BACKENDS or device != "cpu"
 
 
-def loops_on_device(backend: Backend | DeviceBackend) -> TypeIs[DeviceBackend]:
-    """Whether a loaded backend runs the whole loop on its device.
-
-    Told by the device's name and not by the class, so that a host without a GPU never loads that half of the runtime.
-    """
-    return backend.device != "cpu"
-
-
 def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int | None) -> Backend:
     """Load the networks of ``bundle`` on the CPU; ``threads=None`` is every core this process may use.
 
@@ -210,23 +149,3 @@ def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int |
 
         opened = partial(OnnxRuntimeBackend, bundle, precision=precision, threads=count)
     return LanedBackend(opened, lane_count(count)) if count > 1 else opened(1)
-
-
-def graph_bytes(bundle: Bundle, role: str, precision: str) -> bytes:
-    """The graph of ``role`` that computes in ``precision`` on a processor, hash verified.
-
-    Raises:
-        BackendError: The bundle does not carry that precision.
-    """
-    stored = processor_precision(precision)
-    carried = tuple(bundle.precisions(role))
-    if stored not in carried:
-        # By the name that a caller gives a form, the first where processors run one for two.
-        names = {each.on_processors: name for name, each in reversed(TABLE.items())}
-        named = [names[form] for form in carried if form in names]
-        raise BackendError(
-            f"{bundle.manifest.model_id} {bundle.manifest.version} has no {role} graph in {stored}",
-            f"one of {', '.join(named) or 'none'}",
-            "choose one of these precisions, or export the bundle with this one",
-        )
-    return bundle.graph(role, stored)

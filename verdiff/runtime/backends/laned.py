@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from verdiff.runtime.backends import Backend, Maps
+    from verdiff.runtime.backends.protocol import Backend, Maps
 
 
 class LanedBackend:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
 from verdiff.runtime import silent
-from verdiff.runtime.backends import Maps, graph_bytes
+from verdiff.runtime.backends.protocol import Maps, graph_bytes
 from verdiff.runtime.processes import never_freed_in_a_fork
 
 if TYPE_CHECKING:

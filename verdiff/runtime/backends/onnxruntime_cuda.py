@@ -30,9 +30,9 @@ from verdiff.engines.shapes import MAX_BATCH, PIXELS_A_CALL, buckets
 from verdiff.errors import BackendError
 from verdiff.nvidia import device_index
 from verdiff.runtime import silent
-from verdiff.runtime.backends import graph_bytes
 from verdiff.runtime.backends.capturing import capture_lock
 from verdiff.runtime.backends.onnxruntime import first_line, open_session, tensor_types
+from verdiff.runtime.backends.protocol import graph_bytes
 from verdiff.runtime.backends.providers import (
     GPU_PROVIDERS,
     provider_options,

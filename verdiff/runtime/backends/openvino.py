@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BackendError
 from verdiff.runtime import silent
-from verdiff.runtime.backends import Maps, graph_bytes
 from verdiff.runtime.backends.openvino_graphs import SizedNetwork, computes_bf16
+from verdiff.runtime.backends.protocol import Maps, graph_bytes
 from verdiff.runtime.processes import never_freed_in_a_fork
 
 if TYPE_CHECKING:

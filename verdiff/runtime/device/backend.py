@@ -6,22 +6,18 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
-from verdiff.errors import BackendError, BudgetError
+from verdiff.errors import BackendError
 from verdiff.runtime.device.block import quietly
 from verdiff.runtime.device.driver import RESTART, DeviceError, Event, Stream
 from verdiff.runtime.device.kernels import Kernels
-from verdiff.runtime.device.runner import DeviceRunner
 from verdiff.runtime.device.spaces import Spaces
 
 if TYPE_CHECKING:
     from verdiff.runtime.device.driver import Driver
-    from verdiff.runtime.device.layout import Need
     from verdiff.runtime.device.network import Networks
-    from verdiff.runtime.sampling import Sampling
 
 
 class DeviceBackend:
@@ -84,26 +80,9 @@ class DeviceBackend:
         self.stream = own if stream is None else stream
         self.release = weakref.finalize(self, _release, driver, networks, self.spaces, own, tuple(events), os.getpid())
 
-    def reserve(self, sampling: Sampling) -> None:
-        """Take the memory of any call with ``sampling`` and one chunk of slices at a time, of every size but those too
-        large for this device or its cap.
-
-        Raises:
-            BudgetError: Another program took the memory meanwhile.
-            BackendError: The device failed.
-        """
-        needs: list[Need] = []
-        with self.call() as runner, self.working():
-            for rows, cols in self.networks.sizes:
-                need_of = partial(runner.need_at, rows, cols, sampling)
-                with suppress(BudgetError):
-                    needs.append(self.spaces.fit(need_of, self.networks.batches(rows, cols)[0]))
-            if needs:
-                self.spaces.reserve(needs)
-
     @contextmanager
-    def call(self, stream: Stream | None = None) -> Iterator[DeviceRunner]:
-        """Hold the device for one call; other threads wait.
+    def held(self, stream: Stream | None = None) -> Iterator[Stream]:
+        """Hold the device for one call; other threads wait. Gives the stream that the call's work is put on.
 
         Args:
             stream: Where to put the work of this call, which need not be done at its end; None is :attr:`stream`.
@@ -123,7 +102,7 @@ class DeviceBackend:
             self._caller = get_ident()
             try:
                 self._follow(stream)
-                yield DeviceRunner(self, self.stream if stream is None else stream)
+                yield self.stream if stream is None else stream
                 if stream is not None:
                     with self.working():
                         self.driver.record(self._left, stream)

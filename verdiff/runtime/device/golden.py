@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from verdiff.runtime.answer import chunks_of
 from verdiff.runtime.device.kernels import Pairs
-from verdiff.runtime.device.runner import DeviceRunner
+from verdiff.runtime.device.runner import DeviceRunner, open_runner
 from verdiff.runtime.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def device_outputs(
     rows, cols = image.shape[-2:]
     sampling = Sampling(table, 0 if table is None else 1, 0, "mean", {})
     parts: dict[str, list[Maps]] = {}
-    with backend.call() as runner:
+    with open_runner(backend) as runner:
         usual, _ = backend.networks.batches(rows, cols)
         with backend.working():
             need = backend.spaces.fit(partial(runner.need_at, rows, cols, sampling), usual)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from verdiff.choices import PROVIDER_BACKENDS
+from verdiff.errors import BackendError, BudgetError
 from verdiff.options import SampleOptions
 from verdiff.runtime.backends import resolve_threads
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.cuda_core import open_driver
+from verdiff.runtime.device.runner import open_runner
 from verdiff.runtime.device.streams import stream_handle
 from verdiff.runtime.sampling import resolve_sampling
 
@@ -16,7 +20,9 @@ if TYPE_CHECKING:
     from verdiff.bundle import Bundle
     from verdiff.options import LoadOptions
     from verdiff.runtime.device.driver import Driver
+    from verdiff.runtime.device.layout import Need
     from verdiff.runtime.device.network import Networks
+    from verdiff.runtime.sampling import Sampling
 
 
 def open_device(bundle: Bundle, backend: str, options: LoadOptions) -> DeviceBackend:
@@ -34,6 +40,12 @@ def open_device(bundle: Bundle, backend: str, options: LoadOptions) -> DeviceBac
         BackendError: No driver, no such device, no library for it, or no engine that loads here.
         InputError: ``stream`` is none.
     """
+    if bundle.manifest.volume:
+        raise BackendError(
+            f"{bundle.manifest.model_id}, which takes volumes, on {options.device}",
+            "a model that takes slices: the loop on a GPU is made for those",
+            "pass --device cpu",
+        )
     handle = stream_handle(options.stream)
     driver = open_driver(options.device)
     with driver.active():
@@ -49,11 +61,29 @@ def open_device(bundle: Bundle, backend: str, options: LoadOptions) -> DeviceBac
         keep=options.stream,
     )
     try:
-        loaded.reserve(resolve_sampling(manifest, SampleOptions(), denoiser=bundle.has("denoiser")))
+        reserve(loaded, resolve_sampling(manifest, SampleOptions(), denoiser=bundle.has("denoiser")))
     except BaseException:
         loaded.close()
         raise
     return loaded
+
+
+def reserve(backend: DeviceBackend, sampling: Sampling) -> None:
+    """Take the memory of any call with ``sampling`` and one chunk of slices at a time, of every size but those too
+    large for this device or its cap.
+
+    Raises:
+        BudgetError: Another program took the memory meanwhile.
+        BackendError: The device failed.
+    """
+    needs: list[Need] = []
+    with open_runner(backend) as runner, backend.working():
+        for rows, cols in backend.networks.sizes:
+            need_of = partial(runner.need_at, rows, cols, sampling)
+            with suppress(BudgetError):
+                needs.append(backend.spaces.fit(need_of, backend.networks.batches(rows, cols)[0]))
+        if needs:
+            backend.spaces.reserve(needs)
 
 
 def _networks(bundle: Bundle, driver: Driver, backend: str, options: LoadOptions) -> Networks:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -274,6 +276,13 @@ class DeviceRunner:
         plane = slices, need.rows, need.cols
         probabilities, spread = np.split(values, [slices * need.classes * need.pixels])
         return Fused(probabilities.reshape(slices, need.classes, *plane[1:]), spread.reshape(plane))
+
+
+@contextmanager
+def open_runner(backend: DeviceBackend, stream: Stream | None = None) -> Iterator[DeviceRunner]:
+    """A call on a device, which is held until it is over; see :meth:`DeviceBackend.held`."""
+    with backend.held(stream) as held:
+        yield DeviceRunner(backend, held)
 
 
 def check_finite(flags: NDArray[np.int32], sampling: Sampling, backend: DeviceBackend) -> None:

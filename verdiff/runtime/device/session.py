@@ -24,7 +24,7 @@ from verdiff.runtime.device.grids import Tables, grid_tables, grids, offsets
 from verdiff.runtime.device.holding import Holding
 from verdiff.runtime.device.kernels import COUNT_LIMIT
 from verdiff.runtime.device.layout import aligned
-from verdiff.runtime.device.runner import DeviceRunner, Slot, check_finite
+from verdiff.runtime.device.runner import DeviceRunner, Slot, check_finite, open_runner
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -98,7 +98,7 @@ class DeviceSession:
             ("uncertainty", 4 * pixels),
         ):
             self._places[name], size = size, size + aligned(nbytes)
-        with backend.call(stream) as runner, backend.working():
+        with open_runner(backend, stream) as runner, backend.working():
             _, largest = backend.networks.batches(plan.padded_rows, plan.padded_cols)
             self._need = backend.spaces.fit(
                 partial(runner.need_at, plan.padded_rows, plan.padded_cols, sampling),
@@ -141,7 +141,7 @@ class DeviceSession:
             raise InputError(
                 f"first_slice = {first_slice}", f"0 to {COUNT_LIMIT - self._shape[0]}", "number the slices from 0"
             )
-        with backend.call(stream) as runner:
+        with open_runner(backend, stream) as runner:
             holding = self._open()
             given = given_array(slices, self._shape, driver, stream)
             runner.open(self._need, self._sampling)

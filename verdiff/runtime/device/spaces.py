@@ -10,13 +10,13 @@ from verdiff.errors import BudgetError
 from verdiff.runtime.device.block import Block, staging_size
 from verdiff.runtime.device.kernels import COUNT_LIMIT
 from verdiff.runtime.device.layout import Need, layout_of
+from verdiff.runtime.device.loop import Loop
 from verdiff.runtime.device.workspace import Workspace
 
 if TYPE_CHECKING:
     from verdiff.diffusion import SamplerTable
     from verdiff.runtime.device.driver import Driver, Pointer, Stream
     from verdiff.runtime.device.kernels import Kernels
-    from verdiff.runtime.device.loop import Loop
     from verdiff.runtime.device.network import Networks
 
 # Shapes whose execution contexts and graphs are kept; the one used longest ago goes first.
@@ -47,6 +47,7 @@ class Spaces:
         self.beside: dict[Pointer, int] = {}
         self._block: Block | None = None
         self._there: OrderedDict[Need, Workspace] = OrderedDict()
+        self._loops: dict[Need, dict[tuple[bool, ...], Loop]] = {}
         self._in_use: tuple[Need, SamplerTable | None] | None = None
 
     def fit(self, need_of: Callable[[int], Need], batch: int, extra: int = 0) -> Need:
@@ -123,7 +124,12 @@ class Spaces:
             BackendError: The device or a network refused; nothing is left half taken.
         """
         space = self._workspace(need)
-        return space, space.loop(noisy) if noisy else None
+        if not noisy:
+            return space, None
+        loops = self._loops.setdefault(need, {})
+        if noisy not in loops:
+            loops[noisy] = Loop(space, noisy)
+        return space, loops[noisy]
 
     def use(self, need: Need, table: SamplerTable | None, stream: Stream) -> None:
         """The workspace's flags and its table for one call; shapes share the block, so another's may lie there."""
@@ -141,7 +147,7 @@ class Spaces:
             return self._there[need]
         block = self.reserve([need])
         while len(self._there) >= KEPT_SHAPES:
-            self._there.popitem(last=False)[1].close()
+            self._close_oldest()
         made = Workspace(self._driver, self._kernels, self._networks, block, need, self._capturing)
         self._there[need] = made
         return made
@@ -150,10 +156,17 @@ class Spaces:
         """Give back graphs, networks' contexts and the block."""
         self._in_use = None
         while self._there:
-            self._there.popitem()[1].close()
+            self._close_oldest()
         if self._block is not None:
             self._block.close()
             self._block = None
+
+    def _close_oldest(self) -> None:
+        """Graphs before the networks that they were captured of."""
+        need, space = self._there.popitem(last=False)
+        for loop in self._loops.pop(need, {}).values():
+            loop.close()
+        space.close()
 
     def _room(self, extra: int) -> int:
         """Bytes that the block may have, with ``extra`` beside it."""

@@ -1,4 +1,4 @@
-"""Everything for one shape of call: arrays at their addresses, networks ready for that shape, captured loops."""
+"""Everything for one shape of call: arrays at their addresses, and networks ready for that shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from verdiff.runtime.device.block import Block, stage
 from verdiff.runtime.device.driver import Pointer, Stream
 from verdiff.runtime.device.kernels import Kernels, Pairs
 from verdiff.runtime.device.layout import Need, layout_of
-from verdiff.runtime.device.loop import Loop
 from verdiff.runtime.device.network import CallShape, Network, Networks
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ class Workspace:
         self.staged = stage(self.layout, block.pinned)
         self.features = tuple(feature.name for feature in need.features)
         self.capturable = networks.capturable
-        self._loops: dict[tuple[bool, ...], Loop] = {}
         self._networks: dict[str, Network] = {}
         shape = CallShape(need.batch, need.rows, need.cols)
         memory = (self.address("activations"), need.activations)
@@ -100,12 +98,6 @@ class Workspace:
             self.staged[name].values[:] = values
             self.upload(name, stream)
 
-    def loop(self, noisy: tuple[bool, ...]) -> Loop:
-        """The loop of a table whose row i takes noise where ``noisy[i]``; captured the first time."""
-        if noisy not in self._loops:
-            self._loops[noisy] = Loop(self, noisy)
-        return self._loops[noisy]
-
     def download_answer(self, slices: int, stream: Stream) -> tuple[NDArray[Any], NDArray[Any]]:
         """Probabilities and spread of ``slices`` slices in one array, and the flags, once they are here."""
         answer = self.staged["answer"].values.reshape(-1)[: slices * (self.need.classes + 1) * self.need.pixels]
@@ -117,8 +109,5 @@ class Workspace:
         return answer, np.array(flags)
 
     def close(self) -> None:
-        """Give back graphs and networks; the block stays."""
-        for loop in self._loops.values():
-            loop.close()
-        self._loops.clear()
+        """Give back the networks; the block stays."""
         self._release.close()

@@ -1,0 +1,81 @@
+"""Calls on a model that takes slices: the policy checked, where and how much to compute, and the engine made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from verdiff.errors import InputError
+from verdiff.runtime.engine import Engine
+from verdiff.runtime.frontier import Setting, settings_of
+from verdiff.runtime.preparing import prepare
+from verdiff.runtime.request import Kind
+from verdiff.runtime.sampling import Sampling, resolve_sampling
+from verdiff.runtime.scan import Scan, slices_of
+
+if TYPE_CHECKING:
+    from verdiff.options import CallOptions
+    from verdiff.runtime.loaded import LoadedModel
+    from verdiff.runtime.request import CheckedScan, Request
+
+
+def _sampling(model: LoadedModel, options: CallOptions) -> Sampling:
+    sampling = resolve_sampling(model.manifest, options, denoiser=_samples(model, options))
+    if sampling.policy.locate and not model.executor.windows:
+        raise InputError(
+            f"the policy {sampling.policy} on {model.executor.backend.device}",
+            "whole slices on a GPU, whose graphs and memory are made for one size",
+            "leave the policy out, or choose device='cpu'",
+        )
+    return sampling
+
+
+@contextmanager
+def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: CheckedScan) -> Iterator[Engine]:
+    manifest, clock, options = model.manifest, request.clock, request.options
+    with model.executor.call(manifest, clock, model.memory_mb) as (lanes, runner):
+        with clock.stage("normalise"):
+            plan = slices_of(manifest, checked.volume.geometry)
+            planes = plan.extract(checked.volume.array)
+        scan = Scan(plan, planes, checked.bounds, checked.ids, manifest.multiple)
+        # Agreement is asked after rounds, which an anytime call has.
+        anytime = request.anytime or sampling.policy.agree
+        settings, resolve = _open_effort(model, request)
+        pace = model.pace if clock.timed else None
+        work = prepare(
+            runner,
+            scan,
+            sampling,
+            settings,
+            resolve,
+            pace,
+            clock,
+            chunk=model.chunk,
+            anytime=anytime,
+            waits=model.executor.waits_s,
+        )
+        yield Engine(runner, lanes, scan, work, clock, anytime, options.progress)
+
+
+def _samples(model: LoadedModel, options: CallOptions) -> bool:
+    """Whether the denoiser is asked for."""
+    return model.diffusion and not options.prior_only
+
+
+def _open_effort(model: LoadedModel, request: Request) -> tuple[tuple[Setting, ...], Callable[[Setting], Sampling]]:
+    """What a deadline chooses from, unless the caller has said how much to compute, and a setting as a sampling."""
+    manifest, options = model.manifest, request.options
+
+    def resolve(setting: Setting) -> Sampling:
+        chosen = replace(options, policy=setting.policy)
+        if setting.steps:
+            chosen = replace(chosen, steps=setting.steps, samples=setting.samples)
+        return resolve_sampling(manifest, chosen, denoiser=setting.steps > 0)
+
+    left_open = options.effort_is_open and request.clock.timed and model.pace is not None
+    return (settings_of(manifest) if left_open and _samples(model, options) else ()), resolve
+
+
+SLICES = Kind(_sampling, slices_of, _work)
