@@ -5,12 +5,23 @@ It imports next to nothing, so that a command's options cost no time.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias, get_args
+
 from verdiff.precisions import ENGINE_PRECISIONS as ENGINE_PRECISIONS
 from verdiff.precisions import PRECISIONS as PRECISIONS
 
+# Of a model.
+View: TypeAlias = Literal["sagittal", "coronal", "axial", "film"]
+VIEWS: tuple[View, ...] = get_args(View)
+StartName: TypeAlias = Literal["noise", "prior"]
+STARTS: tuple[StartName, ...] = get_args(StartName)
+
 # Of a call.
-SAMPLERS = ("ddim", "ddpm", "dpmpp-2m")
-FUSIONS = ("mean", "steps", "steps-published", "staple")
+SamplerName: TypeAlias = Literal["ddim", "ddpm", "dpmpp-2m"]
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+# STAPLE judges masks and not probabilities, so that no model has it for its default.
+MODEL_FUSIONS = ("mean", "steps", "steps-published")
+FUSIONS = (*MODEL_FUSIONS, "staple")
 WHOLE = "whole"
 POLICIES = ("locate", "skip", "agree")
 # Names that a model's frontier may give a setting, usable as a policy.

@@ -155,13 +155,11 @@ def test_every_option_that_takes_text_is_checked_while_parsing_or_known_to_be_fr
 
 def test_the_choices_of_the_command_line_are_those_of_the_rooms() -> None:
     from verdiff.benchmarks.cases import CASES
-    from verdiff.diffusion.tables import SamplerName
     from verdiff.train.config import shipped_configs
     from verdiff.train.data.convert import CONVERTERS
     from verdiff.train.data.convert.conversion import Labels
     from verdiff.train.data.convert.spider import CONTRASTS
 
-    assert set(get_args(SamplerName)) == set(choices.SAMPLERS)
     assert (*FUSIONS, "staple") == choices.FUSIONS
     assert tuple(each.name for each in fields(Policy)) == choices.POLICIES
     assert tuple(ON_EMPTY) == choices.ON_EMPTY

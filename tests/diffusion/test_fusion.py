@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from verdiff.bundle import manifest
+from verdiff import choices
 from verdiff.diffusion import FUSIONS, background_and_labels, entropy_uncertainty, fuse, fuse_mean, fuse_steps
 from verdiff.errors import VerdiffError
 
@@ -126,7 +126,7 @@ def test_a_fusion_is_found_by_its_name_and_its_names_are_those_a_bundle_may_hold
         "steps": fuse_steps(samples),
         "steps-published": fuse_steps(samples, "published"),
     }
-    assert tuple(expected) == FUSIONS == manifest.FUSIONS
+    assert tuple(expected) == FUSIONS == choices.MODEL_FUSIONS
     for name, fused in expected.items():
         np.testing.assert_array_equal(fuse(name, samples).probabilities, fused.probabilities)
         np.testing.assert_array_equal(fuse(name, samples).spread, fused.spread)

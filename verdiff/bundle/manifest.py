@@ -7,11 +7,14 @@ import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from verdiff.bundle import checks
 from verdiff.bundle.layout import MANIFEST, check_names
 from verdiff.bundle.margins import check_margins
 from verdiff.bundle.objects import check_frontier, check_gates, check_intensity, check_table, check_volume
-from verdiff.choices import MODEL_NAME
+from verdiff.choices import MODEL_FUSIONS, MODEL_NAME, SAMPLERS, STARTS, VIEWS
 from verdiff.errors import BundleError
 from verdiff.extras import upgrade
 
@@ -20,10 +23,6 @@ SCHEMA_VERSION = 1
 VOLUME_SCHEMA = 2
 
 MODALITIES = ("MR", "CT", "XR")
-VIEWS = ("sagittal", "coronal", "axial", "film")
-SAMPLERS = ("ddpm", "ddim", "dpmpp-2m")
-STARTS = ("noise", "prior")
-FUSIONS = ("mean", "steps", "steps-published")
 PREDICTIONS = ("x0", "epsilon", "v")
 WEIGHTS = ("float32", "float16")
 
@@ -87,7 +86,7 @@ class Defaults:
         checks.choice("defaults.start", self.start, STARTS)
         if self.start_step is not None:
             checks.integer("defaults.start_step", self.start_step, 1, 100_000)
-        checks.choice("defaults.fusion", self.fusion, FUSIONS)
+        checks.choice("defaults.fusion", self.fusion, MODEL_FUSIONS)
 
 
 @dataclass(frozen=True)
@@ -219,6 +218,11 @@ class Manifest:
     def label_ids(self) -> dict[str, int]:
         """Name of each structure to its number in masks, in the order of the channels."""
         return {label.name: label.id for label in self.labels}
+
+    @property
+    def mask_ids(self) -> NDArray[np.uint8]:
+        """The numbers in masks of the background and of each channel's structure, uint8 [K + 1]."""
+        return np.array([0, *self.label_ids.values()], np.uint8)
 
     def to_json(self) -> str:
         """The manifest as the text of `manifest.json`, with a checksum over everything else in it."""

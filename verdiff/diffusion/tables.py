@@ -8,19 +8,17 @@ Everything that runs the loop (numpy, an ONNX graph, a device) needs only this t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.choices import SAMPLERS, STARTS, SamplerName, StartName
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.samplers.ddim import ddim_rows
 from verdiff.diffusion.samplers.ddpm import ddpm_rows
 from verdiff.diffusion.samplers.dpmpp import dpmpp_2m_rows
 from verdiff.errors import VerdiffError
-
-SamplerName = Literal["ddpm", "ddim", "dpmpp-2m"]
-StartName = Literal["noise", "prior"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,10 +174,10 @@ def make_table(
 
 
 def _check_options(sampler: str, eta: float, start: str, t0: int, last: int) -> None:
-    if sampler not in get_args(SamplerName):
-        raise VerdiffError(f"sampler {sampler!r}", f"one of {', '.join(get_args(SamplerName))}", "choose one of them")
-    if start not in get_args(StartName):
-        raise VerdiffError(f"start {start!r}", f"one of {', '.join(get_args(StartName))}", "choose one of them")
+    if sampler not in SAMPLERS:
+        raise VerdiffError(f"sampler {sampler!r}", f"one of {', '.join(SAMPLERS)}", "choose one of them")
+    if start not in STARTS:
+        raise VerdiffError(f"start {start!r}", f"one of {', '.join(STARTS)}", "choose one of them")
     if not 0.0 <= eta <= (1.0 if sampler == "ddim" else 0.0):
         raise VerdiffError(
             f"eta = {eta} with the sampler {sampler}",

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from verdiff.choices import View
 from verdiff.errors import InputError
 from verdiff.imaging.atomic import atomic_path
 from verdiff.imaging.banner import printable, with_banner
 from verdiff.imaging.intensity import normalise
 from verdiff.imaging.panels import FINE, PALETTE, Colour, heat, heated, outlined, window
 from verdiff.imaging.resample import resize_planes
-from verdiff.imaging.slicing import SlicePlan, View, acquisition_view, plan_slices
+from verdiff.imaging.slicing import SlicePlan, acquisition_view, plan_slices
 from verdiff.imaging.volume import Array, Volume
 
 if TYPE_CHECKING:

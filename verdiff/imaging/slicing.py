@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.choices import VIEWS, View
 from verdiff.errors import VerdiffError
 from verdiff.imaging.resample import resize_planes
 from verdiff.imaging.volume import IDENTITY, Array, Geometry
-
-View: TypeAlias = Literal["sagittal", "coronal", "axial", "film"]
 
 # LPS axis (0 = left, 1 = posterior, 2 = superior) and its sign for slices, rows and columns.
 _CANONICAL: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
@@ -149,10 +148,10 @@ def plan_slices(geometry: Geometry, *, view: View, spacing_mm: float | None, mul
     Raises:
         VerdiffError: For an unknown view, a spacing that is not positive, or a multiple below 1.
     """
-    if view not in get_args(View) or multiple < 1 or (spacing_mm is not None and not 0 < spacing_mm < math.inf):
+    if view not in VIEWS or multiple < 1 or (spacing_mm is not None and not 0 < spacing_mm < math.inf):
         raise VerdiffError(
             f"view {view!r}, spacing {spacing_mm!r} mm, multiple {multiple!r}",
-            f"a view of {', '.join(get_args(View))}, a positive spacing and a multiple of at least 1",
+            f"a view of {', '.join(VIEWS)}, a positive spacing and a multiple of at least 1",
             "correct the model's manifest or the training configuration",
         )
     permutation, flips = ((0, 1, 2), (False, False, False)) if view == "film" else _nearest_axes(geometry, view)

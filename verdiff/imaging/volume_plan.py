@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.choices import View
 from verdiff.errors import VerdiffError
 from verdiff.imaging.intensity import normalise
 from verdiff.imaging.resample import resize_matrix
-from verdiff.imaging.slicing import PADDING, SlicePlan, View, plan_slices
+from verdiff.imaging.slicing import PADDING, SlicePlan, plan_slices
 from verdiff.imaging.volume import Array, Geometry
 from verdiff.imaging.windows import Read, Shape
 

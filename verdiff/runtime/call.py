@@ -109,7 +109,7 @@ def open_call(model: LoadedModel, request: Request) -> Iterator[Call]:
         forced = unsuitable_reasons(volume, manifest, whole)
         require_suitable(forced, manifest, force=request.options.force)
         bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
-    ids = np.array([0, *(label.id for label in manifest.labels)], np.uint8)
+    ids = manifest.mask_ids
     scan = CheckedScan(volume, bounds, ids, forced)
     with kind.work(model, request, sampling, scan) as work:
         yield Call(model, request, scan, work, warnings_of_scan(manifest, whole, volume.array, bounds))

@@ -38,7 +38,7 @@ def self_test(executor: Executor, bundle: Bundle) -> dict[str, float]:
     expected = {"prior": "prior", "denoiser": "x0hat_0"}
     differences = {stage: _difference(found[stage], golden[expected[stage]]) for stage in expected if stage in found}
     if "probabilities" in found:
-        ids = np.array([0, *bundle.manifest.label_ids.values()], np.uint8)
+        ids = bundle.manifest.mask_ids
         differences["labels"] = float(np.mean(ids[background_and_labels(found["probabilities"])] != golden["labels"]))
     for stage, difference in differences.items():
         tolerance = _tolerance(bundle, backend.precision, stage)

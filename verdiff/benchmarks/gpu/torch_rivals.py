@@ -56,7 +56,7 @@ def torch_rival_on(
         prior, step = (torch.compile(module, mode="reduce-overhead") for module in (prior, step))
     table, device_type = workload.table, device.partition(":")[0]
     finish: Callable[[], object] = torch.cuda.synchronize if device_type == "cuda" else (lambda: None)
-    ids = torch.tensor([0, *workload.bundle.manifest.label_ids.values()], dtype=torch.uint8, device=device)
+    ids = torch.tensor(workload.bundle.manifest.mask_ids, device=device)
 
     def on_device(maps: Any) -> Any:
         return torch.from_numpy(np.ascontiguousarray(maps)).to(device)

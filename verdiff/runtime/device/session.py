@@ -89,7 +89,7 @@ class DeviceSession:
         self._rule = IntensityRule.from_dict(manifest.intensity)
         self._stream = stream = backend.stream if stream is None else stream
         self._plan = plan = _plan(manifest, shape, spacing_mm)
-        tables = grid_tables(plan, np.array([0, *manifest.label_ids.values()], np.uint8))
+        tables = grid_tables(plan, manifest.mask_ids)
         self._places, size = offsets(tables)
         pixels = shape[0] * shape[1] * shape[2]
         for name, nbytes in (
