@@ -10,9 +10,11 @@ import typer
 from verdiff.choices import DICOM_OBJECTS
 from verdiff.commands.ending import Ended
 from verdiff.commands.options import listed, takes_options, within, written_as
-from verdiff.commands.printing import say
+from verdiff.commands.printing import say, warn
 from verdiff.options import LoadOptions, ScanOptions
 from verdiff.settings import Bounds, plain
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @takes_options
@@ -105,4 +107,6 @@ def serve(
                 client, dicom, delivery, title=ae_title, allowed=allowed, completion=complete, say=say, **shared
             )
         )
+    if host not in LOOPBACK:
+        warn(f"note: whoever reaches {host} may use this server: its protocols know neither passwords nor encryption")
     run(Client(model, **plain(load)), servers, say=say, ending=(KeyboardInterrupt, Ended))
