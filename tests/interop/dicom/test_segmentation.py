@@ -116,8 +116,17 @@ def test_what_is_no_dicom_is_refused_with_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tag", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
 def test_images_without_uids_are_refused_by_the_uid_that_is_missing(tmp_path: Path, tag: str) -> None:
     folder = save_oriented(tmp_path / "s", scan_array(grid())[:1], grid(), **{tag: ""})
-    with pytest.raises(InputError, match=f"states no {tag[:-11]} Instance UID" if "SOP" not in tag else "SOP Instance"):
+    words = tag.replace("InstanceUID", " Instance UID")
+    with pytest.raises(InputError, match=f"states no {words}, so"):
         require_source(read_volume(folder))
+
+
+def test_images_without_a_class_are_refused_by_it(tmp_path: Path) -> None:
+    scan = read_volume(save_oriented(tmp_path / "s", scan_array(grid()), grid()))
+    assert scan.identity is not None
+    blank = replace(scan.identity, slices=tuple(replace(each, sop_class="") for each in scan.identity.slices))
+    with pytest.raises(InputError, match="states no SOP Class UID, so"):
+        require_source(replace(scan, identity=blank))
 
 
 def test_a_series_that_was_moved_meanwhile_is_refused(tmp_path: Path) -> None:

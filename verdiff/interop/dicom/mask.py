@@ -101,7 +101,8 @@ def require_source(scan: Volume) -> None:
         for what, value in (
             ("Study Instance UID", identity.study),
             ("Series Instance UID", identity.series),
-            ("SOP Instance UID", all(each.sop_instance and each.sop_class for each in identity.slices)),
+            ("SOP Class UID", all(each.sop_class for each in identity.slices)),
+            ("SOP Instance UID", all(each.sop_instance for each in identity.slices)),
         )
         if not value
     ]
