@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.bundle.factory import make_manifest
-from verdiff.bundle import Defaults, Feature, Label, Manifest
+from verdiff.bundle import DEFAULT_MODEL, Defaults, Feature, Label, Manifest, resolve_model
 from verdiff.bundle.objects import check_gates
 from verdiff.diffusion import Process, Schedule, make_table
 from verdiff.errors import BundleError
@@ -25,6 +26,12 @@ def test_a_manifest_survives_writing_and_reading() -> None:
     manifest = make_manifest(limits=("Größe", "脊柱"), metrics={"a": (1, 2.5, None, True, "x")})
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert Manifest.from_json(manifest.to_json().encode()).to_json() == manifest.to_json()
+
+
+def test_the_shipped_manifest_keeps_its_bytes() -> None:
+    with zipfile.ZipFile(resolve_model(DEFAULT_MODEL)) as bundle:
+        written = bundle.read("manifest.json")
+    assert Manifest.from_json(written).to_json().encode() == written
 
 
 def test_a_real_sampler_table_fits() -> None:

@@ -31,6 +31,8 @@ _OBJECTS = (
     *("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates", "frontier"),
     *("margins", "volume"),
 )
+# Added after bundles were published: left out where empty, so that an older manifest keeps its bytes.
+_NEWER = ("margins",)
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 
 
@@ -227,6 +229,7 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as the text of `manifest.json`, with a checksum over everything else in it."""
         values = {"schema_version": self.schema_version, **asdict(self)}
+        values = {key: value for key, value in values.items() if value or key not in _NEWER}
         return json.dumps({**values, _CHECKSUM: _digest(values)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
