@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -326,6 +327,21 @@ def test_closing_ends_the_worker_and_tells_every_job(bundle: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(worker or 0, 0)
     assert client.state == "closed"
+
+
+def test_a_host_with_thousands_of_open_files_is_served(bundle: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip(f"only {hard} files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    many = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with Client(bundle, threads=1) as client:
+            assert client.submit(mr_scan()).result().outcome == "complete"
+    finally:
+        for each in many:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_fork_is_told_to_make_its_own(client: Client) -> None:

@@ -18,9 +18,10 @@ from threading import Condition, Thread, current_thread
 from time import monotonic
 from typing import Any
 
-from verdiff.errors import BudgetError, ServiceError, VerdiffError
+from verdiff.errors import VerdiffError
 from verdiff.runtime import Cancelled
-from verdiff.serve.channel import Channel, ChannelClosed
+from verdiff.serve import failures
+from verdiff.serve.channel import ChannelClosed
 from verdiff.serve.job import Job
 from verdiff.serve.limits import Limits
 from verdiff.serve.process import WorkerProcess
@@ -75,7 +76,8 @@ class Supervisor:
     @property
     def state(self) -> str:
         """See :attr:`verdiff.serve.Client.state`."""
-        return self._state
+        trying_again = self._state == LOADING and self._failure is not None
+        return FAILED if trying_again else self._state
 
     @property
     def model(self) -> Mapping[str, Any]:
@@ -101,7 +103,7 @@ class Supervisor:
             if self._failure is not None:
                 raise self._failure
             if self._state == CLOSED:
-                raise _shutting_down()
+                raise failures.shutting_down()
         except BaseException:
             self.close()
             raise
@@ -114,17 +116,11 @@ class Supervisor:
         """
         with self._changed:
             if self._closing:
-                raise _shutting_down()
+                raise failures.shutting_down()
             if self._failure is not None:
-                raise ServiceError(
-                    f"no worker: {self._failure.found}", self._failure.expected, self._failure.remedy
-                ) from self._failure
+                raise failures.no_worker(self._failure) from self._failure
             if len(self._waiting) >= self._limits.waiting:
-                raise ServiceError(
-                    f"{len(self._waiting)} jobs are waiting already",
-                    f"at most {self._limits.waiting}",
-                    "send it again when others are done, or cancel some",
-                )
+                raise failures.queue_is_full(len(self._waiting), self._limits.waiting)
             self._waiting.append(waiting)
         self._wake()
 
@@ -155,27 +151,27 @@ class Supervisor:
         finally:
             self._closing = True
             self._end_worker("", patience_s=self._limits.grace_s)
-            self._fail_all(_shutting_down())
+            self._fail_all(failures.shutting_down())
             self._set(CLOSED)
             self._bell.close()
             self._ring.close()
 
     def _keep_up(self) -> None:
         """Have a worker until the end has come."""
-        failures = 0
+        failed = 0
         while not self._closing:
             self._set(LOADING)
             failure = self._bring_up()
             if failure is None:
-                failures = 0
+                failed = 0
                 self._serve()
                 continue
             with self._changed:
                 self._failure = failure
             self._set(FAILED)
             self._fail_all(failure)
-            failures += 1
-            self._pause(min(self._limits.pause_s, 0.5 * 2.0**failures))
+            failed += 1
+            self._pause(min(self._limits.pause_s, 0.5 * 2.0**failed))
 
     def _bring_up(self) -> VerdiffError | None:
         """Start a worker and wait until it is ready; why it is not, otherwise."""
@@ -186,13 +182,9 @@ class Supervisor:
             while not self._heard(until - monotonic()):
                 if self._closing:
                     return None
-                self._expire_waiting()
+                self._expire_waiting(self._asked())
                 if monotonic() > until:
-                    raise ServiceError(
-                        f"the worker took more than {self._limits.load_s:g} s to load its model",
-                        "a model that loads in time",
-                        "raise load_s, or end what keeps this machine busy",
-                    )
+                    raise failures.load_took_too_long(self._limits.load_s)
             message, _ = worker.channel.receive()
             if "ready" not in message:
                 raise error_of(message)
@@ -200,12 +192,7 @@ class Supervisor:
             self._end_worker("")
             return error
         except ChannelClosed:
-            how = self._end_worker("", patience_s=1.0)
-            return ServiceError(
-                f"the worker ended {how} while it loaded its model",
-                "a worker that comes up",
-                "look at its messages on standard error; verdiff doctor checks this machine",
-            )
+            return failures.ended_while_loading(self._end_worker("", patience_s=1.0))
         with self._changed:
             self._model, self._failure = message["ready"], None
         self._set(READY)
@@ -221,21 +208,27 @@ class Supervisor:
                 self._watch()
             except ChannelClosed:
                 self._end_worker("while it had the job", patience_s=0.5)
+            except (MemoryError, OSError) as error:
+                self._end_worker(f"since its mask could not be taken ({error})")
 
     def _heard(self, seconds: float) -> bool:
         """Wait for the worker, the bell or the clock; whether the worker has something to say."""
         assert self._worker is not None
-        listened_to: list[Channel | socket.socket] = [self._worker.channel, self._bell]
-        readable, _, _ = select.select(listened_to, [], [], max(0.0, seconds))
-        if self._bell in readable:
-            with suppress(BlockingIOError):
-                self._bell.recv(4096)
-        return self._worker.channel in readable
+        # Not select, which takes no descriptor beyond 1023: a host may have more files open.
+        poll = select.poll()
+        poll.register(self._worker.channel, select.POLLIN)
+        poll.register(self._bell, select.POLLIN)
+        heard = [descriptor for descriptor, _ in poll.poll(1000 * max(0.0, seconds))]
+        with suppress(BlockingIOError):
+            self._bell.recv(4096)
+        return self._worker.channel.fileno() in heard
 
     def _pause(self, seconds: float) -> None:
         until = monotonic() + seconds
         while not self._closing and (left := until - monotonic()) > 0:
-            if select.select([self._bell], [], [], left)[0]:
+            poll = select.poll()
+            poll.register(self._bell, select.POLLIN)
+            if poll.poll(1000 * left):
                 self._bell.recv(4096)
 
     def _hand_out(self) -> None:
@@ -270,16 +263,15 @@ class Supervisor:
         self._set(READY)
         if "error" in message:
             error = error_of(message)
-            job.end(_too_late(running.late) if running.late and isinstance(error, Cancelled) else error)
+            job.end(failures.too_late(running.late) if running.late and isinstance(error, Cancelled) else error)
         else:
             job.end(surfaces=surfaces_of(message, blocks))
 
     def _watch(self) -> None:
         """Cancel what is asked for or late, and kill what does not end then."""
-        self._expire_waiting()
+        asked = self._asked()
+        self._expire_waiting(asked)
         running, now = self._running, monotonic()
-        with self._changed:
-            asked, self._to_cancel = self._to_cancel, set()
         if running is None or self._worker is None:
             return
         if running.kill_at is None and (running.job.id in asked or now >= running.cancel_at):
@@ -290,26 +282,22 @@ class Supervisor:
         if running.kill_at is not None and now >= running.kill_at:
             self._end_worker(f"since it went on for {self._limits.grace_s:g} s after it was told to end")
 
-    def _expire_waiting(self) -> None:
+    def _asked(self) -> set[str]:
+        """The jobs that have been told to end since this was last asked."""
+        with self._changed:
+            asked, self._to_cancel = self._to_cancel, set()
+        return asked
+
+    def _expire_waiting(self, asked: set[str]) -> None:
         """End the waiting jobs that are cancelled or late."""
         with self._changed:
-            over = [each for each in self._waiting if each.job.id in self._to_cancel or each.job.past_deadline]
+            over = [each for each in self._waiting if each.job.id in asked or each.job.past_deadline]
             for each in over:
                 self._waiting.remove(each)
         for each in over:
             os.close(each.block)
-            if each.job.id in self._to_cancel:
-                each.job.end(
-                    Cancelled("a job that was cancelled while it waited", "a job that is let alone", "send it again")
-                )
-                continue
-            each.job.end(
-                BudgetError(
-                    "the deadline passed while the job waited",
-                    "a worker that is free in time",
-                    "allow more time, or cancel the jobs before it",
-                )
-            )
+            cancelled = each.job.id in asked
+            each.job.end(failures.cancelled_while_waiting() if cancelled else failures.waited_too_long())
 
     def _until_next(self) -> float:
         """Seconds to the next thing to do by the clock."""
@@ -325,15 +313,7 @@ class Supervisor:
         self._worker = self._running = None
         how = "" if worker is None else worker.end(patience_s)
         if running is not None:
-            running.job.end(
-                _shutting_down()
-                if self._closing
-                else ServiceError(
-                    f"the worker was ended {how} {why}".strip(),
-                    "a worker that ends each job",
-                    "send the scan again: a new worker is being loaded; if it happens again, report the scan",
-                )
-            )
+            running.job.end(failures.shutting_down() if self._closing else failures.worker_was_ended(how, why))
         return how
 
     def _fail_all(self, error: VerdiffError) -> None:
@@ -347,17 +327,3 @@ class Supervisor:
         with self._changed:
             self._state = state
             self._changed.notify_all()
-
-
-def _shutting_down() -> ServiceError:
-    return ServiceError(
-        "the service is shutting down", "a service that runs", "send the scan again when it has been started again"
-    )
-
-
-def _too_late(limit: str) -> BudgetError:
-    return BudgetError(
-        f"no mask of every slice after {limit}",
-        "time for the prior of every slice",
-        "allow more time, or send a smaller scan",
-    )

@@ -1,0 +1,75 @@
+"""What a supervisor says of jobs and workers that did not end well, in one place."""
+
+from __future__ import annotations
+
+from verdiff.errors import BudgetError, ServiceError, VerdiffError
+from verdiff.runtime import Cancelled
+
+
+def shutting_down() -> ServiceError:
+    """The end has come."""
+    return ServiceError(
+        "the service is shutting down", "a service that runs", "send the scan again when it has been started again"
+    )
+
+
+def no_worker(failure: VerdiffError) -> ServiceError:
+    """The last load failed with ``failure``."""
+    return ServiceError(f"no worker: {failure.found}", failure.expected, failure.remedy)
+
+
+def queue_is_full(waiting: int, most: int) -> ServiceError:
+    """One job more than may wait."""
+    return ServiceError(
+        f"{waiting} jobs are waiting already", f"at most {most}", "send it again when others are done, or cancel some"
+    )
+
+
+def load_took_too_long(seconds: float) -> ServiceError:
+    """A load that went on for longer than its limit."""
+    return ServiceError(
+        f"the worker took more than {seconds:g} s to load its model",
+        "a model that loads in time",
+        "raise load_s, or end what keeps this machine busy",
+    )
+
+
+def ended_while_loading(how: str) -> ServiceError:
+    """A worker that was gone before it was ready; ``how`` it ended."""
+    return ServiceError(
+        f"the worker ended {how} while it loaded its model",
+        "a worker that comes up",
+        "look at its messages on standard error; verdiff doctor checks this machine",
+    )
+
+
+def worker_was_ended(how: str, why: str) -> ServiceError:
+    """A worker that was lost, or killed, with its job."""
+    return ServiceError(
+        f"the worker was ended {how} {why}".strip(),
+        "a worker that ends each job",
+        "send the scan again: a new worker is being loaded; if it happens again, report the scan",
+    )
+
+
+def too_late(limit: str) -> BudgetError:
+    """A job that had no mask of every slice when it was cancelled for being late."""
+    return BudgetError(
+        f"no mask of every slice after {limit}",
+        "time for the prior of every slice",
+        "allow more time, or send a smaller scan",
+    )
+
+
+def waited_too_long() -> BudgetError:
+    """A deadline that came before the worker did."""
+    return BudgetError(
+        "the deadline passed while the job waited",
+        "a worker that is free in time",
+        "allow more time, or cancel the jobs before it",
+    )
+
+
+def cancelled_while_waiting() -> Cancelled:
+    """A job that the worker never had."""
+    return Cancelled("a job that was cancelled while it waited", "a job that is let alone", "send it again")
