@@ -161,3 +161,8 @@ def test_a_file_that_is_no_image_is_an_input_error(tmp_path, labels):
     [pair] = pair_cases(tmp_path / "p", tmp_path / "r")
     with pytest.raises(InputError):
         load_pair(pair)
+
+
+def test_slicer_s_segmentation_files_are_masks_of_their_case() -> None:
+    for name in ("spider001.seg.nrrd", "spider001_seg.seg.nrrd", "spider001_seg.nrrd", "spider001.nii.gz"):
+        assert case_name(Path(name)) == "spider001"

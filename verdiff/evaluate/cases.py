@@ -20,7 +20,7 @@ from verdiff.imaging.identity import refuse_other_frame_of_reference
 from verdiff.imaging.reading import read_labels
 from verdiff.imaging.volume import Geometry
 
-MASK_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
+MASK_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 CORNER_TOLERANCE_MM = 0.01
 # Of a list of cases.
 LIST_SUFFIXES = (".txt", ".list", ".csv")
