@@ -28,14 +28,14 @@ function ask(question, hear = () => {}) {
   })
 }
 
-/** One NIfTI file of what was chosen: itself, or the largest series of a DICOM folder. */
+/** One NIfTI file of what was chosen, itself or the largest volume of a DICOM folder, and of how many. */
 async function niftiOf(files) {
   const given = files.find((file) => /\.nii(\.gz)?$/i.test(file.name))
-  if (given) return given
+  if (given) return [given, 1]
   say(`Reading ${files.length} DICOM files …`)
   const made = (await dicom.input(files).run()).filter((file) => /\.nii(\.gz)?$/i.test(file.name))
   if (made.length === 0) throw new Error('found: neither a NIfTI file nor a DICOM series; expected: one of them')
-  return made.reduce((largest, file) => (file.size > largest.size ? file : largest))
+  return [made.reduce((largest, file) => (file.size > largest.size ? file : largest)), made.length]
 }
 
 async function show(name, scan, volume, mask) {
@@ -81,7 +81,7 @@ async function open(files) {
   for (const element of result) element.hidden = true
   for (const input of inputs) input.disabled = true
   try {
-    const scan = await niftiOf(files)
+    const [scan, among] = await niftiOf(files)
     const volume = readVolume(await scan.arrayBuffer())
     at('drop').hidden = true
     await show('', scan)
@@ -95,7 +95,7 @@ async function open(files) {
     await show(name.replace('.gz', ''), scan, volume, mask)
     showVolumes(mask, volume.spacingMm)
     await offer(name, volume, mask)
-    say(`${scan.name}: ${seconds.toFixed(1)} s`)
+    say(`${scan.name}: ${seconds.toFixed(1)} s` + (among > 1 ? `; the largest of ${among} volumes in the folder` : ''))
     for (const element of result) element.hidden = false
   } catch (error) {
     say(`${error.message}`, true)

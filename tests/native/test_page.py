@@ -83,7 +83,10 @@ def write_series(scan: Path, folder: Path) -> None:
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     common = {
+        "0008|0020": "20260101",
+        "0008|0030": "120000",
         "0008|0060": "MR",
+        "0020|0011": "1",
         "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
         "0010|0020": "P",
         "0020|000d": "1.2.826.0.1.3680043.2.1125.1",
@@ -91,7 +94,6 @@ def write_series(scan: Path, folder: Path) -> None:
         "0020|0052": "1.2.826.0.1.3680043.2.1125.3",
         "0020|0037": "\\".join(f"{value:.10g}" for value in direction[:, :2].T.ravel()),
         "0018|0050": f"{image.GetSpacing()[2]:g}",
-        "0018|0088": f"{image.GetSpacing()[2]:g}",
         "0008|0008": "ORIGINAL\\PRIMARY",
     }
     for index in range(image.GetSize()[2]):
