@@ -36,6 +36,12 @@ PROVIDER_BACKENDS = ("onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
 DEVICE = r"cpu|cuda(:\d+)?"
 GPU = r"cuda(:\d+)?"
 
+# PS3.5, 6.2: an application entity's title has 16 characters at most, none of them a backslash or a control character.
+AE_TITLE = r"(?! +$)[ -\[\]-~]{1,16}"
+AE_TITLE_WORDS = "an AE title, 1 to 16 letters, digits, blanks or signs"
+DICOM_NODE = rf"({AE_TITLE})@(\[[0-9A-Fa-f:]+\]|[^@:\s]+):(\d{{1,5}})"
+DICOMWEB = r"https?://[^/?#]+\S*"
+
 # Of an engine.
 ENGINE_ROLES = ("prior", "step", "pipeline")
 SIZE = r"\d{1,5}x\d{1,5}"

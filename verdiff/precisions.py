@@ -40,7 +40,7 @@ class Precision:
     """One precision.
 
     Attributes:
-        name: As callers name it.
+        name: Name that callers use.
         on_processors: The form that a processor runs: OpenVINO computes the FP32 graphs in BF16 by itself.
         in_engines: The form that TensorRT's engines are built of, which is what their keys and files call it.
         backends: Those that run it on a processor, the one that ``auto`` takes first.
@@ -51,7 +51,7 @@ class Precision:
         tried_on: Each form that a conversion writes, and the backends whose own kernels its gate tries on a processor.
             OpenVINO gives wrong results for signed activations.
         gate: The record in a manifest by which ``auto`` may take it; empty where it needs none.
-        limits: Of the gate; None for what the gate compares with.
+        limits: Limits of the gate; None for what the gate compares with.
         judged_as: What the gate computes in the place of hardware.
         calibrated: Whether a conversion wants slices to calibrate on, which no record keeps.
         pipeline: Limits of the pipeline graph; None where bundles hold none in it.

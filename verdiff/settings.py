@@ -138,7 +138,7 @@ def check_options(record: Any, error: type[VerdiffError], *, only: type | None =
     """Refuse the first value of a record that is outside its limits; None is a default that is found later.
 
     Args:
-        record: Of any class with fields that have limits.
+        record: Any record with fields that have limits.
         error: What is raised.
         only: A parent class whose fields alone are looked at.
     """
@@ -233,7 +233,7 @@ def _expected(limits: Limits, value: Any) -> str:
 
 
 def table_of(cls: type, values: dict[str, Any], origin: str, *, numbers: Bounds | None = None) -> Any:
-    """One table of a file as its dataclass; lists become tuples. ``numbers`` as for :func:`check_bounds`.
+    """One table of a file as its dataclass; lists become tuples. For ``numbers`` see :func:`check_bounds`.
 
     Raises:
         DataError: An unknown key, or a value of the wrong type or outside its limits.

@@ -91,6 +91,10 @@ WRONG = [
     (("bench", "volume", "one.json", "two.json"), ("compare",)),
     (("bench", "compare", "one.json"), ("BEFORE.json AFTER.json",)),
     (("doctor", "--device", "gpu"), ("cpu", "cuda", "cuda:N")),
+    (("serve", "--dicom", "0", "--ae-title", "back\\slash"), ("AE title",)),
+    (("serve", "--dicom", "0", "--allow", "MUCH_TOO_LONG_A_TITLE"), ("AE title",)),
+    (("serve", "--dicom", "0", "--send-to", "127.0.0.1:104"), ("TITLE@HOST:PORT",)),
+    (("serve", "--dicom", "0", "--stow", "pacs/dicom-web"), ("DICOMweb address",)),
 ]
 
 

@@ -149,7 +149,7 @@ def write_anatomy(
         scan: It was found in.
         files: Where the files go.
         moved: Side (``"outer"``, ``"inner"``) -> structure -> surface moved by its margin; written with the meshes.
-        label_ids: Of those structures.
+        label_ids: Numbers of those structures in the mask.
         staged: Where they are written, together with others of the same call; None writes these alone.
 
     Raises:

@@ -101,9 +101,9 @@ class Manifest:
     `files` maps every other file of the bundle to its SHA-256. `gates` holds, for each reduced precision that was
     judged, the SHA-256 of the graphs that passed and what was measured (docs/precision.md). `frontier` holds settings
     with their Dice and time, from which a call with a deadline chooses (docs/runtime.md); empty where not measured.
-    `margins` holds how far surfaces have to be moved to hold the true structure (docs/margins.md); empty likewise.
-    A single-pass model has no denoiser: `process`, `table` and `features` are empty. `volume` is empty for a model that
-    takes slices; for one that takes windows of a volume see `verdiff.bundle.objects.check_volume`.
+    `margins` holds how far surfaces have to be moved to hold the true structure (docs/margins.md); empty where
+    not measured. A single-pass model has no denoiser: `process`, `table` and `features` are empty. `volume` is empty
+    for a model that takes slices; for one that takes windows of a volume see `verdiff.bundle.objects.check_volume`.
 
     Raises:
         BundleError: a value of the wrong type or out of range, with its key, what was found and what was expected.

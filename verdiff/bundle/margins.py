@@ -30,13 +30,13 @@ class Margin:
     """A distance and the promise that goes with it.
 
     Attributes:
-        structure: Of the model's table.
+        structure: Name of a structure in the model's table.
         side: ``"outer"``, which holds the true structure, or ``"inner"``, which the true structure holds.
         mm: How far the surface is moved; infinite where too many patients were missed.
         probability: That a patient like those it was calibrated on is covered, at least, over all patients and all
             calibrations of this size.
-        share: Of the true surface that the outer one holds. What is left to 1 is how much of the structure that was
-            found is wrong and within the inner one, at most.
+        share: Share of the true surface that the outer one holds. What is left to 1 is how much of the structure that
+            was found is wrong and within the inner one, at most.
         patients: It was calibrated on.
         at_least: The probability that this one calibration reaches with a confidence of 95 %: few patients may have
             been lucky ones.
@@ -51,7 +51,7 @@ class Margin:
     at_least: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Plain JSON values."""
         return {
             **asdict(self),
             "mm": None if math.isinf(self.mm) else round(self.mm, 2),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from verdiff.choices import DICOM_OBJECTS
+from verdiff.choices import AE_TITLE, AE_TITLE_WORDS, DICOM_NODE, DICOM_OBJECTS, DICOMWEB
 from verdiff.commands.ending import Ended
 from verdiff.commands.options import listed, takes_options, within, written_as
 from verdiff.commands.printing import say, warn
@@ -27,15 +27,32 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, metavar="PORT", help="Take DICOM series by C-STORE (11112); 0: a free port."),
     ] = None,
-    ae_title: Annotated[str, typer.Option(help="Own AE title.")] = "VERDIFF",
+    ae_title: Annotated[
+        str, typer.Option(callback=written_as(AE_TITLE, AE_TITLE_WORDS), help="Own AE title.")
+    ] = "VERDIFF",
     allow: Annotated[
-        list[str] | None, typer.Option(metavar="TITLE", help="An AE title that may send; once for each.")
+        list[str] | None,
+        typer.Option(
+            callback=written_as(AE_TITLE, AE_TITLE_WORDS),
+            metavar="TITLE",
+            help="An AE title that may send; once for each.",
+        ),
     ] = None,
     send_to: Annotated[
-        str | None, typer.Option(metavar="TITLE@HOST:PORT", help="The DICOM node that gets the results by C-STORE.")
+        str | None,
+        typer.Option(
+            callback=written_as(DICOM_NODE, "TITLE@HOST:PORT, such as ORTHANC@127.0.0.1:4242"),
+            metavar="TITLE@HOST:PORT",
+            help="The DICOM node that gets the results by C-STORE.",
+        ),
     ] = None,
     stow: Annotated[
-        str | None, typer.Option(metavar="URL", help="The DICOMweb service that gets the results by STOW-RS.")
+        str | None,
+        typer.Option(
+            callback=written_as(DICOMWEB, "a DICOMweb address, such as http://HOST:PORT/dicom-web"),
+            metavar="URL",
+            help="The DICOMweb service that gets the results by STOW-RS.",
+        ),
     ] = None,
     objects: Annotated[
         str, typer.Option(callback=listed(*DICOM_OBJECTS), help=f"What is sent, of {', '.join(DICOM_OBJECTS)}.")

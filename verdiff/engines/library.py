@@ -149,7 +149,7 @@ class Library:
         return supported_sms(self.flavour, self.api)
 
     def network_flags(self) -> int:
-        """Of ``create_network``: types in the graph decide the precision, never a flag."""
+        """Flags of ``create_network``: types in the graph decide the precision, never a flag."""
         flag = getattr(self.api.NetworkDefinitionCreationFlag, STRONGLY_TYPED, None)
         return 0 if flag is None else 1 << int(flag)
 

@@ -48,7 +48,7 @@ class Bucket:
 
     @property
     def size(self) -> str:
-        """As ``--size`` takes it: ``"320x256"``."""
+        """Text that ``--size`` takes: ``"320x256"``."""
         return f"{self.rows}x{self.cols}"
 
 

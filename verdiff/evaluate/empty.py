@@ -79,7 +79,7 @@ METRICS = _table(
     Metric("surface_dice_2mm", "Surface Dice 2 mm", "", 1.0, 0.0, needs_surfaces=True),
     Metric("volume_error", "Volume error", "", 0.0, 2.0, higher_is_better=False),
 )
-"""Of one structure's mask; see :class:`verdiff.evaluate.metrics.CaseScores`."""
+"""Metrics of one structure's mask; see :class:`verdiff.evaluate.metrics.CaseScores`."""
 
 INSTANCE_METRICS = _table(
     Metric("identification_rate", "Identification rate", "", 1.0, 0.0),
@@ -88,13 +88,13 @@ INSTANCE_METRICS = _table(
     Metric("segmentation_quality", "Segmentation quality", "", 1.0, 0.0),
     Metric("centroid_distance_mm", "Centroid distance (mm)", "mm", 0.0, None, higher_is_better=False),
 )
-"""Of a group of instances; see :class:`verdiff.evaluate.instances.InstanceScores`."""
+"""Metrics of a group of instances; see :class:`verdiff.evaluate.instances.InstanceScores`."""
 
 UNCERTAINTY_METRICS = _table(
     Metric("ece", "Calibration error", "", 0.0, 1.0, higher_is_better=False),
     Metric("error_auroc", "AUROC of errors", "", 1.0, 0.0),
 )
-"""Of probabilities and uncertainty; see :class:`verdiff.evaluate.uncertainty.UncertaintyScores`."""
+"""Metrics of probabilities and uncertainty; see :class:`verdiff.evaluate.uncertainty.UncertaintyScores`."""
 
 EVERY_METRIC: Mapping[str, Metric] = MappingProxyType({**METRICS, **INSTANCE_METRICS, **UNCERTAINTY_METRICS})
 
@@ -118,7 +118,7 @@ STRICT: EmptyPolicy = MappingProxyType(
 LEAVE_ABSENT_OUT: EmptyPolicy = MappingProxyType(
     {**dict.fromkeys((*METRICS, *INSTANCE_METRICS), _ABSENT_IS_LEFT_OUT), **_OF_MATCHES}
 )
-"""As STRICT, but a structure in neither mask enters no mean (what nnU-Net's summaries do)."""
+"""STRICT, except that a structure in neither mask enters no mean (what nnU-Net's summaries do)."""
 
 POLICIES: Mapping[str, EmptyPolicy] = MappingProxyType({"strict": STRICT, "leave-absent-out": LEAVE_ABSENT_OUT})
 

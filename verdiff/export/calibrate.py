@@ -43,7 +43,7 @@ def run(
 
     Args:
         data: An nnU-Net raw data set with scans and masks.
-        fold: Of it.
+        fold: Fold of the data set.
         output: The bundle: ``NAME.verdiff`` is one file, else a folder.
         options: The model, how its masks are made, and what is promised.
         say: Takes each line.

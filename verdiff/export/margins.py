@@ -30,7 +30,7 @@ class Calibrated:
     """What was measured.
 
     Attributes:
-        level: Of the probability map whose surface is moved.
+        level: Level of the probability map whose surface is moved.
         setting: How the masks were made, see :func:`verdiff.runtime.margins.setting_of`.
         patients: Patient -> structure -> errors of each of his cases. Structures that are not in a case's true mask are
             left out: there is nothing to cover.

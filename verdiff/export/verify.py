@@ -78,7 +78,7 @@ class Stages:
         image: Array,
         expected: dict[str, Array],
     ) -> Stages:
-        """Of slices [N, 1, H, W], of which PyTorch made ``expected``."""
+        """The stages of slices [N, 1, H, W], of which PyTorch made ``expected``."""
         return cls(image, expected, rounding(net, config, table, image, expected))
 
     def noise(self, step: int) -> Array:

@@ -143,7 +143,7 @@ def _in_json(data: bytes, mark: bytes) -> bytes:
 
 
 def _in_csv(data: bytes, mark: bytes) -> bytes:
-    """As the title of a last, empty column: a line of its own would be a row to every reader of CSV."""
+    """The mark as the title of a last, empty column: a line of its own would be a row to every reader of CSV."""
     title, *rows = csv.reader(io.StringIO(data.decode("utf-8"), newline=""))
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([[*title, mark.decode("ascii")], *([*row, ""] for row in rows)])
@@ -160,7 +160,7 @@ def _in_xml(data: bytes, mark: bytes) -> bytes:
 
 
 def _in_png(data: bytes, mark: bytes) -> bytes:
-    """As a text chunk behind the header; its digits end it, so its checksum follows them."""
+    """The mark as a text chunk behind the header; its digits end it, so its checksum follows them."""
     header = len(_PNG) + 25
     text = b"tEXtSoftware\0" + mark
     return data[:header] + (len(text) - 4).to_bytes(4, "big") + text + bytes(_PNG_CRC_BYTES) + data[header:]

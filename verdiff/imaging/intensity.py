@@ -102,7 +102,7 @@ def _constant(value: float) -> InputError:
 
 
 def _mean_and_deviation(array: Array) -> tuple[float, float]:
-    """Of all finite voxels, in float64 and plane by plane: a whole scan in float64 would take gigabytes."""
+    """All finite voxels' mean and deviation, in float64 plane by plane: a whole scan in float64 takes gigabytes."""
     voxels = sum(int(np.count_nonzero(np.isfinite(plane))) for plane in array)
     if voxels == 0:
         raise _nothing_finite()

@@ -36,7 +36,7 @@ class SlicePlan:
         source_shape: Shape [z, y, x] of the scan's array.
         slices: Number of slices.
         scan_rows, scan_cols: Plane of the scan's own pixels.
-        model_rows, model_cols: The same field of view in the model's pixels, before padding.
+        model_rows, model_cols: Size of that field of view in the model's pixels, before padding.
         padded_rows, padded_cols: The network's input: multiples of its stride, never made square.
         spacing_mm: Row and column pitch of the model's pixels.
         pixel_spacing_mm: Row and column pitch of the scan's pixels.

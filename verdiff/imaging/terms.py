@@ -30,7 +30,7 @@ class Structure:
     Attributes:
         label: Its number in masks.
         name: Name that the model gives it.
-        scheme, code, meaning: Of a coded term: "SCT" for SNOMED CT, else verdiff's own scheme.
+        scheme, code, meaning: Parts of a coded term: "SCT" for SNOMED CT, else verdiff's own scheme.
         colour: Red, green, blue from 0 to 255.
     """
 

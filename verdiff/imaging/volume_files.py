@@ -37,7 +37,7 @@ def write_array(
             replaced.
         mark: Whether the file says that verdiff made it, so that a later call may replace it
             (:mod:`verdiff.files.marks`).
-        structures: Of a mask, what its labels mean: `.seg.nrrd` and NIfTI files say so
+        structures: What the labels of a mask mean: `.seg.nrrd` and NIfTI files say so
             (:mod:`verdiff.imaging.named_masks`).
 
     Raises:

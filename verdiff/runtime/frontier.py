@@ -36,8 +36,8 @@ class Pace:
     """What a machine was seen to need: seconds a pixel (voxel) of one slice's (window's) pass, while all lanes work.
 
     Attributes:
-        prior: Of the prior.
-        denoiser: Of one denoiser step of one sample; 0 for a single-pass model.
+        prior: Seconds of the prior.
+        denoiser: Seconds of one denoiser step of one sample; 0 for a single-pass model.
     """
 
     prior: float

@@ -63,7 +63,7 @@ class HalfStack:
 
     Args:
         slices: How many.
-        shape: Of one slice's maps.
+        shape: Shape of one slice's maps.
     """
 
     slices: int

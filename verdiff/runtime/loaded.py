@@ -99,7 +99,7 @@ class LoadedModel:
         manifest: What the bundle says about its model.
         executor: What computes it.
         diffusion: Whether the model has a denoiser; without one the prior's answer is the result.
-        identity: Of the model, for the provenance.
+        identity: Identity of the model, for the provenance.
         memory_mb: The most a call may take in MiB, or None for what the machine has free.
         chunk: Slices worked on at once, or None for the backend's batch. It never changes the mask.
         differences: Mean difference from the bundle's golden outputs of each stage; empty without self-test.

@@ -40,7 +40,7 @@ class NoGo:
     broken: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values, for the report."""
+        """Plain JSON values, for the report."""
         rows = [
             {**margin.to_dict(), "missing": self.missing.get((margin.structure, margin.side))}
             for margin in self.margins
@@ -76,7 +76,7 @@ def margins_of(
     Args:
         record: The manifest's.
         probability: What is to be promised; None is the record's own, or what its patients can promise.
-        share: Of the true surface; None is :data:`verdiff.bundle.margins.SHARE`.
+        share: Share of the true surface; None is :data:`verdiff.bundle.margins.SHARE`.
 
     Raises:
         InputError: A share that was not calibrated, a probability that the patients cannot promise, or either of a
@@ -99,7 +99,7 @@ def no_go_surfaces(result: Segmentation, record: Mapping[str, Any], margins: tup
     """Move the surfaces of a result's probability maps by their margins.
 
     Args:
-        result: Of a scan with depth.
+        result: Result for a scan with depth.
         record: The manifest's ``margins``.
         margins: From :func:`margins_of`.
 

@@ -48,7 +48,7 @@ class Fastest:
 
     Attributes:
         backend: The networks, tested and warm.
-        differences: Of its self-test.
+        differences: Differences that its self-test found.
         chosen: For the provenance, plain values: what was asked for, why this, what each candidate took or why it
             was out of the question, and the seconds that choosing took.
     """
@@ -81,8 +81,8 @@ def open_fastest(
         bundle: The model.
         backend: ``"auto"`` for every installed one, or the one to choose a precision for.
         device: ``"cpu"``.
-        threads: As for :func:`~verdiff.runtime.backends.open_backend`.
-        work: Of the one scan that this is for; None is for many, where every candidate is worth its trial.
+        threads: See :func:`~verdiff.runtime.backends.open_backend`.
+        work: Work of the one scan that this is for; None is for many scans, where every candidate is worth its trial.
 
     Raises:
         BackendError: Another device than the processor, a backend that is not installed, or no candidate passed its

@@ -63,7 +63,7 @@ def prepare(
         sampling: What was asked for.
         settings: What to choose from instead, where a deadline leaves open how much to compute; else empty.
         resolve: A setting as a sampling.
-        pace: Of this machine, where there is a deadline to judge by it; else None.
+        pace: Pace of this machine, where there is a deadline to judge by it; else None.
         clock: With the deadline.
         chunk: Slices worked on at once; None is the runner's choice.
         anytime: Whether there will be rounds.

@@ -27,8 +27,8 @@ class Request:
     """What a call to :meth:`verdiff.runtime.Segmenter.segment` or ``stream`` asks for.
 
     Attributes:
-        scan: As it was given.
-        options: As they were given.
+        scan: Scan of the call, unread.
+        options: Options of the call, before the model's defaults.
         clock: Stage times, deadline, cancel.
         anytime: Whether the prior answers every slice before any is sampled.
     """

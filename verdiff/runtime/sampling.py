@@ -26,7 +26,7 @@ class Sampling:
         samples: Members of the ensemble; 0 without a table.
         seed: Key of the noise.
         fusion: One of :data:`verdiff.choices.FUSIONS`.
-        description: The same in plain words and numbers, for the provenance.
+        description: The sampling in plain words and numbers, for the provenance.
         policy: What is left out.
     """
 

@@ -131,7 +131,7 @@ class Segmenter:
 
     @Keywords(CallOptions)
     def stream(self, scan: Any, options: CallOptions) -> Iterator[Segmentation]:
-        """As :meth:`segment`, giving each better answer as it comes.
+        """Segment one scan, giving each better answer as it comes.
 
         First the prior's (outcome ``"prior"``), then after 1, 2, 4, ... samples (``"sampling"``), at last the one
         :meth:`segment` would give, bit for bit; of a model that takes volumes that is the only one. Each result stands

@@ -53,7 +53,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def _without_module(name: str) -> Iterator[None]:
-    """As if the package were not installed, for the length of the block."""
+    """Hide the package, as if it were not installed, for the length of the block."""
     before = {each: module for each, module in sys.modules.items() if each == name or each.startswith(f"{name}.")}
     for each in before:
         del sys.modules[each]

@@ -113,7 +113,7 @@ class VolumeWork:
 
     @property
     def whole(self) -> SlicePlan:
-        """The same."""
+        """The slices of the volume, of which no part is left out."""
         return self.grid.planes
 
     def passes(self) -> Iterator[str]:

@@ -19,7 +19,7 @@ class Workload:
     """The network passes of one call.
 
     Attributes:
-        pixels: Of all slices together, or voxels of all windows.
+        pixels: Pixels of all slices together, or voxels of all windows.
         passes: Denoiser passes over each of them; 0 is the prior alone.
     """
 
@@ -37,8 +37,8 @@ def one_scan(
     """What :meth:`verdiff.runtime.Segmenter.load` takes as ``work`` when one scan is all it is loaded for.
 
     Args:
-        scan: As for :meth:`verdiff.runtime.Segmenter.segment`.
-        steps: As there, with the two after it; None is the model's default.
+        scan: A scan that :meth:`verdiff.runtime.Segmenter.segment` takes.
+        steps: Steps of the call; None is the model's default.
         samples: Ensemble members.
         prior_only: Whether nothing is sampled.
     """

@@ -86,7 +86,7 @@ def output_files(
             ``scan_uncertainty.nii.gz`` and ``scan_preview.png``; ``scan.nrrd`` gives ``scan_seg.nrrd``, and MHA alike.
         output: The mask's own name, a folder that exists, or a folder's name that ends with ``/``, which is made.
         film: Masks of films are PNG files unless ``output`` says otherwise.
-        slices: Of the scan; a PNG holds one.
+        slices: Slices of the scan; a PNG holds one.
         uncertainty: Whether the uncertainty map is asked for.
         preview: Whether the preview is asked for.
 

@@ -29,7 +29,7 @@ class Channel:
         self._sending = Lock()
 
     def fileno(self) -> int:
-        """Of the socket, to wait for what comes."""
+        """File descriptor of the socket, to wait for what comes."""
         return self._end.fileno()
 
     def send(self, message: dict[str, Any], *blocks: int) -> None:

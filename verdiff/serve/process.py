@@ -59,7 +59,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Number of the process."""
         return self._process.pid
 
     def end(self, patience_s: float = 0.0) -> str:

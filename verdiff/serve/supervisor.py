@@ -56,7 +56,7 @@ class _Running:
 
 
 class Supervisor:
-    """Of one worker."""
+    """Keeps one worker process running and gives it one job at a time."""
 
     def __init__(self, load: Mapping[str, Any], limits: Limits, python: str | None) -> None:
         self._load, self._limits, self._python = load, limits, python
@@ -86,7 +86,7 @@ class Supervisor:
 
     @property
     def pid(self) -> int | None:
-        """Of the worker."""
+        """Process number of the worker."""
         worker = self._worker
         return None if worker is None else worker.pid
 

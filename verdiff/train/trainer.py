@@ -393,7 +393,7 @@ def checkpoint_to_resume(run: Path) -> Checkpoint:
 
 
 def _mean(values: list[float]) -> float:
-    """Of the numbers among them: the denoiser has no loss before it is trained."""
+    """Mean of the numbers among them: the denoiser has no loss before it is trained."""
     there = [value for value in values if not math.isnan(value)]
     return float(np.mean(there)) if there else math.nan
 

@@ -51,7 +51,7 @@ class Target:
 
     @property
     def sm(self) -> str:
-        """As the engine's key spells it."""
+        """Compute capabilities, spelled as in the engine's key."""
         if self.sms:
             return ",".join(self.sms)
         assert self.gpu is not None

@@ -211,7 +211,7 @@ class _Workshop:
         return Built(path, sidecar, new=True)
 
     def _arguments(self, role: str) -> tuple[str, ...]:
-        """Of the command that builds this engine again."""
+        """Words of the command that builds this engine again."""
         request = self.request
         return build_arguments(
             model_argument(self.bundle.path),

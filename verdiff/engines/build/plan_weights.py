@@ -61,7 +61,7 @@ class PlanWeights:
         return 2 * len(self._right()) > len(self.layers)
 
     def __str__(self) -> str:
-        """As a sidecar has it."""
+        """The sentence in a sidecar."""
         right = self._right()
         count = Counter(layer.kind for layer in right)
         told = ", ".join(f"{number} in {kind}" for kind, number in sorted(count.items())) or "which proves nothing"

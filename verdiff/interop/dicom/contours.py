@@ -88,7 +88,7 @@ def _straightened(loop: list[_Point]) -> Corners:
 
 
 def _area(loop: Corners) -> float:
-    """Of a polygon, above zero for an outer outline."""
+    """Signed area of a polygon, above zero for an outer outline."""
     x, y = loop[:, 0], loop[:, 1]
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 

@@ -37,7 +37,7 @@ class OnnxRuntimeBackend:
         bundle: The model.
         lanes: Calls that may run at once.
         precision: ``"fp32"``, or another that the bundle carries.
-        threads: Of all lanes together.
+        threads: Threads of all lanes together.
     """
 
     name = "onnxruntime"

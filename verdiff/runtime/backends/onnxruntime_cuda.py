@@ -72,7 +72,7 @@ class Binding:
 
     Attributes:
         binding: ONNX Runtime's.
-        options: Of its runs.
+        options: Options of its runs.
         graph: Whether they become a CUDA graph.
         runs: How many there were.
     """
@@ -91,10 +91,10 @@ class OnnxNetworks:
         driver: The device.
         backend: A key of :data:`~verdiff.runtime.backends.providers.GPU_PROVIDERS`.
         precision: ``"fp32"`` or ``"fp16"``.
-        threads: Of the processor, for what a session does there: working out shapes.
+        threads: Threads of the processor, for what a session does there: working out shapes.
         graphs: Replay steps as CUDA graphs; None is where the provider can.
         folder: Where TensorRT's providers keep what they build; None keeps nothing.
-        priority: Of the stream the sessions work on: lower numbers go first; None is the default.
+        priority: Priority of the stream that the sessions work on: lower numbers go first; None is the default.
 
     Raises:
         BackendError: The provider, a library, the driver or the precision is not there, the context is not the

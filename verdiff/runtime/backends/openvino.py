@@ -25,7 +25,7 @@ class OpenVinoBackend:
         bundle: The model.
         lanes: Calls that may run at once.
         precision: ``"fp32"``, ``"bf16"``, or another that the bundle carries.
-        threads: Of all lanes together.
+        threads: Threads of all lanes together.
     """
 
     name = "openvino"

@@ -33,8 +33,8 @@ class SizedNetwork:
     Args:
         graph: The ONNX file.
         role: ``"prior"`` or ``"denoiser"``, for messages.
-        settings: Of ``compile_model``; with the precision hint ``"f32"`` the norms are rewritten. In bf16 they stay
-            one operation, which computes in FP32 inside, where a difference of means would lose its digits.
+        settings: Settings of ``compile_model``; with the precision hint ``"f32"`` the norms are rewritten. In bf16 they
+            stay one operation, which computes in FP32 inside, where a difference of means would lose its digits.
 
     Raises:
         BackendError: OpenVINO cannot read the graph, or later cannot compile it.

@@ -39,8 +39,8 @@ class Provider:
     """One execution provider.
 
     Attributes:
-        name: As ONNX Runtime calls it.
-        title: As people do.
+        name: Name that ONNX Runtime gives it.
+        title: Name that people give it.
         plugin: Which of the ``onnxruntime_providers_*`` libraries it lives in.
         graphs: The option that replays a run as a CUDA graph.
         libraries: What it opens beside the libraries it is linked with.

@@ -23,7 +23,7 @@ class RunThread:
     what is still open, so that nothing could be closed in its own thread any more.
 
     Args:
-        name: Of the thread.
+        name: Name of the thread.
     """
 
     def __init__(self, name: str) -> None:

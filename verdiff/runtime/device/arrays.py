@@ -38,7 +38,7 @@ class DeviceArray:
     Attributes:
         pointer: Its address.
         shape: C-contiguous.
-        dtype: Of its elements.
+        dtype: Type of its elements.
         ordinal: N of ``cuda:N``.
     """
 
@@ -121,7 +121,7 @@ def given_array(array: Any, shape: tuple[int, ...], driver: Driver, stream: Stre
     Args:
         array: Anything with ``__cuda_array_interface__`` or ``__dlpack__``.
         shape: What it must have.
-        driver: Of the device it must be on.
+        driver: Driver of the device it must be on.
         stream: Where it will be read.
 
     Raises:

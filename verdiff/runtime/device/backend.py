@@ -25,7 +25,7 @@ class DeviceBackend:
 
     Attributes:
         name: ``"tensorrt"`` or ``"tensorrt-rtx"``.
-        version: Of its library.
+        version: Version of its library.
         device: ``"cuda:N"``.
         precision: What the networks compute in.
         threads: 0, since no processor thread computes.
@@ -39,7 +39,7 @@ class DeviceBackend:
         classes: Foreground channels.
         limit: Bytes of device memory to take beside the engines, or None for a share of what is free.
         stream: The caller's stream, or None.
-        priority: Of a stream of its own: lower numbers go first; None is the default.
+        priority: Priority of a stream of its own: lower numbers go first; None is the default.
         keep: Whatever keeps the caller's stream alive, such as its library's object.
     """
 
@@ -74,7 +74,7 @@ class DeviceBackend:
             kernels = Kernels(driver, classes)
             undo.pop_all()
         self.kernels, self.events = kernels, (events[0], events[1])
-        # After the work that a call left on a stream: an event of our own outlives a stream of somebody else's.
+        # Marks the end of the work that a call left on a stream. The event is our own: it outlives a caller's stream.
         self._left = events[2]
         self.spaces = Spaces(driver, kernels, networks, own, limit)
         self.stream = own if stream is None else stream
@@ -108,7 +108,7 @@ class DeviceBackend:
                         self.driver.record(self._left, stream)
                 self._running = stream
             except BaseException:
-                # Work that is still on its way must not meet the next call's.
+                # The next call must find no work of this one on the device.
                 with suppress(DeviceError), self.driver.active():
                     self.driver.synchronise(self.stream if stream is None else stream)
                 raise
@@ -119,7 +119,7 @@ class DeviceBackend:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Between the calls of other threads; within one of this thread's own it is alone already."""
+        """Wait until no other thread is in a call; within a call of its own a thread does not wait."""
         if self._caller == get_ident():
             yield
             return
@@ -138,19 +138,19 @@ class DeviceBackend:
                 self.release()
 
     def settle(self) -> None:
-        """Wait for the work of a call that left some on its stream."""
+        """Wait for the work that the last call left on its stream."""
         if self._running is not None:
             with self.working():
                 self.driver.finish(self._left)
             self._running = None
 
     def _follow(self, stream: Stream | None) -> None:
-        """Have the work of the call before this one come first."""
+        """Make this call's work start after the work of the call before it."""
         if stream is None or stream != self._running:
             self.settle()
             return
         with self.working():
-            # On the device only; and not for nothing: a destroyed stream's address may be another stream's by now.
+            # The device waits, not the host. The wait is needed: a new stream may have a destroyed one's address.
             self.driver.wait(stream, self._left)
 
     @contextmanager
@@ -178,7 +178,7 @@ class DeviceBackend:
 def _release(
     driver: Driver, networks: Networks, spaces: Spaces, own: Stream, events: tuple[Event, ...], process: int
 ) -> None:
-    """Takes no lock: it may be the garbage collector that calls. In a fork it does nothing: all is the parent's."""
+    """Give everything back without a lock, as the garbage collector may call this; a forked process owns nothing."""
     if os.getpid() != process:
         return
     with ExitStack() as undo:

@@ -41,7 +41,7 @@ class Block:
 
     Raises:
         BudgetError: There is not so much of one of them; nothing is left taken.
-        DeviceError: The device failed; likewise.
+        DeviceError: The device failed; nothing is left taken.
     """
 
     def __init__(self, driver: Driver, size: int, staging: int) -> None:

@@ -23,7 +23,7 @@ Event = Any
 Graph = Any
 Kernel = Any
 Argument = int | np.generic
-"""Of a kernel: a plain integer is a pointer, everything else is a numpy scalar of the parameter's type."""
+"""An argument of a kernel: a plain integer is a pointer, everything else is a numpy scalar of the parameter's type."""
 
 # After one of these the context and all that lives in it is gone, and so is the process's use of the device: in CUDA's
 # words, "to continue using CUDA, the process must be terminated and relaunched".

@@ -30,7 +30,7 @@ def device_outputs(
     Args:
         backend: The model on its device.
         golden: The bundle's, with ``image`` [n, 1, H, W] and ``noise`` [1, n, K, H, W] of the start.
-        table: Of the model's defaults.
+        table: Sampler table of the model's defaults.
 
     Raises:
         BackendError: See :class:`verdiff.runtime.runner.Runner`.

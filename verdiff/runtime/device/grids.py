@@ -53,7 +53,7 @@ def grids(plan: SlicePlan, base: Pointer, places: Mapping[str, int], way: str) -
 
 
 def _ranges(weights: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Of each row of ``weights``, where its numbers that are not zero begin and end: [rows, 2]."""
+    """Where the numbers that are not zero begin and end in each row of ``weights``: [rows, 2]."""
     there = weights != 0
     first = there.argmax(axis=1)
     return np.stack([first, there.shape[1] - there[:, ::-1].argmax(axis=1)], axis=1).astype(np.int32)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class InFlight:
     """Callers' arrays, kept until the device has read them; nobody waits.
 
-    In two generations with a mark each: the older one's stays where it is, so it is passed some day however fast new
-    calls follow, and the younger one takes its place.
+    The arrays are in two groups. Each group has an event, which the device passes when it has read the group. New
+    arrays join the younger group and move its event. The older group's event stays in its place, so the device passes
+    it however fast new calls follow. Then the younger group becomes the older one.
 
     Args:
         driver: The device.
@@ -43,12 +44,12 @@ class InFlight:
             self._driver.record(self._younger, stream)
 
     def sweep(self) -> None:
-        """Let go of what was read by now."""
+        """Let go of the arrays that the device has read."""
         with self._lock:
             self._let_go()
 
     def clear(self) -> None:
-        """All of it was read."""
+        """Let go of everything; the caller knows that the device has read it."""
         self._old, self._young = [], []
 
     def _let_go(self) -> None:
@@ -98,7 +99,7 @@ class Holding:
 
     @property
     def stream(self) -> Stream | None:
-        """On which the arrays become ready; None once they are: the stream may be gone with its session or model."""
+        """Stream on which the arrays become ready; None once they are, since the stream may be closed by then."""
         return None if self._settled or not self._loaded.alive else self._stream
 
     def hold_back(self, consumer: Stream) -> None:
@@ -111,7 +112,7 @@ class Holding:
             self._driver.wait(consumer, self.ready)
 
     def leave(self) -> None:
-        """The session goes: its work is done first, and what remains belongs to the arrays."""
+        """End the session: wait for its work, then leave the memory to the exported arrays."""
         with suppress(DeviceError), self._driver.active():
             self._driver.finish(self.ready)
         self._settled = True
@@ -122,7 +123,7 @@ def _release(driver: Driver, block: Block, events: tuple[Event, ...], counted: d
     with ExitStack() as undo:
         with suppress(DeviceError):
             undo.enter_context(driver.active(relaxed=True))
-        # Counted until it is given back and not after: the address may be another block's at once. Last in, first out.
+        # These run in reverse: the count ends before the memory is freed, as a new block may get the address at once.
         undo.callback(block.close)
         undo.callback(counted.pop, block.base, None)
         for event in events:

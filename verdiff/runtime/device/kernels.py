@@ -52,9 +52,9 @@ class Grids:
 
     Attributes:
         rows: The matrix over rows and the ranges of its weights, two addresses.
-        cols: The same over columns.
+        cols: What ``rows`` is, over columns.
         host: Rows and columns of the host's planes.
-        model: The same field of view in the model's pixels.
+        model: Size of that field of view in the model's pixels.
         padded: That rounded up to the model's multiple.
     """
 
@@ -127,7 +127,7 @@ class Kernels:
         variant: StepsVariant,
         stream: Stream,
     ) -> None:
-        """As :meth:`fuse_mean`, from ``samples`` whose rows of the table are ``row`` floats apart, over ``rows``."""
+        """Fuse like :meth:`fuse_mean`, from ``samples``: the table's rows are ``row`` floats apart, over ``rows``."""
         sizes = (np.int32(members), np.int32(slices), np.int32(pixels), np.uint64(row))
         late = (np.int32(rows.start), np.int32(rows.stop), np.int32(variant == "published"))
         self._launch("fuse_steps", slices * pixels, (*answer, samples, *sizes, *late), stream)

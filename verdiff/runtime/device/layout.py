@@ -32,8 +32,8 @@ class Need:
 
     Attributes:
         batch: Images of a network call.
-        rows: Of a padded slice.
-        cols: Of a padded slice.
+        rows: Rows of a padded slice.
+        cols: Columns of a padded slice.
         classes: Foreground channels.
         features: Condition features.
         steps: Rows of the sampler's table; 0 for a model without a denoiser.
@@ -60,16 +60,16 @@ class Need:
 
     @property
     def pixels(self) -> int:
-        """Of a padded slice."""
+        """Pixels of a padded slice."""
         return self.rows * self.cols
 
     @property
     def values(self) -> int:
-        """Of one batch of maps [B, K, H, W], the largest count that a kernel is given."""
+        """Numbers in one batch of maps [B, K, H, W], the largest count that a kernel is given."""
         return self.batch * self.classes * self.pixels
 
     def alone(self) -> Need:
-        """The same with room for one chunk of slices only."""
+        """This need with room for one chunk of slices only."""
         return replace(self, chunks=1, sample_chunks=1)
 
 
@@ -79,8 +79,8 @@ class Region:
 
     Attributes:
         offset: Bytes from the block's beginning.
-        shape: Of the whole array.
-        dtype: Of its elements.
+        shape: Shape of the whole array.
+        dtype: Type of its elements.
         stride: Bytes between entries of the first axis; rows of a table start aligned.
     """
 

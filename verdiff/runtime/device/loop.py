@@ -1,8 +1,8 @@
 """The sampler's loop, captured twice where the networks can be: a CUDA graph a step, and all steps in one graph.
 
-Between two steps there is nothing: every step's inputs and outputs have their addresses from the beginning. x is read
-from one of two buffers and written to the other, x0hat likewise, so that the step after finds the x0hat before it where
-it was written; each step reads its own row of the table.
+Nothing happens between two steps, since every step's inputs and outputs have their addresses from the beginning. A
+step reads x from one of two buffers and writes it to the other. x0hat also has two buffers, so that a step finds the
+x0hat of the step before it where that step wrote it. Each step reads its own row of the table.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class Networks(Protocol):
     """A model's engines, loaded once.
 
     Attributes:
-        name: Of the backend, such as ``"tensorrt"``.
-        version: Of its library.
+        name: Name of the backend, such as ``"tensorrt"``.
+        version: Version of its library.
         precision: What the networks compute in.
         features: The condition features, with the type they have on the device.
         roles: ``("prior", "step")``, or ``("prior",)`` for a model without a denoiser.

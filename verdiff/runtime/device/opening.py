@@ -33,7 +33,7 @@ def open_device(bundle: Bundle, backend: str, options: LoadOptions) -> DeviceBac
 
     Args:
         bundle: The model.
-        backend: As :func:`verdiff.runtime.backends.choose_backend` gives it.
+        backend: Name that :func:`verdiff.runtime.backends.choose_backend` gives.
         options: The device, precision, stream and limits; without ``memory_mb`` a share of what is free is the limit.
 
     Raises:

@@ -65,7 +65,7 @@ class DeviceSession:
         manifest: The model's.
         sampling: Table, samples, seed and fusion.
         shape: Slices, rows and columns of a call.
-        spacing_mm: Of the pixels: from row to row, from column to column.
+        spacing_mm: Spacing of the pixels: from row to row, from column to column.
         stream: Where the work is put; None is the backend's.
         keep: Whatever keeps that stream alive, such as its library's object.
 

@@ -27,11 +27,11 @@ class Series:
     """Instances of one series from one sender.
 
     Attributes:
-        number: Of the series, as it is called in messages.
+        number: Number of the series in messages.
         sender: AE title.
         folder: Where its files lie.
         files: Size of each instance's file by its SOP Instance UID.
-        last: Of :func:`time.monotonic`: when the last came.
+        last: When the last came, by :func:`time.monotonic`.
         fresh: Whether something came since it was last handed on.
     """
 

@@ -77,8 +77,8 @@ class DicomNode:
         allowed: AE titles that may send.
         completion: When a series is complete.
         limits: How much it takes.
-        options: Of :meth:`verdiff.serve.Client.submit`.
-        deadline_ms: Of a job.
+        options: Options of :meth:`verdiff.serve.Client.submit`.
+        deadline_ms: Time that a job has.
         say: Takes a line about each series; it names no patient and no UID.
 
     Raises:

@@ -6,11 +6,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from verdiff.choices import DICOM_OBJECTS
+from verdiff.choices import AE_TITLE, DICOM_NODE, DICOM_OBJECTS
 from verdiff.errors import InputError
 
-# PS3.5, 6.2: an application entity's title has 16 characters at most, none of them a backslash or a control character.
-AE_TITLE = r"(?! +$)[ -\[\]-~]{1,16}"
 OBJECTS = DICOM_OBJECTS
 SEGMENTATION, CONTOURS, UNCERTAINTY = OBJECTS
 
@@ -30,7 +28,7 @@ class Peer:
         Raises:
             InputError: It is not written as ``TITLE@HOST:PORT``.
         """
-        found = re.fullmatch(rf"({AE_TITLE})@(\[[0-9A-Fa-f:]+\]|[^@:\s]+):(\d{{1,5}})", text)
+        found = re.fullmatch(DICOM_NODE, text)
         if found is None or not 0 < int(found[3]) < 65536:
             raise InputError(f"the node {text!r}", "TITLE@HOST:PORT, for example ORTHANC@127.0.0.1:4242", "correct it")
         return cls(found[1], found[2].strip("[]"), int(found[3]))
@@ -82,7 +80,7 @@ class Delivery:
     """What is sent, and where to.
 
     Attributes:
-        objects: Of :data:`OBJECTS`.
+        objects: Some of :data:`OBJECTS`.
         peer: A node that takes C-STORE, or None.
         stow: A DICOMweb service that takes STOW-RS, the address before ``/studies``, or None.
 

@@ -9,7 +9,7 @@ from verdiff.runtime import Cancelled
 
 
 class Code(IntEnum):
-    """Of a STATUS message."""
+    """Code of a STATUS message."""
 
     OK = 1
     UNKNOWN_ERROR = 2

@@ -36,7 +36,7 @@ class Header:
         timestamp: Seconds since 1970 in 32.32 fixed point, as it came; 0 is none.
         size: Bytes of the body.
         crc: Its checksum.
-        id: Of the message. Version 2 has it in the body: it is 0 until that was read.
+        id: Number of the message. Version 2 has it in the body: it is 0 until that was read.
     """
 
     version: int

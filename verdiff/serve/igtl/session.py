@@ -40,7 +40,7 @@ class _Source:
 
 
 class Session:
-    """Of one client."""
+    """The conversation with one client."""
 
     def __init__(self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._service, self._reader, self._writer = service, reader, writer
