@@ -138,6 +138,8 @@ inline std::vector<uint8_t> segment(const Bundle& bundle, const Engine& engine, 
                                     const std::function<void(int64_t, int64_t)>& done = {}) {
     const auto& manifest = bundle.manifest;
     const Walk way = walk(volume, manifest.at("view"));
+    if (int64_t(volume.voxels.size()) != way.count[0] * way.count[1] * way.count[2])
+        throw std::runtime_error("a volume whose voxels are not those of its size");
     const int64_t multiple = manifest.at("multiple"), samples = manifest.at("defaults").at("samples");
     const uint64_t seed = manifest.at("defaults").at("seed");
     const double spacing = manifest.at("spacing_mm");

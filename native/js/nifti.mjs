@@ -6,6 +6,7 @@ const HEADER = 352
 
 /** A file's bytes as a volume of the contract, with the header that a mask of it will carry. */
 export function readVolume(file) {
+  if (file.byteLength < 2) throw new Error('an empty file')
   const bytes = nifti.isCompressed(file) ? nifti.decompress(file) : file
   if (!nifti.isNIFTI1(bytes)) throw new Error('not a NIfTI-1 file')
   const header = nifti.readHeader(bytes)
@@ -13,7 +14,9 @@ export function readVolume(file) {
   const Stored = ARRAYS[header.datatypeCode]
   if (!Stored || !header.littleEndian || header.dims[0] > 3) throw new Error('not a volume of a type that this reads')
   if (header.qform_code < 1 && header.sform_code < 1) throw new Error('a file that states no orientation')
-  const voxels = Float32Array.from(new Stored(nifti.readImage(header, bytes)).subarray(0, size[0] * size[1] * size[2]))
+  const [image, count] = [nifti.readImage(header, bytes), size[0] * size[1] * size[2]]
+  if (image.byteLength < count * Stored.BYTES_PER_ELEMENT) throw new Error('a file that ends before its last voxel')
+  const voxels = Float32Array.from(new Stored(image, 0, count))
   const [slope, shift] = [header.scl_slope, header.scl_inter].map(Math.fround)
   if (slope !== 0 && (slope !== 1 || shift !== 0)) voxels.forEach((value, i) => (voxels[i] = Math.fround(value * slope) + shift))
   const spacingMm = header.pixDims.slice(1, 4).map(Math.abs)

@@ -169,6 +169,7 @@ export function engineOf(ort, session) {
 /** The mask of a volume in its own voxels: 0 for background, else the id of a structure. `done` hears of every slice. */
 export async function segment({ manifest }, engine, volume, done = () => {}) {
   const { count, step, pitchMm, start } = walk(volume, manifest.view)
+  if (volume.voxels.length !== count[0] * count[1] * count[2]) throw new Error('a volume whose voxels are not those of its size')
   const [slices, h, w] = count
   const size = [1, 2].map((i) => Math.max(1, roundHalfToEven((count[i] * pitchMm[i]) / manifest.spacing_mm)))
   const [H, W] = size.map((length) => Math.ceil(length / manifest.multiple) * manifest.multiple)
