@@ -34,7 +34,11 @@ EVERYWHERE = frozenset(
         "systems",
     }
 )
-ROOMS = GROUND | ENGINES | {"runtime", "train", "export", "benchmarks", "interop", "serve", "commands", "cli", "doctor"}
+ROOMS = (
+    GROUND
+    | ENGINES
+    | {"runtime", "train", "export", "benchmarks", "interop", "serve", "batch", "commands", "cli", "doctor"}
+)
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "choices": frozenset(),
     "errors": frozenset(),
@@ -64,8 +68,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "benchmarks": ROOMS,
     "interop": ROOMS,
     "serve": GROUND | {"runtime", "interop"},
+    "batch": GROUND | {"runtime", "interop"},
     "commands": ROOMS,
     "cli": ROOMS,
+    "__main__": frozenset({"cli"}),
     "doctor": ROOMS,
 }
 # The doors stay light: they reach these rooms from inside a function, when a command is called.
@@ -94,6 +100,7 @@ TORCH_FREE = (
     "precisions",
     "runtime",
     "serve",
+    "batch",
     "cli",
     "doctor",
     "commands",
@@ -307,7 +314,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["verdiff.runtime", "verdiff.imaging", "verdiff.bundle", "verdiff.serve", "verdiff.cli"]
+    "module", ["verdiff.runtime", "verdiff.imaging", "verdiff.bundle", "verdiff.serve", "verdiff.batch", "verdiff.cli"]
 )
 def test_importing_it_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") & HEAVY == set()

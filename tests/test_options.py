@@ -12,12 +12,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from verdiff.batch.asked import repeating_command
 from verdiff.choices import FUSIONS, SAMPLERS
-from verdiff.commands.infer import InferOptions, repeating_command
 from verdiff.commands.options import takes_options
 from verdiff.errors import USAGE, InputError
 from verdiff.keywords import Keywords
-from verdiff.options import CallOptions, LoadOptions, SampleOptions, SessionOptions
+from verdiff.options import CallOptions, InferOptions, LoadOptions, SampleOptions, SessionOptions
 from verdiff.runtime import Segmenter
 from verdiff.settings import Bounds, OneOf, about, check_options, option, options_of, plain, words_of
 

@@ -21,6 +21,7 @@ from verdiff.commands.evaluate import evaluate
 from verdiff.commands.export import export
 from verdiff.commands.infer import infer
 from verdiff.commands.info import info
+from verdiff.commands.loudness import with_loudness
 from verdiff.commands.models import models
 from verdiff.commands.printing import open_streams, show, warn
 from verdiff.commands.serve import serve
@@ -63,7 +64,7 @@ app = typer.Typer(
     help="Diffusion segmentation of the spine: train, export, and masks that surgical software can trust.",
     epilog="Example: verdiff infer scan.nii.gz",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -74,7 +75,7 @@ def main() -> None:
     open_streams()
     end_in_order()
     try:
-        app()
+        app(prog_name="verdiff")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
@@ -88,7 +89,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Diffusion segmentation of the spine: train, export, and masks that surgical software can trust."""
@@ -110,7 +111,10 @@ for command, example in (
     (models, "verdiff models"),
     (doctor, "verdiff doctor --json"),
 ):
-    app.command(epilog=f"Example: {example}")(command)
+    app.command(epilog=f"Example: {example}")(with_loudness(command))
+for each in data_app.registered_commands:
+    assert each.callback is not None
+    each.callback = with_loudness(each.callback)
 app.add_typer(data_app, name="data", cls=Commands)
 
 

@@ -138,6 +138,7 @@ EMPTY_MASK = 11
 REGRESSION = 12
 NOT_KEPT = 13
 IMPLAUSIBLE = 14
+SOME_FAILED = 17
 INTERRUPTED = 130
 # Of a process that a signal asked to end, less the signal's number.
 SIGNALLED = 128
@@ -156,6 +157,7 @@ EXIT_CODES: dict[int, str] = {
     REGRESSION: "bench compare: the second record is worse than the first",
     NOT_KEPT: "distill: the student does not beat its teacher on validation; its run says so and has no best.pt",
     IMPLAUSIBLE: "the mask was written and is unlike the masks of the training data; the report says how",
+    SOME_FAILED: "infer of several scans: some have no mask; the line of each and the summary say why",
     INTERRUPTED: "interrupted; files are either the old ones or the complete new ones",
     141: "nobody reads what is printed any more, and the command is for nothing else (models, info ...)",
     SIGNALLED + 15: "ended by SIGTERM; files are either the old ones or the complete new ones",

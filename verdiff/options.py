@@ -141,3 +141,23 @@ class CallOptions(ScanOptions):
         None, "Asked between chunks and steps; yes ends the call with the answer there is."
     )
     progress: Callable[[float], None] | None = keyword(None, "Called with the share of the network calls done, 0 to 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions(LoadOptions, CallOptions):
+    """How a command runs a model on a scan: how it loads it, calls it, and reads a scan that leaves its axes open."""
+
+    orientation: str | None = None
+    time_point: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """What ``verdiff infer`` does with a list of scans; see docs/batches.md."""
+
+    manifest: Path | None = option(
+        None, "A CSV list of scans: the column scan, and name and lowest where wanted.", metavar="CSV"
+    )
+    redo: bool = option(False, "Segment again what an earlier call did, too.")
+    leave_out_bad: bool = option(False, "Go on without the scans of a list that are missing, named twice and the like.")
+    dry_run: bool = option(False, "Look at every scan's place and say what would be written; compute nothing.")

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from tests.anatomy.phantom import spine
 from tests.runtime.tiny_bundle import LABELS, write_tiny
+from verdiff.batch import AnatomyOptions
 from verdiff.bundle import Label
-from verdiff.commands.infer import AnatomyOptions, InferOptions, run
+from verdiff.commands.infer import run
 from verdiff.errors import SUCCESS, InputError
 from verdiff.imaging import Volume, read_labels, write_array
+from verdiff.options import InferOptions
 
 EVERYTHING = AnatomyOptions(instances=True, stats=True, mesh=True, lowest="L5")
 

@@ -12,11 +12,11 @@ import pytest
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.commands.evaluate import EvaluateOptions, is_model, run
-from verdiff.commands.infer import InferOptions
 from verdiff.errors import DataError, InputError, OutputError
 from verdiff.evaluate.report import Evaluation
 from verdiff.evaluate.stored import read_results
 from verdiff.imaging import Geometry, Volume, write_array
+from verdiff.options import InferOptions
 from verdiff.runtime import Segmenter
 
 CASES = ("one", "two", "three")

@@ -12,12 +12,12 @@ import pytest
 from tests.evaluate.test_evaluate_command import LABELS, case, write
 from verdiff.commands.evaluate import EvaluateOptions
 from verdiff.commands.evaluate import run as run_command
-from verdiff.commands.infer import InferOptions
 from verdiff.errors import DataError
 from verdiff.evaluate import several
 from verdiff.evaluate.cases import named_cases
 from verdiff.evaluate.evaluation import run
 from verdiff.evaluate.terminal import MOST_REMARKS, MOST_ROWS
+from verdiff.options import InferOptions
 
 NAMES = tuple("abcdefghijklmnopqrstuvwxyz")
 

@@ -16,6 +16,7 @@ from verdiff.commands.options import (
     written_as,
 )
 from verdiff.commands.printing import say, show
+from verdiff.commands.progress import busy
 
 
 def bench(
@@ -53,18 +54,19 @@ def bench(
 
     if case == "compare":
         raise typer.Exit(running.compare(case, records or [], say=show))
-    running.run(
-        case,
-        output=output,
-        scan=scan,
-        reference=reference,
-        model=model,
-        training_run=run,
-        data=data,
-        fold=fold,
-        repeats=repeats,
-        device=device,
-        threads=threads,
-        overwrite=overwrite,
-        say=say if output is not None else show,
-    )
+    with busy("measuring"):
+        running.run(
+            case,
+            output=output,
+            scan=scan,
+            reference=reference,
+            model=model,
+            training_run=run,
+            data=data,
+            fold=fold,
+            repeats=repeats,
+            device=device,
+            threads=threads,
+            overwrite=overwrite,
+            say=say if output is not None else show,
+        )

@@ -10,6 +10,7 @@ import typer
 
 from verdiff.commands.options import takes_options
 from verdiff.commands.printing import say
+from verdiff.commands.progress import busy
 from verdiff.options import CalibrateOptions
 
 
@@ -29,4 +30,5 @@ def calibrate(
     """Measure on labelled patients how far surfaces must be moved to hold the true structure, into a new bundle."""
     from verdiff.export.calibrate import run
 
-    run(data, fold, output, replace(options, model=model), say=say)
+    with busy("calibrating"):
+        run(data, fold, output, replace(options, model=model), say=say)

@@ -12,6 +12,7 @@ from verdiff.commands.options import (
     Device,
 )
 from verdiff.commands.printing import show
+from verdiff.commands.progress import busy
 from verdiff.errors import SUCCESS, VerdiffError
 
 
@@ -23,6 +24,7 @@ def doctor(
     """Check that this installation works on this machine; exit code 1 when something needs to be done."""
     from verdiff import doctor as room
 
-    checks = room.examine(device=device, model=model)
+    with busy("examining"):
+        checks = room.examine(device=device, model=model)
     show(json.dumps(room.as_json(checks), indent=1) if as_json else "\n".join(room.lines(checks)))
     raise typer.Exit(SUCCESS if room.healthy(checks) else VerdiffError.exit_code)

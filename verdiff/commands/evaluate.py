@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from verdiff.choices import ON_EMPTY
-from verdiff.commands.infer import InferOptions
 from verdiff.commands.options import (
     Orientation,
     Overwrite,
@@ -23,8 +22,9 @@ from verdiff.commands.options import (
 )
 from verdiff.commands.options import instances as instances_of
 from verdiff.commands.printing import say, show
+from verdiff.commands.progress import busy
 from verdiff.errors import DataError
-from verdiff.options import TrustOptions
+from verdiff.options import InferOptions, TrustOptions
 from verdiff.settings import plain
 
 if TYPE_CHECKING:
@@ -325,4 +325,5 @@ def evaluate(
         overwrite=overwrite,
     )
     inference = replace(inference, orientation=orientation)
-    run(predictions, references, output, options, inference, say=show if output is None else say)
+    with busy("evaluating"):
+        run(predictions, references, output, options, inference, say=show if output is None else say)

@@ -19,6 +19,7 @@ from verdiff.commands.options import (
     written_as,
 )
 from verdiff.commands.printing import say
+from verdiff.commands.progress import busy
 
 
 def export(
@@ -106,7 +107,8 @@ def export(
         expect_sha256=expect_sha256,
         trusted_key=trusted_key,
     )
-    written = run(source, options, say=say)
+    with busy("exporting"):
+        written = run(source, options, say=say)
     if engine:
         from verdiff.commands.build import engines_of
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
+import json
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from verdiff.choices import SEGMENTATION_TYPES
-from verdiff.commands.infer_lines import dice_lines, last_lines, spine_lines, summary
+from verdiff.commands.infer_lines import dice_lines, last_lines, written_lines
 from verdiff.commands.options import (
+    AsJson,
     Orientation,
     Overwrite,
     TimePoint,
@@ -27,63 +25,16 @@ from verdiff.commands.options import (
     unfit,
     within,
 )
-from verdiff.commands.printing import say
-from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, InputError
-from verdiff.options import CallOptions, LoadOptions
-from verdiff.settings import Bounds, part_of, words_of
+from verdiff.commands.printing import give, say
+from verdiff.commands.progress import busy, counting
+from verdiff.errors import SUCCESS, InputError
+from verdiff.options import BatchOptions, InferOptions, LoadOptions
+from verdiff.settings import Bounds, part_of
 
 if TYPE_CHECKING:
-    from verdiff.bundle.margins import Margin
-    from verdiff.interop.dicom import DicomFiles
-
-NOT_CALIBRATED = "no no-go surfaces: the model is not calibrated ('verdiff calibrate')"
-FILM_MODALITIES = ("XR", "CR", "DX")
-
-
-@dataclass(frozen=True, kw_only=True)
-class InferOptions(LoadOptions, CallOptions):
-    """How a command runs a model on a scan: how it loads it, calls it, and reads a scan that leaves its axes open."""
-
-    orientation: str | None = None
-    time_point: int | None = None
-
-
-@dataclass(frozen=True)
-class AnatomyOptions:
-    """What ``verdiff infer`` makes of the mask: ``--instances``, ``--stats``, ``--mesh`` and ``--lowest``.
-
-    ``margin_probability`` and ``margin_share`` say what the no-go surfaces of ``--mesh`` promise; None is what the
-    model's margins say (:func:`verdiff.bundle.margins.margin_of`).
-    """
-
-    instances: bool = False
-    stats: bool = False
-    mesh: bool = False
-    lowest: str | None = None
-    margin_probability: float | None = None
-    margin_share: float | None = None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether any of it is asked for."""
-        return self.instances or self.stats or self.mesh
-
-    def __post_init__(self) -> None:
-        if self.lowest is not None and not self.wanted:
-            raise InputError(
-                f"--lowest {self.lowest} and nothing to name",
-                "--instances, --stats or --mesh beside it",
-                "add what you want of the vertebrae, or leave --lowest out",
-            )
-
-
-@dataclass(frozen=True)
-class DicomOptions:
-    """The DICOM objects of ``verdiff infer``: ``--dicom-seg``, ``--seg-type`` and ``--rtstruct``."""
-
-    segmentation: Path | None = None
-    kind: str = SEGMENTATION_TYPES[0]
-    contours: Path | None = None
+    from verdiff.batch import AnatomyOptions, DicomOptions
+    from verdiff.batch.scan import Read
+    from verdiff.imaging import Volume
 
 
 def run(
@@ -99,6 +50,8 @@ def run(
     dicom: DicomOptions | None = None,
     overwrite: bool = False,
     identifiers: bool = False,
+    tell: Callable[[dict[str, Any]], None] | None = None,
+    dry_run: bool = False,
 ) -> int:
     """Segment ``scan`` and return the exit code: done, or the named outcome of an empty mask.
 
@@ -114,166 +67,72 @@ def run(
         dicom: Which DICOM objects to write too; without ``output`` all files go beside them.
         overwrite: Replace files that verdiff did not write; never the scan, the reference or a data set's JSON.
         identifiers: Put the UIDs of a scan read from DICOM into the report.
+        tell: Takes the report.
+        dry_run: Say which files would be written, and stop.
 
     Raises:
         VerdiffError: Whatever was wrong; all files appear together, or none.
     """
+    from verdiff.batch.asked import AnatomyOptions, Asked, DicomOptions
+    from verdiff.batch.scan import read_scan, segment_scan, write_scan
     from verdiff.bundle import resolve_model
-    from verdiff.files import require_folder
-    from verdiff.imaging import read_labels, read_volume
-    from verdiff.imaging.identity import refuse_other_frame_of_reference
     from verdiff.runtime import Segmenter
     from verdiff.runtime.workload import one_scan
-    from verdiff.runtime.writing import output_files, write_result
 
     # A name that is wrong is told before a scan is read.
     resolve_model(options.model)
-    begun = perf_counter()
-    if scan.name in ("", ".."):
-        # The files beside it take the folder's own name.
-        scan = scan.resolve()
-    volume = read_volume(scan, orientation=options.orientation, time_point=options.time_point)
-    reading = perf_counter() - begun
-    objects = _dicom_files(dicom or DicomOptions(), uncertainty=uncertainty)
-    if output is None and objects is not None and objects.folder is not None:
-        require_folder(objects.folder)
-        output = objects.folder
-    film = volume.modality in FILM_MODALITIES
-    slices = len(volume.array)
-    files = output_files(scan, output, film=film, slices=slices, uncertainty=uncertainty, preview=preview)
-    if objects is not None:
-        from verdiff.interop.dicom import check_dicom
-
-        check_dicom(objects, volume, files.mask.parent)
-    outputs = None
-    if anatomy is not None and anatomy.wanted:
-        from verdiff.anatomy import anatomy_files, check_anatomy
-
-        outputs = anatomy_files(files.mask, instances=anatomy.instances, statistics=anatomy.stats, mesh=anatomy.mesh)
-    plan = files.plan(
-        {"scan": scan, "reference": reference, "model": model_file(options.model)},
-        others={**(outputs.taken if outputs is not None else {}), **(objects.named if objects is not None else {})},
-        overwrite=overwrite,
+    asked = Asked(
+        options, uncertainty, preview, anatomy or AnatomyOptions(), dicom or DicomOptions(), overwrite, identifiers
     )
-    truth = None if reference is None else read_labels(reference, orientation=options.orientation)
+    with busy(f"reading {scan.name}"):
+        read = read_scan(scan, output, asked, reference=reference)
+    volume = read.volume
+    truth = None if reference is None else _reference(reference, read)
+    if asked.anatomy.wanted:
+        from verdiff.anatomy.libraries import require_libraries
+
+        require_libraries()
+    if dry_run:
+        for path in read.plan.files.values():
+            say(f"would write {path}")
+        if tell is not None:
+            tell({"would_write": [str(path) for path in read.plan.files.values()]})
+        return SUCCESS
+    begun = perf_counter()
+    work = one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only)
+    with busy("loading the model"):
+        segmenter = Segmenter.load(**part_of(replace(options, work=work), LoadOptions))
+    loading = perf_counter() - begun
+    with counting("segmenting") as progress:
+        segmented = segment_scan(segmenter, read, loading=loading, progress=progress)
+    with busy("writing"):
+        written = write_scan(segmented)
+    for line in written_lines(written):
+        say(line)
     if truth is not None:
-        refuse_other_frame_of_reference((str(scan), volume.identity), (str(reference), truth.identity))
-    if truth is not None and not truth.geometry.matches(volume.geometry, tolerance_mm=0.01):
+        for line in dice_lines(written.result, volume, truth):
+            say(line)
+    for line in last_lines(written.result):
+        say(line)
+    if tell is not None:
+        tell(written.report())
+    return written.exit_code
+
+
+def _reference(reference: Path, read: Read) -> Volume:
+    from verdiff.imaging import read_labels
+    from verdiff.imaging.identity import refuse_other_frame_of_reference
+
+    volume = read.volume
+    truth = read_labels(reference, orientation=read.asked.options.orientation)
+    refuse_other_frame_of_reference((str(read.scan), volume.identity), (str(reference), truth.identity))
+    if not truth.geometry.matches(volume.geometry, tolerance_mm=0.01):
         raise InputError(
             f"the reference {reference} is not on the scan's grid",
             f"{' x '.join(map(str, volume.geometry.size))} voxels at the scan's position",
             "resample the reference onto the scan, or leave --reference out",
         )
-    if anatomy is not None and anatomy.wanted:
-        from verdiff.anatomy.libraries import require_libraries
-
-        require_libraries()
-    begun = perf_counter()
-    work = one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only)
-    options = replace(options, work=work, progress=_progress if _watched() else None)
-    segmenter = Segmenter.load(**part_of(options, LoadOptions))
-    loading = perf_counter() - begun
-    margins: tuple[Margin, ...] = ()
-    label_ids = {label.name: label.id for label in segmenter.manifest.labels}
-    if outputs is not None and anatomy is not None:
-        check_anatomy(outputs, label_ids, lowest=anatomy.lowest, film=film)
-        if anatomy.mesh:
-            from verdiff.runtime.margins import margins_of
-
-            margins = margins_of(
-                segmenter.manifest.margins, probability=anatomy.margin_probability, share=anatomy.margin_share
-            )
-    result = segmenter.segment(volume, **part_of(options, CallOptions))
-    result.timings.update(read=reading, load=loading)
-    result.provenance["command"] = repeating_command(scan, options)
-    spine = None
-    if outputs is not None and anatomy is not None:
-        from verdiff.anatomy import find_vertebrae, write_anatomy
-
-        begun = perf_counter()
-        spine = find_vertebrae(
-            result.labels, result.geometry, label_ids, lowest=anatomy.lowest, uncertainty=result.uncertainty
-        )
-        result.timings["anatomy"] = perf_counter() - begun
-    no_go = None
-    if margins:
-        from verdiff.runtime.margins import no_go_surfaces
-
-        begun = perf_counter()
-        no_go = no_go_surfaces(result, segmenter.manifest.margins, margins)
-        result.timings["margins"] = perf_counter() - begun
-        result.provenance["margins"] = no_go.to_dict()
-    with plan.staged() as staged:
-        if spine is not None and outputs is not None:
-            moved = {} if no_go is None else no_go.surfaces
-            write_anatomy(spine, volume, outputs, moved=moved, label_ids=label_ids, staged=staged)
-            outputs = outputs.holding(moved)
-        others = dict(outputs.named) if outputs is not None else {}
-        if objects is not None:
-            from verdiff.interop.dicom import mask_of, write_dicom
-
-            wanted = objects.uncertainty is not None
-            write_dicom(mask_of(result, volume, uncertainty=wanted), objects, staged=staged)
-            others |= objects.named
-        write_result(result, volume, files, others, staged=staged, identifiers=identifiers)
-    for line in summary(result, files):
-        say(line)
-    for path in objects.named.values() if objects is not None else ():
-        say(f"wrote {path}")
-    if spine is not None and outputs is not None:
-        for line in spine_lines(spine, outputs):
-            say(line)
-        if anatomy is not None and anatomy.mesh:
-            for line in no_go.lines() if no_go is not None else [NOT_CALIBRATED]:
-                say(line)
-    if truth is not None:
-        for line in dice_lines(result, volume, truth):
-            say(line)
-    for line in last_lines(result):
-        say(line)
-    if result.empty:
-        return EMPTY_MASK
-    return IMPLAUSIBLE if result.implausible else SUCCESS
-
-
-def _dicom_files(options: DicomOptions, *, uncertainty: bool) -> DicomFiles | None:
-    if options.segmentation is None and options.contours is None:
-        return None
-    from verdiff.interop.dicom import dicom_files
-
-    return dicom_files(options.segmentation, options.contours, uncertainty=uncertainty, kind=options.kind)
-
-
-def repeating_command(scan: Path, options: InferOptions) -> str:
-    """The command line that makes the mask again; of each path its name alone."""
-    words = ["verdiff", "infer", scan.name]
-    if options.model is not None:
-        words += ["--model", Path(options.model).name]
-    if options.orientation is not None:
-        words += ["--orientation", options.orientation]
-    if options.time_point is not None:
-        words += ["--time-point", str(options.time_point)]
-    if options.trusted_key is not None:
-        options = replace(options, trusted_key=Path(options.trusted_key).name)
-    return shlex.join([*words, *words_of(options)])
-
-
-def model_file(model: str | Path | None) -> Path | None:
-    """The file of a bundle that was named by its path."""
-    return None if model is None or not os.path.exists(model) else Path(model)
-
-
-def _watched() -> bool:
-    """Whether somebody sees the progress."""
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
-def _progress(share: float) -> None:
-    end = "\n" if share >= 1 else ""
-    # The terminal may be closed meanwhile, which is no reason to lose the mask.
-    with suppress(OSError, ValueError):
-        sys.stderr.write(f"\rsegmenting {100 * share:3.0f} %{end}")
-        sys.stderr.flush()
+    return truth
 
 
 # Limits of a share or a probability.
@@ -282,22 +141,29 @@ _A_SHARE = Bounds(0.0, 1.0, above=True)
 
 @takes_options
 def infer(
-    scan: Annotated[
-        Path, typer.Argument(help="NIfTI, NRRD, MHA, PNG, JPEG or DICOM file, or a folder or zip of one DICOM series.")
-    ],
+    scans: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="NIfTI, NRRD, MHA, PNG, JPEG or DICOM file, or a folder or zip of one DICOM series; several of them, "
+            "a folder of scans, or a glob."
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             "-o",
             metavar="PATH",
-            help="The mask, or a folder (FOLDER/ is made if it is missing); scan_seg.nii.gz beside the scan.",
+            help="The mask, or a folder (FOLDER/ is made if it is missing); scan_seg.nii.gz beside the scan. "
+            "Of several scans the folder, which is made.",
         ),
     ] = None,
     overwrite: Overwrite = False,
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
     *,
     options: InferOptions,
+    batch: BatchOptions,
+    as_json: AsJson = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write the uncertainty map too.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Write a PNG of a few slices too.")] = False,
     instances: Annotated[
@@ -343,22 +209,57 @@ def infer(
         bool, typer.Option("--identifiers", help="Put a DICOM scan's study, series and instance UIDs into the report.")
     ] = False,
 ) -> None:
-    """Segment a scan: the mask in the scan's own grid, and a JSON report beside it."""
+    """Segment a scan, or many: masks in the scans' own grids, and a JSON report beside each."""
+    if not scans and batch.manifest is None:
+        raise unfit("no scan", "name one, several, a folder or a glob, or a list of them with --manifest")
     if lowest is not None and not (instances or stats or mesh):
         raise unfit(f"--lowest {lowest} names vertebrae", "add --instances, --stats or --mesh, or leave it out")
     if (margin_probability is not None or margin_share is not None) and not mesh:
         raise unfit("--margin-probability and --margin-share are of surfaces", "add --mesh, or leave them out")
-    code = run(
-        scan,
-        output,
-        replace(options, model=model, orientation=orientation, time_point=time_point),
-        uncertainty=uncertainty,
-        preview=preview,
-        reference=reference,
-        anatomy=AnatomyOptions(instances, stats, mesh, lowest, margin_probability, margin_share),
-        dicom=DicomOptions(dicom_seg, seg_type, rtstruct),
-        overwrite=overwrite,
-        identifiers=identifiers,
-        say=say,
-    )
-    raise typer.Exit(code)
+    from verdiff.batch import AnatomyOptions, Asked, DicomOptions, are_several, cases_of
+
+    options = replace(options, model=model, orientation=orientation, time_point=time_point)
+    anatomy = AnatomyOptions(instances, stats, mesh, lowest, margin_probability, margin_share)
+    dicom = DicomOptions(dicom_seg, seg_type, rtstruct)
+    # What a dry run says is all that it is for.
+    told: Callable[[str], None] = _nothing if as_json else give if batch.dry_run else say
+    tell = _print_json if as_json else None
+    words = scans or []
+    if batch.manifest is None and not are_several(words):
+        code = run(
+            words[0],
+            output,
+            options,
+            uncertainty=uncertainty,
+            preview=preview,
+            reference=reference,
+            anatomy=anatomy,
+            dicom=dicom,
+            overwrite=overwrite,
+            identifiers=identifiers,
+            say=told,
+            tell=None if tell is None else _print_whole,
+            dry_run=batch.dry_run,
+        )
+        raise typer.Exit(code)
+    of_one = {"--reference": reference, "--dicom-seg": dicom_seg, "--rtstruct": rtstruct}
+    if given := [name for name, value in of_one.items() if value is not None]:
+        raise unfit(f"{' and '.join(given)} with several scans", "these are of one scan; leave them out")
+    from verdiff.commands import infer_several
+
+    asked = Asked(options, uncertainty, preview, anatomy, dicom, overwrite, identifiers)
+    cases = cases_of(words, batch.manifest)
+    folder = None if output is None else Path(output)
+    raise typer.Exit(infer_several.run(cases, folder, asked, batch_options=batch, say=told, tell=tell))
+
+
+def _nothing(line: str) -> None:
+    """Say nothing: standard output is for JSON."""
+
+
+def _print_whole(report: dict[str, Any]) -> None:
+    give(json.dumps(report, indent=1))
+
+
+def _print_json(case: dict[str, Any]) -> None:
+    give(json.dumps(case))

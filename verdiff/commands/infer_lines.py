@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine
+    from verdiff.batch.scan import Written
     from verdiff.imaging import Volume
     from verdiff.runtime import Segmentation
     from verdiff.runtime.writing import OutputFiles
 
 NOT_CALIBRATED = "no no-go surfaces: the model is not calibrated ('verdiff calibrate')"
+
+
+def written_lines(written: Written) -> list[str]:
+    """Everything that is said of a scan whose files are in their places, but what comes last."""
+    lines = summary(written.result, written.read.files)
+    lines += [f"wrote {path}" for path in ({} if written.read.objects is None else written.read.objects.named).values()]
+    if written.spine is not None and written.spine_files is not None:
+        lines += spine_lines(written.spine, written.spine_files)
+        if written.read.asked.anatomy.mesh:
+            lines += [NOT_CALIBRATED] if written.no_go is None else written.no_go.lines()
+    return lines
 
 
 def summary(result: Segmentation, files: OutputFiles) -> list[str]:

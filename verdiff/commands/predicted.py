@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verdiff.commands.infer import FILM_MODALITIES, InferOptions
 from verdiff.errors import DataError, VerdiffError
-from verdiff.options import CallOptions, LoadOptions
+from verdiff.options import CallOptions, InferOptions, LoadOptions
 from verdiff.settings import part_of
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def _keep(result: Segmentation, scan: LabelledScan, folder: Path, *, overwrite: 
     from verdiff.runtime.writing import write_result
 
     source = scan.volume.source or Path(scan.name)
-    files = _kept(source, folder, film=scan.volume.modality in FILM_MODALITIES and len(scan.volume.array) == 1)
+    files = _kept(source, folder, film=scan.volume.film and len(scan.volume.array) == 1)
     with files.plan({"scan": source}, overwrite=overwrite).staged() as staged:
         write_result(result, scan.volume, files, staged=staged)
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import IO, TextIO
 
 import typer
@@ -18,6 +22,10 @@ from verdiff.errors import OutputError
 # What a shell reports of a program that SIGPIPE ended, which Python ignores.
 READER_GONE = 141
 _STREAMS = ("stdin", "stdout", "stderr")
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+_LOUDNESS = ContextVar("loudness", default=NORMAL)
+# To the beginning of a terminal's line, and away with what stands there (ECMA-48).
+_CLEAR = "\r\x1b[2K"
 
 
 def open_streams() -> None:
@@ -42,14 +50,84 @@ def _printable(text: str, stream: TextIO) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def say(line: str) -> None:
-    """Print a line about what was done; one that cannot be printed changes nothing."""
+@contextmanager
+def as_loud_as(level: int) -> Iterator[None]:
+    """How much is said in this block: :data:`QUIET`, :data:`NORMAL` or :data:`VERBOSE`."""
+    before = _LOUDNESS.set(level)
     try:
-        typer.echo(_printable(line, sys.stdout))
-    except (OSError, ValueError) as error:
-        _silence(sys.stdout)
-        if getattr(error, "errno", None) != errno.EPIPE:
-            warn(f"note: what was done cannot be printed ({getattr(error, 'strerror', None) or error})")
+        yield
+    finally:
+        _LOUDNESS.reset(before)
+
+
+def loudness() -> int:
+    """How much is to be said."""
+    return _LOUDNESS.get()
+
+
+class _Live:
+    """The line of a terminal that says how things stand, which gives way to every other line."""
+
+    def __init__(self) -> None:
+        self.shown = False
+        self.lock = threading.RLock()
+
+    def write(self, text: str) -> None:
+        with self.lock:
+            try:
+                sys.stderr.write(_CLEAR + _printable(text, sys.stderr))
+                sys.stderr.flush()
+            except (OSError, ValueError):
+                # The terminal may be closed meanwhile, which is no reason to lose a mask.
+                _silence(sys.stderr)
+            self.shown = bool(text)
+
+
+_LIVE = _Live()
+
+
+def watched() -> bool:
+    """Whether somebody sees what is drawn."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def draw(text: str) -> None:
+    """Put a line on the terminal in place of the one that was drawn there; it is cut to the terminal's width."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        width = 80
+    _LIVE.write(text[: max(1, width - 1)])
+
+
+def erase() -> None:
+    """Take the drawn line away."""
+    if _LIVE.shown:
+        _LIVE.write("")
+
+
+def say(line: str) -> None:
+    """Print a line about what was done, unless all is to be quiet; one that cannot be printed changes nothing."""
+    if loudness() != QUIET:
+        give(line)
+
+
+def detail(line: str) -> None:
+    """Print what only those want to know who asked for more."""
+    if loudness() == VERBOSE:
+        warn(line)
+
+
+def give(line: str) -> None:
+    """Print what was asked for beside files; one that cannot be printed changes nothing."""
+    with _LIVE.lock:
+        erase()
+        try:
+            typer.echo(_printable(line, sys.stdout))
+        except (OSError, ValueError) as error:
+            _silence(sys.stdout)
+            if getattr(error, "errno", None) != errno.EPIPE:
+                warn(f"note: what was done cannot be printed ({getattr(error, 'strerror', None) or error})")
 
 
 def show(text: str) -> None:
@@ -59,6 +137,7 @@ def show(text: str) -> None:
         OutputError: It cannot be written.
         typer.Exit: Nobody reads it any more; the code is :data:`READER_GONE`.
     """
+    erase()
     try:
         typer.echo(_printable(text, sys.stdout))
     except (OSError, ValueError) as error:
@@ -74,10 +153,12 @@ def show(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print to stderr; what cannot be printed there is lost."""
-    try:
-        typer.echo(_printable(text, sys.stderr), err=True)
-    except (OSError, ValueError):
-        _silence(sys.stderr)
+    with _LIVE.lock:
+        erase()
+        try:
+            typer.echo(_printable(text, sys.stderr), err=True)
+        except (OSError, ValueError):
+            _silence(sys.stderr)
 
 
 def _give(number: int, name: str) -> None:

@@ -18,6 +18,7 @@ from verdiff.imaging.itk import Image
 Array: TypeAlias = NDArray[Any]
 Triple: TypeAlias = tuple[float, float, float]
 
+FILM_MODALITIES = ("XR", "CR", "DX")
 IDENTITY: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -99,6 +100,11 @@ class Volume:
                 "an array [z, y, x] that fills its geometry (x, y, z)",
                 "transpose the array, or give the geometry that belongs to it",
             )
+
+    @property
+    def film(self) -> bool:
+        """Whether it is a radiograph, which has no depth; by its modality."""
+        return self.modality in FILM_MODALITIES
 
 
 def geometry_of(image: Image) -> Geometry:

@@ -47,6 +47,11 @@ class OutputFiles:
     preview: Path | None = None
     make: bool = False
 
+    @property
+    def name(self) -> str:
+        """What is common to the names of the files: ``scan`` of ``scan_seg.nii.gz``."""
+        return _stem(self.mask, MASK_SUFFIXES).removesuffix(MASK_TAG)
+
     def plan(
         self,
         inputs: Mapping[str, Path | None] = MappingProxyType({}),
@@ -74,6 +79,7 @@ def output_files(
     scan: Path,
     output: str | Path | None = None,
     *,
+    name: str | None = None,
     film: bool = False,
     slices: int = 1,
     uncertainty: bool = False,
@@ -85,6 +91,7 @@ def output_files(
         scan: The scan's file or folder: ``scan.nii.gz`` gives ``scan_seg.nii.gz``, ``scan_seg.json``,
             ``scan_uncertainty.nii.gz`` and ``scan_preview.png``; ``scan.nrrd`` gives ``scan_seg.nrrd``, and MHA alike.
         output: The mask's own name, a folder that exists, or a folder's name that ends with ``/``, which is made.
+        name: What the files in a folder are called instead of the scan's own name.
         film: Masks of films are PNG files unless ``output`` says otherwise.
         slices: Slices of the scan; a PNG holds one.
         uncertainty: Whether the uncertainty map is asked for.
@@ -100,7 +107,7 @@ def output_files(
     # os.path knows no folder of a name that is too long; Path would raise.
     if output is None or make or os.path.isdir(output):
         folder = _plain(scan).parent if output is None else output
-        mask = folder / f"{_stem(scan, SCAN_SUFFIXES)}{MASK_TAG}{suffix}"
+        mask = folder / f"{name or _stem(scan, SCAN_SUFFIXES)}{MASK_TAG}{suffix}"
     else:
         mask = output
         suffix = next((s for s in MASK_SUFFIXES if mask.name.lower().endswith(s)), "")

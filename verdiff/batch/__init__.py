@@ -1,0 +1,26 @@
+"""Many scans through one loaded model: which they are, what is done already, and reading, running and writing at once.
+
+Of a command line it knows nothing: :func:`verdiff.batch.plan_batch` and :func:`verdiff.batch.run_batch` are what
+``verdiff infer`` calls, and what any other program may.
+"""
+
+from __future__ import annotations
+
+from verdiff.batch.asked import AnatomyOptions, Asked, DicomOptions
+from verdiff.batch.cases import Case, are_several, cases_of
+from verdiff.batch.planning import Batch, plan_batch
+from verdiff.batch.rows import Row
+from verdiff.batch.running import run_batch
+
+__all__ = [
+    "AnatomyOptions",
+    "Asked",
+    "Batch",
+    "Case",
+    "DicomOptions",
+    "Row",
+    "are_several",
+    "cases_of",
+    "plan_batch",
+    "run_batch",
+]

@@ -1,0 +1,275 @@
+"""A batch before anything is computed: what is wrong with its list, what is done already, where its files go."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from verdiff.batch.asked import Asked, model_file, repeating_command
+from verdiff.batch.cases import Case
+from verdiff.batch.rows import Row, row_of_error, row_of_report
+from verdiff.batch.scan import for_this_scan, spine_files_of
+from verdiff.errors import InputError, OutputError, VerdiffError
+from verdiff.files import Plan, made_by_verdiff, require_folder
+from verdiff.files.places import absolute
+from verdiff.imaging.reading import FILM_SUFFIXES
+from verdiff.runtime.writing import OutputFiles, output_files
+
+SUMMARY = "summary.csv"
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case of a batch.
+
+    Attributes:
+        case: The scan.
+        name: What its files are called, which no other of the batch is in that folder.
+        asked: What is asked for of it.
+        output: The folder its files go to, for :func:`verdiff.runtime.writing.output_files`; None is beside the scan.
+        files: Where they go, as far as that is known of a scan that was not read.
+    """
+
+    case: Case
+    name: str
+    asked: Asked
+    output: str | None
+    files: OutputFiles
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several scans, looked at.
+
+    Attributes:
+        folder: Where the summary goes, which no other batch may write into meanwhile.
+        to_do: What is to be segmented, in order.
+        done: Rows of what an earlier call did, with the same model, options and scan.
+        bad: Rows of what is wrong with the list itself: these have no mask, and get none.
+        asked: What is asked for of each scan.
+    """
+
+    folder: Path
+    to_do: tuple[Task, ...]
+    done: tuple[Row, ...] = ()
+    bad: tuple[Row, ...] = ()
+    asked: Asked = field(default_factory=Asked)
+
+    @property
+    def summary(self) -> Path:
+        """The CSV with a row a case."""
+        return self.folder / SUMMARY
+
+    def plan_summary(self) -> Plan:
+        """The place of the summary, checked.
+
+        Raises:
+            OutputError: It cannot be written, or another file is there.
+        """
+        return Plan(self.folder, {"summary": self.summary}, {}, self.asked.overwrite)
+
+
+def plan_batch(
+    cases: Sequence[Case],
+    output: Path | None,
+    asked: Asked,
+    *,
+    model_sha256: str,
+    redo: bool = False,
+    leave_out_bad: bool = False,
+) -> Batch:
+    """Look at every scan and every place of a batch, so that what is wrong with them is told before hours of work.
+
+    A scan that is missing or cannot be opened, is named twice, has another's name, or whose files cannot be
+    written is bad. A scan is done where an earlier call left its report, with the same model, the same options and the
+    same files, after the scan was last changed.
+
+    Args:
+        cases: The scans.
+        output: The folder for all files, which is made when it is missing; None puts each scan's files beside it,
+            and the summary into the folder that holds all of them.
+        asked: What is asked for of each.
+        model_sha256: The hash of the model's manifest, which says which model it is.
+        redo: Take nothing as done.
+        leave_out_bad: Go on without what is bad; else the first is an error, with the others' names.
+
+    Raises:
+        InputError: A scan is bad, and not ``leave_out_bad``.
+        OutputError: A place is bad, and not ``leave_out_bad``; or the summary cannot be written.
+    """
+    folder = absolute(output if output is not None else _common([each.scan for each in cases]))
+    require_folder(folder, make=output is not None)
+    to_do: list[Task] = []
+    done: list[Row] = []
+    bad: list[tuple[Row, VerdiffError]] = []
+    scans = {os.path.realpath(each.scan) for each in cases}
+    taken: dict[Path, Case] = {}
+    seen: dict[str, Case] = {}
+    names = _Names(folder, output is None)
+    for case in cases:
+        name, files = _files_of(case, output, asked)
+        shown = names.of(files, name)
+        wanted = for_this_scan(asked, lowest=case.lowest)
+        try:
+            _check_scan(case, seen)
+            places = _places(files, wanted)
+            _check_apart(case, places, taken, scans)
+            # What is done keeps its files, also those that somebody corrected since.
+            report = None if redo else _report_of(case, files, wanted, model_sha256)
+            if report is None:
+                _check_places(case, places, wanted, make=output is not None)
+        except VerdiffError as error:
+            bad.append((row_of_error(shown, str(case.scan), error), error))
+            continue
+        if report is not None:
+            done.append(row_of_report(shown, str(case.scan), report, earlier=True))
+        else:
+            to_do.append(Task(case, shown, wanted, None if output is None else f"{output}{os.sep}", files))
+    if bad and not leave_out_bad:
+        raise _told(bad)
+    batch = Batch(folder, tuple(to_do), tuple(done), tuple(row for row, _ in bad), asked)
+    batch.plan_summary().check(batch.summary, "summary")
+    return batch
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What a summary calls its cases: their files' name, with their folder where the files of a batch go to several."""
+
+    folder: Path
+    beside: bool
+
+    def of(self, files: OutputFiles, name: str) -> str:
+        if not self.beside:
+            return name
+        inner = os.path.relpath(absolute(files.mask.parent), self.folder)
+        return name if inner == os.curdir else f"{Path(inner).as_posix()}/{name}"
+
+
+def _common(scans: Sequence[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([absolute(scan, resolve=True).parent for scan in scans]))
+    except ValueError as error:
+        raise OutputError(
+            "scans on several drives, which no one folder holds", "a folder for the summary", "name one with -o FOLDER"
+        ) from error
+
+
+def _files_of(case: Case, output: Path | None, asked: Asked) -> tuple[str, OutputFiles]:
+    """The name of a case and its files, if it is a film by its suffix or a volume by any other."""
+    scan = case.scan.resolve() if case.scan.name in ("", "..") else case.scan
+    files = output_files(
+        scan,
+        None if output is None else f"{output}{os.sep}",
+        name=case.name,
+        film=scan.name.lower().endswith(FILM_SUFFIXES),
+        uncertainty=asked.uncertainty,
+        preview=asked.preview,
+    )
+    return files.name, files
+
+
+def _check_scan(case: Case, seen: dict[str, Case]) -> None:
+    if not os.path.exists(case.scan):
+        raise InputError(f"{case.where}there is no file or folder {case.scan}", "a scan to read", "check the path")
+    if not os.access(case.scan, os.R_OK | (os.X_OK if case.scan.is_dir() else 0)):
+        raise InputError(
+            f"{case.where}{case.scan} cannot be opened", "a scan that may be read", "check its permissions"
+        )
+    if case.scan.is_file() and case.scan.stat().st_size == 0:
+        raise InputError(f"{case.where}{case.scan} is empty", "an image", "copy or export the file again")
+    other = seen.setdefault(os.path.realpath(case.scan), case)
+    if other is not case:
+        raise InputError(f"{case} is {other} again", "each scan once", "leave one of them out")
+
+
+def _places(files: OutputFiles, asked: Asked) -> dict[str, Path]:
+    """Every file of a case by what it holds."""
+    spine = spine_files_of(files, asked)
+    named: Mapping[str, Path | None] = {
+        "mask": files.mask,
+        "uncertainty map": files.uncertainty,
+        "preview": files.preview,
+        **({} if spine is None else spine.taken),
+        "report": files.report,
+    }
+    return {what: absolute(path) for what, path in named.items() if path is not None}
+
+
+def _check_apart(case: Case, places: Mapping[str, Path], taken: dict[Path, Case], scans: set[str]) -> None:
+    for what, path in places.items():
+        other = taken.setdefault(path, case)
+        if other is not case:
+            raise InputError(
+                f"{case} and {other} would both write {path}",
+                "a name of its own for the files of each scan",
+                "give them names in a manifest's column 'name', or segment them into two folders",
+            )
+        if os.path.realpath(path) in scans:
+            raise OutputError(
+                f"{path}, the place of the {what} of {case}, is a scan of this batch",
+                "a place that holds no scan",
+                "choose another folder with -o",
+            )
+
+
+def _check_places(case: Case, places: Mapping[str, Path], asked: Asked, *, make: bool) -> None:
+    folder = places["mask"].parent
+    require_folder(folder, make=make)
+    model = model_file(asked.options.model)
+    inputs = {"scan": absolute(case.scan), **({} if model is None else {"model": absolute(model)})}
+    plan = Plan(folder, places, inputs, asked.overwrite)
+    for what, path in places.items():
+        plan.check(path, what)
+
+
+def _report_of(case: Case, files: OutputFiles, asked: Asked, model_sha256: str) -> dict[str, Any] | None:
+    """The report of a case that is done: with these options, by this model, since the scan was changed."""
+    if not made_by_verdiff(files.report):
+        return None
+    try:
+        report: dict[str, Any] = json.loads(files.report.read_text("utf-8"))
+        provenance = report["provenance"]
+        same = (
+            provenance["command"] == repeating_command(case.scan, asked.options)
+            and provenance.get("made") == asked.extras()
+            and provenance["model"]["manifest_sha256"] == model_sha256
+            and report["outcome"] != "cancelled"
+            and all((files.report.parent / name).exists() for name in report["files"].values())
+            and _changed(case.scan) < files.report.stat().st_mtime_ns
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return report if same else None
+
+
+def _changed(scan: Path) -> int:
+    """When a scan was changed last, in ns; a copy that keeps its old time has a new one of its own."""
+
+    def times(path: Path) -> Iterator[int]:
+        found = path.stat()
+        yield found.st_mtime_ns
+        # On POSIX when the file was put there; elsewhere when it was made.
+        yield found.st_ctime_ns
+
+    files = [each for each in scan.iterdir() if each.is_file()] if scan.is_dir() else [scan]
+    return max((time for path in files for time in times(path)), default=0)
+
+
+def _told(bad: Sequence[tuple[Row, VerdiffError]]) -> VerdiffError:
+    """One error for everything that is wrong with a list, of the first one's kind."""
+    first = bad[0][1]
+    if len(bad) == 1:
+        return type(first)(first.found, first.expected, f"{first.remedy}, or pass --leave-out-bad to go on without it")
+    lines = [f"  {error.found}" for _, error in bad[:_SHOWN]]
+    more = [] if len(bad) <= _SHOWN else [f"  and {len(bad) - _SHOWN} more"]
+    return type(first)(
+        "\n".join([f"{len(bad)} scans that cannot be done:", *lines, *more]),
+        "scans that can be read, each once, and places that can be written",
+        "correct the list, or pass --leave-out-bad to go on without them",
+    )

@@ -1,0 +1,246 @@
+"""One scan from its file to the files of its mask, in three steps that can run at once for three scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from verdiff.batch.asked import Asked, model_file, repeating_command
+from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS
+from verdiff.files import Plan, require_folder
+from verdiff.imaging import Volume, read_volume
+from verdiff.options import CallOptions
+from verdiff.runtime.writing import OutputFiles, output_files, report, write_result
+from verdiff.settings import part_of
+
+if TYPE_CHECKING:
+    from verdiff.anatomy import AnatomyFiles, Spine
+    from verdiff.bundle.margins import Margin
+    from verdiff.interop.dicom import DicomFiles
+    from verdiff.runtime import Segmentation, Segmenter
+    from verdiff.runtime.margins import NoGo
+
+
+@dataclass(frozen=True)
+class Read:
+    """A scan that was read, and the places of its files, which were looked at.
+
+    Attributes:
+        scan: Its file or folder.
+        asked: What is asked for of it.
+        volume: The scan.
+        seconds: What reading took.
+        files: The mask and what belongs to it.
+        plan: All files of the call.
+        spine_files: Files of the vertebrae; None where they are not asked for.
+        objects: DICOM objects; None where they are not asked for.
+    """
+
+    scan: Path
+    asked: Asked
+    volume: Volume
+    seconds: float
+    files: OutputFiles
+    plan: Plan
+    spine_files: AnatomyFiles | None = None
+    objects: DicomFiles | None = None
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A scan and its mask, nothing written yet."""
+
+    read: Read
+    result: Segmentation
+    margins: tuple[Margin, ...]
+    segmenter: Segmenter
+
+
+@dataclass(frozen=True)
+class Written:
+    """A scan whose files are in their places."""
+
+    read: Read
+    result: Segmentation
+    spine: Spine | None
+    spine_files: AnatomyFiles | None
+    no_go: NoGo | None
+    others: dict[str, Path]
+
+    @property
+    def exit_code(self) -> int:
+        """Done, or the named outcome of an empty or a doubtful mask."""
+        if self.result.empty:
+            return EMPTY_MASK
+        return IMPLAUSIBLE if self.result.implausible else SUCCESS
+
+    def report(self) -> dict[str, Any]:
+        """What the JSON beside the mask holds."""
+        return report(self.result, self.read.files, self.others, identifiers=self.read.asked.identifiers)
+
+
+def read_scan(
+    scan: Path,
+    output: str | Path | None,
+    asked: Asked,
+    *,
+    name: str | None = None,
+    reference: Path | None = None,
+) -> Read:
+    """Read a scan and look at every place that a file of it will take.
+
+    Args:
+        scan: A file or a DICOM folder.
+        output: The mask's name, a folder (with ``/`` at its end it is made), or None for beside the scan.
+        asked: What is asked for; with DICOM objects and without ``output`` all files go beside those.
+        name: What the files are called instead of the scan's own name.
+        reference: A file that the caller reads too, and that is not to be written to.
+
+    Raises:
+        VerdiffError: The scan cannot be read, or a file of it cannot be written.
+    """
+    begun = perf_counter()
+    if scan.name in ("", ".."):
+        # The files beside it take the folder's own name.
+        scan = scan.resolve()
+    options = asked.options
+    volume = read_volume(scan, orientation=options.orientation, time_point=options.time_point)
+    seconds = perf_counter() - begun
+    objects = _dicom_files(asked)
+    if output is None and objects is not None and objects.folder is not None:
+        require_folder(objects.folder)
+        output = objects.folder
+    files = output_files(
+        scan,
+        output,
+        name=name,
+        film=volume.film,
+        slices=len(volume.array),
+        uncertainty=asked.uncertainty,
+        preview=asked.preview,
+    )
+    if objects is not None:
+        from verdiff.interop.dicom import check_dicom
+
+        check_dicom(objects, volume, files.mask.parent)
+    spine_files = spine_files_of(files, asked)
+    plan = files.plan(
+        {"scan": scan, "reference": reference, "model": model_file(options.model)},
+        others={
+            **(spine_files.taken if spine_files is not None else {}),
+            **(objects.named if objects is not None else {}),
+        },
+        overwrite=asked.overwrite,
+    )
+    return Read(scan, asked, volume, seconds, files, plan, spine_files, objects)
+
+
+def spine_files_of(files: OutputFiles, asked: Asked) -> AnatomyFiles | None:
+    """Where the files of the vertebrae go, if any are asked for."""
+    wanted = asked.anatomy
+    if not wanted.wanted:
+        return None
+    from verdiff.anatomy import anatomy_files
+
+    return anatomy_files(files.mask, instances=wanted.instances, statistics=wanted.stats, mesh=wanted.mesh)
+
+
+def segment_scan(
+    segmenter: Segmenter,
+    read: Read,
+    *,
+    loading: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Segmented:
+    """The mask of a scan that was read.
+
+    Args:
+        segmenter: The loaded model.
+        read: The scan.
+        loading: Seconds that loading the model took, where it was loaded for this scan alone.
+        progress: Called with the share of the network calls done, 0 to 1.
+
+    Raises:
+        VerdiffError: See :meth:`verdiff.runtime.Segmenter.segment`; or the model knows none of the structures whose
+            vertebrae or surfaces are asked for.
+    """
+    anatomy, manifest = read.asked.anatomy, segmenter.manifest
+    margins: tuple[Margin, ...] = ()
+    if read.spine_files is not None:
+        from verdiff.anatomy import check_anatomy
+
+        check_anatomy(read.spine_files, manifest.label_ids, lowest=anatomy.lowest, film=read.volume.film)
+        if anatomy.mesh:
+            from verdiff.runtime.margins import margins_of
+
+            margins = margins_of(manifest.margins, probability=anatomy.margin_probability, share=anatomy.margin_share)
+    options = replace(read.asked.options, progress=progress)
+    result = segmenter.segment(read.volume, **part_of(options, CallOptions))
+    result.timings.update(read=read.seconds, **({} if loading is None else {"load": loading}))
+    result.provenance["command"] = repeating_command(read.scan, read.asked.options)
+    result.provenance["made"] = read.asked.extras()
+    return Segmented(read, result, margins, segmenter)
+
+
+def write_scan(segmented: Segmented) -> Written:
+    """Make of a mask what is asked for beside it, and put all files in their places, or none.
+
+    Raises:
+        VerdiffError: A file cannot be written, or a place was taken meanwhile.
+    """
+    read, result, manifest = segmented.read, segmented.result, segmented.segmenter.manifest
+    spine = no_go = None
+    spine_files = read.spine_files
+    if spine_files is not None:
+        from verdiff.anatomy import find_vertebrae
+
+        begun = perf_counter()
+        spine = find_vertebrae(
+            result.labels,
+            result.geometry,
+            manifest.label_ids,
+            lowest=read.asked.anatomy.lowest,
+            uncertainty=result.uncertainty,
+        )
+        result.timings["anatomy"] = perf_counter() - begun
+    if segmented.margins:
+        from verdiff.runtime.margins import no_go_surfaces
+
+        begun = perf_counter()
+        no_go = no_go_surfaces(result, manifest.margins, segmented.margins)
+        result.timings["margins"] = perf_counter() - begun
+        result.provenance["margins"] = no_go.to_dict()
+    others: dict[str, Path] = {}
+    with read.plan.staged() as staged:
+        if spine is not None and spine_files is not None:
+            from verdiff.anatomy import write_anatomy
+
+            moved = {} if no_go is None else no_go.surfaces
+            write_anatomy(spine, read.volume, spine_files, moved=moved, label_ids=manifest.label_ids, staged=staged)
+            spine_files = spine_files.holding(moved)
+            others |= spine_files.named
+        if read.objects is not None:
+            from verdiff.interop.dicom import mask_of, write_dicom
+
+            wanted = read.objects.uncertainty is not None
+            write_dicom(mask_of(result, read.volume, uncertainty=wanted), read.objects, staged=staged)
+            others |= read.objects.named
+        write_result(result, read.volume, read.files, others, staged=staged, identifiers=read.asked.identifiers)
+    return Written(read, result, spine, spine_files, no_go, others)
+
+
+def for_this_scan(asked: Asked, *, lowest: str | None) -> Asked:
+    """What is asked for of one scan of several, whose lowest vertebra may be stated."""
+    return asked if lowest is None else replace(asked, anatomy=replace(asked.anatomy, lowest=lowest))
+
+
+def _dicom_files(asked: Asked) -> DicomFiles | None:
+    wanted = asked.dicom
+    if wanted.segmentation is None and wanted.contours is None:
+        return None
+    from verdiff.interop.dicom import dicom_files
+
+    return dicom_files(wanted.segmentation, wanted.contours, uncertainty=asked.uncertainty, kind=wanted.kind)

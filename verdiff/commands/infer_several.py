@@ -1,0 +1,110 @@
+"""``verdiff infer`` of several scans: a line each, and where the whole stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from verdiff.commands.printing import detail, warn
+from verdiff.commands.progress import Remaining, busy, drawn
+from verdiff.commands.progress import clock as clock_of
+from verdiff.errors import SOME_FAILED, SUCCESS, OutputError
+from verdiff.options import BatchOptions, LoadOptions
+from verdiff.settings import part_of
+
+if TYPE_CHECKING:
+    from verdiff.batch import Asked, Batch, Case, Row
+    from verdiff.runtime import Segmenter
+
+
+def run(
+    cases: Sequence[Case],
+    output: Path | None,
+    asked: Asked,
+    *,
+    batch_options: BatchOptions,
+    say: Callable[[str], None],
+    tell: Callable[[dict[str, Any]], None] | None = None,
+) -> int:
+    """Segment several scans and return the exit code: done, or some of them have no mask.
+
+    Args:
+        cases: The scans.
+        output: The folder for all files; None is beside each scan.
+        asked: What is asked for of each.
+        batch_options: What to do with the list.
+        say: Takes a line a case, and the last ones.
+        tell: Takes an object a case.
+
+    Raises:
+        VerdiffError: The list, the folder, the model or the disk is not usable.
+    """
+    from verdiff.batch import plan_batch, run_batch
+    from verdiff.bundle import Trust, open_bundle, resolve_model
+    from verdiff.runtime import Segmenter
+
+    options = asked.options
+    bundle = open_bundle(resolve_model(options.model), trust=Trust(options.sha256, options.trusted_key))
+    if asked.anatomy.wanted:
+        from verdiff.anatomy.libraries import require_libraries
+
+        require_libraries()
+    with busy(f"looking at {len(cases)} scans"):
+        batch = plan_batch(
+            cases,
+            output,
+            asked,
+            model_sha256=bundle.manifest_sha256,
+            redo=batch_options.redo,
+            leave_out_bad=batch_options.leave_out_bad,
+        )
+    if batch_options.dry_run:
+        return _dry_run(batch, say, tell)
+    ended, total = 0, len(batch.bad) + len(batch.done) + len(batch.to_do)
+    clock, doing = Remaining(len(batch.to_do)), "loading the model"
+
+    def load() -> Segmenter:
+        nonlocal doing
+        detail(doing)
+        segmenter = Segmenter.load(**part_of(options, LoadOptions))
+        doing = "segmenting"
+        clock.start()
+        return segmenter
+
+    def on_case(row: Row) -> None:
+        nonlocal ended
+        ended += 1
+        if ended > len(batch.bad) + len(batch.done):
+            clock.step()
+        say(f"{ended}/{total} {row.line()}{clock.left()}")
+        if tell is not None:
+            tell(row.to_dict())
+
+    try:
+        with drawn(lambda seconds: f"{ended}/{total} {doing} {clock_of(seconds)}{clock.left()}"):
+            rows = run_batch(batch, load, on_case=on_case, on_share=clock.within)
+    except (KeyboardInterrupt, SystemExit, OutputError):
+        if ended:
+            warn(f"{ended} of {total} scans have ended; the same command goes on with the others")
+        raise
+    lacking = sum(not row.has_mask for row in rows)
+    counts = Counter(row.status for row in rows)
+    say(", ".join(f"{number} {status}" for status, number in counts.items()))
+    say(f"wrote {batch.summary}")
+    return SOME_FAILED if lacking else SUCCESS
+
+
+def _dry_run(batch: Batch, say: Callable[[str], None], tell: Callable[[dict[str, Any]], None] | None) -> int:
+    for row in (*batch.bad, *batch.done):
+        say(row.line())
+    for task in batch.to_do:
+        say(f"{task.name}: would segment {task.case.scan} -> {task.files.mask}")
+    say(f"would write {batch.summary}")
+    if tell is not None:
+        for row in (*batch.bad, *batch.done):
+            tell(row.to_dict())
+        for task in batch.to_do:
+            tell({"case": task.name, "scan": str(task.case.scan), "status": "to do", "mask": str(task.files.mask)})
+    return SOME_FAILED if batch.bad else SUCCESS
