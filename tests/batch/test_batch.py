@@ -399,3 +399,5 @@ def test_a_lowest_vertebra_is_each_scans_own(scans: Path, bundle: Path, tmp_path
         for name in "ab"
     }
     assert lowest == {"a": "L5", "b": "L4"}
+    # Where nothing is named it is no reason to refuse the list.
+    assert infer("--manifest", manifest, "-o", tmp_path / "masks", bundle=bundle).exit_code == 0

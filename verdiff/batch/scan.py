@@ -233,8 +233,10 @@ def write_scan(segmented: Segmented) -> Written:
 
 
 def for_this_scan(asked: Asked, *, lowest: str | None) -> Asked:
-    """What is asked for of one scan of several, whose lowest vertebra may be stated."""
-    return asked if lowest is None else replace(asked, anatomy=replace(asked.anatomy, lowest=lowest))
+    """What is asked for of one scan of several, whose lowest vertebra may be stated; it counts where it is named."""
+    if lowest is None or not asked.anatomy.wanted:
+        return asked
+    return replace(asked, anatomy=replace(asked.anatomy, lowest=lowest))
 
 
 def _dicom_files(asked: Asked) -> DicomFiles | None:
