@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import pwd
@@ -21,7 +22,6 @@ from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle import resolve_model
 from verdiff.cli import app
-from verdiff.commands import infer as infer_command
 from verdiff.commands import printing
 from verdiff.commands.printing import READER_GONE
 from verdiff.engines import cache_path
@@ -197,9 +197,10 @@ def test_what_cannot_be_printed_is_lost_without_an_error(
 def test_a_terminal_that_is_closed_meanwhile_does_not_end_the_computing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Gone:
+    class Gone(io.TextIOBase):
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(infer_command.sys, "stderr", Gone())
-    infer_command._progress(0.5)
+    monkeypatch.setattr(sys, "stderr", Gone())
+    printing.draw("segmenting  50 %")
+    printing.erase()
