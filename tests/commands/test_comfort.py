@@ -101,6 +101,9 @@ def test_time_left_follows_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None
     assert left.left() == ", about 1:30 left"
     left.within(1.0)
     assert left.left() == ", about 0:30 left"
+    # The next one begins before this one is counted.
+    left.within(0.0)
+    assert left.left() == ", about 0:30 left"
     for _ in range(3):
         left.step()
     assert left.left() == "" and progress.clock(7325) == "2:02:05"

@@ -26,6 +26,7 @@ QUIET, NORMAL, VERBOSE = -1, 0, 1
 _LOUDNESS = ContextVar("loudness", default=NORMAL)
 # To the beginning of a terminal's line, and away with what stands there (ECMA-48).
 _CLEAR = "\r\x1b[2K"
+_WIDTH = 80
 
 
 def open_streams() -> None:
@@ -94,9 +95,10 @@ def watched() -> bool:
 def draw(text: str) -> None:
     """Put a line on the terminal in place of the one that was drawn there; it is cut to the terminal's width."""
     try:
-        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        # Some terminals do not know their width and say 0.
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or _WIDTH
     except (OSError, ValueError):
-        width = 80
+        width = _WIDTH
     _LIVE.write(text[: max(1, width - 1)])
 
 

@@ -65,7 +65,7 @@ class Remaining:
     """The time left of a number of things that take about as long as each other."""
 
     def __init__(self, count: int) -> None:
-        self._count, self._done, self._within = count, 0, 0.0
+        self._count, self._done, self._within, self._share = count, 0, 0.0, 0.0
         self._begun: float | None = None
 
     def start(self) -> None:
@@ -80,13 +80,15 @@ class Remaining:
         """The one in work is done to this share, 0 to 1."""
         if self._begun is None:
             self.start()
-        # What was already counted as the next one may still be told of.
         self._within = min(1.0, share)
 
     @property
     def share(self) -> float:
         """The part of all that is done, 0 to 1."""
-        return min(1.0, (self._done + self._within) / self._count) if self._count else 1.0
+        # The next may be in work before the last is counted as done; what was done stays done.
+        now = (self._done + self._within) / self._count if self._count else 1.0
+        self._share = max(self._share, min(1.0, now))
+        return self._share
 
     def left(self) -> str:
         """``", about 1:20 left"``, or nothing while that is not known, and at the end."""
