@@ -17,11 +17,11 @@ from verdiff.choices import FUSIONS, SAMPLERS
 from verdiff.commands.options import takes_options
 from verdiff.errors import USAGE, InputError
 from verdiff.keywords import Keywords
-from verdiff.options import CallOptions, InferOptions, LoadOptions, SampleOptions, SessionOptions
+from verdiff.options import BuildOptions, CallOptions, InferOptions, LoadOptions, SampleOptions, SessionOptions
 from verdiff.runtime import Segmenter
 from verdiff.settings import Bounds, OneOf, about, check_options, option, options_of, plain, words_of
 
-RECORDS = (LoadOptions, SampleOptions, SessionOptions, CallOptions)
+RECORDS = (LoadOptions, BuildOptions, SampleOptions, SessionOptions, CallOptions)
 
 
 @dataclass(frozen=True, kw_only=True)

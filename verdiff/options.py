@@ -13,20 +13,25 @@ from verdiff.choices import (
     DEVICE,
     ENGINE_BACKENDS,
     ENGINE_PRECISIONS,
+    ENGINE_ROLES,
     FUSIONS,
+    GPU,
     POLICIES,
     PRECISIONS,
     PROVIDER_BACKENDS,
     SAMPLERS,
     SETTINGS,
     SHA256,
+    SIZE,
+    SM,
     WHOLE,
 )
 from verdiff.settings import Bounds, OneOf, Written, keyword, option
 
 ANY_BACKEND = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS)
 # TensorRT's engines take INT8 by the name of its form too.
-ANY_PRECISION = (AUTO, *PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
+BUILT_PRECISIONS = (*PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
+ANY_PRECISION = (AUTO, *BUILT_PRECISIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,50 @@ class LoadOptions(TrustOptions):
         "With precision auto: the one scan that all this is for, from verdiff.runtime.workload.one_scan. What takes "
         "longer to try than it can save on it is not tried. None is for many scans.",
     )
+
+
+@dataclass(frozen=True)
+class BuildOptions(TrustOptions):
+    """What :func:`verdiff.engines.build.build_engines` takes: which engines, and what they are built for.
+
+    In Python ``flavour`` may also be the module's name, such as ``"tensorrt_rtx"``, and a size may be (rows, columns).
+    """
+
+    model: str | Path | None = keyword(None, "A shipped model's name or a bundle; None is the default model.")
+    precision: str = option("fp32", "Precision of the engines, which the bundle must have.", OneOf(BUILT_PRECISIONS))
+    roles: tuple[str, ...] = option(
+        (), "Which engine, repeatable; what the runtime drives by default.", OneOf(ENGINE_ROLES), flag="--role"
+    )
+    _: KW_ONLY
+    version_compatible: bool = option(False, "For TensorRT's lean runtime of the same version too.")
+    hardware_compatible: bool = option(False, "For every GPU from Ampere on.")
+    sizes: tuple[str | tuple[int, int], ...] = option(
+        (),
+        "ROWSxCOLUMNS to build for; the usual fields of view.",
+        Written(SIZE, "ROWSxCOLUMNS, such as 320x256"),
+        flag="--size",
+    )
+    batch: int | None = option(None, "Images of the largest call.", Bounds(1))
+    workspace_mb: int | None = option(None, "The most device memory in MiB that a layer may take.", Bounds(1))
+    device: str | None = option(None, "The GPU: cuda or cuda:N.", Written(GPU, "cuda or cuda:N"))
+    flavour: str = option(AUTO, "Which library; auto: which is installed.", OneOf((AUTO, *ENGINE_BACKENDS)))
+    sms: tuple[str, ...] = option(
+        (),
+        "TensorRT-RTX: compute capability to build for, 89.",
+        Written(SM, "a compute capability, such as 89"),
+        flag="--sm",
+    )
+    cache: Path | None = option(None, "What VERDIFF_CACHE is otherwise; the user's cache.")
+
+    def __post_init__(self) -> None:
+        sizes = tuple(each if isinstance(each, str) else f"{each[0]}x{each[1]}" for each in self.sizes)
+        object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "flavour", self.flavour.replace("_", "-"))
+
+    @property
+    def pixels(self) -> tuple[tuple[int, int], ...]:
+        """The sizes as (rows, columns)."""
+        return tuple((int(rows), int(cols)) for rows, _, cols in (str(each).partition("x") for each in self.sizes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,12 +144,13 @@ def check_options(record: Any, error: type[VerdiffError], *, only: type | None =
     """
     hints = get_type_hints(type(record))
     for each in fields(only or type(record)):
-        value, limits = getattr(record, each.name), about(each).limits
-        if limits is None or value is None:
+        given, limits = getattr(record, each.name), about(each).limits
+        if limits is None:
             continue
-        if not limits.allow(value) or not _whole_enough(value, hints[each.name]):
-            shown = f"{each.name} = {value!r}" if isinstance(value, str) else f"{each.name} = {value}"
-            raise error(shown, str(limits), f"correct {each.name}, or leave it out for the default")
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and not (limits.allow(value) and _whole_enough(value, hints[each.name])):
+                shown = f"{each.name} = {value!r}" if isinstance(value, str) else f"{each.name} = {value}"
+                raise error(shown, str(limits), f"correct {each.name}, or leave it out for the default")
 
 
 def _whole_enough(value: Any, hint: Any) -> bool:
@@ -173,12 +174,15 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def words_of(record: Any) -> list[str]:
-    """The words of a command line that give a record's options, as they stand; a default needs none."""
+def words_of(record: Any, *, always: tuple[str, ...] = ()) -> list[str]:
+    """The words of a command line that give a record's options, as they stand.
+
+    A default needs none, except of the fields that are ``always`` named.
+    """
     words: list[str] = []
     for each in options_of(type(record)):
         value, name = getattr(record, each.name), option_name(each)
-        if value == each.default:
+        if value == each.default and each.name not in always:
             continue
         if isinstance(value, bool):
             words.append(name)

@@ -17,6 +17,7 @@ from verdiff.engines import (
     build_arguments,
     write_engine,
 )
+from verdiff.options import BuildOptions
 
 PLAN = b"a plan of some bytes" * 50
 
@@ -60,7 +61,15 @@ def make_sidecar(key: EngineKey | None = None, plan: bytes = PLAN, **changes: An
         built_at="2026-11-21T08:00:00+00:00",
         build_seconds=12.5,
         verdiff="0.1.0",
-        arguments=build_arguments("tiny-mr", precision=key.precision, role=key.role, flags=key.flags),
+        arguments=build_arguments(
+            BuildOptions(
+                "tiny-mr",
+                key.precision,
+                (key.role,),
+                version_compatible="version-compatible" in key.flags,
+                hardware_compatible="hardware-compatible" in key.flags,
+            )
+        ),
     )
     return replace(sidecar, **changes)
 

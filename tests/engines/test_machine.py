@@ -18,6 +18,7 @@ from verdiff.engines import (
     select_engine,
 )
 from verdiff.errors import BackendError
+from verdiff.options import BuildOptions
 
 RTX = Machine("tensorrt_rtx", "1.7.1.116", "13", "580.65.06", (13, 0), "89", "NVIDIA GeForce RTX 4090")
 PORTABLE = make_sidecar(
@@ -103,13 +104,16 @@ def test_a_package_that_does_not_say_its_cuda_is_no_difference() -> None:
 
 def test_the_command_repeats_what_was_asked_for() -> None:
     words = build_arguments(
-        "my models/m.verdiff",
-        precision="fp16",
-        role="step",
-        flags=("hardware-compatible", "version-compatible"),
-        sizes=("640x512",),
-        batch=4,
-        workspace_mb=64,
+        BuildOptions(
+            "my models/m.verdiff",
+            "fp16",
+            ("step",),
+            hardware_compatible=True,
+            version_compatible=True,
+            sizes=((640, 512),),
+            batch=4,
+            workspace_mb=64,
+        )
     )
     sidecar = make_sidecar(arguments=words)
     whole = (
@@ -130,7 +134,7 @@ def test_the_very_engine_names_the_gpus_it_was_built_for_and_its_like_does_not()
 
 
 def test_the_very_engine_is_built_on_the_device_that_was_named_and_its_like_where_the_caller_says() -> None:
-    words = build_arguments("tiny-mr", precision="fp16", role="prior", device="cuda:1")
+    words = build_arguments(BuildOptions("tiny-mr", "fp16", ("prior",), device="cuda:1"))
     sidecar = make_sidecar(arguments=words)
     assert "--device cuda:1" in rebuild_command(sidecar)
     assert "--device" not in rebuild_command(sidecar, HERE)

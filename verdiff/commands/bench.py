@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from verdiff.choices import BENCH_CASES, BENCH_NEEDS, GPU
-from verdiff.commands.options import (
-    Overwrite,
-    Threads,
-    one_of,
-    unfit,
-    written_as,
-)
+from verdiff.choices import BENCH_CASES, BENCH_NEEDS
+from verdiff.commands.options import Gpu, Overwrite, Threads, one_of, unfit
 from verdiff.commands.printing import say, show
 from verdiff.commands.progress import busy
 
@@ -37,9 +31,7 @@ def bench(
     data: Annotated[Path | None, typer.Option(help="An nnU-Net raw data set, for deadline and throughput.")] = None,
     fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are taken.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each rival.")] = 5,
-    device: Annotated[
-        str, typer.Option(callback=written_as(GPU, "cuda or cuda:N"), help="The GPU of the case gpu: cuda or cuda:N.")
-    ] = "cuda:0",
+    device: Gpu = "cuda:0",
     threads: Threads = None,
     overwrite: Overwrite = False,
 ) -> None:

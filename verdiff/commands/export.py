@@ -110,6 +110,6 @@ def export(
     with busy("exporting"):
         written = run(source, options, say=say)
     if engine:
-        from verdiff.commands.build import engines_of
+        from verdiff.commands.build import build_each
 
-        engines_of(written, options.precisions, say=say)
+        build_each(written, options.precisions, say=say)

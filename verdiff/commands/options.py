@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import Field, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 from verdiff.choices import CONFIGURATIONS
-from verdiff.options import LoadOptions, TrustOptions
+from verdiff.options import BuildOptions, LoadOptions, TrustOptions
 from verdiff.settings import About, Bounds, Limits, OneOf, Written, about, option_name, options_of
 
 Check = Callable[[Any], Any]
@@ -82,8 +82,17 @@ def _metavar(said: About) -> str | None:
 
 
 def _parsed_type(hint: Any) -> Any:
-    """The type that a command line gives: of a path, which may be text in Python, the path."""
+    """The type that a command line gives: the path of one that may be text in Python, and a list of several texts."""
+    if get_origin(hint) is tuple:
+        return list[str] | None
     return Path | None if Path in get_args(hint) else hint
+
+
+def _values(kind: type, given: dict[str, Any]) -> dict[str, Any]:
+    """The values of a record's options, taken out of all that a command line gave."""
+    values = {each.name: given.pop(each.name) for each in options_of(kind)}
+    several = [each.name for each in options_of(kind) if isinstance(each.default, tuple)]
+    return values | {name: tuple(values[name] or ()) for name in several}
 
 
 def takes_options(command: Command) -> Command:
@@ -102,7 +111,7 @@ def takes_options(command: Command) -> Command:
             inspect.Parameter(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
+                default=field.default if field.default != () else None,
                 annotation=Annotated[_parsed_type(types[field.name]), _parameter(field)],
             )
             for field in options_of(kind)  # type: ignore[arg-type]
@@ -110,10 +119,7 @@ def takes_options(command: Command) -> Command:
 
     @wraps(command)
     def call(**given: Any) -> Any:
-        made = {
-            name: kind(**{field.name: given.pop(field.name) for field in options_of(kind)})
-            for name, kind in records.items()
-        }
+        made = {name: kind(**_values(kind, given)) for name, kind in records.items()}
         return command(**given, **made)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -237,6 +243,7 @@ Patients = Annotated[
 ]
 Threads = Annotated[int | None, parameter(LoadOptions, "threads")]
 Device = Annotated[str, parameter(LoadOptions, "device")]
+Gpu = Annotated[str, parameter(BuildOptions, "device")]
 ExpectSha256 = Annotated[str | None, parameter(TrustOptions, "sha256")]
 TrustedKey = Annotated[Path | None, parameter(TrustOptions, "trusted_key")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from verdiff.engines.flavours import FLAVOURS
 from verdiff.engines.machine import Machine, build_arguments, differences, driver_too_old, rebuild_command
 from verdiff.engines.sidecar import Sidecar
 from verdiff.errors import BackendError
+from verdiff.options import BuildOptions
 
 
 def select_engine(
@@ -35,8 +35,8 @@ def select_engine(
     for each in of_graph:
         if not differences(each, machine):
             return each
-    words = build_arguments(model, precision=precision, role=role)
-    command = shlex.join(["verdiff", "build", *words, "--flavour", FLAVOURS[machine.flavour].option])
+    words = build_arguments(BuildOptions(model, precision, (role,), flavour=machine.flavour))
+    command = shlex.join(["verdiff", "build", *words])
     if of_graph:
         command = rebuild_command(of_graph[0], machine)
         reasons = "; ".join(f"{each.key.stem}: {', '.join(differences(each, machine))}" for each in of_graph)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from verdiff.engines.flavours import FLAVOURS, TENSORRT_RTX
-from verdiff.engines.sidecar import FLAGS, RECIPE, VERSION_COMPATIBLE, Sidecar
+from verdiff.engines.sidecar import RECIPE, VERSION_COMPATIBLE, Sidecar
 from verdiff.errors import BackendError
+from verdiff.options import BuildOptions
+from verdiff.settings import words_of
 
 
 @dataclass(frozen=True)
@@ -129,25 +130,9 @@ def rebuild_command(
     return shlex.join(["verdiff", "build", *words])
 
 
-def build_arguments(
-    model: str,
-    *,
-    precision: str,
-    role: str,
-    flags: Iterable[str] = (),
-    sizes: Iterable[str] = (),
-    batch: int | None = None,
-    workspace_mb: int | None = None,
-    device: str | None = None,
-) -> tuple[str, ...]:
-    """The words after ``verdiff build`` that make one engine; what is None or empty is left to its default."""
-    words = [model, "--precision", precision, "--role", role]
-    words += [f"--{flag}" for flag in FLAGS if flag in flags]
-    words += [word for size in sizes for word in ("--size", size)]
-    words += [] if batch is None else ["--batch", str(batch)]
-    words += [] if workspace_mb is None else ["--workspace-mb", str(workspace_mb)]
-    words += [] if device is None else ["--device", device]
-    return tuple(words)
+def build_arguments(options: BuildOptions) -> tuple[str, ...]:
+    """The words after ``verdiff build`` that make one engine, whose model and role are named."""
+    return (str(options.model), *words_of(options, always=("precision",)))
 
 
 def _sm_fits(target: str, sm: str) -> bool:

@@ -276,11 +276,12 @@ def _require_data(data: Path, fold: int) -> None:
 def _require_tensorrt() -> None:
     """Refuse before the export what would refuse after it."""
     from verdiff.engines import require_package
-    from verdiff.engines.build.command import BuildRequest, choose_flavour, make_target
+    from verdiff.engines.build.command import choose_flavour, make_target
     from verdiff.engines.library import load_library
+    from verdiff.options import BuildOptions
 
-    request = BuildRequest()
-    make_target(load_library(require_package(choose_flavour(request))), request)
+    options = BuildOptions()
+    make_target(load_library(require_package(choose_flavour(options))), options)
 
 
 def _require_slices(manifest: Manifest, options: ExportOptions) -> None:

@@ -69,5 +69,5 @@ def test_engines_are_asked_for_as_verdiff_build_makes_them(tmp_path: Path, monke
     for backend in ("onnxruntime", "tensorrt", "tensorrt-rtx"):
         build_missing(bundle, backend=backend, precision="fp16", device="cuda:1", say=print)
     (request,) = asked
-    assert (request.flavour, request.precision, request.device) == ("tensorrt_rtx", "fp16", "cuda:1")
+    assert (request.flavour, request.precision, request.device) == ("tensorrt-rtx", "fp16", "cuda:1")
     assert request.model == str(bundle.path)

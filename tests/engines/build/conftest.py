@@ -10,7 +10,7 @@ import pytest
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle import Bundle, graph_name, open_bundle, resolve_model, write_bundle
 from verdiff.engines import find_package, require_package
-from verdiff.engines.build import BuildRequest, Built, build_engines
+from verdiff.engines.build import BuildOptions, Built, build_engines
 from verdiff.engines.library import Library, load_library
 from verdiff.export.precision import to_half
 from verdiff.extras import install
@@ -50,7 +50,7 @@ def engines(library: Library, both: Bundle, tmp_path_factory: pytest.TempPathFac
     """Real engines of the default model by role and precision."""
     found = {}
     for precision in ("fp32", "fp16"):
-        request = BuildRequest(
+        request = BuildOptions(
             str(both.path), precision, sizes=SIZES, batch=4, cache=tmp_path_factory.mktemp("cache") / "engines"
         )
         found |= {(built.sidecar.key.role, precision): built for built in build_engines(request)}

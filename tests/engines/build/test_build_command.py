@@ -11,9 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from verdiff.cli import app
-from verdiff.commands.build import drawing, parse_size
+from verdiff.commands.build import drawing
 from verdiff.engines.library import Library
 from verdiff.errors import BackendError
+from verdiff.options import BuildOptions
+from verdiff.settings import check_options
 
 
 def verdiff(*arguments: object) -> Result:
@@ -85,10 +87,10 @@ def test_what_cannot_be_built_is_told_in_three_lines(library: Library, tmp_path:
 
 
 def test_sizes_are_rows_and_columns() -> None:
-    assert parse_size("320x256") == (320, 256)
+    assert BuildOptions(sizes=("320x256", (64, 48))).pixels == ((320, 256), (64, 48))
     for wrong in ("320", "x", "320x", "320x256x1", "-320x256", "320X256", "1000000x1"):
         with pytest.raises(BackendError):
-            parse_size(wrong)
+            check_options(BuildOptions(sizes=(wrong,)), BackendError)
 
 
 class Terminal(io.StringIO):

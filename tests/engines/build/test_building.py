@@ -20,7 +20,7 @@ from tests.engines.build.conftest import SIZES
 from tests.engines.build.graphs import convolution, decoder, quantised
 from verdiff.bundle import Bundle, graph_name, open_bundle, resolve_model, write_bundle
 from verdiff.engines import Bucket, Machine, read_engine, read_sidecar
-from verdiff.engines.build import BuildRequest, Built, build_engines, building
+from verdiff.engines.build import BuildOptions, Built, build_engines, building
 from verdiff.engines.build.building import Target, build_plan, make_key
 from verdiff.engines.build.graphs import EngineGraph, profile_of
 from verdiff.engines.build.timings import TimingCache
@@ -92,7 +92,7 @@ def test_the_sidecar_says_how_the_precision_was_proven(engines: Engines, role: s
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_unrolled_pipeline_is_one_engine(library: Library, both: Bundle, tmp_path: Path, precision: str) -> None:
-    request = BuildRequest(str(both.path), precision, ("pipeline",), sizes=(SIZES[0],), batch=2, cache=tmp_path / "c")
+    request = BuildOptions(str(both.path), precision, ("pipeline",), sizes=(SIZES[0],), batch=2, cache=tmp_path / "c")
     (built,) = build_engines(request)
     outputs = types(built, "output")
     assert outputs == {"labels": "uint8", "probabilities": "float32", "uncertainty": "float32"}
@@ -105,7 +105,7 @@ def test_the_unrolled_pipeline_is_one_engine(library: Library, both: Bundle, tmp
 def test_a_model_of_one_pass_is_an_engine_of_its_prior_or_of_its_pipeline(
     library: Library, single_pass: Path, tmp_path: Path
 ) -> None:
-    request = BuildRequest(str(single_pass), sizes=(SIZES[0],), batch=4, cache=tmp_path / "c")
+    request = BuildOptions(str(single_pass), sizes=(SIZES[0],), batch=4, cache=tmp_path / "c")
     (prior,) = build_engines(request)
     assert prior.sidecar.key.role == "prior"
     assert (types(prior, "input"), types(prior, "output")) == ({"image": "float32"}, {"prior": "float32"})
@@ -117,7 +117,7 @@ def test_a_model_of_one_pass_is_an_engine_of_its_prior_or_of_its_pipeline(
 
 
 def test_what_is_there_already_is_not_built_again(library: Library, tmp_path: Path) -> None:
-    request = BuildRequest(roles=("prior",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c")
+    request = BuildOptions(roles=("prior",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c")
     said: list[str] = []
     (first,), (second,) = build_engines(request), build_engines(request, say=said.append)
     assert (first.new, second.new) == (True, False)
@@ -132,7 +132,7 @@ def test_what_is_there_already_is_not_built_again(library: Library, tmp_path: Pa
 
 
 def test_two_builds_of_one_engine_at_once_make_it_once(library: Library, tmp_path: Path) -> None:
-    request = BuildRequest(roles=("prior",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c")
+    request = BuildOptions(roles=("prior",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c")
     with ThreadPoolExecutor(2) as pool:
         (first,), (second,) = pool.map(build_engines, (request, request))
     assert sorted((first.new, second.new)) == [False, True]
@@ -230,7 +230,7 @@ def test_a_bundle_whose_fp16_graph_computes_in_fp32_builds_nothing(
     files = {name: both.read(name) for name in both.manifest.files}
     files[graph_name("prior", "fp16")] = both.graph("prior", "fp32")
     write_bundle(tmp_path / "lie.verdiff", both.manifest, files)
-    request = BuildRequest(str(tmp_path / "lie.verdiff"), "fp16", ("prior",), sizes=(SIZES[0],), cache=tmp_path / "c")
+    request = BuildOptions(str(tmp_path / "lie.verdiff"), "fp16", ("prior",), sizes=(SIZES[0],), cache=tmp_path / "c")
     with pytest.raises(BackendError, match="fp16 was asked for"):
         build_engines(request)
     assert [path for path in (tmp_path / "c" / "engines").iterdir() if path.suffix != ".lock"] == []
@@ -241,7 +241,7 @@ def test_a_bundle_without_the_precision_names_the_command_that_adds_it(
     tmp_path: Path, word: str, stored: str, option: str
 ) -> None:
     with pytest.raises(BackendError) as caught:
-        build_engines(BuildRequest(precision=word, cache=tmp_path))
+        build_engines(BuildOptions(precision=word, cache=tmp_path))
     assert f"has no prior graph in {stored}" in caught.value.found
     assert "verdiff export" in caught.value.remedy and caught.value.remedy.endswith(option)
 
@@ -321,6 +321,6 @@ def test_too_small_a_workspace_says_what_to_do(library: Library, tmp_path: Path)
 
 def test_turing_without_fp32_matrix_products_says_what_to_do(library: Library, tmp_path: Path) -> None:
     with pytest.raises(BackendError) as caught:
-        build_engines(BuildRequest(roles=("step",), sms=("75",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c"))
+        build_engines(BuildOptions(roles=("step",), sms=("75",), sizes=(SIZES[0],), batch=1, cache=tmp_path / "c"))
     assert "Turing (SM75)" in caught.value.found
     assert "--sm" in caught.value.remedy

@@ -11,7 +11,7 @@ import pytest
 from tests.engines.build.graphs import convolution
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.engines import TENSORRT, Bucket, Package, installed_flavours
-from verdiff.engines.build import BuildRequest
+from verdiff.engines.build import BuildOptions
 from verdiff.engines.build import command as room
 from verdiff.engines.build.building import Target, configure
 from verdiff.engines.build.command import choose_flavour, make_target
@@ -52,61 +52,61 @@ def installed(monkeypatch: pytest.MonkeyPatch, *flavours: str) -> None:
 
 
 def test_rtx_builds_for_every_gpu_but_turing_where_there_is_none(library: Library, machine: list[Gpu]) -> None:
-    target = make_target(library, BuildRequest())
+    target = make_target(library, BuildOptions())
     assert (target.sm, target.gpu_name, target.gpu) == ("80,86,89,120,121", "", None)
 
 
 def test_rtx_builds_for_the_gpu_that_is_there(library: Library, machine: list[Gpu]) -> None:
     machine += [ADA]
-    target = make_target(library, BuildRequest())
+    target = make_target(library, BuildOptions())
     assert (target.sm, target.gpu_name, target.gpu) == ("89", "", ADA)
 
 
 def test_rtx_builds_for_the_gpus_that_are_named(library: Library, machine: list[Gpu]) -> None:
     machine += [ADA]
-    target = make_target(library, BuildRequest(sms=("120", "86", "86")))
+    target = make_target(library, BuildOptions(sms=("120", "86", "86")))
     assert (target.sm, target.gpu) == ("86,120", None)
 
 
 def test_a_device_that_is_named_must_be_there(library: Library, machine: list[Gpu]) -> None:
     with pytest.raises(BackendError, match="no NVIDIA driver"):
-        make_target(library, BuildRequest(device="cuda:0"))
+        make_target(library, BuildOptions(device="cuda:0"))
 
 
 def test_tensorrt_is_for_one_gpu(library: Library, machine: list[Gpu]) -> None:
     machine += [H200, ADA]
-    target = make_target(as_tensorrt(library), BuildRequest(device="cuda:1", workspace_mb=256))
+    target = make_target(as_tensorrt(library), BuildOptions(device="cuda:1", workspace_mb=256))
     assert (target.sm, target.gpu_name, target.workspace_bytes) == ("89", ADA.name, 256 << 20)
-    target = make_target(as_tensorrt(library), BuildRequest(flags=("hardware-compatible",)))
+    target = make_target(as_tensorrt(library), BuildOptions(hardware_compatible=True))
     assert (target.sm, target.gpu_name) == ("80+", "")
 
 
 def test_tensorrt_without_a_driver_is_refused_before_it_is_started(library: Library, machine: list[Gpu]) -> None:
     with pytest.raises(BackendError, match="no NVIDIA driver"):
-        make_target(as_tensorrt(library), BuildRequest())
+        make_target(as_tensorrt(library), BuildOptions())
 
 
 def test_tensorrt_does_not_build_for_gpus_that_are_not_there(library: Library, machine: list[Gpu]) -> None:
     with pytest.raises(BackendError, match="--sm with TensorRT"):
-        make_target(as_tensorrt(library), BuildRequest(sms=("89",)))
+        make_target(as_tensorrt(library), BuildOptions(sms=("89",)))
 
 
 def test_a_driver_too_old_is_told(library: Library, machine: list[Gpu]) -> None:
     machine += [H200]
     with pytest.raises(BackendError, match=r"runs CUDA up to 13.0, and this TensorRT needs CUDA 14") as caught:
-        make_target(as_tensorrt(library, cuda="14"), BuildRequest())
+        make_target(as_tensorrt(library, cuda="14"), BuildOptions())
     assert "update NVIDIA's driver" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
     ("there", "gpus", "request_", "expected"),
     [
-        (("tensorrt",), [], BuildRequest(), "tensorrt"),
-        (("tensorrt_rtx",), [], BuildRequest(), "tensorrt_rtx"),
-        (("tensorrt", "tensorrt_rtx"), [], BuildRequest(), "tensorrt_rtx"),
-        (("tensorrt", "tensorrt_rtx"), [H200], BuildRequest(), "tensorrt"),
-        (("tensorrt", "tensorrt_rtx"), [H200], BuildRequest(sms=("89",)), "tensorrt_rtx"),
-        (("tensorrt", "tensorrt_rtx"), [], BuildRequest(device="cuda"), "tensorrt"),
+        (("tensorrt",), [], BuildOptions(), "tensorrt"),
+        (("tensorrt_rtx",), [], BuildOptions(), "tensorrt_rtx"),
+        (("tensorrt", "tensorrt_rtx"), [], BuildOptions(), "tensorrt_rtx"),
+        (("tensorrt", "tensorrt_rtx"), [H200], BuildOptions(), "tensorrt"),
+        (("tensorrt", "tensorrt_rtx"), [H200], BuildOptions(sms=("89",)), "tensorrt_rtx"),
+        (("tensorrt", "tensorrt_rtx"), [], BuildOptions(device="cuda"), "tensorrt"),
     ],
 )
 def test_the_flavour_that_can_build_is_chosen(
@@ -114,7 +114,7 @@ def test_the_flavour_that_can_build_is_chosen(
     machine: list[Gpu],
     there: tuple[str, ...],
     gpus: list[Gpu],
-    request_: BuildRequest,
+    request_: BuildOptions,
     expected: str,
 ) -> None:
     installed(monkeypatch, *there)
@@ -125,14 +125,14 @@ def test_the_flavour_that_can_build_is_chosen(
 def test_no_flavour_at_all_names_both_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch)
     with pytest.raises(BackendError) as caught:
-        choose_flavour(BuildRequest())
+        choose_flavour(BuildOptions())
     assert "[tensorrt-rtx]" in caught.value.remedy and "[tensorrt]" in caught.value.remedy
 
 
 @pytest.mark.skipif("tensorrt" in installed_flavours(), reason="TensorRT is installed here")
 def test_a_flavour_that_is_not_installed_names_its_extra() -> None:
     with pytest.raises(BackendError) as caught:
-        choose_flavour(BuildRequest(flavour="tensorrt"))
+        choose_flavour(BuildOptions(flavour="tensorrt"))
     assert caught.value.remedy == install("tensorrt")
 
 
@@ -189,12 +189,12 @@ def test_tensorrt_rtx_s_engines_allocate_nothing_in_a_run(library: Library, tmp_
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        (BuildRequest(sms=("abc",)), "--sm abc"),
-        (BuildRequest(device="cpu"), "an engine for the cpu"),
-        (BuildRequest(sizes=((0, 0),)), "an engine size of 0 x 0 pixels"),
+        (BuildOptions(sms=("abc",)), "sms = 'abc'"),
+        (BuildOptions(device="cpu"), "device = 'cpu'"),
+        (BuildOptions(sizes=((0, 0),)), "an engine size of 0 x 0 pixels"),
     ],
 )
-def test_odd_words_are_refused(request_: BuildRequest, told: str) -> None:
+def test_odd_words_are_refused(request_: BuildOptions, told: str) -> None:
     with pytest.raises(BackendError, match=told):
         room.build_engines(request_)
 
@@ -203,9 +203,9 @@ def test_an_engine_for_another_gpu_than_the_one_at_hand_is_not_loaded_to_look_in
     library: Library, machine: list[Gpu]
 ) -> None:
     machine += [ADA]
-    assert make_target(library, BuildRequest(device="cuda:0")).builds_for_its_gpu
-    assert not make_target(library, BuildRequest(device="cuda:0", sms=("120",))).builds_for_its_gpu
-    assert make_target(as_tensorrt(library), BuildRequest()).builds_for_its_gpu
+    assert make_target(library, BuildOptions(device="cuda:0")).builds_for_its_gpu
+    assert not make_target(library, BuildOptions(device="cuda:0", sms=("120",))).builds_for_its_gpu
+    assert make_target(as_tensorrt(library), BuildOptions()).builds_for_its_gpu
 
 
 class NullTimings:

@@ -12,7 +12,7 @@ from onnx import helper
 
 from tests.engines.build import graphs
 from verdiff.bundle import open_bundle, resolve_model
-from verdiff.engines.build import BuildRequest, build_engines
+from verdiff.engines.build import BuildOptions, build_engines
 from verdiff.engines.build.graphs import EngineGraph, check_engine_graph, engine_graph
 from verdiff.engines.build.network import Network, parse, plain_reason
 from verdiff.engines.library import Library
@@ -100,18 +100,17 @@ def test_a_message_keeps_what_it_says_and_loses_where_it_was_said() -> None:
 @pytest.mark.parametrize(
     ("request_", "found", "remedy"),
     [
-        (BuildRequest(precision="fp64"), "'fp64'", "choose"),
-        (BuildRequest(roles=("denoiser",)), "'denoiser'", "choose"),
-        (BuildRequest(flavour="openvino"), "'openvino'", "choose"),
-        (BuildRequest(flags=("fast",)), "'fast'", "choose"),
-        (BuildRequest(sizes=((100, 100),)), "100 x 100 pixels", "--size"),
-        (BuildRequest(flavour="tensorrt_rtx", sms=("90",)), "SM 90 with TensorRT-RTX", "--flavour tensorrt"),
-        (BuildRequest(flavour="tensorrt_rtx", flags=("version-compatible",)), "--version-compatible", "after updating"),
-        (BuildRequest(flavour="tensorrt_rtx", flags=("hardware-compatible",)), "--hardware-compatible", "--sm 86"),
+        (BuildOptions(precision="fp64"), "'fp64'", "correct precision"),
+        (BuildOptions(roles=("denoiser",)), "'denoiser'", "correct roles"),
+        (BuildOptions(flavour="openvino"), "'openvino'", "correct flavour"),
+        (BuildOptions(sizes=((100, 100),)), "100 x 100 pixels", "--size"),
+        (BuildOptions(flavour="tensorrt_rtx", sms=("90",)), "SM 90 with TensorRT-RTX", "--flavour tensorrt"),
+        (BuildOptions(flavour="tensorrt_rtx", version_compatible=True), "--version-compatible", "after updating"),
+        (BuildOptions(flavour="tensorrt_rtx", hardware_compatible=True), "--hardware-compatible", "--sm 86"),
     ],
 )
 def test_a_request_that_cannot_be_met_says_so(
-    library: Library, tmp_path: Path, request_: BuildRequest, found: str, remedy: str
+    library: Library, tmp_path: Path, request_: BuildOptions, found: str, remedy: str
 ) -> None:
     with pytest.raises(VerdiffError) as caught:
         build_engines(replace(request_, cache=tmp_path / "c"))
@@ -121,7 +120,7 @@ def test_a_request_that_cannot_be_met_says_so(
 
 def test_a_model_without_a_denoiser_has_no_step(single_pass: Path, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="has no denoiser graph"):
-        build_engines(BuildRequest(str(single_pass), roles=("step",), cache=tmp_path))
+        build_engines(BuildOptions(str(single_pass), roles=("step",), cache=tmp_path))
 
 
 def test_every_output_of_the_default_model_is_read(library: Library) -> None:

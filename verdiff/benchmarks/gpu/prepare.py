@@ -55,10 +55,10 @@ def build_missing(bundle: Bundle, *, backend: str, precision: str, device: str, 
     flavour = backend.replace("-", "_")
     if not backend.startswith("tensorrt") or find_package(flavour) is None:
         return
-    from verdiff.engines.build import BuildRequest, build_engines
+    from verdiff.engines.build import BuildOptions, build_engines
 
     def told(line: str) -> None:
         say(line)
 
-    request = BuildRequest(model=str(bundle.path), precision=precision, flavour=flavour, device=device)
-    build_engines(request, say=told)
+    options = BuildOptions(bundle.path, precision, flavour=flavour, device=device)
+    build_engines(options, say=told)

@@ -5,6 +5,10 @@ One code path for ``tensorrt`` 10.13 to 11 and ``tensorrt_rtx``. Needs onnx, nev
 
 from __future__ import annotations
 
-from verdiff.engines.build.command import BuildRequest, Built, build_engines
+from verdiff.engines.build.command import Built, build_engines
+from verdiff.options import BuildOptions
 
-__all__ = ["BuildRequest", "Built", "build_engines"]
+__all__ = ["BuildOptions", "BuildRequest", "Built", "build_engines"]
+
+# The older name of the same record.
+BuildRequest = BuildOptions

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verdiff.bundle import Bundle, Trust, model_argument, open_bundle, resolve_model
+from verdiff.choices import AUTO
 from verdiff.engines import (
-    ENGINE_PRECISIONS,
-    ENGINE_ROLES,
     FLAGS,
-    FLAVOURS,
+    HARDWARE_COMPATIBLE,
     TENSORRT,
     TENSORRT_RTX,
+    VERSION_COMPATIBLE,
     Bucket,
     Sidecar,
     buckets,
@@ -23,7 +23,6 @@ from verdiff.engines import (
     driver_too_old,
     engine_lock,
     engine_path,
-    engine_precision,
     engine_roles,
     installed_flavours,
     read_plan,
@@ -40,43 +39,12 @@ from verdiff.engines.library import Library, load_library
 from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.nvidia import require_gpu
-from verdiff.precisions import REFERENCE
+from verdiff.options import BuildOptions
+from verdiff.precisions import engine_precision
+from verdiff.settings import check_options
 
 # TensorRT-RTX compiles for Turing only by itself and without FP32 matrix products, so a list for all leaves it out.
 TURING = "75"
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """The options of ``verdiff build``; empty is the computed default.
-
-    Attributes:
-        model: A shipped model's name or a bundle; None for the default model.
-        precision: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``; the bundle must carry it.
-        roles: Some of ``prior``, ``step``, ``pipeline``; by default what the runtime drives.
-        flavour: ``"tensorrt"``, ``"tensorrt_rtx"`` or ``"auto"``.
-        flags: Some of :data:`verdiff.engines.FLAGS`.
-        sizes: (rows, columns) in pixels instead of the model's usual buckets.
-        batch: The largest call instead of the buckets' own.
-        sms: TensorRT-RTX: compute capabilities; the GPU's own, or without a GPU all but Turing.
-        device: ``"cuda:N"``; without it the first GPU, or none where TensorRT-RTX needs none.
-        cache: A cache, as ``$VERDIFF_CACHE`` names one: its folder ``engines`` is used. None is this user's cache.
-        workspace_mb: The most device memory a layer may take.
-        trust: What the bundle is held against.
-    """
-
-    model: str | None = None
-    precision: str = REFERENCE
-    roles: tuple[str, ...] = ()
-    flavour: str = "auto"
-    flags: tuple[str, ...] = ()
-    sizes: tuple[tuple[int, int], ...] = ()
-    batch: int | None = None
-    sms: tuple[str, ...] = ()
-    device: str | None = None
-    cache: Path | None = None
-    workspace_mb: int | None = None
-    trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(frozen=True)
@@ -95,12 +63,12 @@ class Built:
 
 
 def build_engines(
-    request: BuildRequest, *, progress: Progress | None = None, say: Callable[[str], None] = lambda line: None
+    options: BuildOptions, *, progress: Progress | None = None, say: Callable[[str], None] = lambda line: None
 ) -> list[Built]:
-    """Build the engines that a request asks for, unless the cache has them.
+    """Build the engines that are asked for, unless the cache has them.
 
     Args:
-        request: What to build.
+        options: What to build.
         progress: Called while an engine is built, see :data:`verdiff.engines.build.progress.Progress`.
         say: Takes a line before and after each engine, and one for each proof of its precision.
 
@@ -110,28 +78,28 @@ def build_engines(
             engine is not of the precision asked for.
         OutputError: The cache cannot be written.
     """
-    request = replace(request, precision=engine_precision(request.precision))
-    _check(request)
-    bundle = open_bundle(resolve_model(request.model), trust=request.trust)
-    roles = request.roles or engine_roles(bundle)
-    graphs = [engine_graph(bundle, role, request.precision) for role in roles]
-    shapes = buckets(bundle.manifest, sizes=request.sizes or None, batch=request.batch)
-    library = load_library(require_package(choose_flavour(request)))
-    library.check_flags(request.flags)
-    target = make_target(library, request)
-    folder = cache_folder(request.cache)
-    workshop = _Workshop(request, bundle, library, target, folder, progress, say)
+    check_options(options, BackendError)
+    options = replace(options, precision=engine_precision(options.precision))
+    bundle = open_bundle(resolve_model(options.model), trust=Trust(options.sha256, options.trusted_key))
+    roles = options.roles or engine_roles(bundle)
+    graphs = [engine_graph(bundle, role, options.precision) for role in roles]
+    shapes = buckets(bundle.manifest, sizes=options.pixels or None, batch=options.batch)
+    library = load_library(require_package(choose_flavour(options)))
+    library.check_flags(_flags(options))
+    target = make_target(library, options)
+    folder = cache_folder(options.cache)
+    workshop = _Workshop(options, bundle, library, target, folder, progress, say)
     return [workshop.engine(graph, shapes) for graph in graphs]
 
 
-def choose_flavour(request: BuildRequest) -> str:
+def choose_flavour(options: BuildOptions) -> str:
     """The flavour to build with: the one asked for, else TensorRT where it and a GPU are there, else TensorRT-RTX.
 
     Raises:
         BackendError: It is not installed.
     """
-    if request.flavour != "auto":
-        return require_package(request.flavour).flavour
+    if options.flavour != AUTO:
+        return require_package(options.flavour.replace("-", "_")).flavour
     there = installed_flavours()
     if not there:
         raise BackendError(
@@ -139,42 +107,42 @@ def choose_flavour(request: BuildRequest) -> str:
             "one of them",
             f"for GeForce and RTX GPUs {install(TENSORRT_RTX.extra)}; for others with [{TENSORRT.extra}] in its place",
         )
-    if len(there) == 2 and request.device is None and (request.sms or not _has_gpu()):
+    if len(there) == 2 and options.device is None and (options.sms or not _has_gpu()):
         return TENSORRT_RTX.name
     return there[0]
 
 
-def make_target(library: Library, request: BuildRequest) -> Target:
+def make_target(library: Library, options: BuildOptions) -> Target:
     """Where the engines are to run, with the driver asked before TensorRT is started, which may crash without one.
 
     Raises:
         BackendError: There is no driver or device where one is needed, or the driver is too old.
     """
-    workspace = None if request.workspace_mb is None else request.workspace_mb << 20
-    if library.is_rtx and request.device is None and (request.sms or not _has_gpu()):
-        sms = request.sms or tuple(sm for sm in library.sms() if sm != TURING)
-        return Target(sms=tuple(sorted(set(sms), key=int)), flags=request.flags, workspace_bytes=workspace)
-    if request.sms and not library.is_rtx:
+    workspace = None if options.workspace_mb is None else options.workspace_mb << 20
+    if library.is_rtx and options.device is None and (options.sms or not _has_gpu()):
+        sms = options.sms or tuple(sm for sm in library.sms() if sm != TURING)
+        return Target(sms=tuple(sorted(set(sms), key=int)), flags=_flags(options), workspace_bytes=workspace)
+    if options.sms and not library.is_rtx:
         raise BackendError(
             f"--sm with {library.title}",
             "TensorRT-RTX, which compiles for GPUs that are not there; TensorRT builds on the GPU itself",
             "leave --sm out, or use --flavour tensorrt-rtx",
         )
-    driver, gpu = require_gpu(request.device or "cuda")
+    driver, gpu = require_gpu(options.device or "cuda")
     machine = machine_of(library.package, driver, gpu)
     if (old := driver_too_old(machine)) is not None:
         raise BackendError(
             old, f"a driver that runs CUDA {machine.cuda_version}", "update NVIDIA's driver, then build again"
         )
-    sms = (request.sms or (gpu.sm,)) if library.is_rtx else ()
-    return Target(driver, gpu, tuple(sorted(set(sms), key=int)), request.flags, workspace)
+    sms = (options.sms or (gpu.sm,)) if library.is_rtx else ()
+    return Target(driver, gpu, tuple(sorted(set(sms), key=int)), _flags(options), workspace)
 
 
 @dataclass(frozen=True)
 class _Workshop:
-    """What the engines of one request have in common."""
+    """What the engines of one call have in common."""
 
-    request: BuildRequest
+    options: BuildOptions
     bundle: Bundle
     library: Library
     target: Target
@@ -184,11 +152,11 @@ class _Workshop:
 
     def engine(self, graph: EngineGraph, shapes: tuple[Bucket, ...]) -> Built:
         """Find the engine of a graph in the cache, or build it, or wait for whoever is building it."""
-        manifest, request = self.bundle.manifest, self.request
+        manifest, options = self.bundle.manifest, self.options
         profiles = tuple(profile_of(graph, bucket, manifest) for bucket in shapes)
-        key = make_key(manifest.model_id, graph, request.precision, self.library, self.target, profiles)
+        key = make_key(manifest.model_id, graph, options.precision, self.library, self.target, profiles)
         path = engine_path(key, self.folder)
-        what = f"{manifest.model_id} {graph.role} {request.precision} for {self.library.title}, SM {key.sm}"
+        what = f"{manifest.model_id} {graph.role} {options.precision} for {self.library.title}, SM {key.sm}"
         with engine_lock(key, self.folder, lambda: self.say(f"{what}: somebody else is building it; waiting")):
             there = _finished(path)
             if there is not None:
@@ -212,17 +180,24 @@ class _Workshop:
 
     def _arguments(self, role: str) -> tuple[str, ...]:
         """Words of the command that builds this engine again."""
-        request = self.request
-        return build_arguments(
-            model_argument(self.bundle.path),
-            precision=request.precision,
-            role=role,
-            flags=request.flags,
-            sizes=(f"{rows}x{cols}" for rows, cols in request.sizes),
-            batch=request.batch,
-            workspace_mb=request.workspace_mb,
-            device=request.device,
+        made_again = replace(
+            self.options,
+            model=model_argument(self.bundle.path),
+            roles=(role,),
+            # rebuild_command adds these, for the machine and the cache that it is asked for.
+            flavour=AUTO,
+            sms=(),
+            cache=None,
+            sha256=None,
+            trusted_key=None,
         )
+        return build_arguments(made_again)
+
+
+def _flags(options: BuildOptions) -> tuple[str, ...]:
+    """What the engines are to be compatible with, as their keys spell it."""
+    wanted = {VERSION_COMPATIBLE: options.version_compatible, HARDWARE_COMPATIBLE: options.hardware_compatible}
+    return tuple(flag for flag in FLAGS if wanted[flag])
 
 
 def _finished(path: Path) -> Sidecar | None:
@@ -239,22 +214,3 @@ def _has_gpu() -> bool:
         require_gpu("cuda")
         return True
     return False
-
-
-def _check(request: BuildRequest) -> None:
-    """Refuse words that are none of the lists."""
-    for sm in request.sms:
-        if not sm.isdecimal():
-            raise BackendError(f"--sm {sm}", "a compute capability without its dot", "for example --sm 89")
-    if request.device == "cpu":
-        raise BackendError(
-            "an engine for the cpu", "a GPU: cuda or cuda:N", "leave --device out; on processors nothing is built"
-        )
-    for word, allowed in (
-        (request.precision, ENGINE_PRECISIONS),
-        (request.flavour, ("auto", *FLAVOURS)),
-        *((role, ENGINE_ROLES) for role in request.roles),
-        *((flag, FLAGS) for flag in request.flags),
-    ):
-        if word not in allowed:
-            raise BackendError(f"{word!r}", f"one of {', '.join(allowed)}", "choose one of them")
