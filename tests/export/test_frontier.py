@@ -11,8 +11,8 @@ from tests.runtime.tiny_bundle import tiny_manifest
 from verdiff.bundle import Manifest
 from verdiff.errors import BundleError, VerificationError
 from verdiff.evaluate.fold import LabelledScan
-from verdiff.export.frontier import Effort, Measured, fast_of, frontier_record, worth_choosing
-from verdiff.runtime.frontier import named_setting, settings_of
+from verdiff.export.frontier import Measured, fast_of, frontier_record, worth_choosing
+from verdiff.runtime.frontier import Effort, named_setting, settings_of
 
 
 def measured(steps: int, dice: float, milliseconds: float, policy: str = "whole") -> Measured:

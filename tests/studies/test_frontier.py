@@ -17,8 +17,9 @@ from tests.benchmarks.tiny_fold import write_clear_fold
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.errors import DataError, InputError
 from verdiff.evaluate.fold import labelled_scans
-from verdiff.export.frontier import Effort, measure_efforts
+from verdiff.export.frontier import measure_efforts
 from verdiff.runtime import Segmenter
+from verdiff.runtime.frontier import Effort
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from verdiff.evaluate.fold import LabelledScan
 from verdiff.evaluate.metrics import score_case
 from verdiff.imaging import plan_slices
 from verdiff.runtime import Segmenter
+from verdiff.runtime.frontier import Effort
 
 Say = Callable[[str], object]
 
@@ -24,21 +25,6 @@ Say = Callable[[str], object]
 FAST_LOSS = 0.001
 # Settings whose times lie closer than this are alike, and the one with the better Dice stands for both.
 ALIKE = 0.03
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a call is asked for: 0 steps and 0 samples are the prior alone."""
-
-    steps: int
-    samples: int
-    policy: str
-
-    @property
-    def title(self) -> str:
-        """Readable name."""
-        what = "prior alone" if not self.steps else f"{self.steps} steps x {self.samples}"
-        return what if self.policy == "whole" else f"{what}, {self.policy}"
 
 
 TRIED = (

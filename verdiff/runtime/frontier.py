@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from verdiff.choices import WHOLE
 from verdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,20 +14,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One way to sample, and what it was found to be worth.
+class Effort:
+    """One way to sample.
 
     Attributes:
         steps: Denoiser passes a sample; 0 is the prior's answer.
         samples: Ensemble members; 0 with 0 steps.
         policy: See :mod:`verdiff.runtime.policy`.
-        dice: Mean over structures and patients.
-        name: What it is asked for by, or None.
     """
 
     steps: int
     samples: int
     policy: str
+
+    @property
+    def title(self) -> str:
+        """Readable name."""
+        what = "prior alone" if not self.steps else f"{self.steps} steps x {self.samples}"
+        return what if self.policy == WHOLE else f"{what}, {self.policy}"
+
+
+@dataclass(frozen=True)
+class Setting(Effort):
+    """An effort on a model's record, and what it was found to be worth.
+
+    Attributes:
+        dice: Mean over structures and patients.
+        name: What it is asked for by, or None.
+    """
+
     dice: float
     name: str | None = None
 

@@ -60,5 +60,5 @@ def build_missing(bundle: Bundle, *, backend: str, precision: str, device: str, 
     def told(line: str) -> None:
         say(line)
 
-    options = BuildOptions(bundle.path, precision, flavour=flavour, device=device)
+    options = BuildOptions(str(bundle.path), precision, flavour=flavour, device=device)
     build_engines(options, say=told)
