@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from typer.testing import CliRunner
@@ -27,10 +29,14 @@ def test_it_serves_until_it_is_asked_to_end(tmp_path: Path) -> None:
     series = save_oriented(tmp_path / "series", scan.array, scan.geometry)
     with Receiver().listening() as receiver:
         words = ["serve", "--dicom", "0", "--allow", "PACS", "--send-to", str(receiver.peer), "--quiet-s", "0.4"]
-        words += ["--model", str(bundle), "--threads", "1", "--force"]
+        words += ["--stow-in", "0", "--model", str(bundle), "--threads", "1", "--force"]
         process = subprocess.Popen([sys.executable, "-m", "verdiff.cli", *words], stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
+            web = process.stdout.readline()
+            assert web.startswith("DICOMweb at http://127.0.0.1:")
+            with pytest.raises(HTTPError, match="415"):
+                urlopen(f"{web.split()[-1]}/studies", b"no parts", timeout=20)
             line = process.stdout.readline()
             assert "DICOM as VERDIFF on 127.0.0.1:" in line
             assert set(send(int(line.rsplit(":", 1)[1]), series)) == {0}
@@ -54,6 +60,11 @@ def test_it_serves_until_it_is_asked_to_end(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense_are_refused_before_a_model_is_loaded(words: list[str], message: str) -> None:
     done = CliRunner().invoke(app, ["serve", "--dicom", "0", "--model", "no-such-model", *words])
     assert done.exit_code == InputError.exit_code and message in done.output
+
+
+def test_a_way_into_no_node_is_a_wrong_command_line() -> None:
+    done = CliRunner().invoke(app, ["serve", "--igtl", "0", "--stow-in", "0", "--model", "no-such-model"])
+    assert done.exit_code == 2 and "--dicom" in done.output
 
 
 def test_nothing_to_serve_is_a_wrong_command_line() -> None:

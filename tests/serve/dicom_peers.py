@@ -76,8 +76,8 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, verdiff_port: int = 0) -> Iterator[Orthanc]:
-    """A server of the test's own, which ends with the block."""
+def orthanc(folder: Path, verdiff_port: int = 0, verdiff_web: str = "") -> Iterator[Orthanc]:
+    """A server of the test's own, which ends with the block; it knows the node's port and its DICOMweb address."""
     server = Orthanc(free_port(), free_port())
     settings = {
         "Name": "PACS",
@@ -89,6 +89,7 @@ def orthanc(folder: Path, verdiff_port: int = 0) -> Iterator[Orthanc]:
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "DicomModalities": {"verdiff": ["VERDIFF", "127.0.0.1", verdiff_port or free_port()]},
+        "DicomWeb": {"Servers": {"verdiff": [verdiff_web]} if verdiff_web else {}},
         "Plugins": [DICOMWEB] if Path(DICOMWEB).exists() else [],
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,10 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, metavar="PORT", help="Take DICOM series by C-STORE (11112); 0: a free port."),
     ] = None,
+    stow_in: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="With --dicom: take them by STOW-RS, too; 0: a free port."),
+    ] = None,
     ae_title: Annotated[
         str, typer.Option(callback=written_as(AE_TITLE, AE_TITLE_WORDS), help="Own AE title.")
     ] = "VERDIFF",
@@ -92,6 +96,8 @@ def serve(
     """Serve masks to navigation software: scans in, masks out, until Ctrl-C or SIGTERM."""
     if igtl is None and dicom is None:
         raise typer.BadParameter("nothing to serve: --igtl PORT or --dicom PORT.")
+    if stow_in is not None and dicom is None:
+        raise typer.BadParameter("--stow-in PORT is another way into a DICOM node: it wants --dicom PORT, too.")
     from verdiff.serve import Client
     from verdiff.serve.running import Server, run
 
@@ -121,7 +127,15 @@ def serve(
         complete = Completion(quiet_s, instances)
         servers.append(
             lambda client: DicomNode(
-                client, dicom, delivery, title=ae_title, allowed=allowed, completion=complete, say=say, **shared
+                client,
+                dicom,
+                delivery,
+                stow_in=stow_in,
+                title=ae_title,
+                allowed=allowed,
+                completion=complete,
+                say=say,
+                **shared,
             )
         )
     if host not in LOOPBACK:

@@ -1,11 +1,20 @@
-"""DICOM objects to those that asked for them: by C-STORE to a node, by STOW-RS to a DICOMweb service."""
+"""DICOM objects to those that asked for them: by C-STORE to a node, by STOW-RS to a DICOMweb service.
+
+Each destination has a queue and a thread of its own.
+"""
 
 from __future__ import annotations
 
 import io
+import logging
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
@@ -13,56 +22,134 @@ from verdiff.errors import ServiceError
 from verdiff.interop.dicom.libraries import library
 from verdiff.serve.dicom.settings import Delivery, NodeLimits, Peer
 
+_LOG = logging.getLogger("verdiff.serve.dicom")
+_TICK_S = 0.05
 _CRLF = b"\r\n"
 
 
-def deliver(
-    objects: Sequence[Any], delivery: Delivery, own_title: str, limits: NodeLimits, wait: Callable[[float], bool]
-) -> None:
-    """Send data sets to every destination, each a few times before it is given up.
+@dataclass(frozen=True)
+class Parcel:
+    """What goes to each destination.
+
+    Attributes:
+        number: Of the series.
+        objects: DICOM files.
+    """
+
+    number: int
+    objects: tuple[bytes, ...]
+
+
+def encoded(data: Any) -> bytes:
+    """A pydicom data set as a file."""
+    body = io.BytesIO()
+    data.save_as(body, enforce_file_format=True)
+    return body.getvalue()
+
+
+class Courier:
+    """Takes parcels to one destination, in their order, in a thread of its own: no destination waits for another.
 
     Args:
-        objects: pydicom data sets with file meta information.
-        delivery: Where to.
-        own_title: The AE title of the sender.
-        limits: Attempts and pauses.
-        wait: Sleeps so many seconds; True when the node is closed meanwhile.
-
-    Raises:
-        ServiceError: A destination did not take them.
+        where: The destination, as it is called in messages.
+        send: Sends objects there; raises :class:`ServiceError`.
+        limits: Attempts, pauses, and how many parcels may wait.
+        closed: Set when nothing is to be sent any more.
+        say: Takes a line about each parcel.
     """
-    sends: list[Callable[[], None]] = []
-    if delivery.peer is not None:
-        peer = delivery.peer
-        sends.append(lambda: store(objects, peer, own_title, limits.network_s))
-    if delivery.stow is not None:
-        address = delivery.stow
-        sends.append(lambda: stow(objects, address, limits.network_s))
-    for send in sends:
-        for attempt in range(limits.attempts):
+
+    def __init__(
+        self,
+        where: str,
+        send: Callable[[Sequence[bytes]], None],
+        limits: NodeLimits,
+        closed: Event,
+        say: Callable[[str], None],
+    ) -> None:
+        self._where, self._send, self._limits, self._closed, self._say = where, send, limits, closed, say
+        self._parcels: Queue[Parcel] = Queue(limits.waiting)
+        self._thread = Thread(target=self._work, name="verdiff-courier", daemon=True)
+
+    def __enter__(self) -> Courier:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def take(self, parcel: Parcel) -> None:
+        """Put a parcel behind those that wait; where too many do, it is given up, with a line."""
+        try:
+            self._parcels.put_nowait(parcel)
+        except Full:
+            waiting = f"{self._limits.waiting} results wait for it already"
+            self._say(f"series {parcel.number}: not sent to {self._where}: {waiting}; to do: send the series again")
+
+    def _work(self) -> None:
+        while not self._closed.is_set():
             try:
-                send()
+                parcel = self._parcels.get(timeout=_TICK_S)
+            except Empty:
+                continue
+            try:
+                self._deliver(parcel)
+            except ServiceError as error:
+                self._say(f"series {parcel.number}: {error.found}; to do: {error.remedy}")
+            except Exception as error:
+                # One parcel that goes wrong must not keep the next.
+                _LOG.exception("series %d", parcel.number)
+                self._say(f"series {parcel.number}: not sent to {self._where} ({type(error).__name__})")
+
+    def _deliver(self, parcel: Parcel) -> None:
+        for attempt in range(self._limits.attempts):
+            try:
+                self._send(parcel.objects)
                 break
             except ServiceError:
-                if attempt + 1 == limits.attempts or wait(limits.retry_s * 5**attempt):
+                last = attempt + 1 == self._limits.attempts
+                if last or self._closed.wait(self._limits.retry_s * 5**attempt):
                     raise
+        self._say(f"series {parcel.number}: {len(parcel.objects)} objects sent to {self._where}")
 
 
-def store(objects: Sequence[Any], peer: Peer, own_title: str, timeout_s: float) -> None:
-    """Send data sets by C-STORE over one association.
+def couriers(
+    delivery: Delivery, own_title: str, limits: NodeLimits, closed: Event, say: Callable[[str], None]
+) -> list[Courier]:
+    """One for each destination.
+
+    Args:
+        delivery: Where to.
+        own_title: The AE title of the sender.
+        limits: Attempts, pauses, and how many parcels may wait.
+        closed: Set when nothing is to be sent any more.
+        say: Takes a line about each parcel.
+    """
+    sends: dict[str, Callable[[Sequence[bytes]], None]] = {}
+    if delivery.peer is not None:
+        sends[str(delivery.peer)] = partial(store, peer=delivery.peer, own_title=own_title, timeout_s=limits.network_s)
+    if delivery.stow is not None:
+        sends[delivery.stow] = partial(stow, address=delivery.stow, timeout_s=limits.network_s)
+    return [Courier(where, send, limits, closed, say) for where, send in sends.items()]
+
+
+def store(objects: Sequence[bytes], peer: Peer, own_title: str, timeout_s: float) -> None:
+    """Send DICOM files by C-STORE over one association.
 
     Raises:
         ServiceError: The node cannot be reached, refuses the association, or does not take an object.
     """
+    dcmread = library("pydicom").dcmread
+    data_sets = [dcmread(io.BytesIO(each)) for each in objects]
     entity = library("pynetdicom").AE(ae_title=own_title)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = timeout_s
-    for each in {(str(data.SOPClassUID), str(data.file_meta.TransferSyntaxUID)) for data in objects}:
+    for each in {(str(data.SOPClassUID), str(data.file_meta.TransferSyntaxUID)) for data in data_sets}:
         entity.add_requested_context(*each)
     association = entity.associate(peer.host, peer.port, ae_title=peer.title)
     if not association.is_established:
         raise _refused(str(peer), "no association was made")
     try:
-        for data in objects:
+        for data in data_sets:
             try:
                 status = association.send_c_store(data)
             except (ValueError, RuntimeError, AttributeError) as error:
@@ -78,18 +165,17 @@ def store(objects: Sequence[Any], peer: Peer, own_title: str, timeout_s: float) 
         association.release()
 
 
-def stow(objects: Sequence[Any], address: str, timeout_s: float) -> None:
-    """Send data sets by STOW-RS (PS3.18, 10.5) in one request.
+def stow(objects: Sequence[bytes], address: str, timeout_s: float) -> None:
+    """Send DICOM files by STOW-RS (PS3.18, 10.5) in one request.
 
     Raises:
         ServiceError: The service cannot be reached, or does not take all of them.
     """
     boundary = f"verdiff-{uuid4().hex}"
     body = io.BytesIO()
-    for data in objects:
+    for each in objects:
         body.write(f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode())
-        data.save_as(body, enforce_file_format=True)
-        body.write(_CRLF)
+        body.write(each + _CRLF)
     body.write(f"--{boundary}--\r\n".encode())
     request = urllib.request.Request(
         address.rstrip("/") + "/studies",

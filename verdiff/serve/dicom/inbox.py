@@ -5,6 +5,7 @@ Nothing that a message says becomes part of a path: a series and its instances g
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +15,29 @@ from time import monotonic
 
 from verdiff.imaging.dicom_elements import Damaged
 from verdiff.imaging.dicom_header import NotDicom, read_header
-from verdiff.serve.dicom.settings import Completion, NodeLimits
+from verdiff.serve.dicom.settings import IMAGES, SYNTAXES, Completion, NodeLimits
 
-# PS3.4, B.2.3 and PS3.7, C.4: status of a C-STORE.
+_LOG = logging.getLogger("verdiff.serve.dicom")
+# PS3.4, B.2.3 and PS3.7, C.4: status of a C-STORE; PS3.18, I.2.2: the same as a reason over DICOMweb.
 STORED, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
-_STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
+CLASS_NOT_SUPPORTED, SYNTAX_NOT_SUPPORTED, OTHER_STUDY = 0x0122, 0xC122, 0x0110
+_STUDY, _SERIES, _INSTANCE, _CLASS = 0x0020000D, 0x0020000E, 0x00080018, 0x00080016
 _MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of an instance.
+
+    Attributes:
+        status: :data:`STORED`, or why not.
+        sop_class: SOP Class UID; empty where it is not known.
+        instance: SOP Instance UID, likewise.
+    """
+
+    status: int
+    sop_class: str = ""
+    instance: str = ""
 
 
 @dataclass
@@ -28,7 +46,7 @@ class Series:
 
     Attributes:
         number: Number of the series in messages.
-        sender: AE title.
+        sender: AE title, or how it came.
         folder: Where its files lie.
         files: Size of each instance's file by its SOP Instance UID.
         last: When the last came, by :func:`time.monotonic`.
@@ -61,38 +79,50 @@ class Inbox:
         self._lock = Lock()
         self._numbers = 0
 
-    def store(self, sender: str, data: bytes) -> int:
-        """Keep an instance; the status that its sender is told.
+    def store(self, sender: str, data: bytes, study: str | None = None) -> Receipt:
+        """Keep an instance; what its sender is told.
 
         Args:
-            sender: AE title.
+            sender: AE title, or how it came.
             data: The file, with its meta information.
+            study: The Study Instance UID that it must have, if any.
         """
         with self._lock:
             self._numbers += 1
             path = self._folder / f"{self._numbers:08d}.dcm"
-            if not self._has_room(len(data)):
-                return OUT_OF_RESOURCES
+        receipt = Receipt(OUT_OF_RESOURCES)
         try:
             path.write_bytes(data)
-            header = read_header(path)
+            receipt = self._take(sender, path, len(data), study)
         except (NotDicom, Damaged):
-            path.unlink(missing_ok=True)
-            return CANNOT_UNDERSTAND
+            receipt = Receipt(CANNOT_UNDERSTAND)
         except OSError:
+            _LOG.info("an instance found no room on the disk")
+        finally:
             path.unlink(missing_ok=True)
-            return OUT_OF_RESOURCES
-        study, series, instance = (header.text(tag) for tag in (_STUDY, _SERIES, _INSTANCE))
-        if not (study and series and instance):
-            path.unlink(missing_ok=True)
-            return CANNOT_UNDERSTAND
+        return receipt
+
+    def _take(self, sender: str, path: Path, size: int, study: str | None) -> Receipt:
+        """Move a file to its series, if it is one that is taken."""
+        header = read_header(path)
+        uids = header.text(_CLASS), header.text(_INSTANCE)
+        own_study, series = header.text(_STUDY), header.text(_SERIES)
+        if not (own_study and series and all(uids)):
+            return Receipt(CANNOT_UNDERSTAND, *uids)
+        if uids[0] not in IMAGES:
+            return Receipt(CLASS_NOT_SUPPORTED, *uids)
+        if header.syntax not in SYNTAXES:
+            return Receipt(SYNTAX_NOT_SUPPORTED, *uids)
+        if study not in (None, own_study):
+            return Receipt(OTHER_STUDY, *uids)
         with self._lock:
+            if not self._has_room(size):
+                return Receipt(OUT_OF_RESOURCES, *uids)
             try:
-                self._keep((sender, study, series), instance, path, len(data))
+                self._keep((sender, own_study, series), uids[1], path, size)
             except OSError:
-                path.unlink(missing_ok=True)
-                return OUT_OF_RESOURCES
-        return STORED
+                return Receipt(OUT_OF_RESOURCES, *uids)
+        return Receipt(STORED, *uids)
 
     def complete(self) -> list[Series]:
         """The series that are complete and were not handed on since something came; each is handed on once."""
@@ -120,7 +150,7 @@ class Inbox:
         series = self._series.get(key)
         if series is None:
             number = 1 + max((each.number for each in self._series.values()), default=0)
-            series = Series(number, key[0], self._folder / f"series-{self._numbers:08d}")
+            series = Series(number, key[0], self._folder / f"series-{path.stem}")
             series.folder.mkdir()
             self._series[key] = series
         # The same instance again replaces what came before: its place among the files is its own number.

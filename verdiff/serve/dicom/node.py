@@ -1,4 +1,4 @@
-"""A DICOM node: series come in by C-STORE, masks go back as segmentation objects and structure sets.
+"""A DICOM node: series come in by C-STORE and STOW-RS, masks go back as segmentation objects and structure sets.
 
 What a client says reaches no path, no shell and no log but as a checked AE title; the images are read by verdiff's own
 parser, and computed in the worker's process.
@@ -7,8 +7,8 @@ parser, and computed in the worker's process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from threading import Event, Thread
 from time import monotonic
 from types import MappingProxyType, TracebackType
@@ -23,31 +23,23 @@ from verdiff.interop.dicom import Mask, segmentation_of, source_of, structure_se
 from verdiff.interop.dicom.libraries import library, require_libraries
 from verdiff.interop.dicom.mask import require_source, settings_of
 from verdiff.serve.client import Client
-from verdiff.serve.dicom.delivery import deliver
+from verdiff.serve.dicom.delivery import Parcel, couriers, encoded
 from verdiff.serve.dicom.inbox import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Inbox, Series
 from verdiff.serve.dicom.settings import (
     CONTOURS,
+    IMAGES,
     SEGMENTATION,
+    SYNTAXES,
     UNCERTAINTY,
     Completion,
     Delivery,
     NodeLimits,
     check_titles,
 )
+from verdiff.serve.dicom.web import StowServer
 
 _LOG = logging.getLogger("verdiff.serve.dicom")
 _TICK_S = 0.05
-_IMAGES = (
-    *("MRImageStorage", "EnhancedMRImageStorage", "CTImageStorage", "EnhancedCTImageStorage"),
-    *("LegacyConvertedEnhancedMRImageStorage", "LegacyConvertedEnhancedCTImageStorage"),
-    *("ComputedRadiographyImageStorage", "DigitalXRayImageStorageForPresentation"),
-)
-# Plain ones first: a sender that has both to choose from sends what is read fastest.
-_SYNTAXES = (
-    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"),
-    *("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.80"),
-    *("1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.50"),
-)
 # Of a PDU (PS3.8, 9.3.1): what it may claim beyond the 16 KiB that are negotiated; association requests are longer.
 _LARGEST_PDU = 1 << 20
 _BLOCK = 1 << 16
@@ -66,12 +58,13 @@ def check_node(title: str, allowed: tuple[str, ...]) -> None:
 
 
 class DicomNode:
-    """A C-STORE provider in front of a worker; it listens while it is entered.
+    """A C-STORE provider, and a STOW-RS service if asked for, in front of a worker; it listens while it is entered.
 
     Args:
         client: The worker; it stays the caller's.
         port: To listen on; 0 takes a free one.
         delivery: What goes back, and where to.
+        stow_in: Port of a DICOMweb service that takes series by STOW-RS, too; 0 takes a free one, None serves none.
         host: Address to listen on.
         title: Own AE title.
         allowed: AE titles that may send.
@@ -93,6 +86,7 @@ class DicomNode:
         delivery: Delivery,
         *,
         allowed: tuple[str, ...],
+        stow_in: int | None = None,
         host: str = "127.0.0.1",
         title: str = "VERDIFF",
         completion: Completion | None = None,
@@ -103,7 +97,8 @@ class DicomNode:
     ) -> None:
         check_node(title, allowed)
         self._client, self._listen, self._delivery = client, (host, port), delivery
-        self._own, self._allowed = title, allowed
+        self._own, self._allowed, self._stow_in = title, allowed, stow_in
+        self.stow_url: str | None = None
         self._completion, self._limits = completion or Completion(), limits or NodeLimits()
         self._options, self._deadline_ms, self._say = dict(options), deadline_ms, say
         self._closed = Event()
@@ -124,16 +119,19 @@ class DicomNode:
     def __enter__(self) -> DicomNode:
         with ExitStack() as stack:
             self._inbox = Inbox(stack.enter_context(scratch_folder()), self._completion, self._limits)
+            self._couriers = [
+                stack.enter_context(each)
+                for each in couriers(self._delivery, self._own, self._limits, self._closed, self._say)
+            ]
             entity = self._entity()
             stack.callback(entity.shutdown)
-            try:
+            with _listening(*self._listen, "--dicom"):
                 self._server = entity.start_server(self._listen, block=False, evt_handlers=self._handlers())
-            except OSError as error:
-                raise ServiceError(
-                    f"{self._listen[0]}:{self._listen[1]} cannot be listened on: {error.strerror or error}",
-                    "an address of this machine and a free port",
-                    "choose another --dicom PORT or --host",
-                ) from error
+            if self._stow_in is not None:
+                with _listening(self._listen[0], self._stow_in, "--stow-in"):
+                    web = StowServer((self._listen[0], self._stow_in), self._inbox, self._limits)
+                self.stow_url = stack.enter_context(web).url
+                self._say(f"DICOMweb at {self.stow_url}")
             self._thread = Thread(target=self._watch, name="verdiff-dicom", daemon=True)
             self._thread.start()
             stack.callback(self._end_watch)
@@ -157,8 +155,8 @@ class DicomNode:
         entity.maximum_associations = self._limits.associations
         entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = self._limits.network_s
         entity.add_supported_context(classes.Verification)
-        for name in _IMAGES:
-            entity.add_supported_context(getattr(classes, name), list(_SYNTAXES))
+        for image in IMAGES:
+            entity.add_supported_context(image, list(SYNTAXES))
         return entity
 
     def _handlers(self) -> list[Any]:
@@ -217,7 +215,7 @@ class DicomNode:
             return CANNOT_UNDERSTAND
         except MemoryError:
             return OUT_OF_RESOURCES
-        return self._inbox.store(sender, data)
+        return self._inbox.store(sender, data).status
 
     def _watch(self) -> None:
         while not self._closed.wait(_TICK_S):
@@ -264,9 +262,24 @@ class DicomNode:
         film = not scan.geometry.oriented
         objects = [made[name](mask, source) for name in self._delivery.objects if not (film and name == CONTOURS)]
         if not self._closed.is_set():
-            deliver(objects, self._delivery, self._own, self._limits, self._closed.wait)
             found = ", ".join(f"{name} {volume:.1f} ml" for name, volume in reply.volumes_ml.items())
-            self._say(f"series {series.number}: {len(objects)} objects sent ({found or 'empty mask'})")
+            self._say(f"series {series.number}: {found or 'empty mask'}")
+            parcel = Parcel(series.number, tuple(encoded(each) for each in objects))
+            for courier in self._couriers:
+                courier.take(parcel)
+
+
+@contextmanager
+def _listening(host: str, port: int, option: str) -> Iterator[None]:
+    """Name the address that cannot be listened on."""
+    try:
+        yield
+    except OSError as error:
+        raise ServiceError(
+            f"{host}:{port} cannot be listened on: {error.strerror or error}",
+            "an address of this machine and a free port",
+            f"choose another {option} PORT or --host",
+        ) from error
 
 
 def _guarded(event: Any) -> None:

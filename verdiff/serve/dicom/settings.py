@@ -11,6 +11,14 @@ from verdiff.errors import InputError
 
 OBJECTS = DICOM_OBJECTS
 SEGMENTATION, CONTOURS, UNCERTAINTY = OBJECTS
+# SOP classes that are taken (PS3.4, B.5): MR and CT, classic, enhanced and converted to it; CR and DX.
+IMAGES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("4", "4.1", "4.4", "2", "2.1", "2.2", "1", "1.1"))
+# Plain ones first: a sender that has both to choose from sends what is read fastest.
+SYNTAXES = (
+    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"),
+    *("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.80"),
+    *("1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.50"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,17 +63,22 @@ class NodeLimits:
     """How much a node takes.
 
     Attributes:
-        instance_mb: The largest instance, MiB; a longer one ends its association.
+        instance_mb: The largest instance, MiB; a longer one ends its association or its request.
+        request_mb: The largest request over DICOMweb, MiB.
+        request_instances: Instances in one.
         held_mb: All instances that are held, MiB; further ones are refused as out of resources.
         held_instances: Their number.
-        associations: Open at once.
-        network_s: Seconds without a byte after which an association is ended.
+        associations: Open at once; connections of DICOMweb, too.
+        network_s: Seconds without a byte after which an association is ended; over DICOMweb, for each 64 KiB.
         keep_s: Seconds for which a series is kept after its end, for instances that come late.
         attempts: To deliver a result.
         retry_s: Pause before the second attempt; it grows fivefold each time.
+        waiting: Results that may wait for a destination; one more is given up.
     """
 
     instance_mb: int = 512
+    request_mb: int = 2048
+    request_instances: int = 20_000
     held_mb: int = 8192
     held_instances: int = 20_000
     associations: int = 4
@@ -73,6 +86,7 @@ class NodeLimits:
     keep_s: float = 600.0
     attempts: int = 3
     retry_s: float = 1.0
+    waiting: int = 32
 
 
 @dataclass(frozen=True)
