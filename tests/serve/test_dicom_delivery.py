@@ -1,0 +1,78 @@
+"""Results on their way to their destinations: each has a queue of its own, and a slow one is waited for alone."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("highdicom")
+pytest.importorskip("pynetdicom")
+
+from tests.interop.dicom.series import save_oriented
+from tests.runtime.scans import mr_scan
+from tests.serve.dicom_peers import eventually
+from tests.serve.test_dicom_node import Receiver, node, send
+from verdiff.serve import Client
+from verdiff.serve.dicom import Delivery, NodeLimits
+from verdiff.serve.dicom.delivery import Courier, Parcel
+
+SCAN = mr_scan()
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    return save_oriented(tmp_path / "series", SCAN.array, SCAN.geometry)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver().listening() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def test_a_slow_destination_keeps_no_other_waiting(
+    client: Client, series: Path, receiver: Receiver, said: list[str], tmp_path: Path
+) -> None:
+    other = save_oriented(tmp_path / "other", SCAN.array, SCAN.geometry, SeriesInstanceUID="1.2.3.4.5")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        # It takes connections, and never answers.
+        delivery = Delivery(peer=receiver.peer, stow=f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web")
+        limits = NodeLimits(network_s=4, attempts=1)
+        with node(client, receiver, said, delivery=delivery, limits=limits) as listening:
+            assert set(send(listening.address[1], series)) == {0}
+            assert set(send(listening.address[1], other)) == {0}
+            eventually(lambda: len(receiver.objects) == 4, seconds=30)
+            refused = eventually(lambda: [line for line in said if "did not take" in line])
+            sent = [line for line in said if line.endswith(f"objects sent to {receiver.peer}")]
+            assert [line.split(":")[0] for line in sent] == ["series 1", "series 2"]
+            assert said.index(sent[1]) < said.index(refused[0])
+
+
+def test_results_wait_in_their_order_and_one_too_many_is_given_up_by_name() -> None:
+    said: list[str] = []
+    sending, go, sent = threading.Event(), threading.Event(), []
+
+    def slowly(objects: Any) -> None:
+        sending.set()
+        go.wait(20)
+        sent.append(objects)
+
+    with Courier("PACS", slowly, NodeLimits(waiting=1), threading.Event(), said.append) as courier:
+        courier.take(Parcel(1, (b"1",)))
+        assert sending.wait(20)
+        courier.take(Parcel(2, (b"2",)))
+        courier.take(Parcel(3, (b"3",)))
+        assert "series 3: not sent to PACS" in said[0]
+        go.set()
+        eventually(lambda: len(sent) == 2)
+    assert sent == [(b"1",), (b"2",)]
