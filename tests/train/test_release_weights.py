@@ -137,3 +137,17 @@ def test_a_bundle_of_another_network_or_other_structures_is_refused(tmp_path: Pa
     (tmp_path / "damaged.verdiff").write_bytes(bundle.read_bytes()[:-200])
     with pytest.raises(BundleError):
         task_from(tmp_path / "damaged.verdiff", config, toy_dataset())
+
+
+def test_a_run_keeps_weights_half_way_to_its_first_ones(tmp_path: Path) -> None:
+    first = train(tmp_path, "first")
+    run = command.run(
+        "spine-mr", [Source(tmp_path / "data")], tmp_path / "second", origin=first,
+        settings=[*SETTINGS, "training.keep_first=0.25"], iterations=3, say=lambda line: None,
+    )  # fmt: skip
+    begun, ended, between = (read_checkpoint(run / name).ema for name in ("first.pt", "last.pt", "blended.pt"))
+    weights = [name for name in begun if begun[name].is_floating_point() and "running" not in name]
+    assert any(not torch.equal(begun[name], ended[name]) for name in weights)
+    for name in weights:
+        torch.testing.assert_close(between[name], 0.25 * begun[name] + 0.75 * ended[name])
+    assert load_network(run, "blended.pt")[1].iteration == 3

@@ -158,6 +158,9 @@ class TrainingConfig:
     ``prior_first`` is the share of the run in which the prior network is trained alone: the denoiser, which costs more
     than half of an iteration, then starts with a prior that is worth correcting.
 
+    ``keep_first`` is for a run that goes on from other weights (``--from``): when it ends, weights that lie this share
+    of the way back to the first ones are kept as ``blended.pt`` beside the last ones.
+
     ``recycle`` is the share of samples whose x_t is made from the model's own prediction instead of the true mask;
     ``from_prior`` the share whose x_t is made from the prior mask, for chains that start there (SpineSegDiff's released
     code makes all of them so); ``corrupt`` the share whose prior is damaged before the denoiser sees it;
@@ -183,6 +186,7 @@ class TrainingConfig:
     ema: float = bounded(0.999, 0, 1)
     seed: int = bounded(35, 0)
     prior_first: float = bounded(0.0, 0, 1)
+    keep_first: float = bounded(0.0, 0, 1)
     recycle: float = bounded(0.0, 0, 1)
     from_prior: float = bounded(0.0, 0, 1)
     corrupt: float = bounded(0.0, 0, 1)

@@ -22,6 +22,7 @@ from torch import Tensor
 from verdiff.errors import DataError, VerdiffError
 from verdiff.train.batches import generator_for, make_batch, require_slices, verification_slices
 from verdiff.train.batches3d import make_batch3d, verification_windows
+from verdiff.train.blending import BLENDED, FIRST, blend
 from verdiff.train.building import build_network
 from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
@@ -175,6 +176,8 @@ class Trainer:
                 "pass --resume to go on with it, or another -o",
             )
         run.mkdir(parents=True, exist_ok=True)
+        if task.initial is not None and config.training.keep_first:
+            self._save(FIRST)
         kept = (
             verification_windows(self.val_cases, config)
             if config.dimensions == 3
@@ -319,6 +322,17 @@ class Trainer:
             yield Progress(self.iteration, self.minutes, self.fraction, loss, validation, self._asked_to_stop)
             if self._asked_to_stop or (training.patience and self.stale >= training.patience):
                 return
+        if training.keep_first and (self.run / FIRST).is_file():
+            yield self._blended()
+
+    def _blended(self) -> Progress:
+        """Blend the averaged weights with the first ones, validate the result and keep it beside the last ones."""
+        training = self.config.training
+        blend(self.ema, read_checkpoint(self.run / FIRST).ema, training.keep_first)
+        settle_norms(self.ema, self._forward_averaged, self.task.fixed)
+        validation = self.validate(self.ema, self.config, self.val_cases, every=training.validate_slices)
+        self._save(BLENDED)
+        return Progress(self.iteration, self.minutes, 1.0, validation.loss, validation, self._asked_to_stop)
 
     @property
     def _current_objective(self) -> Objective:
