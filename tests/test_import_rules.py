@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "precisions": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
-    "bundle": frozenset(),
+    # Its manifest holds their records.
+    "bundle": frozenset({"diffusion", "imaging"}),
     "anatomy": frozenset({"imaging"}),
     "evaluate": frozenset({"imaging"}),
     "engines": frozenset({"bundle"}),

@@ -16,7 +16,7 @@ import pycuda.autoinit
 import pycuda.driver as cuda
 import pycuda.gpuarray as gpuarray
 
-from verdiff.imaging import IntensityRule, intensity_bounds, plan_slices, read_volume
+from verdiff.imaging import intensity_bounds, plan_slices, read_volume
 from verdiff.interop.pycuda import PycudaHost
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     volume = read_volume(arguments.scan)
     plan = plan_slices(volume.geometry, view=segmenter.manifest.view, spacing_mm=segmenter.manifest.spacing_mm)
     planes = np.ascontiguousarray(plan.extract(volume.array), np.float32)
-    bounds = intensity_bounds(volume.array, IntensityRule.from_dict(segmenter.manifest.intensity))
+    bounds = intensity_bounds(volume.array, segmenter.manifest.intensity)
     slices = gpuarray.to_gpu_async(planes, stream=stream)
 
     with host.session(segmenter, planes.shape, plan.pixel_spacing_mm) as session:

@@ -18,6 +18,7 @@ from studies.options import StudyOptions
 from studies.pages.frontier import draw_frontier, markdown_page
 from verdiff.benchmarks.cases import Outcome
 from verdiff.benchmarks.timing import Timing
+from verdiff.bundle.objects import stated
 from verdiff.diffusion import SamplerTable, fuse_mean
 from verdiff.evaluate.fold import labelled_scans
 from verdiff.export.frontier import Measured, fast_of, measure_efforts, worth_choosing
@@ -73,7 +74,7 @@ def run_copy_checks(
         A row a damage: mean Dice of the prior the denoiser was given, and of its result.
     """
     scorer, manifest = PatientScorer(segmenter), segmenter.manifest
-    table = SamplerTable.from_dict(manifest.table)
+    table = stated(manifest.table, "table")
     damages: dict[str, Callable[[Array], Array]] = {
         "prior as it is": lambda f: f,
         f"prior eroded by {ERODE_PIXELS} pixels": lambda f: _eroded(f, ERODE_PIXELS),

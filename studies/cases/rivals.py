@@ -21,6 +21,7 @@ from studies.pages.rivals import Row, Scored, draw_rivals, markdown_page
 from verdiff.benchmarks.cases import Figure, Outcome
 from verdiff.benchmarks.timing import speedup
 from verdiff.bundle import Bundle, open_bundle, resolve_model
+from verdiff.bundle.objects import stated
 from verdiff.diffusion import SamplerTable
 from verdiff.errors import VerdiffError
 from verdiff.runtime import Segmenter
@@ -67,7 +68,7 @@ def run(options: StudyOptions, torch_factory: TorchFactory = TorchSlices) -> Out
     segmenter = Segmenter.load(options.bundle, threads=options.threads)
     patients = load_patients(segmenter, data, options.fold, every=options.every, say=lambda line: None)
     manifest = bundle.manifest
-    defaults, table = manifest.defaults, SamplerTable.from_dict(manifest.table)
+    defaults, table = manifest.defaults, stated(manifest.table, "table")
     with RuntimeSlices(segmenter) as slices:
         loaded = load_rivals(bundle, table, options, patients[0], torch_factory)
         known = recipes(manifest)

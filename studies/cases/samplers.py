@@ -17,7 +17,8 @@ from studies.pages.samplers import draw_samplers, markdown_page
 from verdiff.benchmarks.cases import Outcome
 from verdiff.benchmarks.timing import Timing
 from verdiff.bundle import Manifest
-from verdiff.diffusion import Process, SamplerTable, make_table
+from verdiff.bundle.objects import stated
+from verdiff.diffusion import SamplerTable, make_table
 from verdiff.evaluate.statistics import paired_bootstrap, wilcoxon_p
 from verdiff.runtime import Segmenter
 
@@ -68,7 +69,7 @@ def run(options: StudyOptions) -> Outcome:
     manifest = segmenter.manifest
     require_denoiser(manifest, there=segmenter.diffusion)
     patients = load_patients(segmenter, data, options.fold, every=options.every, say=lambda line: None)
-    known = settings(manifest)
+    known, process = settings(manifest), stated(manifest.process, "process")
     with RuntimeSlices(segmenter) as slices:
         result, timings = compare(slices, patients, known)
     return Outcome(
@@ -76,7 +77,7 @@ def run(options: StudyOptions) -> Outcome:
         baseline=None,
         subject={
             **options.subject(segmenter, sum(len(patient.image) for patient in patients)),
-            "process": f"{manifest.process['name']}, signal scale {manifest.process['signal_scale']:g}",
+            "process": f"{process.name}, signal scale {process.signal_scale:g}",
         },
         notes=(
             "Durations are seconds a slice of the loop and its noise, one value a patient; the prior's time, which all "
@@ -94,7 +95,7 @@ def settings(manifest: Manifest, *, passes: Sequence[int] = PASSES) -> list[Sett
 
     With one pass all are: x_start goes through the denoiser once, and its x0hat is the answer.
     """
-    process = Process.from_dict(manifest.process)
+    process = stated(manifest.process, "process")
     names: dict[tuple[int | None, int, SamplerTable], list[str]] = {}
     for start in STARTS:
         for count in passes:

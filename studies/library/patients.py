@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from verdiff.diffusion import SamplerTable, background_and_labels, noise_source, run_loop
 from verdiff.evaluate.fold import labelled_scans
 from verdiff.evaluate.metrics import score_case
-from verdiff.imaging import IntensityRule, SlicePlan, intensity_bounds, normalise, plan_slices
+from verdiff.imaging import SlicePlan, intensity_bounds, normalise, plan_slices
 from verdiff.runtime import Segmenter
 
 Array = NDArray[np.float32]
@@ -43,7 +43,7 @@ def load_patients(
             spacing_mm=manifest.spacing_mm,
             multiple=manifest.multiple,
         )
-        bounds = intensity_bounds(scan.volume.array, IntensityRule.from_dict(manifest.intensity))
+        bounds = intensity_bounds(scan.volume.array, manifest.intensity)
         chosen = np.arange(plan.slices)[every // 2 :: every]
         image = plan.to_model(normalise(plan.extract(scan.volume.array)[chosen], *bounds))
         patients.append(Patient(scan.name, plan, image, plan.extract(scan.truth)[chosen].astype(np.uint8)))
@@ -61,7 +61,7 @@ class PatientScorer:
         # Slice by slice is the host's way; the case loads its model on the CPU.
         self.segmenter, self.backend = segmenter, segmenter.loaded.executor.networks
         self.names = [label.name for label in segmenter.manifest.labels]
-        self.ids = np.array([0, *(label.id for label in segmenter.manifest.labels)], np.uint8)
+        self.ids = segmenter.manifest.mask_ids
         self.seed = segmenter.manifest.defaults.seed
 
     def prior(self, patient: Patient) -> tuple[list[tuple[Array, tuple[Array, ...]]], float]:

@@ -17,7 +17,8 @@ from studies.library.runtime_slices import Answer, Maps
 from studies.library.slicewise import Entrant
 from verdiff.benchmarks.timing import Timing
 from verdiff.bundle import Manifest
-from verdiff.diffusion import Process, SamplerTable, make_table
+from verdiff.bundle.objects import stated
+from verdiff.diffusion import SamplerTable, make_table
 
 SAMPLES = 5
 SOLVER_STEPS = 50
@@ -54,7 +55,7 @@ class Recipe:
 
 def recipes(manifest: Manifest) -> tuple[Recipe, Recipe]:
     """The full chain and its solver, on the process the model was trained on, started from noise."""
-    process = Process.from_dict(manifest.process)
+    process = stated(manifest.process, "process")
     full = process.timesteps
     return (
         Recipe(f"{full}-step DDPM x {SAMPLES}", make_table(process, sampler="ddpm", steps=full)),

@@ -9,10 +9,11 @@ import pytest
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import tiny_manifest
 from verdiff.bundle import Manifest
+from verdiff.bundle.objects import Effort
 from verdiff.errors import BundleError, VerificationError
 from verdiff.evaluate.fold import LabelledScan
 from verdiff.export.frontier import Measured, fast_of, frontier_record, worth_choosing
-from verdiff.runtime.frontier import Effort, named_setting, settings_of
+from verdiff.runtime.frontier import named_setting
 
 
 def measured(steps: int, dice: float, milliseconds: float, policy: str = "whole") -> Measured:
@@ -48,7 +49,7 @@ def test_the_record_goes_through_the_manifest_to_the_runtime() -> None:
     record = frontier_record(TRIED, {"data": "a data set"})
     manifest = Manifest.from_json(replace(tiny_manifest(), frontier=record).to_json())
     assert manifest.frontier["data"] == "a data set"
-    assert [s.steps for s in settings_of(manifest)] == [5, 1]
+    assert [s.steps for s in manifest.settings] == [5, 1]
     assert named_setting(manifest, "fast").policy == "locate"
 
 

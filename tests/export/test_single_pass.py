@@ -58,7 +58,7 @@ def test_the_bundle_has_no_denoiser_and_says_nothing_of_a_process(unet_bundle: P
         "graphs/prior.fp32.onnx",
         "graphs/pipeline.fp32.onnx",
     }
-    assert (manifest.process, manifest.table, manifest.features) == ({}, {}, ())
+    assert (manifest.process, manifest.table, manifest.features) == (None, None, ())
     assert (manifest.defaults.steps, manifest.defaults.samples) == (0, 0)
     assert manifest.training["system"] == "unet"
 

@@ -98,10 +98,10 @@ def exported(volume_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_the_manifest_says_how_the_model_sees_a_scan(exported: tuple[Bundle, list[str]]) -> None:
     manifest = exported[0].manifest
     assert manifest.schema_version == 2 and manifest.version == "2.0.0" and manifest.metrics == {"dice": 0.5}
-    volume = dict(manifest.volume)
+    volume = manifest.volume.to_dict()
     assert 0 < volume.pop("window_mb") < 1
     assert volume == {"patch": list(PATCH), "spacing_mm": [3.0, 1.0, 1.0], "overlap": 0.5, "crop": 0.75}
-    assert (manifest.defaults.steps, manifest.defaults.samples, manifest.table) == (0, 0, {})
+    assert (manifest.defaults.steps, manifest.defaults.samples, manifest.table) == (0, 0, None)
     assert manifest.training["system"] == "safnet"
 
 

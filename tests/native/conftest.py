@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from verdiff.bundle import open_bundle, resolve_model
-from verdiff.diffusion.tables import SamplerTable
 from verdiff.engines.build.graphs import plain_weights
 from verdiff.export.draft import Draft
 from verdiff.export.pipeline import build_pipeline
@@ -34,7 +33,7 @@ def draft() -> Draft:
     manifest = bundle.manifest
     prior, denoiser = (plain_weights(onnx.load_from_string(bundle.graph(role))) for role in ("prior", "denoiser"))
     ids = tuple(label.id for label in manifest.labels)
-    table = SamplerTable.from_dict(manifest.table)
+    table = manifest.table
     pipeline = store_as_half(build_pipeline(prior, denoiser, table, ids, model_id=manifest.model_id))
     return Draft.of(bundle).with_graphs("fp32", {"pipeline": pipeline.SerializeToString(deterministic=True)})
 

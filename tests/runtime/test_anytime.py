@@ -12,9 +12,10 @@ from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_budget import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
 from tests.runtime.test_policy import WINDOW, spine_scan
 from tests.runtime.tiny_bundle import write_tiny
+from verdiff.bundle.objects import Setting
 from verdiff.runtime import Segmenter, clock
 from verdiff.runtime.budget import BESIDE
-from verdiff.runtime.frontier import Pace, Setting, best_within
+from verdiff.runtime.frontier import Pace, best_within
 
 SETTINGS = [
     {"steps": 0, "samples": 0, "policy": "whole", "dice": 0.90},

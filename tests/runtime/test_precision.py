@@ -218,6 +218,6 @@ def test_the_work_of_one_scan_counts_pixels_on_the_model_s_grid_and_passes(more:
 def test_the_work_of_one_scan_counts_the_windows_of_a_model_of_volumes() -> None:
     manifest, volume = volume_manifest(), mr_scan(9, 45, 38)
     work = one_scan(volume)(manifest)
-    windows = count_windows(plan_for(manifest, volume.geometry).shape, PATCH, manifest.volume["overlap"])
+    windows = count_windows(plan_for(manifest, volume.geometry).shape, PATCH, manifest.volume.overlap)
     assert work == Workload(windows * math.prod(PATCH), 0)
     assert work.seconds(Pace(2.0, 5.0)) == 2.0 * work.pixels

@@ -13,7 +13,7 @@ import pytest
 from tests.runtime.scans import ct_scan, mr_scan, numpy_segmenter
 from tests.runtime.tiny_bundle import NumpyBackend, golden_arrays, tiny_manifest, write_tiny, write_tiny_half
 from verdiff.choices import BACKENDS
-from verdiff.diffusion import SamplerTable, background_and_labels, fuse_mean, noise_source, run_loop
+from verdiff.diffusion import background_and_labels, fuse_mean, noise_source, run_loop
 from verdiff.errors import BackendError, BundleError, InputError, UnsuitableScanError
 from verdiff.imaging import IntensityRule, Volume, intensity_bounds, normalise, plan_slices
 from verdiff.runtime import STAGES, Segmenter
@@ -43,7 +43,7 @@ def test_the_whole_path_is_the_documented_one() -> None:
         samples = []
         for sample in (0, 1):
             noise = noise_source(35, slices=[index], samples=[sample], shape=prior.shape[1:])
-            table = SamplerTable.from_dict(manifest.table)
+            table = manifest.table
             samples.append(run_loop(lambda x, t, p=prior, f=features: backend.denoise(x, t, p, f), table, prior, noise))
         probabilities = fuse_mean(np.stack(samples)).probabilities.astype(np.float16)
         labels.append(background_and_labels(plan.from_model(probabilities))[0])

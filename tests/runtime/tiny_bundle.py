@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from verdiff.bundle import GOLDEN, Defaults, Feature, Label, Manifest, graph_name, pack_golden, write_bundle
 from verdiff.diffusion import (
     Process,
-    SamplerTable,
     Schedule,
     StepState,
     background_and_labels,
@@ -225,7 +224,7 @@ def golden_arrays(manifest: Manifest) -> dict[str, NDArray]:
             kept["x_start"] = state.x.copy()
         kept[f"x0hat_{state.row}"] = state.x0hat
 
-    table = SamplerTable.from_dict(manifest.table)
+    table = manifest.table
     x0hat = run_loop(lambda x, t: backend.denoise(x, t, prior, features), table, prior, source, on_step=keep)
     return {**kept, **_answer(manifest, x0hat)}
 

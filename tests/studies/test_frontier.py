@@ -15,11 +15,11 @@ from studies.options import StudyOptions
 from studies.pages.frontier import markdown_page
 from tests.benchmarks.tiny_fold import write_clear_fold
 from tests.runtime.tiny_bundle import write_tiny
+from verdiff.bundle.objects import Effort
 from verdiff.errors import DataError, InputError
 from verdiff.evaluate.fold import labelled_scans
 from verdiff.export.frontier import measure_efforts
 from verdiff.runtime import Segmenter
-from verdiff.runtime.frontier import Effort
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from studies.library.naive_loop import naive_answer
 from tests.runtime.tiny_bundle import NumpyBackend, write_tiny
 from verdiff.bundle import Bundle, open_bundle
-from verdiff.diffusion import Process, SamplerTable, make_table, run_loop
+from verdiff.diffusion import make_table, run_loop
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def drawn_by_the_naive_loop(bundle: Bundle, steps: int, count: int, shape: tuple
 
 @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("dpmpp-2m", 0.0)])
 def test_the_chain_is_the_host_loop_s(bundle: Bundle, images: np.ndarray, sampler: Any, eta: float) -> None:
-    table = make_table(Process.from_dict(bundle.manifest.process), sampler=sampler, steps=4, eta=eta)
+    table = make_table(bundle.manifest.process, sampler=sampler, steps=4, eta=eta)
     found = naive_answer(bundle, table, 1, threads=1)(images, [0, 1])
     backend = NumpyBackend()
     drawn = drawn_by_the_naive_loop(bundle, 4, 2, (1, 3, 24, 20))
@@ -63,6 +63,6 @@ def test_every_sample_asks_for_the_prior_again(
 
     onnxruntime_session = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "InferenceSession", Counted)
-    table = SamplerTable.from_dict(bundle.manifest.table)
+    table = bundle.manifest.table
     naive_answer(bundle, table, 2, threads=1)(images, [0, 1])
     assert [session.calls for session in opened] == [2 * 2, 2 * 2 * len(table)]

@@ -7,13 +7,13 @@ import pytest
 from studies.library.recipes import STEPS_TIMED, recipes
 from tests.runtime.tiny_bundle import tiny_manifest
 from verdiff.benchmarks.timing import Timing
-from verdiff.diffusion import Process, make_table
+from verdiff.diffusion import make_table
 
 
 def test_they_are_the_full_chain_and_its_solver_from_noise() -> None:
     manifest = tiny_manifest()
     full, solver = recipes(manifest)
-    process = Process.from_dict(manifest.process)
+    process = manifest.process
     assert full.table == make_table(process, sampler="ddpm", steps=1000) and full.samples == 5
     assert solver.table == make_table(process, sampler="dpmpp-2m", steps=50) and solver.samples == 5
     assert (full.name, solver.name) == ("1000-step DDPM x 5", "50-step DPM-Solver++(2M) x 5")

@@ -11,7 +11,6 @@ from studies.library.patients import Patient, load_patients
 from studies.library.runtime_slices import RuntimeSlices
 from tests.benchmarks.tiny_fold import write_fold
 from tests.runtime.tiny_bundle import write_tiny
-from verdiff.diffusion import SamplerTable
 from verdiff.imaging import read_volume
 from verdiff.runtime import Segmenter
 
@@ -34,7 +33,7 @@ def first_patient(segmenter: Segmenter, data: Path) -> Patient:
 def test_the_default_is_the_segmenter_s_mask_in_any_number_of_lanes(bundle: Path, data: Path, threads: int) -> None:
     segmenter = Segmenter.load(bundle, threads=threads)
     patient = first_patient(segmenter, data)
-    defaults, table = segmenter.manifest.defaults, SamplerTable.from_dict(segmenter.manifest.table)
+    defaults, table = segmenter.manifest.defaults, segmenter.manifest.table
     result = segmenter.segment(read_volume(data / "imagesTr" / "p0_0000.nii.gz"), force=True)
     expected = result.probabilities("vertebra")
     with RuntimeSlices(segmenter) as slices:
@@ -48,7 +47,7 @@ def test_the_default_is_the_segmenter_s_mask_in_any_number_of_lanes(bundle: Path
 
 def test_a_slice_keeps_its_noise_wherever_it_stands_in_the_stack(bundle: Path, data: Path) -> None:
     segmenter = Segmenter.load(bundle, threads=1)
-    patient, table = first_patient(segmenter, data), SamplerTable.from_dict(segmenter.manifest.table)
+    patient, table = first_patient(segmenter, data), segmenter.manifest.table
     with RuntimeSlices(segmenter) as slices:
         whole = slices.answer(table)(patient.image, [0, 1, 2])
         last = slices.answer(table)(patient.image[2:], [2])
@@ -67,7 +66,7 @@ def test_a_run_ends_after_the_steps_it_is_given(bundle: Path, data: Path, monkey
         return denoise(x, timestep, prior, features)
 
     monkeypatch.setattr(segmenter.backend, "denoise", counted)
-    patient, table = first_patient(segmenter, data), SamplerTable.from_dict(segmenter.manifest.table)
+    patient, table = first_patient(segmenter, data), segmenter.manifest.table
     with RuntimeSlices(segmenter) as slices:
         slices.answer(table, 2, stop_after=2)(patient.image[:1], [0])
     assert calls == table.timesteps.tolist()[:2] * 2

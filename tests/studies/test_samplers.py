@@ -16,7 +16,7 @@ from studies.options import StudyOptions
 from studies.pages.samplers import markdown_page
 from tests.benchmarks.tiny_fold import write_fold
 from tests.runtime.tiny_bundle import tiny_manifest, write_tiny
-from verdiff.diffusion import Process, make_table
+from verdiff.diffusion import make_table
 from verdiff.errors import DataError, InputError
 from verdiff.runtime import Segmenter
 
@@ -49,13 +49,11 @@ def test_with_one_pass_all_samplers_are_one_and_with_more_they_are_not() -> None
 def test_warm_starts_begin_at_their_timestep_and_with_the_prior() -> None:
     manifest = tiny_manifest()
     warm = next(each for each in settings(manifest) if each.start == 300 and each.passes == 4)
-    assert warm.table == make_table(
-        Process.from_dict(manifest.process), sampler="ddim", steps=4, start="prior", start_step=300
-    )
+    assert warm.table == make_table(manifest.process, sampler="ddim", steps=4, start="prior", start_step=300)
 
 
 def test_ddpm_is_ddim_with_eta_1() -> None:
-    process = Process.from_dict(tiny_manifest().process)
+    process = tiny_manifest().process
     assert make_table(process, sampler="ddpm", steps=8) == make_table(process, sampler="ddim", steps=8, eta=1.0)
 
 

@@ -14,7 +14,6 @@ from verdiff.extras import install
 from verdiff.files import scratch_folder
 from verdiff.imaging import read_volume, write_array
 from verdiff.runtime import Segmenter
-from verdiff.runtime.frontier import settings_of
 
 Clock = Callable[[], float]
 
@@ -71,7 +70,7 @@ def load_backends(model: Path, threads: int) -> Loaded:
 
 def policies_of(manifest: Manifest) -> tuple[str | None, ...]:
     """What to time of a model: its default (None), and the fast setting where its record names one."""
-    fast = any(setting.name == FAST for setting in settings_of(manifest))
+    fast = any(setting.name == FAST for setting in manifest.settings)
     return (None, FAST) if fast else (None,)
 
 

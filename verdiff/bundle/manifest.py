@@ -13,10 +13,23 @@ from numpy.typing import NDArray
 from verdiff.bundle import checks
 from verdiff.bundle.layout import MANIFEST, check_names
 from verdiff.bundle.margins import check_margins
-from verdiff.bundle.objects import check_frontier, check_gates, check_intensity, check_table, check_volume
+from verdiff.bundle.objects import (
+    Setting,
+    VolumeRule,
+    check_gates,
+    ids_in_masks,
+    intensity_rule,
+    process_of,
+    sampler_table,
+    settings_of,
+    volume_rule,
+)
 from verdiff.choices import MODEL_FUSIONS, MODEL_NAME, SAMPLERS, STARTS, VIEWS
+from verdiff.diffusion.process import Process
+from verdiff.diffusion.tables import SamplerTable
 from verdiff.errors import BundleError
 from verdiff.extras import upgrade
+from verdiff.imaging.intensity import IntensityRule
 
 SCHEMA_VERSION = 1
 # Of a bundle whose prior takes windows of a volume: a reader that knows slices alone would give a wrong mask.
@@ -27,10 +40,10 @@ PREDICTIONS = ("x0", "epsilon", "v")
 WEIGHTS = ("float32", "float16")
 
 _CHECKSUM = "checksum"
-_OBJECTS = (
-    *("intensity", "process", "table", "training", "metrics", "files", "suitability", "gates", "frontier"),
-    *("margins", "volume"),
-)
+_OBJECTS = ("training", "metrics", "files", "suitability", "gates", "frontier", "margins")
+# Records that not every model has: an empty object in the text, None in Python.
+_OPTIONAL = ("process", "table", "volume")
+_RECORDS = (IntensityRule, Process, SamplerTable, VolumeRule)
 # Added after bundles were published: left out where empty, so that an older manifest keeps its bytes.
 _NEWER = ("margins",)
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
@@ -97,13 +110,13 @@ class Manifest:
 
     `labels` are the foreground structures in the order of the graphs' channels; `spacing_mm` is the in-plane pixel
     size the networks see; height and width of the network input are multiples of `multiple`, `max_pixels` at most in
-    all. `intensity`, `process` and `table` are `IntensityRule`, `Process` and `SamplerTable` in their plain form.
+    all. `intensity`, `process`, `table` and `volume` are given as records or in their plain form, and held as records.
     `files` maps every other file of the bundle to its SHA-256. `gates` holds, for each reduced precision that was
     judged, the SHA-256 of the graphs that passed and what was measured (docs/precision.md). `frontier` holds settings
     with their Dice and time, from which a call with a deadline chooses (docs/runtime.md); empty where not measured.
     `margins` holds how far surfaces have to be moved to hold the true structure (docs/margins.md); empty where
-    not measured. A single-pass model has no denoiser: `process`, `table` and `features` are empty. `volume` is empty
-    for a model that takes slices; for one that takes windows of a volume see `verdiff.bundle.objects.check_volume`.
+    not measured. A single-pass model has no denoiser: `process` and `table` are None, `features` is empty. `volume` is
+    None for a model that takes slices.
 
     Raises:
         BundleError: a value of the wrong type or out of range, with its key, what was found and what was expected.
@@ -115,11 +128,11 @@ class Manifest:
     modality: str
     view: str
     spacing_mm: float
-    intensity: dict[str, Any]
+    intensity: IntensityRule
     multiple: int
     max_pixels: int
-    process: dict[str, Any]
-    table: dict[str, Any]
+    process: Process | None
+    table: SamplerTable | None
     defaults: Defaults
     features: tuple[Feature, ...]
     prediction: str
@@ -133,7 +146,7 @@ class Manifest:
     gates: dict[str, Any] = field(default_factory=dict)
     frontier: dict[str, Any] = field(default_factory=dict)
     margins: dict[str, Any] = field(default_factory=dict)
-    volume: dict[str, Any] = field(default_factory=dict)
+    volume: VolumeRule | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -160,15 +173,16 @@ class Manifest:
                 raise checks.wrong(f"labels.{key}", [getattr(label, key) for label in self.labels], "different values")
         if not isinstance(self.defaults, Defaults):
             raise checks.wrong("defaults", self.defaults, "an object of default settings")
-        check_intensity(self.intensity)
-        if self.table:
-            check_table(self.table, checks.integer("defaults.steps", self.defaults.steps, 1, 100_000))
+        self._set(intensity=intensity_rule(_mapping("intensity", self.intensity)))
+        table, process, volume = (_mapping(key, getattr(self, key)) for key in ("table", "process", "volume"))
+        if table:
+            steps = checks.integer("defaults.steps", self.defaults.steps, 1, 100_000)
             checks.integer("defaults.samples", self.defaults.samples, 1, 1000)
+            self._set(table=sampler_table(table, steps), process=process_of(process))
         else:
             self._check_single_pass()
-        if self.volume or self.schema_version == VOLUME_SCHEMA:
-            self._check_volume()
-        check_frontier(self.frontier)
+        self._set(volume=self._checked_volume(volume) if volume or self.schema_version == VOLUME_SCHEMA else None)
+        settings_of(self.frontier)
         check_gates(self.gates)
         check_margins(self.margins)
         for name, digest in self.files.items():
@@ -200,14 +214,15 @@ class Manifest:
         denoisers = [name for name in self.files if name.startswith("graphs/denoiser.")]
         if denoisers:
             raise checks.wrong("files", denoisers[0], "graphs without a denoiser, as 'table' is empty")
+        self._set(process=None, table=None)
 
-    def _check_volume(self) -> None:
+    def _checked_volume(self, volume: dict[str, Any]) -> VolumeRule:
         if self.schema_version != VOLUME_SCHEMA:
             raise checks.wrong("schema_version", self.schema_version, f"{VOLUME_SCHEMA}, as 'volume' is not empty")
         if self.table:
-            raise checks.wrong("table", self.table, "empty: a model that takes volumes has no denoiser")
+            raise checks.wrong("table", self.table.to_dict(), "empty: a model that takes volumes has no denoiser")
         checks.choice("view", self.view, VIEWS[:3])
-        self._set(volume=check_volume(self.volume))
+        return volume_rule(volume)
 
     def _items(self, key: str, kind: type) -> tuple[Any, ...]:
         items = checks.sequence(key, getattr(self, key))
@@ -217,6 +232,11 @@ class Manifest:
         return items
 
     @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The frontier's settings, best Dice first; empty for a model without a frontier."""
+        return settings_of(self.frontier)
+
+    @property
     def label_ids(self) -> dict[str, int]:
         """Name of each structure to its number in masks, in the order of the channels."""
         return {label.name: label.id for label in self.labels}
@@ -224,12 +244,15 @@ class Manifest:
     @property
     def mask_ids(self) -> NDArray[np.uint8]:
         """The numbers in masks of the background and of each channel's structure, uint8 [K + 1]."""
-        return np.array([0, *self.label_ids.values()], np.uint8)
+        return ids_in_masks(self.label_ids.values())
 
     def to_json(self) -> str:
         """The manifest as the text of `manifest.json`, with a checksum over everything else in it."""
-        values = {"schema_version": self.schema_version, **asdict(self)}
-        values = {key: value for key, value in values.items() if value or key not in _NEWER}
+        values: dict[str, Any] = {"schema_version": self.schema_version}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name not in _NEWER or value:
+                values[each.name] = _plain(value)
         return json.dumps({**values, _CHECKSUM: _digest(values)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -248,6 +271,8 @@ class Manifest:
                 f"the checksum it carries, {checks.describe(stated)}",
                 checks.REMEDY,
             )
+        for key in _OPTIONAL:
+            checks.mapping(key, values.get(key, {}))
         for key, kind in (("labels", Label), ("features", Feature)):
             if key in values:
                 items = checks.sequence(key, values[key])
@@ -274,6 +299,22 @@ def _build(kind: type[_T], key: str, value: object) -> _T:
             checks.REMEDY,
         )
     return kind(**given)
+
+
+def _mapping(key: str, given: object) -> dict[str, Any]:
+    """A record, or its plain form, in its plain form: both are checked alike. None has an empty one."""
+    return checks.mapping(key, _plain(given) if given is None or isinstance(given, _RECORDS) else given)
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as JSON has it."""
+    if value is None:
+        return {}
+    if isinstance(value, _RECORDS):
+        return value.to_dict()
+    if isinstance(value, Label | Feature | Defaults):
+        return asdict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _parse(data: str | bytes) -> dict[str, Any]:

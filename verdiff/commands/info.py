@@ -102,7 +102,7 @@ def bundle_facts(target: str | Path, trust: Trust) -> dict[str, Any]:
             if manifest.table
             else "one pass"
         ),
-        **({"volume": manifest.volume} if manifest.volume else {}),
+        **({"volume": manifest.volume.to_dict()} if manifest.volume else {}),
         "graphs": [f"{role}.{precision}" for role in ROLES for precision in bundle.precisions(role)],
         "weights_stored": manifest.weights_stored,
         "training": manifest.training,

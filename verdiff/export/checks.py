@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.bundle import Bundle
+from verdiff.bundle.objects import stated
 from verdiff.diffusion import SamplerTable, background_and_labels, fuse_mean, noise_source, run_loop
 from verdiff.errors import BackendError, VerificationError
 from verdiff.export.spread import CALM, Spread, mean_difference, probability_difference
@@ -119,7 +120,7 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = REFERENCE, s
             bundle.manifest.defaults.seed, slices=range(count), samples=[0] * count, shape=(classes, *image.shape[2:])
         )
         feed["noise"] = noise(0)[None]
-        _, mask = run_networks(backend, SamplerTable.from_dict(bundle.manifest.table), image, noise)
+        _, mask = run_networks(backend, stated(bundle.manifest.table, "table"), image, noise)
     else:
         mask, _ = backend.prior(image)
     fused = fuse_mean(mask[None])

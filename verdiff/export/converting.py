@@ -12,7 +12,6 @@ import onnx
 
 from verdiff.bundle import GOLDEN, graph_name
 from verdiff.bundle.golden import unpack_golden
-from verdiff.diffusion import SamplerTable
 from verdiff.errors import DataError, VerificationError
 from verdiff.export.checks import check_pipelines, require_passed
 from verdiff.export.draft import Draft, sha256
@@ -254,7 +253,7 @@ def _stored(draft: Draft, name: str, candidate: Candidate, spread: Spread, say: 
         say(f"{role}: {len(network.half)} nodes in {name}, {len(kept)} kept in FP32 ({_reasons(kept)}){more}")
         for node, reason in found.items():
             say(f"  {node}: {reason}")
-    table = SamplerTable.from_dict(draft.manifest.table) if "denoiser" in graphs else None
+    table = draft.manifest.table if "denoiser" in graphs else None
     whole = precision_of(name).pipeline is not None and (table is None or table.deterministic)
     if whole:
         manifest = draft.manifest

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from verdiff.bundle.objects import Effort
 from verdiff.errors import VerificationError
 from verdiff.evaluate.fold import LabelledScan
 from verdiff.evaluate.metrics import score_case
 from verdiff.imaging import plan_slices
 from verdiff.runtime import Segmenter
-from verdiff.runtime.frontier import Effort
 
 Say = Callable[[str], object]
 

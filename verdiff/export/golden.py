@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from verdiff.bundle.objects import ids_in_masks
 from verdiff.diffusion.fusion import background_and_labels, fuse_mean
 from verdiff.diffusion.loop import StepState, run_loop
 from verdiff.diffusion.noise import noise_source
@@ -88,7 +89,7 @@ def make_golden(
     image = phantom(6 * multiple, 4 * multiple)
     stages = torch_reference(net, config, table, image)
     fused = fuse_mean(stages["prior" if table is None else f"x0hat_{len(table) - 1}"][None])
-    ids = np.array([0, *label_ids], np.uint8)
+    ids = ids_in_masks(label_ids)
     return {
         "image": image,
         **stages,

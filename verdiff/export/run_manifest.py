@@ -11,6 +11,7 @@ import torch
 from verdiff import __version__
 from verdiff.bundle import Defaults, Feature, Label, Manifest
 from verdiff.diffusion.tables import SamplerTable
+from verdiff.imaging.intensity import IntensityRule
 from verdiff.train.checkpoint import Checkpoint
 from verdiff.train.data.cases import ALL
 
@@ -67,11 +68,13 @@ def make_manifest(
         modality=data.modality,
         view=data.view,
         spacing_mm=float(spacing),
-        intensity={"kind": data.intensity_kind, "low": data.intensity_low, "high": data.intensity_high},
+        intensity=IntensityRule.from_dict(
+            {"kind": data.intensity_kind, "low": data.intensity_low, "high": data.intensity_high}
+        ),
         multiple=config.network.multiple,
         max_pixels=MAX_PIXELS,
-        process={} if table is None else config.process.build().to_dict(),
-        table={} if table is None else table.to_dict(),
+        process=None if table is None else config.process.build(),
+        table=table,
         defaults=defaults,
         features=tuple(Feature(f"feature_{i}", width, stride) for i, (stride, width) in enumerate(features)),
         prediction=config.process.prediction,

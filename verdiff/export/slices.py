@@ -14,7 +14,7 @@ from verdiff.bundle import Manifest
 from verdiff.errors import DataError, InputError, UnsuitableScanError
 from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.precision.networks import Patient
-from verdiff.imaging import IntensityRule, intensity_bounds, normalise, plan_slices, read_volume
+from verdiff.imaging import intensity_bounds, normalise, plan_slices, read_volume
 from verdiff.imaging.atomic import full_suffix
 from verdiff.imaging.dicom_header import begins_as_dicom
 from verdiff.imaging.reading import DICOM_SUFFIXES, FILM_SUFFIXES, MEDICAL_SUFFIXES, NIFTI_SUFFIXES
@@ -143,7 +143,7 @@ def _read(name: str, path: Path, manifest: Manifest) -> tuple[Patient, str]:
             "a scan",
             "name the folder of the scans with --scans, or move the mask out of it",
         )
-    bounds = intensity_bounds(volume.array, IntensityRule.from_dict(manifest.intensity))
+    bounds = intensity_bounds(volume.array, manifest.intensity)
     digest = hashlib.sha256(np.ascontiguousarray(volume.array, np.float32).data).hexdigest()
     return Patient(name, plan.to_model(normalise(planes, *bounds))), digest
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from verdiff.bundle import VOLUME_SCHEMA, Bundle, Defaults, Manifest, graph_name
 from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN
+from verdiff.bundle.objects import VolumeRule, ids_in_masks
 from verdiff.diffusion import background_and_labels
 from verdiff.diffusion.noise import noise_source
 from verdiff.errors import DataError
@@ -101,13 +102,8 @@ def volume_manifest(
         )
     defaults = Defaults(**{**asdict(checkpoint.config.sampling), "steps": 0, "samples": 0})
     manifest = make_manifest(checkpoint, None, defaults, statements, half_weights)
-    volume = {
-        "patch": list(patch),
-        "spacing_mm": [data.slice_spacing_mm, data.spacing_mm, data.spacing_mm],
-        "overlap": OVERLAP,
-        "crop": data.crop,
-        "window_mb": window_mb,
-    }
+    spacing = (data.slice_spacing_mm, data.spacing_mm, data.spacing_mm)
+    volume = VolumeRule(patch, spacing, OVERLAP, data.crop, window_mb)
     return replace(manifest, volume=volume, schema_version=VOLUME_SCHEMA)
 
 
@@ -131,7 +127,7 @@ def make_volume_golden(
     prior = PriorGraph(net).eval()(torch.from_numpy(image))[0].numpy().astype(np.float16)
     # Slice by slice, as the runtime takes the labels.
     slices = np.moveaxis((prior[0].astype(np.float32) + 1) / 2, 1, 0)
-    ids = np.array([0, *label_ids], np.uint8)
+    ids = ids_in_masks(label_ids)
     return {"image": image.astype(np.float16), "prior": prior, "labels": ids[background_and_labels(slices)][None]}
 
 

@@ -4,47 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from verdiff.choices import WHOLE
 from verdiff.errors import InputError
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
-
-
-@dataclass(frozen=True)
-class Effort:
-    """One way to sample.
-
-    Attributes:
-        steps: Denoiser passes a sample; 0 is the prior's answer.
-        samples: Ensemble members; 0 with 0 steps.
-        policy: See :mod:`verdiff.runtime.policy`.
-    """
-
-    steps: int
-    samples: int
-    policy: str
-
-    @property
-    def title(self) -> str:
-        """Readable name."""
-        what = "prior alone" if not self.steps else f"{self.steps} steps x {self.samples}"
-        return what if self.policy == WHOLE else f"{what}, {self.policy}"
-
-
-@dataclass(frozen=True)
-class Setting(Effort):
-    """An effort on a model's record, and what it was found to be worth.
-
-    Attributes:
-        dice: Mean over structures and patients.
-        name: What it is asked for by, or None.
-    """
-
-    dice: float
-    name: str | None = None
+    from verdiff.bundle.objects import Setting
 
 
 @dataclass(frozen=True)
@@ -60,24 +26,16 @@ class Pace:
     denoiser: float
 
 
-def settings_of(manifest: Manifest) -> tuple[Setting, ...]:
-    """The settings on record, best Dice first; empty for a model without a frontier."""
-    rows: list[dict[str, Any]] = manifest.frontier.get("settings", [])
-    found = [Setting(r["steps"], r["samples"], r["policy"], r["dice"], r.get("name")) for r in rows]
-    return tuple(sorted(found, key=lambda setting: -setting.dice))
-
-
 def named_setting(manifest: Manifest, name: str) -> Setting:
     """The setting of this name.
 
     Raises:
         InputError: The model has none of that name.
     """
-    settings = settings_of(manifest)
-    for setting in settings:
+    for setting in manifest.settings:
         if setting.name == name:
             return setting
-    known = ", ".join(setting.name for setting in settings if setting.name) or "none"
+    known = ", ".join(setting.name for setting in manifest.settings if setting.name) or "none"
     raise InputError(
         f"the setting {name!r} of {manifest.model_id} {manifest.version}",
         f"a setting on its record (there: {known})",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from verdiff.bundle.objects import stated
 from verdiff.errors import BudgetError
 from verdiff.runtime.answer import Answer
 from verdiff.runtime.half import HalfStack
@@ -142,7 +143,7 @@ def plan_volume_memory(
         BudgetError: One call at a time is still more than ``limit``.
     """
     classes, planes = len(manifest.labels), plan.planes
-    patch = manifest.volume["patch"]
+    patch = stated(manifest.volume, "volume").patch
     slices, rows, cols = plan.inside
     scan_pixels = planes.scan_rows * planes.scan_cols
     standing = HalfStack(slices, (classes, rows, cols)).kept_bytes + planes.slices * scan_pixels
@@ -165,11 +166,11 @@ def plan_volume_memory(
 
 def window_bytes(manifest: Manifest, backend: str) -> int:
     """What the network of a model that takes volumes holds while it runs one window, and keeps for the next."""
-    needed = manifest.volume["window_mb"]
-    if needed is None:
+    volume = stated(manifest.volume, "volume")
+    if volume.window_mb is None:
         maps = LEAST_CHANNELS * max(MAPS_PER_CHANNEL.values())
-        return int(4 * math.prod(manifest.volume["patch"]) * maps)
-    return int(needed * WINDOW_FACTOR.get(backend, max(WINDOW_FACTOR.values()))) << 20
+        return int(4 * math.prod(volume.patch) * maps)
+    return int(volume.window_mb * WINDOW_FACTOR.get(backend, max(WINDOW_FACTOR.values()))) << 20
 
 
 def network_bytes(plan: SlicePlan, manifest: Manifest, backend: str) -> int:

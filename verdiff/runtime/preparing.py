@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from verdiff.runtime.budget import BESIDE, require_reach
-from verdiff.runtime.frontier import Pace, Setting, best_within
+from verdiff.runtime.frontier import Pace, best_within
 from verdiff.runtime.locating import locate, slices_to_look_at
 from verdiff.runtime.policy import Policy
 
 if TYPE_CHECKING:
+    from verdiff.bundle.objects import Setting
     from verdiff.imaging import SlicePlan
     from verdiff.runtime.clock import Clock
     from verdiff.runtime.memory import MemoryPlan

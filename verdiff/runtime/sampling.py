@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from verdiff.bundle.objects import stated
 from verdiff.choices import SETTINGS, WHOLE
-from verdiff.diffusion import STEPS_FUSIONS, Process, SamplerTable, make_table
+from verdiff.diffusion import STEPS_FUSIONS, SamplerTable, make_table
 from verdiff.errors import InputError
 from verdiff.options import SampleOptions
 from verdiff.runtime.frontier import named_setting
@@ -61,7 +62,7 @@ def resolve_sampling(manifest: Manifest, options: SampleOptions, *, denoiser: bo
         described = _described(replace(chosen, steps=0, samples=0, sampler=None, fusion=None))
         return Sampling(None, 0, _number(chosen.seed), str(chosen.fusion), described, policy)
     if (chosen.steps, chosen.sampler) == (defaults.steps, defaults.sampler):
-        table = SamplerTable.from_dict(manifest.table)
+        table = stated(manifest.table, "table")
     else:
         table = _other_table(manifest, chosen)
     described = {
@@ -96,7 +97,7 @@ def _with_defaults(options: SampleOptions, defaults: Defaults) -> SampleOptions:
 
 def _other_table(manifest: Manifest, chosen: SampleOptions) -> SamplerTable:
     """The table of another number of steps or another sampler than the model's own."""
-    process, defaults = Process.from_dict(manifest.process), manifest.defaults
+    process, defaults = stated(manifest.process, "process"), manifest.defaults
     steps, most = _number(chosen.steps), defaults.start_step or process.timesteps
     if steps > most:
         raise InputError(f"steps = {steps}", f"at most {most}, the model's timesteps", "choose fewer steps")

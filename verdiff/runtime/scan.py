@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.bundle.objects import stated
 from verdiff.imaging import plan_slices
 from verdiff.imaging.volume_plan import VolumePlan, plan_volume
 
@@ -47,11 +48,11 @@ def slices_of(manifest: Manifest, geometry: Geometry) -> SlicePlan:
 
 def plan_for(manifest: Manifest, geometry: Geometry) -> VolumePlan:
     """A scan's way to the grid of a model with ``manifest.volume``, and back."""
-    volume = manifest.volume
+    volume = stated(manifest.volume, "volume")
     return plan_volume(
         geometry,
         view=manifest.view,  # type: ignore[arg-type]
-        spacing_mm=volume["spacing_mm"],
-        patch=volume["patch"],
-        crop=volume["crop"],
+        spacing_mm=volume.spacing_mm,
+        patch=volume.patch,
+        crop=volume.crop,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from verdiff.diffusion import SamplerTable, background_and_labels
+from verdiff.diffusion import background_and_labels
 from verdiff.errors import BackendError
 from verdiff.precisions import precision_of
 
@@ -33,7 +33,7 @@ def self_test(executor: Executor, bundle: Bundle) -> dict[str, float]:
         BackendError: A stage is further off than the precision explains.
     """
     golden, backend = bundle.golden(), executor.backend
-    table = SamplerTable.from_dict(bundle.manifest.table) if bundle.has("denoiser") else None
+    table = bundle.manifest.table if bundle.has("denoiser") else None
     found = executor.golden_outputs(golden, table)
     expected = {"prior": "prior", "denoiser": "x0hat_0"}
     differences = {stage: _difference(found[stage], golden[expected[stage]]) for stage in expected if stage in found}

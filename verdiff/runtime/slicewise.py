@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from verdiff.errors import InputError
 from verdiff.runtime.engine import Engine
-from verdiff.runtime.frontier import Setting, settings_of
 from verdiff.runtime.preparing import prepare
 from verdiff.runtime.request import Kind
 from verdiff.runtime.sampling import Sampling, resolve_sampling
 from verdiff.runtime.scan import Scan, slices_of
 
 if TYPE_CHECKING:
+    from verdiff.bundle.objects import Setting
     from verdiff.options import CallOptions
     from verdiff.runtime.loaded import LoadedModel
     from verdiff.runtime.request import CheckedScan, Request
@@ -75,7 +75,7 @@ def _open_effort(model: LoadedModel, request: Request) -> tuple[tuple[Setting, .
         return resolve_sampling(manifest, chosen, denoiser=setting.steps > 0)
 
     left_open = options.effort_is_open and request.clock.timed and model.pace is not None
-    return (settings_of(manifest) if left_open and _samples(model, options) else ()), resolve
+    return (manifest.settings if left_open and _samples(model, options) else ()), resolve
 
 
 SLICES = Kind(_sampling, slices_of, _work)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.bundle.objects import stated
 from verdiff.choices import WHOLE
 from verdiff.errors import BudgetError, InputError
 from verdiff.imaging.windows import Shape, count_windows, fuse_windows
@@ -249,8 +250,7 @@ class _Windows:
 
 
 def _patch(manifest: Manifest) -> Shape:
-    slices, rows, cols = manifest.volume["patch"]
-    return slices, rows, cols
+    return stated(manifest.volume, "volume").patch
 
 
 def _restore_seconds(answer: Answer, plan: VolumePlan, ids: NDArray[np.uint8], clock: Clock) -> float:
@@ -270,7 +270,7 @@ def _overlap_within(model: LoadedModel, plan: VolumePlan, clock: Clock, reserve:
         BudgetError: Even the fewest windows would overrun the deadline in the network alone.
     """
     manifest, pace = model.manifest, model.pace
-    own = float(manifest.volume["overlap"])
+    own = stated(manifest.volume, "volume").overlap
     if pace is None or not clock.timed:
         return own, None
     patch = _patch(manifest)
@@ -297,7 +297,7 @@ def _describe_work(
         "predicted_ms": None if predicted is None else round(1000 * predicted, 1),
         "volume": list(plan.inside),
         "spacing_mm": [round(pitch, 4) for pitch in plan.spacing_mm],
-        "patch": list(manifest.volume["patch"]),
+        "patch": list(_patch(manifest)),
         "overlap": overlap,
         "windows": windows,
     }

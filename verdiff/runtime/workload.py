@@ -48,9 +48,9 @@ def one_scan(
         if manifest.volume:
             from verdiff.imaging.windows import count_windows
 
-            depth, rows, cols = manifest.volume["patch"]
+            depth, rows, cols = manifest.volume.patch
             windows = count_windows(
-                plan_for(manifest, geometry).shape, (depth, rows, cols), float(manifest.volume["overlap"])
+                plan_for(manifest, geometry).shape, (depth, rows, cols), float(manifest.volume.overlap)
             )
             return Workload(windows * depth * rows * cols, 0)
         plan = slices_of(manifest, geometry)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from verdiff.bundle import Bundle
 from verdiff.diffusion import SamplerTable, noise_source
 from verdiff.errors import DataError
-from verdiff.imaging import Geometry, IntensityRule, SlicePlan, Volume, intensity_bounds, normalise, plan_slices
+from verdiff.imaging import Geometry, SlicePlan, Volume, intensity_bounds, normalise, plan_slices
 from verdiff.options import SampleOptions
 from verdiff.runtime.sampling import resolve_sampling
 
@@ -88,7 +88,7 @@ class Workload:
     @cached_property
     def images(self) -> Maps:
         """The slices as the prior is given them, [slices, 1, H, W], in the runtime's own arithmetic."""
-        rule = IntensityRule.from_dict(self.bundle.manifest.intensity)
+        rule = self.bundle.manifest.intensity
         planes = normalise(self.plan.extract(self.scan.array), *intensity_bounds(self.scan.array, rule))
         return self.plan.to_model(planes)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.bundle import Bundle, Manifest
-from verdiff.diffusion import SamplerTable
+from verdiff.bundle.objects import stated
 from verdiff.diffusion.step_graph import step_graph
 from verdiff.engines import (
     STORED,
@@ -206,7 +206,7 @@ def _pipeline(bundle: Bundle, precision: str) -> onnx.ModelProto:
     ids = tuple(label.id for label in manifest.labels)
     if not bundle.has("denoiser"):
         return build_pipeline(part("prior"), None, None, ids, model_id=manifest.model_id, multiple=manifest.multiple)
-    table = SamplerTable.from_dict(manifest.table)
+    table = stated(manifest.table, "table")
     if not table.deterministic:
         raise BundleError(
             f"{manifest.model_id} samples with noise at every step",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.bundle import Manifest, checks
-from verdiff.diffusion import SamplerTable, background_and_labels
+from verdiff.diffusion import background_and_labels
 from verdiff.errors import VerdiffError, VerificationError
 from verdiff.evaluate.empty import Presence, image_diagonal_mm
 from verdiff.evaluate.metrics import surface_distances_mm
@@ -114,7 +114,7 @@ class Gate:
         feeds: Callable[[str, dict[str, NDArray]], None] | None = None,
     ) -> None:
         self.manifest, self.patients = manifest, tuple(patients)
-        self.table = SamplerTable.from_dict(manifest.table) if source.denoiser is not None else None
+        self.table = manifest.table if source.denoiser is not None else None
         runner = Runner(source, self.table, manifest.defaults.seed)
         self.reference = [runner.run(patient, feeds) for patient in self.patients]
 

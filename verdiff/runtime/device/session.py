@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import BackendError, InputError
-from verdiff.imaging import Geometry, IntensityRule, plan_slices
+from verdiff.imaging import Geometry, plan_slices
 from verdiff.runtime.answer import chunks_of
 from verdiff.runtime.device.arrays import DeviceArray, given_array
 from verdiff.runtime.device.driver import Pointer, Stream
@@ -86,7 +86,7 @@ class DeviceSession:
     ) -> None:
         keep = backend.keep if stream is None else keep
         self._backend, self._sampling, self._shape = backend, sampling, shape
-        self._rule = IntensityRule.from_dict(manifest.intensity)
+        self._rule = manifest.intensity
         self._stream = stream = backend.stream if stream is None else stream
         self._plan = plan = _plan(manifest, shape, spacing_mm)
         tables = grid_tables(plan, manifest.mask_ids)
