@@ -152,7 +152,9 @@ def write_series(folder: Path, volume: sitk.Image) -> None:
         direction = np.array(volume.GetDirection()).reshape(3, 3)
         tags = {
             "0008|0060": "MR",
+            "0020|000d": "1.2.4",
             "0020|000e": "1.2.3",
+            "0020|0052": "1.2.5",
             "0020|0032": "\\".join(map(str, position)),
             "0020|0037": "\\".join(map(str, (*direction[:, 0], *direction[:, 1]))),
             "0018|0050": "3",

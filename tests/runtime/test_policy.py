@@ -82,6 +82,17 @@ def test_the_fast_setting_brings_steps_samples_and_policy() -> None:
     assert [named["sampling"][key] for key in ("steps", "samples", "policy")] == [1, 1, "skip"]
 
 
+def test_a_fast_setting_without_steps_is_the_prior_alone() -> None:
+    row = {"steps": 0, "samples": 0, "policy": "skip", "dice": 0.9, "name": "fast"}
+    segmenter = numpy_segmenter(frontier={"settings": [row]})
+    fast, alone = segmenter.segment(mr_scan(), policy="fast"), segmenter.segment(mr_scan(), prior_only=True)
+    assert np.array_equal(fast.labels, alone.labels) and fast.outcome == "prior"
+    assert [fast.provenance["sampling"][key] for key in ("steps", "samples", "policy")] == [0, 0, "skip"]
+    default = segmenter.manifest.defaults
+    named = segmenter.segment(mr_scan(), policy="fast", steps=2).provenance
+    assert [named["sampling"][key] for key in ("steps", "samples", "policy")] == [2, default.samples, "skip"]
+
+
 class TestLocate:
     def test_everything_but_the_look_is_computed_in_the_window(self) -> None:
         backend = PixelBackend()

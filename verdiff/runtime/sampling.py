@@ -48,14 +48,17 @@ def resolve_sampling(manifest: Manifest, options: SampleOptions, *, denoiser: bo
     """The sampling of one call: ``options`` over the defaults of ``manifest``.
 
     The manifest's own table is used as it is when the options leave it unchanged, so the numbers are those that were
-    verified at export. ``denoiser=False`` (a single-pass model, or the prior alone asked for) gives no table.
+    verified at export. ``denoiser=False`` (a single-pass model, or the prior alone asked for) gives no table; neither
+    does a policy that names a setting without steps.
 
     Raises:
         InputError: An option out of range, or a sampler or fusion that does not exist.
     """
     check_options(options, InputError, only=SampleOptions)
     defaults = manifest.defaults
-    chosen = _with_defaults(_with_setting(manifest, options), defaults)
+    chosen = _with_setting(manifest, options)
+    denoiser = denoiser and chosen.steps != 0
+    chosen = _with_defaults(chosen, defaults)
     policy = Policy.parse(str(chosen.policy))
     chosen = replace(chosen, policy=str(policy))
     if not denoiser:
@@ -76,10 +79,16 @@ def resolve_sampling(manifest: Manifest, options: SampleOptions, *, denoiser: bo
 
 
 def _with_setting(manifest: Manifest, options: SampleOptions) -> SampleOptions:
-    """A policy that names a setting of the model's frontier stands for its steps, samples and policy."""
+    """A policy that names a setting of the model's frontier stands for its steps, samples and policy.
+
+    0 steps are the prior's answer. Where the setting has them and a caller names steps or samples, the other is the
+    model's default.
+    """
     if options.policy not in SETTINGS:
         return options
     setting = named_setting(manifest, str(options.policy))
+    if not setting.steps and (options.steps or options.samples):
+        return replace(options, policy=setting.policy)
     return replace(
         options,
         policy=setting.policy,
