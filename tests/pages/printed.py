@@ -71,6 +71,10 @@ HOW: dict[str, How] = {
         "it goes on with a run of an hour", tested_by="tests/train/test_run_folder.py"
     ),
     "verdiff train unet": _2D,
+    "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --data $VERDIFF_DATA/Dataset106_SpineT2Slices "
+    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold 0 --minutes 112": How(
+        "the default model's weights want its three structures", tested_by="tests/train/test_release_weights.py"
+    ),
     "verdiff train nnunet": How(
         f"{_HOURS}; its batch and crop are planned from the data",
         "--set training.iterations=1 --set training.validate_every=1 --set training.validate_slices=1",
@@ -94,6 +98,9 @@ HOW: dict[str, How] = {
         "the same with --weights and --scans beside it is run", tested_by="tests/pages/test_commands.py"
     ),
     "verdiff export runs/spine-mr --weights last.pt --card": How(),
+    "verdiff export runs/spine-mr --weights blended.pt": How(
+        "it wants a run that went on from the default model", tested_by="tests/train/test_release_weights.py"
+    ),
     "verdiff export model.verdiff": How(
         "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
     ),
