@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from io import BufferedReader
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def most_bytes(path: Path, encoding: str) -> float:
     return 4.0 * (path.stat().st_size + 1) if encoding == TEXT else most_unpacked(path, encoding)
 
 
-class _Pieces:
+class _Pieces(ABC):
     """Bytes that are made piece by piece, handed out as they are asked for."""
 
     def __init__(self, stream: BufferedReader, path: Path) -> None:
@@ -55,8 +56,9 @@ class _Pieces:
         self._made = self._made[count:]
         return count
 
+    @abstractmethod
     def _bytes_of(self, text: bytes, *, last: bool) -> bytes:
-        raise NotImplementedError
+        """The voxels that ``text`` holds whole; what is left of it stays in ``_rest``."""
 
 
 class _Numbers(_Pieces):

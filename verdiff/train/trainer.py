@@ -248,9 +248,7 @@ class Trainer:
         """
         training = self.config.training
         rng = generator_for(training.seed, self.iteration)
-        image, truth = self.make_batch(self.train_cases, self.net.classes, self.config, rng)
-        image = image.to(self.device, memory_format=self.layout)
-        truth = truth.to(self.device, memory_format=self.layout)
+        image, truth = self._batch(rng)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -338,17 +336,20 @@ class Trainer:
     def _current_objective(self) -> Objective:
         return self.prior_objective if self.prior_alone else self.objective
 
+    def _batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Images and truths of a training batch, on the device and in the layout of the network."""
+        image, truth = self.make_batch(self.train_cases, self.net.classes, self.config, rng)
+        return (
+            image.to(self.device, memory_format=self.layout),
+            truth.to(self.device, memory_format=self.layout),
+        )
+
     def _forward_averaged(self, number: int) -> None:
         """Run the averaged network on a training batch that depends on the seed and ``number`` alone."""
         rng = np.random.default_rng([self.config.training.seed, number, _SETTLING])
-        image, truth = self.make_batch(self.train_cases, self.net.classes, self.config, rng)
+        image, truth = self._batch(rng)
         with self._autocast():
-            self._current_objective(
-                self.ema,
-                image.to(self.device, memory_format=self.layout),
-                truth.to(self.device, memory_format=self.layout),
-                rng,
-            )
+            self._current_objective(self.ema, image, truth, rng)
 
     def _validate(self, losses: Mapping[str, float]) -> Validation:
         """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
