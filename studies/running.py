@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from studies.options import StudyOptions
-from verdiff.benchmarks.cases import Outcome
+from verdiff.benchmarks.cases import Findings
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.recording import command_line, recorded
 from verdiff.errors import InputError
@@ -94,7 +94,7 @@ def run(
     )
 
 
-def outcome_of(study: str, options: StudyOptions) -> Outcome:
+def outcome_of(study: str, options: StudyOptions) -> Findings:
     """What a study finds.
 
     Raises:
@@ -103,7 +103,7 @@ def outcome_of(study: str, options: StudyOptions) -> Outcome:
     if study not in STUDIES:
         raise InputError(f"study {study!r}", "one of " + ", ".join(STUDIES), "choose one of them")
     module = import_module(f"studies.cases.{study.replace('-', '_')}")
-    outcome: Outcome = module.run(options)
+    outcome: Findings = module.run(options)
     return outcome
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from verdiff.errors import BackendError
-from verdiff.nvidia import CUDA_LIBRARY, NVML_LIBRARY, Driver, read_driver, require_gpu
+from verdiff.nvidia import CUDA_LIBRARY, NVML_LIBRARY, InstalledDriver, read_driver, require_gpu
 
 GIB = 1 << 30
 CARDS = (("NVIDIA H200", 9, 0, 140 * GIB), ("NVIDIA RTX A4000", 8, 6, 16 * GIB))
@@ -138,7 +138,7 @@ def test_a_driver_without_gpus_is_refused() -> None:
 @pytest.mark.parametrize(("device", "name"), [("cuda", "NVIDIA H200"), ("cuda:1", "NVIDIA RTX A4000")])
 def test_a_device_is_found_by_its_number(device: str, name: str) -> None:
     driver, gpu = require_gpu(device, machine(FakeCuda()))
-    assert (isinstance(driver, Driver), gpu.name) == (True, name)
+    assert (isinstance(driver, InstalledDriver), gpu.name) == (True, name)
 
 
 def test_a_number_beyond_the_last_gpu_lists_those_there_are() -> None:

@@ -45,7 +45,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Driver:
+class InstalledDriver:
     """The driver and what it drives.
 
     Attributes:
@@ -59,7 +59,7 @@ class Driver:
     gpus: tuple[Gpu, ...]
 
 
-def read_driver(load: Load = ctypes.CDLL) -> Driver:
+def read_driver(load: Load = ctypes.CDLL) -> InstalledDriver:
     """Ask the driver.
 
     Args:
@@ -95,10 +95,10 @@ def read_driver(load: Load = ctypes.CDLL) -> Driver:
     version = _integer(cuda.cuDriverGetVersion)
     nvml = _nvml(load)
     gpus = tuple(_gpu(cuda, nvml, index) for index in range(count))
-    return Driver(_driver_version(nvml), (version // 1000, version % 1000 // 10), gpus)
+    return InstalledDriver(_driver_version(nvml), (version // 1000, version % 1000 // 10), gpus)
 
 
-def require_gpu(device: str, load: Load = ctypes.CDLL) -> tuple[Driver, Gpu]:
+def require_gpu(device: str, load: Load = ctypes.CDLL) -> tuple[InstalledDriver, Gpu]:
     """The driver and the GPU that ``device`` (``"cuda"`` or ``"cuda:N"``) names.
 
     Raises:

@@ -26,7 +26,7 @@ from verdiff.choices import (
     SM,
     WHOLE,
 )
-from verdiff.settings import Bounds, OneOf, Written, keyword, option
+from verdiff.settings import Bounds, OneOf, Pattern, keyword, option
 
 ANY_BACKEND = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS)
 # TensorRT's engines take INT8 by the name of its form too.
@@ -41,7 +41,7 @@ class TrustOptions:
     sha256: str | None = option(
         None,
         "Refuse every bundle but the one whose manifest has this SHA-256.",
-        Written(SHA256, "the 64 hexadecimal digits of a SHA-256"),
+        Pattern(SHA256, "the 64 hexadecimal digits of a SHA-256"),
         flag="--expect-sha256",
         metavar="HEX",
     )
@@ -56,7 +56,7 @@ class LoadOptions(TrustOptions):
 
     model: str | Path | None = keyword(None, "A shipped model's name or a bundle; None is the default model.")
     _: KW_ONLY
-    device: str = option("cpu", "cpu, cuda or cuda:N.", Written(DEVICE, "cpu, cuda or cuda:N"))
+    device: str = option("cpu", "cpu, cuda or cuda:N.", Pattern(DEVICE, "cpu, cuda or cuda:N"))
     backend: str = option(AUTO, "What runs it; see docs/runtime.md.", OneOf(ANY_BACKEND))
     precision: str = option(
         "fp32", "auto: the fastest that passed its gate for this processor, where trying pays.", OneOf(ANY_PRECISION)
@@ -103,17 +103,17 @@ class BuildOptions(TrustOptions):
     sizes: tuple[str | tuple[int, int], ...] = option(
         (),
         "ROWSxCOLUMNS to build for; the usual fields of view.",
-        Written(SIZE, "ROWSxCOLUMNS, such as 320x256"),
+        Pattern(SIZE, "ROWSxCOLUMNS, such as 320x256"),
         flag="--size",
     )
     batch: int | None = option(None, "Images of the largest call.", Bounds(1))
     workspace_mb: int | None = option(None, "The most device memory in MiB that a layer may take.", Bounds(1))
-    device: str | None = option(None, "The GPU: cuda or cuda:N.", Written(GPU, "cuda or cuda:N"))
+    device: str | None = option(None, "The GPU: cuda or cuda:N.", Pattern(GPU, "cuda or cuda:N"))
     flavour: str = option(AUTO, "Which library; auto: which is installed.", OneOf((AUTO, *ENGINE_BACKENDS)))
     sms: tuple[str, ...] = option(
         (),
         "TensorRT-RTX: compute capability to build for, 89.",
-        Written(SM, "a compute capability, such as 89"),
+        Pattern(SM, "a compute capability, such as 89"),
         flag="--sm",
     )
     cache: Path | None = option(None, "What VERDIFF_CACHE is otherwise; the user's cache.")

@@ -14,7 +14,7 @@ REFERENCE = "fp32"
 
 
 @dataclass(frozen=True)
-class Limits:
+class MaskLimits:
     """How far a mask may be from FP32's: Dice of each class, mean over patients and worst patient, and HD95 in mm."""
 
     mean_dice: float
@@ -66,7 +66,7 @@ class Precision:
     self_test: float
     tried_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gate: str = ""
-    limits: Limits | None = None
+    limits: MaskLimits | None = None
     judged_as: str = ""
     calibrated: bool = False
     pipeline: PipelineLimits | None = None
@@ -95,7 +95,7 @@ TABLE: dict[str, Precision] = {
             self_test=1e-2,
             tried_on={"fp16": ("onnxruntime", "openvino")},
             gate="fp16",
-            limits=Limits(0.999, 0.998, 0.1),
+            limits=MaskLimits(0.999, 0.998, 0.1),
             judged_as="FP16 storage and rounding of every value, sums in FP32",
             pipeline=PipelineLimits(5e-2, 0.999),
         ),
@@ -109,7 +109,7 @@ TABLE: dict[str, Precision] = {
             self_test=3e-2,
             tried_on={"bf16": ("openvino",)},
             gate="bf16",
-            limits=Limits(0.995, 0.990, 0.3),
+            limits=MaskLimits(0.995, 0.990, 0.3),
             judged_as="BF16 storage and rounding of every value, sums in FP32",
         ),
         Precision(
@@ -122,7 +122,7 @@ TABLE: dict[str, Precision] = {
             self_test=5e-2,
             tried_on={"int8-trt": ("onnxruntime",), "int8-ov": ("onnxruntime", "openvino")},
             gate="int8-ov",
-            limits=Limits(0.995, 0.990, 0.3),
+            limits=MaskLimits(0.995, 0.990, 0.3),
             judged_as="INT8 steps of the convolutions' inputs and weights, everything else in FP32",
             calibrated=True,
         ),

@@ -20,7 +20,7 @@ from typing import Any, Protocol, get_type_hints
 from verdiff.errors import DataError, VerdiffError
 
 
-class Limits(Protocol):
+class Constraint(Protocol):
     """What a value may be; its text says it in words."""
 
     def allow(self, value: Any) -> bool:
@@ -72,7 +72,7 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Written:
+class Pattern:
     """A text written like the regular expression ``pattern``; ``words`` say how."""
 
     pattern: str
@@ -102,7 +102,7 @@ class About:
     """
 
     help: str = ""
-    limits: Limits | None = None
+    limits: Constraint | None = None
     command: bool = False
     flag: str = ""
     metavar: str = ""
@@ -113,12 +113,12 @@ def bounded(default: Any, least: float, most: float = math.inf, *, above: bool =
     return field(default=default, metadata={"about": About(limits=Bounds(least, most, above))})
 
 
-def option(default: Any, help: str, limits: Limits | None = None, *, flag: str = "", metavar: str = "") -> Any:
+def option(default: Any, help: str, limits: Constraint | None = None, *, flag: str = "", metavar: str = "") -> Any:
     """A field that is an option of a command and a keyword in Python; see :class:`About`."""
     return field(default=default, metadata={"about": About(help, limits, command=True, flag=flag, metavar=metavar)})
 
 
-def keyword(default: Any, help: str, limits: Limits | None = None) -> Any:
+def keyword(default: Any, help: str, limits: Constraint | None = None) -> Any:
     """A field that is a keyword in Python alone: what no command line can hold or needs to."""
     return field(default=default, metadata={"about": About(help, limits)})
 
@@ -232,7 +232,7 @@ def _numbers(value: Any) -> Iterator[float]:
         yield value
 
 
-def _expected(limits: Limits, value: Any) -> str:
+def _expected(limits: Constraint, value: Any) -> str:
     return f"one or several numbers, each {limits}" if isinstance(value, tuple) else f"a number, {limits}"
 
 

@@ -1,1 +1,1 @@
-"""One module a study, each with ``run(options) -> Outcome``."""
+"""One module a study, each with ``run(options) -> Findings``."""

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from studies.library.patients import Patient, PatientScorer, as_probability, load_patients
+from studies.library.patients import PatientScorer, StudyPatient, as_probability, load_patients
 from studies.options import StudyOptions
 from studies.pages.frontier import draw_frontier, markdown_page
-from verdiff.benchmarks.cases import Outcome
+from verdiff.benchmarks.cases import Findings
 from verdiff.benchmarks.timing import Timing
 from verdiff.bundle.objects import stated
 from verdiff.diffusion import SamplerTable, fuse_mean
 from verdiff.evaluate.fold import labelled_scans
-from verdiff.export.frontier import Measured, fast_of, measure_efforts, worth_choosing
+from verdiff.export.frontier import MeasuredEffort, fast_of, measure_efforts, worth_choosing
 from verdiff.runtime import Segmenter
 
 Array = NDArray[np.float32]
@@ -30,7 +30,7 @@ SHIFT_PIXELS = 8
 ERODE_PIXELS = 3
 
 
-def run(options: StudyOptions) -> Outcome:
+def run(options: StudyOptions) -> Findings:
     """Score the prior alone, then steps x samples x policy, on a fold's validation cases; check that nothing is copied.
 
     Raises:
@@ -51,7 +51,7 @@ def run(options: StudyOptions) -> Outcome:
         "settings": rows_of(measured),
         "copy_checks": run_copy_checks(segmenter, patients, say=options.say),
     }
-    return Outcome(
+    return Findings(
         timings={m.effort.title: Timing(tuple(m.seconds.values())) for m in measured},
         baseline=None,
         subject={
@@ -66,7 +66,7 @@ def run(options: StudyOptions) -> Outcome:
 
 
 def run_copy_checks(
-    segmenter: Segmenter, patients: list[Patient], *, say: Callable[[str], object] = print
+    segmenter: Segmenter, patients: list[StudyPatient], *, say: Callable[[str], object] = print
 ) -> list[dict[str, Any]]:
     """The default sampling from damaged priors, and with another patient's image.
 
@@ -104,7 +104,7 @@ def run_copy_checks(
     return rows
 
 
-def rows_of(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+def rows_of(measured: Sequence[MeasuredEffort]) -> list[dict[str, Any]]:
     """What was measured as plain values, a row an effort."""
     chosen = worth_choosing(measured)
     fast = fast_of(chosen)
@@ -133,7 +133,7 @@ def _mean(scores: Mapping[str, float]) -> float:
 
 
 def _before_and_after(
-    scorer: PatientScorer, patient: Patient, given: list[tuple[Array, tuple[Array, ...]]], table: SamplerTable
+    scorer: PatientScorer, patient: StudyPatient, given: list[tuple[Array, tuple[Array, ...]]], table: SamplerTable
 ) -> tuple[float, float]:
     prior = np.concatenate([f for f, _ in given])
     drawn, _ = scorer.sample(given, table, 1)

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from studies.library.patients import Patient, PatientScorer, load_patients
+from studies.library.patients import PatientScorer, StudyPatient, load_patients
 from studies.library.runtime_slices import Maps, RuntimeSlices
 from studies.library.slicewise import Entrant, Scores, mean_dice, patient_means, race
 from studies.library.views import CANDIDATES, Votes, averaged_answer, choose_views, collect
 from studies.options import StudyOptions, require_denoiser
 from studies.pages.prior_at_equal_time import draw_equal_time, markdown_page
-from verdiff.benchmarks.cases import Figure, Outcome
+from verdiff.benchmarks.cases import Figure, Findings
 from verdiff.benchmarks.timing import Timing
 from verdiff.bundle import Manifest
 from verdiff.diffusion import SamplerTable
@@ -44,7 +44,7 @@ HINDSIGHT = "views chosen in hindsight on these patients"
 
 
 @dataclass(frozen=True)
-class Series:
+class ChosenViews:
     """The views chosen for the prior on some patients.
 
     Attributes:
@@ -63,7 +63,7 @@ class Series:
         return self.order[: 1 + scores.index(max(scores))]
 
 
-def run(options: StudyOptions) -> Outcome:
+def run(options: StudyOptions) -> Findings:
     """Time the settings, give the prior as long, and compare Dice patient by patient.
 
     Raises:
@@ -83,7 +83,7 @@ def run(options: StudyOptions) -> Outcome:
     )
     with RuntimeSlices(segmenter) as slices:
         result, timings = at_equal_time(slices, patients, tuning, options)
-    return Outcome(
+    return Findings(
         timings=timings,
         baseline=None,
         figures=figures(result),
@@ -124,7 +124,7 @@ def tuning_fold(options: StudyOptions) -> int:
 
 
 def at_equal_time(
-    slices: RuntimeSlices, patients: Sequence[Patient], tuning: Sequence[Patient], options: StudyOptions
+    slices: RuntimeSlices, patients: Sequence[StudyPatient], tuning: Sequence[StudyPatient], options: StudyOptions
 ) -> tuple[dict[str, Any], dict[str, Timing]]:
     """Time, choose, score and compare.
 
@@ -204,7 +204,7 @@ def settings(manifest: Manifest) -> dict[str, tuple[SamplerTable, int]]:
     return found
 
 
-def votes_of(slices: RuntimeSlices, patients: Sequence[Patient]) -> dict[str, Votes]:
+def votes_of(slices: RuntimeSlices, patients: Sequence[StudyPatient]) -> dict[str, Votes]:
     """What every candidate view says of every slice, by patient."""
     return {patient.name: collect(slices, patient.image, CANDIDATES) for patient in patients}
 
@@ -213,10 +213,10 @@ def choose(
     chosen_on: str,
     slices: RuntimeSlices,
     scorer: PatientScorer,
-    patients: Sequence[Patient],
+    patients: Sequence[StudyPatient],
     held: dict[str, Votes],
     most: int,
-) -> Series:
+) -> ChosenViews:
     """The prior's best series of views on ``patients``; see :func:`studies.library.views.choose_views`."""
     base: list[int] = []
     totals: list[tuple[Maps, Maps]] = []
@@ -235,7 +235,7 @@ def choose(
 
         return float(np.mean(slices.lanes.map(dice, range(len(patients)))))
 
-    return Series(chosen_on, *choose_views(mean_with, len(CANDIDATES), most))
+    return ChosenViews(chosen_on, *choose_views(mean_with, len(CANDIDATES), most))
 
 
 def against(what: str, members: Sequence[int], setting: Scores, prior: Scores) -> dict[str, Any]:

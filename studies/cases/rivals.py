@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from studies.library.naive_loop import naive_answer
-from studies.library.patients import Patient, PatientScorer, load_patients
+from studies.library.patients import PatientScorer, StudyPatient, load_patients
 from studies.library.recipes import FEWEST_ROUNDS, Recipe, really_run, recipes
 from studies.library.runtime_slices import Answer, RuntimeSlices
 from studies.library.slicewise import Entrant, Raced, every_slice, mean_dice, race, score, spread_slices
 from studies.library.torch_slices import Form, TorchSlices
 from studies.options import StudyOptions, require_denoiser
-from studies.pages.rivals import Row, Scored, draw_rivals, markdown_page
-from verdiff.benchmarks.cases import Figure, Outcome
+from studies.pages.rivals import RivalRow, Scored, draw_rivals, markdown_page
+from verdiff.benchmarks.cases import Figure, Findings
 from verdiff.benchmarks.timing import speedup
 from verdiff.bundle import Bundle, open_bundle, resolve_model
 from verdiff.bundle.objects import stated
@@ -37,7 +37,7 @@ TorchFactory = Callable[[Bundle, Path | None, int], TorchSlices]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRivals:
     """The rivals that are there.
 
     Attributes:
@@ -53,7 +53,7 @@ class Loaded:
     left_out: dict[str, str]
 
 
-def run(options: StudyOptions, torch_factory: TorchFactory = TorchSlices) -> Outcome:
+def run(options: StudyOptions, torch_factory: TorchFactory = TorchSlices) -> Findings:
     """Time the default, the same loop elsewhere, and MedSegDiff's recipes; score all of them.
 
     Raises:
@@ -93,13 +93,13 @@ def run(options: StudyOptions, torch_factory: TorchFactory = TorchSlices) -> Out
     for name, timing in timings.items():
         of = pieces[name][0].name if name in pieces else name
         shown = scored[of] if name not in TORCH or same_weights else None
-        rows.append(Row(name, name in pieces, timing, speedup(timing, timings[DEFAULT]), shown))
+        rows.append(RivalRow(name, name in pieces, timing, speedup(timing, timings[DEFAULT]), shown))
     results = {
         "rivals": [row.to_dict() for row in rows],
         "recipes_really_run_s_a_slice": really_s,
         "first_call_s": loaded.first_call_s,
     }
-    return Outcome(
+    return Findings(
         timings=timings,
         baseline=None,
         figures=figures(rows, known, difference, loaded.first_call_s),
@@ -117,14 +117,14 @@ def run(options: StudyOptions, torch_factory: TorchFactory = TorchSlices) -> Out
 
 
 def load_rivals(
-    bundle: Bundle, table: SamplerTable, options: StudyOptions, patient: Patient, torch_factory: TorchFactory
-) -> Loaded:
+    bundle: Bundle, table: SamplerTable, options: StudyOptions, patient: StudyPatient, torch_factory: TorchFactory
+) -> LoadedRivals:
     """Load each rival and run it once on one slice, which compiles what is to be compiled."""
     samples = bundle.manifest.defaults.samples
     opened: dict[str, Callable[[], Answer]] = {
         NAIVE: partial(naive_answer, bundle, table, samples, threads=options.threads)
     }
-    loaded = Loaded({}, None, {}, {})
+    loaded = LoadedRivals({}, None, {}, {})
     torch: TorchSlices | None = None
     try:
         torch = torch_factory(bundle, options.training_run, options.threads)
@@ -145,7 +145,7 @@ def load_rivals(
         else:
             loaded.answers[name] = answer
             loaded.first_call_s[name] = time.perf_counter() - begun
-    return Loaded(loaded.answers, torch, loaded.first_call_s, loaded.left_out)
+    return LoadedRivals(loaded.answers, torch, loaded.first_call_s, loaded.left_out)
 
 
 def whole_name(recipe: Recipe, engine: str) -> str:
@@ -172,7 +172,7 @@ def recipe_pieces(
 
 
 def score_rivals(
-    slices: RuntimeSlices, patients: Sequence[Patient], raced: Raced, known: Sequence[Recipe], recipe_slices: int
+    slices: RuntimeSlices, patients: Sequence[StudyPatient], raced: Raced, known: Sequence[Recipe], recipe_slices: int
 ) -> tuple[dict[str, Scored], dict[str, float]]:
     """Dice of whoever saw every slice and of the recipes, which are run for it on a few; and the seconds that took.
 
@@ -198,7 +198,7 @@ def score_rivals(
 
 
 def figures(
-    rows: Sequence[Row], known: Sequence[Recipe], difference: float | None, first_call_s: Mapping[str, float]
+    rows: Sequence[RivalRow], known: Sequence[Recipe], difference: float | None, first_call_s: Mapping[str, float]
 ) -> tuple[Figure, ...]:
     """The aims: times faster than each recipe on the same networks, and mean Dice behind anything on its slices."""
     by_name = {row.name: row for row in rows}
@@ -239,7 +239,7 @@ def notes(same_weights: bool, torch: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _prior_difference(slices: RuntimeSlices, torch: TorchSlices, patient: Patient) -> float | None:
+def _prior_difference(slices: RuntimeSlices, torch: TorchSlices, patient: StudyPatient) -> float | None:
     if not torch.same_weights:
         return None
     image = patient.image[:1]

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from studies.library.patients import Patient, PatientScorer, load_patients
+from studies.library.patients import PatientScorer, StudyPatient, load_patients
 from studies.library.runtime_slices import RuntimeSlices
 from studies.library.slicewise import Scores, mean_dice, patient_means
 from studies.options import StudyOptions, require_denoiser
 from studies.pages.samplers import draw_samplers, markdown_page
-from verdiff.benchmarks.cases import Outcome
+from verdiff.benchmarks.cases import Findings
 from verdiff.benchmarks.timing import Timing
 from verdiff.bundle import Manifest
 from verdiff.bundle.objects import stated
@@ -33,7 +33,7 @@ PASSES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Setting:
+class SamplerSetting:
     """One way to spend ``passes`` denoiser passes on a sample.
 
     Attributes:
@@ -55,7 +55,7 @@ class Setting:
         return f"{' = '.join(self.samplers)}, from {where}, {self.passes} passes"
 
 
-def run(options: StudyOptions) -> Outcome:
+def run(options: StudyOptions) -> Findings:
     """One sample of every setting on a fold's validation patients.
 
     Raises:
@@ -72,7 +72,7 @@ def run(options: StudyOptions) -> Outcome:
     known, process = settings(manifest), stated(manifest.process, "process")
     with RuntimeSlices(segmenter) as slices:
         result, timings = compare(slices, patients, known)
-    return Outcome(
+    return Findings(
         timings=timings,
         baseline=None,
         subject={
@@ -90,7 +90,7 @@ def run(options: StudyOptions) -> Outcome:
     )
 
 
-def settings(manifest: Manifest, *, passes: Sequence[int] = PASSES) -> list[Setting]:
+def settings(manifest: Manifest, *, passes: Sequence[int] = PASSES) -> list[SamplerSetting]:
     """Every sampler from every start with every number of passes; samplers whose tables are equal are one setting.
 
     With one pass all are: x_start goes through the denoiser once, and its x0hat is the answer.
@@ -109,11 +109,11 @@ def settings(manifest: Manifest, *, passes: Sequence[int] = PASSES) -> list[Sett
                     start_step=start,
                 )
                 names.setdefault((start, count, table), []).append(name)
-    return [Setting(tuple(found), start, count, table) for (start, count, table), found in names.items()]
+    return [SamplerSetting(tuple(found), start, count, table) for (start, count, table), found in names.items()]
 
 
 def compare(
-    slices: RuntimeSlices, patients: Sequence[Patient], known: Sequence[Setting]
+    slices: RuntimeSlices, patients: Sequence[StudyPatient], known: Sequence[SamplerSetting]
 ) -> tuple[dict[str, Any], dict[str, Timing]]:
     """Dice and time of every setting; the prior's own as well.
 

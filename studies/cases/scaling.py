@@ -13,12 +13,12 @@ import numpy as np
 from studies.library.phantom import write_phantom
 from studies.options import StudyOptions
 from studies.pages.scaling import draw_scaling, markdown_page
-from verdiff.benchmarks.cases import Figure, Outcome
+from verdiff.benchmarks.cases import Figure, Findings
+from verdiff.benchmarks.cost import NETWORKS, CostCounter, NetworkCall, RunCost, busy_seconds, metered
 from verdiff.benchmarks.file_to_file import file_to_file
 from verdiff.benchmarks.flops import matmul_gflops
 from verdiff.benchmarks.fresh import FreshRun, run_fresh
 from verdiff.benchmarks.timing import Timing, stage_timings
-from verdiff.benchmarks.work import NETWORKS, NetworkCall, Work, WorkCounter, busy_seconds, metered
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.errors import InputError
 from verdiff.files import scratch_folder
@@ -37,7 +37,7 @@ SEGMENT_ONCE = f"{__name__}:segment_once"
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSize:
     """One size of scan.
 
     Attributes:
@@ -54,7 +54,7 @@ class Measured:
     timing: Timing
     stages: tuple[dict[str, float], ...]
     networks: dict[str, Timing]
-    work: Work
+    work: RunCost
     pixels: int
     peak_bytes: int | None
 
@@ -82,7 +82,7 @@ class Measured:
         }
 
 
-def run(options: StudyOptions) -> Outcome:
+def run(options: StudyOptions) -> Findings:
     """Segment scans that grow in slices, in pixels and in both; ``--every n`` divides their lengths by n.
 
     Raises:
@@ -94,7 +94,7 @@ def run(options: StudyOptions) -> Outcome:
     model = resolve_model(options.bundle)
     bundle = open_bundle(model)
     sizes = list(dict.fromkeys(_divided(size, options.every) for size in (*MORE_SLICES, *MORE_PIXELS, LARGEST)))
-    counter = WorkCounter(bundle)
+    counter = CostCounter(bundle)
     runs: dict[Size, list[FreshRun]] = {size: [] for size in sizes}
     with scratch_folder() as folder:
         for size in sizes:
@@ -112,7 +112,7 @@ def run(options: StudyOptions) -> Outcome:
     slices, pixels = ([measured[_divided(size, options.every)] for size in of] for of in (MORE_SLICES, MORE_PIXELS))
     slopes = _slopes(slices, pixels, list(measured.values()))
     results: dict[str, Any] = {"sizes": rows, "limit_gflops": limit, "slopes": slopes}
-    return Outcome(
+    return Findings(
         timings={each.name: each.timing for each in measured.values()},
         baseline=None,
         stages={largest.name: stage_timings(largest.stages)},
@@ -144,12 +144,12 @@ def run(options: StudyOptions) -> Outcome:
     )
 
 
-def measured_size(size: Size, runs: Sequence[FreshRun], counter: WorkCounter) -> Measured:
+def measured_size(size: Size, runs: Sequence[FreshRun], counter: CostCounter) -> MeasuredSize:
     """What the runs of :func:`segment_once` on a scan of this size say."""
     found = [each.result for each in runs]
     peaks = [each.peak_bytes for each in runs if each.peak_bytes is not None]
     calls = [NetworkCall(name, images, rows, cols, 0.0, 0.0) for name, images, rows, cols in found[0]["calls"]]
-    return Measured(
+    return MeasuredSize(
         size,
         Timing(tuple(sum(each["stages"].values()) for each in found)),
         tuple(each["stages"] for each in found),
@@ -183,8 +183,10 @@ def log_slope(amounts: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.log(amounts), np.log(values), 1)[0])
 
 
-def _slopes(slices: list[Measured], pixels: list[Measured], every: list[Measured]) -> dict[str, float | None]:
-    def seconds(of: list[Measured]) -> list[float]:
+def _slopes(
+    slices: list[MeasuredSize], pixels: list[MeasuredSize], every: list[MeasuredSize]
+) -> dict[str, float | None]:
+    def seconds(of: list[MeasuredSize]) -> list[float]:
         return [each.timing.median for each in of]
 
     voxels = [float(np.prod(each.size)) for each in every]

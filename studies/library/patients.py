@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Patient:
+class StudyPatient:
     """One case on the model's grid, with the true mask in the scan's own slices [S, rows, cols]."""
 
     name: str
@@ -32,7 +32,7 @@ class Patient:
 
 def load_patients(
     segmenter: Segmenter, data: Path, fold: int, *, every: int = 1, say: Callable[[str], object] = print
-) -> list[Patient]:
+) -> list[StudyPatient]:
     """The validation cases of ``fold`` of an nnU-Net raw data set; every ``every``-th slice of each."""
     manifest = segmenter.manifest
     patients = []
@@ -46,7 +46,7 @@ def load_patients(
         bounds = intensity_bounds(scan.volume.array, manifest.intensity)
         chosen = np.arange(plan.slices)[every // 2 :: every]
         image = plan.to_model(normalise(plan.extract(scan.volume.array)[chosen], *bounds))
-        patients.append(Patient(scan.name, plan, image, plan.extract(scan.truth)[chosen].astype(np.uint8)))
+        patients.append(StudyPatient(scan.name, plan, image, plan.extract(scan.truth)[chosen].astype(np.uint8)))
         say(f"{scan.name}: {len(image)} slices")
     return patients
 
@@ -64,7 +64,7 @@ class PatientScorer:
         self.ids = segmenter.manifest.mask_ids
         self.seed = segmenter.manifest.defaults.seed
 
-    def prior(self, patient: Patient) -> tuple[list[tuple[Array, tuple[Array, ...]]], float]:
+    def prior(self, patient: StudyPatient) -> tuple[list[tuple[Array, tuple[Array, ...]]], float]:
         """Prior and features of each slice, and the seconds that took."""
         begun = time.perf_counter()
         conditions = [self.backend.prior(image[None]) for image in patient.image]
@@ -89,7 +89,7 @@ class PatientScorer:
             seconds.append(time.perf_counter() - begun)
         return np.stack(drawn), seconds
 
-    def dice(self, patient: Patient, probabilities: Array) -> dict[str, float]:
+    def dice(self, patient: StudyPatient, probabilities: Array) -> dict[str, float]:
         """Dice of each structure in the scan's pixels; ``probabilities`` [S, K, H, W] on the model's grid."""
         labels = np.concatenate(
             [self.ids[background_and_labels(patient.plan.from_model(p[None]))] for p in probabilities]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from studies.library.patients import Patient
+from studies.library.patients import StudyPatient
 from studies.library.runtime_slices import Answer, Maps
 from studies.library.slicewise import Entrant
 from verdiff.benchmarks.timing import Timing
@@ -67,7 +67,7 @@ def recipes(manifest: Manifest) -> tuple[Recipe, Recipe]:
 
 
 def really_run(
-    answer: Answer, patients: Sequence[Patient], chosen: Mapping[str, list[int]]
+    answer: Answer, patients: Sequence[StudyPatient], chosen: Mapping[str, list[int]]
 ) -> tuple[dict[str, Maps], float]:
     """Run a whole recipe on the chosen slices of each patient; probabilities by patient, and seconds a slice."""
     found: dict[str, Maps] = {}

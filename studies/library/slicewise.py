@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from studies.library.patients import Patient, PatientScorer
+from studies.library.patients import PatientScorer, StudyPatient
 from studies.library.runtime_slices import Answer, Maps
 from verdiff.benchmarks.harness import measure
 from verdiff.benchmarks.timing import Timing
@@ -45,7 +45,7 @@ class Raced:
 
 def race(
     entrants: Mapping[str, Entrant],
-    patients: Sequence[Patient],
+    patients: Sequence[StudyPatient],
     *,
     repeats: int,
     warmup: int = 1,
@@ -87,7 +87,7 @@ def race(
 
 def score(
     scorer: PatientScorer,
-    patients: Sequence[Patient],
+    patients: Sequence[StudyPatient],
     chosen: Mapping[str, list[int]],
     probabilities: Mapping[str, Maps],
 ) -> Scores:
@@ -106,12 +106,12 @@ def score(
     }
 
 
-def every_slice(patients: Sequence[Patient]) -> dict[str, list[int]]:
+def every_slice(patients: Sequence[StudyPatient]) -> dict[str, list[int]]:
     """Patient -> all of its slices."""
     return {patient.name: list(range(len(patient.image))) for patient in patients}
 
 
-def spread_slices(patients: Sequence[Patient], count: int) -> dict[str, list[int]]:
+def spread_slices(patients: Sequence[StudyPatient], count: int) -> dict[str, list[int]]:
     """``count`` slices in all: one of every patient, the middle one, before a second of any; patient -> slices."""
     order: list[tuple[int, int, str, int]] = []
     for place, patient in enumerate(patients):
@@ -122,7 +122,7 @@ def spread_slices(patients: Sequence[Patient], count: int) -> dict[str, list[int
     return {name: sorted(indices) for name, indices in chosen.items()}
 
 
-def part_of(patient: Patient, indices: Sequence[int]) -> Patient:
+def part_of(patient: StudyPatient, indices: Sequence[int]) -> StudyPatient:
     """The patient with these slices alone."""
     picked = list(indices)
     return replace(patient, image=patient.image[picked], truth=patient.truth[picked])
@@ -138,7 +138,7 @@ def mean_dice(scores: Scores) -> float:
     return float(np.mean(patient_means(scores)))
 
 
-def _timed(entrant: Entrant, patient: Patient) -> tuple[float, Maps]:
+def _timed(entrant: Entrant, patient: StudyPatient) -> tuple[float, Maps]:
     """Seconds a slice, and the probabilities of the slices it was given."""
     slices = len(patient.image)
     count = slices if entrant.at_most is None else min(entrant.at_most, slices)

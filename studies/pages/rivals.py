@@ -28,7 +28,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Row:
+class RivalRow:
     """One rival.
 
     Attributes:
@@ -64,7 +64,7 @@ class Row:
         return found
 
 
-def markdown_page(rows: Sequence[Row], really_s: Mapping[str, float]) -> str:
+def markdown_page(rows: Sequence[RivalRow], really_s: Mapping[str, float]) -> str:
     """A row a rival, then what the recipes took where they were really run."""
     titles = ("rival", "ms a slice", "default is faster", "95 % interval", "mean Dice", "slices")
     table = []
@@ -87,7 +87,7 @@ def markdown_page(rows: Sequence[Row], really_s: Mapping[str, float]) -> str:
     )
 
 
-def draw_rivals(rows: Sequence[Row], path: Path) -> None:
+def draw_rivals(rows: Sequence[RivalRow], path: Path) -> None:
     """Seconds a slice as bars on a logarithmic scale, Dice beside each; extrapolated ones are hatched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

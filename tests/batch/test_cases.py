@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.dicom.series import save_oriented
 from tests.runtime.scans import mr_scan
-from verdiff.batch import Case, are_several, cases_of
+from verdiff.batch import BatchCase, are_several, cases_of
 from verdiff.errors import InputError
 from verdiff.imaging import write_array
 
@@ -60,8 +60,8 @@ def test_a_manifest_names_scans_beside_it_their_files_and_levels(tmp_path: Path)
     manifest = tmp_path / "cases.csv"
     manifest.write_text("scan,name,lowest\nx/a.nii.gz,p1,l05\n\n/else/b.nii.gz,,\n", "utf-8-sig")
     assert cases_of([], manifest) == [
-        Case(tmp_path / "x" / "a.nii.gz", "p1", "L5", "cases.csv line 2: "),
-        Case(Path("/else/b.nii.gz"), None, None, "cases.csv line 4: "),
+        BatchCase(tmp_path / "x" / "a.nii.gz", "p1", "L5", "cases.csv line 2: "),
+        BatchCase(Path("/else/b.nii.gz"), None, None, "cases.csv line 4: "),
     ]
 
 

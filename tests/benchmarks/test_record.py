@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.benchmarks.test_machine import QUIET
-from verdiff.benchmarks.cases import Figure, Options, Outcome
+from tests.benchmarks.test_environment import QUIET
+from verdiff.benchmarks.cases import Figure, Findings, Options
+from verdiff.benchmarks.cost import RunCost
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.record_page import record_page
 from verdiff.benchmarks.recording import portable, write_record
 from verdiff.benchmarks.running import repeatable_command
 from verdiff.benchmarks.timing import Timing
-from verdiff.benchmarks.work import Work
 from verdiff.errors import OutputError
 
 STEADY = (1.0, 1.0, 1.0, 1.0, 1.0)
@@ -25,12 +25,12 @@ STEADY = (1.0, 1.0, 1.0, 1.0, 1.0)
 
 @pytest.fixture
 def record() -> Record:
-    outcome = Outcome(
+    outcome = Findings(
         timings={"eager": Timing((2.0,) * 5), "runtime": Timing(STEADY), "odd": Timing((0.1, 9.0, 1.0, 4.0, 0.5))},
         baseline="eager",
         stages={"runtime": {"read": Timing((0.25,) * 5), "loop": Timing((0.6,) * 5)}},
         networks={"runtime": {"denoiser": Timing((0.5,) * 5)}},
-        work={"runtime": Work(10, {"prior": 10, "denoiser": 20}, {"denoiser": 40.0})},
+        work={"runtime": RunCost(10, {"prior": 10, "denoiser": 20}, {"denoiser": 40.0})},
         figures=(Figure("peak memory", 1.25, "GB", at_most=1.5), Figure("unknown", None, "GB", at_most=1.5)),
         aims={"runtime": 1.8, "odd": 3.0},
         subject={"model": "tiny 1.0.0"},

@@ -11,7 +11,7 @@ from tests.runtime.scans import ct_scan, mr_scan
 from tests.runtime.tiny_bundle import tiny_manifest, write_tiny
 from verdiff.benchmarks import harness
 from verdiff.benchmarks.cases import Options, throughput
-from verdiff.benchmarks.cases.throughput import Job, Way, jobs_of, segment_all, ways_of
+from verdiff.benchmarks.cases.throughput import SizedScan, Way, jobs_of, segment_all, ways_of
 from verdiff.errors import InputError
 from verdiff.imaging import read_labels, write_array
 from verdiff.runtime import Segmenter
@@ -75,7 +75,7 @@ def test_no_scans_or_none_that_fits_is_refused(scans):
 
 
 def test_several_segmenters_write_every_mask_once_and_as_one_would(bundle, scans, tmp_path):
-    jobs = [Job(scans / f"{name}.nii.gz", 0, 0) for name in ("small", "large", "wide")]
+    jobs = [SizedScan(scans / f"{name}.nii.gz", 0, 0) for name in ("small", "large", "wide")]
     written = []
     for count in (1, 2):
         out = tmp_path / str(count)
@@ -88,7 +88,7 @@ def test_several_segmenters_write_every_mask_once_and_as_one_would(bundle, scans
 
 
 def test_an_error_in_one_worker_ends_the_run(bundle, tmp_path):
-    jobs = [Job(tmp_path / "none.nii.gz", 0, 0)] * 2
+    jobs = [SizedScan(tmp_path / "none.nii.gz", 0, 0)] * 2
     with pytest.raises(InputError):
         segment_all([Segmenter.load(bundle, threads=1) for _ in range(2)], jobs, tmp_path)
 

@@ -11,10 +11,10 @@ import pytest
 from tests.runtime.scans import AXIAL, mr_scan, numpy_segmenter
 from tests.runtime.tiny_bundle import tiny_manifest, write_tiny
 from verdiff.benchmarks import harness
-from verdiff.benchmarks.cases import Figure, Options, Outcome, volume
+from verdiff.benchmarks.cases import Figure, Findings, Options, volume
+from verdiff.benchmarks.cost import Meter, RunCost
 from verdiff.benchmarks.profile import Profile
 from verdiff.benchmarks.timing import Timing
-from verdiff.benchmarks.work import Meter, Work
 from verdiff.errors import InputError
 from verdiff.imaging import Geometry, write_array
 from verdiff.runtime import Segmenter
@@ -29,7 +29,7 @@ def no_waiting(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory) -> Outcome:
+def outcome(tmp_path_factory) -> Findings:
     """One run on a small scan whose reference is the default's own mask with a slice taken away."""
     folder: Path = tmp_path_factory.mktemp("volume")
     bundle = write_tiny(folder / "tiny.verdiff", frontier=FAST)
@@ -137,7 +137,7 @@ def test_the_loop_s_overhead_is_what_it_takes_beside_its_network_over_both_netwo
 
 
 def test_what_is_short_of_its_aim_comes_with_a_profile_and_the_machine_s_limit():
-    work = Work(10, {"prior": 10, "denoiser": 20}, {"prior": 100.0, "denoiser": 80.0})
+    work = RunCost(10, {"prior": 10, "denoiser": 20}, {"prior": 100.0, "denoiser": 80.0})
     stages = {"read": 0.1, "prior": 1.1, "loop": 1.0, "fuse": 0.3}
     profile = Profile("ORT, fast", 2.6, stages, {"prior": 1.0, "denoiser": 0.8}, work, 150.0)
     figures = [
@@ -154,7 +154,7 @@ def test_what_is_short_of_its_aim_comes_with_a_profile_and_the_machine_s_limit()
 
 
 def test_without_counted_arithmetic_the_profile_has_times_alone():
-    profile = Profile("a", 2.0, {"read": 0.1}, {"prior": 1.5, "denoiser": 0.0}, Work(1, {}, {}), 150.0)
+    profile = Profile("a", 2.0, {"read": 0.1}, {"prior": 1.5, "denoiser": 0.0}, RunCost(1, {}, {}), 150.0)
     assert profile.said() == "a takes 2.00 s: prior network 1.50 s; 500.0 ms beside them, most of it 'read' (100.0 ms)"
 
 

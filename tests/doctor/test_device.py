@@ -23,7 +23,7 @@ from verdiff.engines import Sidecar
 from verdiff.engines.doctor.installed import Installed
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.nvidia import Driver
+from verdiff.nvidia import InstalledDriver
 from verdiff.runtime.device.driver import DeviceError
 
 NOTHING_HELD = {"device": 0, "pinned": 0, "streams": 0, "events": 0, "graphs": 0, "captures": 0}
@@ -40,7 +40,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Planter:
     """A machine: its driver, what stands for its device, and whether ONNX Runtime's package for GPUs is there."""
 
     def planted(
-        driver: Driver = DRIVER, cuda: NullDriver | BackendError | None = None, gpu_package: bool = False
+        driver: InstalledDriver = DRIVER, cuda: NullDriver | BackendError | None = None, gpu_package: bool = False
     ) -> None:
         def opened(name: str) -> NullDriver:
             if isinstance(cuda, BackendError):
@@ -221,7 +221,7 @@ def test_engines_of_another_model_do_not_serve_the_one_that_was_named(plant: Pla
     ids=["libraries", "driver", "driver of no version", "import", "SM"],
 )
 def test_a_tensorrt_that_cannot_run_on_the_device_is_no_way_to_run(
-    plant: Planter, bundle: Path, installed: Installed, driver: Driver, said: str, remedy: str
+    plant: Planter, bundle: Path, installed: Installed, driver: InstalledDriver, said: str, remedy: str
 ) -> None:
     plant(driver)
     check = way(installed, engines(bundle, "prior", "step", flavour=installed.package.flavour))

@@ -11,18 +11,18 @@ from verdiff.doctor import gpu
 from verdiff.doctor.gpu import check_driver, check_gpu_packages
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check
 from verdiff.errors import BackendError
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 
 CARDS = (
     Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30),
     Gpu(1, "NVIDIA RTX A4000", "86", 16 << 30, 64 << 20),
     Gpu(2, "NVIDIA H200 MIG 1g.18gb", "90", 16 << 30, None),
 )
-DRIVER = Driver("580.65.06", (13, 0), CARDS)
+DRIVER = InstalledDriver("580.65.06", (13, 0), CARDS)
 
 
-def plant_driver(monkeypatch: pytest.MonkeyPatch, found: Driver | BackendError) -> None:
-    def read() -> Driver:
+def plant_driver(monkeypatch: pytest.MonkeyPatch, found: InstalledDriver | BackendError) -> None:
+    def read() -> InstalledDriver:
         if isinstance(found, BackendError):
             raise found
         return found
@@ -74,7 +74,11 @@ def test_no_driver_is_a_problem_only_where_a_gpu_is_wanted(
     ],
 )
 def test_what_drives_a_gpu_from_python_is_listed(
-    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], driver: Driver | BackendError, state: str, found: str
+    monkeypatch: pytest.MonkeyPatch,
+    installed: dict[str, str],
+    driver: InstalledDriver | BackendError,
+    state: str,
+    found: str,
 ) -> None:
     monkeypatch.setattr(gpu, "version_of", installed.get)
     check = check_gpu_packages(driver)

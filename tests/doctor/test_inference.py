@@ -11,10 +11,10 @@ from verdiff.doctor.inference import check_backend, check_inference, check_packa
 from verdiff.doctor.report import BAD, GOOD, NOTE
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 
 NO_DRIVER = BackendError("no NVIDIA driver (libcuda.so.1)", "a driver", "install the driver")
-DRIVER = Driver("580.65.06", (13, 0), (Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30),))
+DRIVER = InstalledDriver("580.65.06", (13, 0), (Gpu(0, "NVIDIA H200", "90", 140 << 30, 130 << 30),))
 
 
 def test_the_built_in_model_doubles_its_input() -> None:
@@ -89,7 +89,7 @@ def test_each_listed_provider_that_would_not_load_says_why_and_what_mends_it() -
     assert [check.name for check in checks] == ["onnxruntime CUDA", "onnxruntime TensorRT"]
     for check in checks:
         assert (check.state, check.remedy) == (NOTE, "install the driver")
-    old = Driver("550.1", (12, 4), DRIVER.gpus)
+    old = InstalledDriver("550.1", (12, 4), DRIVER.gpus)
     assert "which runs CUDA up to 12.4" in check_providers(module, old)[1].found
 
 

@@ -7,11 +7,11 @@ import pytest
 from verdiff.engines import Machine, Package
 from verdiff.engines import here as room
 from verdiff.errors import BackendError
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 
 RTX = Package("tensorrt_rtx", "tensorrt_rtx_bindings", "1.7.1.116", "13")
 ADA = Gpu(0, "NVIDIA GeForce RTX 4090", "89", 24 << 30, 20 << 30)
-DRIVER = Driver("580.65.06", (13, 0), (ADA,))
+DRIVER = InstalledDriver("580.65.06", (13, 0), (ADA,))
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,11 @@ from verdiff.errors import BundleError, VerificationError
 from verdiff.export import converting, exporting, slices
 from verdiff.export.draft import Draft
 from verdiff.export.exporting import ExportOptions
-from verdiff.export.precision.execution import ENGINES, GraphRunner
+from verdiff.export.precision.execution import ENGINES, CpuGraph
 from verdiff.export.precision.gate import LIMITS
-from verdiff.precisions import Limits
+from verdiff.precisions import MaskLimits
 from verdiff.runtime import Segmenter
-from verdiff.runtime.precision import permitted
+from verdiff.runtime.auto_precision import permitted
 from verdiff.runtime.processor import instruction_set
 
 PATIENTS, SPARE = 6, 2
@@ -148,7 +148,7 @@ def in_int8(toy_bundle: Path, scans: Path, tmp_path_factory: pytest.TempPathFact
     """The toy bundle with INT8 graphs; its barely trained networks would keep most layers in FP32 under real limits."""
     path = tmp_path_factory.mktemp("int8") / "toy.verdiff"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
+        patch.setitem(LIMITS, "int8", MaskLimits(0.8, 0.6, 5.0))
         exporting.run(toy_bundle, ExportOptions(path, ("int8",), scans), say=lambda line: None)
     return path
 
@@ -187,7 +187,7 @@ def test_auto_may_take_what_was_exported_and_judged_here(in_int8: Path) -> None:
 @pytest.mark.parametrize("form", ["int8-ov", "int8-trt"])
 def test_each_form_of_int8_comes_alone_too(toy_bundle: Path, scans: Path, tmp_path: Path, form: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
+        patch.setitem(LIMITS, "int8", MaskLimits(0.8, 0.6, 5.0))
         options = ExportOptions(tmp_path / "toy.verdiff", (form,), scans)
         exporting.run(toy_bundle, options, say=lambda line: None)
     assert open_bundle(tmp_path / "toy.verdiff").precisions("prior") == ("fp32", form)
@@ -196,14 +196,14 @@ def test_each_form_of_int8_comes_alone_too(toy_bundle: Path, scans: Path, tmp_pa
 def test_what_a_processor_s_own_kernels_change_is_refused(
     toy_bundle: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LIMITS, "int8", Limits(0.8, 0.6, 5.0))
+    monkeypatch.setitem(LIMITS, "int8", MaskLimits(0.8, 0.6, 5.0))
     monkeypatch.setitem(ENGINES, "openvino", Deaf)
     with pytest.raises(VerificationError, match="int8-ov on openvino changes the mask"):
         exporting.run(toy_bundle, ExportOptions(tmp_path / "toy.verdiff", ("int8-ov",), scans), say=lambda line: None)
     assert list(tmp_path.iterdir()) == []
 
 
-class Deaf(GraphRunner):
+class Deaf(CpuGraph):
     """A backend that finds nothing, whatever it is shown."""
 
     def run(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -214,7 +214,7 @@ class Deaf(GraphRunner):
 def test_bf16_is_judged_where_the_processor_computes_it(
     toy_bundle: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LIMITS, "bf16", Limits(0.8, 0.6, 5.0))
+    monkeypatch.setitem(LIMITS, "bf16", MaskLimits(0.8, 0.6, 5.0))
     monkeypatch.setattr(converting, "computes_bf16", lambda: True)
     path = tmp_path / "toy.verdiff"
     exporting.run(toy_bundle, ExportOptions(path, ("bf16",), scans), say=lambda line: None)

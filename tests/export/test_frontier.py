@@ -12,13 +12,13 @@ from verdiff.bundle import Manifest
 from verdiff.bundle.objects import Effort
 from verdiff.errors import BundleError, VerificationError
 from verdiff.evaluate.fold import LabelledScan
-from verdiff.export.frontier import Measured, fast_of, frontier_record, worth_choosing
+from verdiff.export.frontier import MeasuredEffort, fast_of, frontier_record, worth_choosing
 from verdiff.runtime.frontier import named_setting
 
 
-def measured(steps: int, dice: float, milliseconds: float, policy: str = "whole") -> Measured:
+def measured(steps: int, dice: float, milliseconds: float, policy: str = "whole") -> MeasuredEffort:
     effort = Effort(steps, 1 if steps else 0, policy)
-    return Measured(effort, {"p": {"disc": dice}}, {"p": milliseconds / 1000}, {"p": 1.0})
+    return MeasuredEffort(effort, {"p": {"disc": dice}}, {"p": milliseconds / 1000}, {"p": 1.0})
 
 
 TRIED = [

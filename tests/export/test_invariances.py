@@ -10,20 +10,20 @@ import pytest
 from verdiff.bundle import DEFAULT_MODEL, open_bundle, resolve_model
 from verdiff.errors import VerificationError
 from verdiff.export.invariances import CHANGES, LEAST_DICE, measure_invariances, require_invariant, stacks_of
-from verdiff.export.precision.networks import Patient
+from verdiff.export.precision.networks import PatientSlices
 from verdiff.imaging import Volume, intensity_bounds, normalise, plan_slices, read_volume
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "mr_t2_sample.nii.gz"
 
 
-def patients() -> list[Patient]:
+def patients() -> list[PatientSlices]:
     manifest = open_bundle(resolve_model(DEFAULT_MODEL)).manifest
     volume = read_volume(SAMPLE)
     plan = plan_slices(volume.geometry, view="sagittal", spacing_mm=manifest.spacing_mm, multiple=manifest.multiple)
     bounds = intensity_bounds(volume.array, manifest.intensity)
     chosen = np.linspace(0, plan.slices - 1, 5).astype(int)[1:-1]
     planes = plan.to_model(normalise(plan.extract(volume.array)[chosen], *bounds))
-    return [Patient("sample", planes)]
+    return [PatientSlices("sample", planes)]
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -8,7 +8,7 @@ import torch
 
 from tests.export.test_single_pass import single_pass_config
 from tests.train.toy import toy_config
-from verdiff.export.checks import Check, within_rounding
+from verdiff.export.checks import AgreementCheck, within_rounding
 from verdiff.export.golden import phantom, torch_reference
 from verdiff.export.rounding import rounding
 from verdiff.export.spread import (
@@ -99,7 +99,7 @@ def test_a_little_everywhere_fails_whatever_rounding_does_to_one_pixel() -> None
 def test_a_value_that_is_no_number_fails() -> None:
     theirs = np.zeros((1, 1, 4, 4), np.float32)
     assert failed(theirs * np.nan, theirs, Spread(1.0, 1.0)) == ["onnxruntime prior", "onnxruntime prior, mean"]
-    assert not Check("mean", float("nan"), MEAN_TOLERANCE).passed
+    assert not AgreementCheck("mean", float("nan"), MEAN_TOLERANCE).passed
 
 
 def test_a_model_of_one_pass_is_measured_in_float64_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from verdiff.export.converting import Reference
 from verdiff.export.draft import Draft
 from verdiff.export.exporting import ExportOptions, run
 from verdiff.export.golden import phantom
-from verdiff.export.precision.networks import Patient
+from verdiff.export.precision.networks import PatientSlices
 from verdiff.export.verify import verify_bundle
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
@@ -126,7 +126,7 @@ def test_a_run_that_does_not_bear_half_precision_has_no_record_of_it_and_its_bun
         raise VerificationError("fp16 changes the mask", "the same mask", "use FP32")
 
     draft, said = Draft.of(open_bundle(unet_bundle)), list[str]()
-    patient = Patient("p", phantom(32, 32)[:1])
+    patient = PatientSlices("p", phantom(32, 32)[:1])
     reference = Reference(draft, [dataclasses.replace(patient, name=f"p{index}") for index in range(6)])
     judged = command._with_record(draft, reference, lambda line: None)
     # A pixel more or less on a phantom of 32 x 32 decides which of the two passes.

@@ -15,7 +15,7 @@ from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.driver import Driver
 from verdiff.runtime.device.executor import DeviceExecutor
-from verdiff.runtime.device.layout import Feature
+from verdiff.runtime.device.layout import DeviceFeature
 from verdiff.runtime.device.network import CallShape
 from verdiff.runtime.loaded import LoadedModel
 
@@ -80,7 +80,7 @@ class StandInNetworks:
     version: str = "1.0"
     precision: str = "fp32"
     capturable: bool = True
-    features: tuple[Feature, ...] = (Feature("feature_0", 1, 1, np.dtype(np.float32)),)
+    features: tuple[DeviceFeature, ...] = (DeviceFeature("feature_0", 1, 1, np.dtype(np.float32)),)
     kernels: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.runtime.fake_onnxruntime import CPU, FakeOnnxRuntime, Part
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 from verdiff.runtime.backends import providers
 from verdiff.runtime.backends.providers import (
     CUDA,
@@ -42,7 +42,7 @@ def require(
         module,
         provider,
         "cuda:0",
-        require_gpu=lambda device: (Driver("580.65.06", cuda, (H200,)), H200),
+        require_gpu=lambda device: (InstalledDriver("580.65.06", cuda, (H200,)), H200),
         missing_libraries=gone,
     )
 
@@ -135,7 +135,7 @@ def test_the_cuda_provider_s_cudnn_is_looked_for_though_it_is_not_linked(
         FakeOnnxRuntime(),
         CUDA,
         "cuda",
-        require_gpu=lambda device: (Driver("580", (13, 0), (H200,)), H200),
+        require_gpu=lambda device: (InstalledDriver("580", (13, 0), (H200,)), H200),
         missing_libraries=lambda names: asked.extend(names) or (),
     )
     assert asked == ["libcudart.so.13", "libcudnn.so.9"]

@@ -13,7 +13,7 @@ from studies.cases import prior_at_equal_time
 from studies.cases.prior_at_equal_time import (
     FILLED,
     HINDSIGHT,
-    Series,
+    ChosenViews,
     against,
     choose,
     figures,
@@ -106,7 +106,7 @@ def test_views_are_chosen_by_the_dice_of_their_average(bundle: Path, data: Path)
 
 
 def test_the_best_beginning_of_a_series_may_be_shorter_than_the_time_allows() -> None:
-    series = Series("elsewhere", [0, 4, 2, 1], [0.90, 0.92, 0.91, 0.93])
+    series = ChosenViews("elsewhere", [0, 4, 2, 1], [0.90, 0.92, 0.91, 0.93])
     assert series.best(3) == [0, 4] and series.best(4) == [0, 4, 2, 1] and series.best(1) == [0]
 
 

@@ -19,7 +19,7 @@ from studies.options import StudyOptions
 from tests.benchmarks.tiny_fold import write_fold, write_short_chain
 from tests.runtime.tiny_bundle import NumpyBackend, write_tiny
 from verdiff.benchmarks import harness
-from verdiff.benchmarks.cases import Outcome
+from verdiff.benchmarks.cases import Findings
 from verdiff.diffusion import SamplerTable, fuse_mean, noise_source, run_loop
 from verdiff.errors import BackendError, DataError, InputError
 
@@ -90,16 +90,16 @@ def no_torch(bundle: Any, training_run: Path | None, threads: int) -> TorchSlice
 
 
 @pytest.fixture(scope="module")
-def outcome(options: StudyOptions) -> Outcome:
+def outcome(options: StudyOptions) -> Findings:
     return rivals.run(options, in_place_of_torch())
 
 
 @pytest.fixture(scope="module")
-def without_torch(options: StudyOptions) -> Outcome:
+def without_torch(options: StudyOptions) -> Findings:
     return rivals.run(options, no_torch)
 
 
-def test_every_rival_has_its_dice_beside_its_time(outcome: Outcome) -> None:
+def test_every_rival_has_its_dice_beside_its_time(outcome: Findings) -> None:
     recipes = [f"{recipe}, {engine}, extrapolated" for engine in (RUNTIME, EAGER) for recipe in (FULL, SOLVER)]
     assert list(outcome.timings) == [DEFAULT, NAIVE, *TORCH, *recipes]
     assert outcome.left_out == {}
@@ -116,7 +116,7 @@ def test_every_rival_has_its_dice_beside_its_time(outcome: Outcome) -> None:
     assert rows[DEFAULT]["default_times_faster"]["value"] == 1
 
 
-def test_a_recipe_s_time_is_that_of_all_its_steps(without_torch: Outcome) -> None:
+def test_a_recipe_s_time_is_that_of_all_its_steps(without_torch: Findings) -> None:
     results = without_torch.results
     faster = {row["name"]: row["default_times_faster"]["value"] for row in results["rivals"]}
     # 300 passes against the default's 6; the prior and everything around the loop blur it.
@@ -124,7 +124,7 @@ def test_a_recipe_s_time_is_that_of_all_its_steps(without_torch: Outcome) -> Non
     assert set(results["recipes_really_run_s_a_slice"]) == {FULL, SOLVER}
 
 
-def test_the_aims_are_a_hundred_times_and_eight_times_and_hardly_any_dice(outcome: Outcome) -> None:
+def test_the_aims_are_a_hundred_times_and_eight_times_and_hardly_any_dice(outcome: Findings) -> None:
     figures = {figure.name: figure for figure in outcome.figures}
     for engine in (RUNTIME, EAGER):
         assert figures[f"default, times faster than {FULL}, {engine}, extrapolated"].at_least == 100
@@ -141,7 +141,7 @@ def test_a_rival_without_a_compiler_is_left_out_and_says_why(options: StudyOptio
     assert COMPILED not in outcome.timings and EAGER in outcome.timings
 
 
-def test_without_torch_the_runtime_still_meets_the_recipes(without_torch: Outcome) -> None:
+def test_without_torch_the_runtime_still_meets_the_recipes(without_torch: Findings) -> None:
     assert set(without_torch.left_out) == set(TORCH)
     assert list(without_torch.timings) == [
         DEFAULT,

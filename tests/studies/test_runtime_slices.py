@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studies.library.patients import Patient, load_patients
+from studies.library.patients import StudyPatient, load_patients
 from studies.library.runtime_slices import RuntimeSlices
 from tests.benchmarks.tiny_fold import write_fold
 from tests.runtime.tiny_bundle import write_tiny
@@ -25,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_fold(tmp_path_factory.mktemp("data") / "Dataset900_Tiny", folds=1)
 
 
-def first_patient(segmenter: Segmenter, data: Path) -> Patient:
+def first_patient(segmenter: Segmenter, data: Path) -> StudyPatient:
     return load_patients(segmenter, data, 0, say=lambda line: None)[0]
 
 

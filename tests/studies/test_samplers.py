@@ -9,7 +9,7 @@ import pytest
 
 from studies import running
 from studies.cases import samplers
-from studies.cases.samplers import PASSES, SAMPLERS, STARTS, Setting, compare, settings
+from studies.cases.samplers import PASSES, SAMPLERS, STARTS, SamplerSetting, compare, settings
 from studies.library.patients import PatientScorer, load_patients
 from studies.library.runtime_slices import RuntimeSlices
 from studies.options import StudyOptions
@@ -63,7 +63,7 @@ def test_dice_is_the_setting_s_and_differences_are_to_ddim_from_noise(bundle: Pa
     known = [each for each in settings(segmenter.manifest) if each.passes == 4]
     with RuntimeSlices(segmenter) as slices:
         result, timings = compare(slices, patients, known)
-        warm: Setting = next(each for each in known if each.start == 200)
+        warm: SamplerSetting = next(each for each in known if each.start == 200)
         alone = slices.answer(warm.table)(patients[1].image, range(len(patients[1].image)))
     rows = {(tuple(row["samplers"]), row["start"]): row for row in result["settings"]}
     baseline, row = rows[("DDIM",), None], rows[warm.samplers, 200]

@@ -14,8 +14,8 @@ from studies.library.phantom import phantom, write_phantom
 from studies.options import StudyOptions
 from studies.running import run as run_study
 from tests.runtime.tiny_bundle import tiny_manifest, write_tiny
+from verdiff.benchmarks.cost import CostCounter
 from verdiff.benchmarks.fresh import FreshRun, run_fresh
-from verdiff.benchmarks.work import WorkCounter
 from verdiff.bundle import open_bundle
 from verdiff.errors import DataError, InputError
 from verdiff.imaging import plan_slices
@@ -107,7 +107,7 @@ def test_a_fresh_process_gives_times_calls_and_a_peak(bundle: Path, tmp_path: Pa
     opened = open_bundle(bundle)
     write_phantom(scan, opened.manifest, size, seed=3)
     task = {"model": str(bundle), "scan": str(scan), "threads": 2}
-    measured = scaling.measured_size(size, [run_fresh(scaling.SEGMENT_ONCE, task)], WorkCounter(opened))
+    measured = scaling.measured_size(size, [run_fresh(scaling.SEGMENT_ONCE, task)], CostCounter(opened))
     assert {"read", "prior", "loop", "restore", "write"} <= set(measured.stages[0])
     assert measured.peak_bytes is None or measured.peak_bytes > 1 << 20
     assert measured.work.images["prior"] == measured.work.slices == size[0]

@@ -13,7 +13,7 @@ from verdiff.train.augment import crop_and_warp
 from verdiff.train.batches import generator_for
 from verdiff.train.batches3d import make_batch3d, pad_to_patch, verification_windows
 from verdiff.train.config import AugmentConfig
-from verdiff.train.data.cases import Case
+from verdiff.train.data.cases import CaseSlices
 
 EVERYTHING = AugmentConfig(
     zoom=1.2, gamma=0.3, bias_field=0.3, blur_px=1.0, low_resolution=2.0, field_of_view=0.5, mirror=True
@@ -54,7 +54,7 @@ def test_a_volume_is_warped_as_each_of_its_slices_alone() -> None:
 
 def test_slices_keep_their_order_and_stay_neighbours() -> None:
     images = np.broadcast_to(np.linspace(-0.5, 0.5, 9, dtype=np.float16)[:, None, None], (9, 32, 16)).copy()
-    case = Case("steps", images, np.zeros(images.shape, np.uint8), SPACING)
+    case = CaseSlices("steps", images, np.zeros(images.shape, np.uint8), SPACING)
     starts = set()
     for iteration in range(40):
         image, _ = make_batch3d([case], 2, toy_config3d(STILL, batch=1), generator_for(0, iteration))
@@ -79,7 +79,7 @@ def test_a_volume_smaller_than_the_patch_is_padded_with_its_darkest_voxel() -> N
 def test_a_third_of_the_windows_of_a_large_volume_are_laid_on_a_structure() -> None:
     labels = np.zeros((40, 128, 64), np.uint8)
     labels[30, 100, 50] = 1
-    case = Case("large", labels.astype(np.float16) - 0.5, labels, SPACING)
+    case = CaseSlices("large", labels.astype(np.float16) - 0.5, labels, SPACING)
     hits = sum(
         bool(make_batch3d([case], 2, toy_config3d(STILL, batch=1), generator_for(0, i))[0].max() > -0.4)
         for i in range(120)

@@ -23,7 +23,7 @@ from verdiff.train import training as command
 from verdiff.train.building import build_network
 from verdiff.train.checkpoint import digest, load_network, read_checkpoint, write_checkpoint
 from verdiff.train.data.cases import ALL
-from verdiff.train.data.joining import Source
+from verdiff.train.data.joining import TrainingSource
 from verdiff.train.data.loading import load_sources
 from verdiff.train.first_weights import task_from
 from verdiff.train.trainer import Trainer
@@ -81,7 +81,7 @@ def test_nothing_is_written_where_first_weights_do_not_fit(tmp_path: Path) -> No
     first = train(tmp_path, "first")
     with pytest.raises(DataError):
         command.run(
-            "spine-mr", [Source(tmp_path / "data")], tmp_path / "second", origin=first,
+            "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "second", origin=first,
             settings=[*SETTINGS, "network.norm=group"], iterations=2, say=lambda line: None,
         )  # fmt: skip
     assert not (tmp_path / "second").exists()
@@ -110,7 +110,7 @@ def test_a_run_goes_on_from_a_bundle_whose_norms_were_folded(tmp_path: Path) -> 
     assert origin["model"] == "first 0.0.1" and len(origin["manifest_sha256"]) == 64
 
     config = read_checkpoint(run / "last.pt").config
-    dataset = load_sources([Source(tmp_path / "data")], config.data)
+    dataset = load_sources([TrainingSource(tmp_path / "data")], config.data)
     task = task_from(bundle, config, dataset)
     assert task.initial is not None
     net = build_network(config, len(dataset.labels)).eval()
@@ -142,7 +142,7 @@ def test_a_bundle_of_another_network_or_other_structures_is_refused(tmp_path: Pa
 def test_a_run_keeps_weights_half_way_to_its_first_ones(tmp_path: Path) -> None:
     first = train(tmp_path, "first")
     run = command.run(
-        "spine-mr", [Source(tmp_path / "data")], tmp_path / "second", origin=first,
+        "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "second", origin=first,
         settings=[*SETTINGS, "training.keep_first=0.25"], iterations=3, say=lambda line: None,
     )  # fmt: skip
     begun, ended, between = (read_checkpoint(run / name).ema for name in ("first.pt", "last.pt", "blended.pt"))

@@ -18,12 +18,14 @@ from tests.train.toy import toy_config, toy_dataset, write_raw_dataset
 from verdiff.errors import DataError
 from verdiff.train import training as command
 from verdiff.train.checkpoint import read_checkpoint
-from verdiff.train.data.joining import Source
+from verdiff.train.data.joining import TrainingSource
 from verdiff.train.run_folder import STARTED, Started, differences, other_data, owned
 from verdiff.train.trainer import Trainer
 
 
-def resume(run: Path, *, config: str | None = None, sources: tuple[Source, ...] = (), **options: object) -> Path:
+def resume(
+    run: Path, *, config: str | None = None, sources: tuple[TrainingSource, ...] = (), **options: object
+) -> Path:
     return command.run(config, sources, run, resume=True, say=lambda line: None, **options)  # type: ignore[arg-type]
 
 
@@ -39,7 +41,7 @@ def test_a_run_goes_on_with_nothing_retyped_and_with_a_longer_budget(tmp_path: P
 
 def test_the_budget_of_a_run_stays_when_its_command_is_typed_again_without_it(tmp_path: Path) -> None:
     run = train(tmp_path, "run")
-    resume(run, config="spine-mr", sources=(Source(tmp_path / "data"),), settings=SETTINGS)
+    resume(run, config="spine-mr", sources=(TrainingSource(tmp_path / "data"),), settings=SETTINGS)
     assert read_checkpoint(run / "last.pt").iteration == 2
 
 
@@ -77,7 +79,7 @@ def test_a_data_set_that_grew_is_refused(tmp_path: Path) -> None:
 
 def test_resuming_where_there_is_no_run_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        resume(tmp_path / "none", config="spine-mr", sources=(Source(tmp_path),))
+        resume(tmp_path / "none", config="spine-mr", sources=(TrainingSource(tmp_path),))
     assert "without --resume" in caught.value.remedy and not (tmp_path / "none").exists()
 
 

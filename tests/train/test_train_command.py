@@ -11,7 +11,7 @@ from tests.train.toy import write_raw_dataset
 from verdiff.errors import DataError
 from verdiff.train import training as command
 from verdiff.train.checkpoint import read_checkpoint
-from verdiff.train.data.joining import Source
+from verdiff.train.data.joining import TrainingSource
 
 SETTINGS = (
     "network.prior_widths=[8, 8, 16]", "network.denoiser_widths=[8, 8]", "network.fusion_width=8",
@@ -25,7 +25,7 @@ def train(tmp_path: Path, run: str, **options: object) -> Path:
         write_raw_dataset(data, cases=4)
     return command.run(
         "spine-mr",
-        [Source(data)],
+        [TrainingSource(data)],
         tmp_path / run,
         settings=SETTINGS,
         iterations=2,

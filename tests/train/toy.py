@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from verdiff.train.config import AugmentConfig, ProcessConfig, RunConfig, SamplingConfig, TrainingConfig
-from verdiff.train.data.cases import Case, Dataset
+from verdiff.train.data.cases import CaseSlices, Dataset
 from verdiff.train.networks import NetworkConfig
 
 LABELS = ("vertebra", "disc")
 
 
-def toy_case(name: str, seed: int, slices: int = 3, rows: int = 40, cols: int = 36) -> Case:
+def toy_case(name: str, seed: int, slices: int = 3, rows: int = 40, cols: int = 36) -> CaseSlices:
     """One patient: a large block (vertebra) above a flat bright one (disc), jittered by slice."""
     rng = np.random.default_rng(seed)
     images = np.full((slices, rows, cols), -0.8, np.float32)
@@ -27,7 +27,7 @@ def toy_case(name: str, seed: int, slices: int = 3, rows: int = 40, cols: int = 
     images[labels == 1] = 0.1
     images[labels == 2] = 0.9
     images += rng.normal(0, 0.05, images.shape)
-    return Case(name, np.clip(images, -1, 1).astype(np.float16), labels, (1.0, 1.0, 3.0))
+    return CaseSlices(name, np.clip(images, -1, 1).astype(np.float16), labels, (1.0, 1.0, 3.0))
 
 
 def toy_dataset(cases: int = 4) -> Dataset:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from verdiff.train.config import AugmentConfig, DataConfig, RunConfig, TrainingConfig
-from verdiff.train.data.cases import Case, Dataset
+from verdiff.train.data.cases import CaseSlices, Dataset
 from verdiff.train.networks.safnet import SAFNetConfig
 
 PATCH = (4, 32, 16)
@@ -16,7 +16,7 @@ DATA = DataConfig(spacing_mm=1.5, slice_spacing_mm=4.4)
 STILL = AugmentConfig(rotation_deg=0.0, shift=0.0, elastic_px=0.0, contrast=0.0)
 
 
-def toy_volume(name: str, seed: int, shape: tuple[int, int, int] = (6, 40, 20)) -> Case:
+def toy_volume(name: str, seed: int, shape: tuple[int, int, int] = (6, 40, 20)) -> CaseSlices:
     """One patient: structures 1 and 2, told apart by where they are and how bright."""
     rng = np.random.default_rng(seed)
     images = np.full(shape, -0.8, np.float32)
@@ -26,7 +26,7 @@ def toy_volume(name: str, seed: int, shape: tuple[int, int, int] = (6, 40, 20)) 
     labels[1:-1, top + 14 : top + 26, left : left + 10] = 2
     images[labels == 1], images[labels == 2] = 0.1, 0.8
     images += rng.normal(0, 0.05, shape)
-    return Case(name, np.clip(images, -1, 1).astype(np.float16), labels, SPACING)
+    return CaseSlices(name, np.clip(images, -1, 1).astype(np.float16), labels, SPACING)
 
 
 def toy_volumes(cases: int = 4) -> Dataset:

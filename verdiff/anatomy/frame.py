@@ -18,7 +18,7 @@ _PITCH_MM = 0.75
 
 
 @dataclass(frozen=True)
-class Frame:
+class AnatomicalFrame:
     """The way between a scan's array and the working grid [right to left, top to bottom, front to back].
 
     Attributes:
@@ -68,7 +68,7 @@ class Frame:
         return whole
 
 
-def frame_of(mask: Mask, geometry: Geometry) -> Frame:
+def frame_of(mask: Mask, geometry: Geometry) -> AnatomicalFrame:
     """The working grid for the structures of ``mask`` [z, y, x], which has at least one voxel.
 
     Sagittal, or for a single plane as it is: rows run from top to bottom, as in a film.
@@ -83,7 +83,7 @@ def frame_of(mask: Mask, geometry: Geometry) -> Frame:
     pitch = (plan.slice_spacing_mm, *plan.pixel_spacing_mm)
     factors = tuple(max(1, round(_PITCH_MM / spacing)) for spacing in pitch)
     rows = crop[1]
-    return Frame(
+    return AnatomicalFrame(
         plan,
         (crop[0], rows, crop[2]),
         (factors[0], factors[1], factors[2]),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.anatomy.column import BONE, DISC, Column, Spacing, column_of, profile, tissues
-from verdiff.anatomy.frame import Frame, Labels, Mask, frame_of
+from verdiff.anatomy.frame import AnatomicalFrame, Labels, Mask, frame_of
 from verdiff.anatomy.levels import parse_level
 from verdiff.anatomy.measures import level_votes, measured, remarks_on
 from verdiff.anatomy.naming import names_of, numbered
@@ -88,7 +88,7 @@ def find_vertebrae(
     return Spine(instances, vertebrae, names.source, remarks, geometry)
 
 
-def _segments(tissue: NDArray[np.uint8], column: Column, frame: Frame) -> list[Segment]:
+def _segments(tissue: NDArray[np.uint8], column: Column, frame: AnatomicalFrame) -> list[Segment]:
     bone, disc = profile(tissue, column, frame.spacing_mm)
     first, last = column.points_mm[0, 1], column.points_mm[-1, 1]
     bottom = (tissue.shape[1] - 1) * frame.spacing_mm[1]
@@ -102,7 +102,7 @@ def _segments(tissue: NDArray[np.uint8], column: Column, frame: Frame) -> list[S
 
 def _put_vertebrae(
     instances: NDArray[np.uint8],
-    frame: Frame,
+    frame: AnatomicalFrame,
     regions: NDArray[np.int32],
     ids: Mapping[int, int],
     bone: Mask,
@@ -120,7 +120,7 @@ def _put_vertebrae(
 
 def _put_discs(
     instances: NDArray[np.uint8],
-    frame: Frame,
+    frame: AnatomicalFrame,
     column: Column,
     tissue: NDArray[np.uint8],
     disc: Mask,

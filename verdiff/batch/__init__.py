@@ -7,7 +7,7 @@ Of a command line it knows nothing: :func:`verdiff.batch.plan_batch` and :func:`
 from __future__ import annotations
 
 from verdiff.batch.asked import AnatomyOptions, Asked, DicomOptions
-from verdiff.batch.cases import Case, are_several, cases_of
+from verdiff.batch.cases import BatchCase, are_several, cases_of
 from verdiff.batch.planning import Batch, plan_batch
 from verdiff.batch.rows import Row
 from verdiff.batch.running import run_batch
@@ -16,7 +16,7 @@ __all__ = [
     "AnatomyOptions",
     "Asked",
     "Batch",
-    "Case",
+    "BatchCase",
     "DicomOptions",
     "Row",
     "are_several",

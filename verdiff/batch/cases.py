@@ -22,7 +22,7 @@ TO_MANIFEST = "give the manifest a line of titles with 'scan', and 'name' and 'l
 
 
 @dataclass(frozen=True)
-class Case:
+class BatchCase:
     """One scan of several.
 
     Attributes:
@@ -49,7 +49,7 @@ def are_several(words: Sequence[Path]) -> bool:
     return _is_glob(word) or (word.is_dir() and _in_folder(word) != [word])
 
 
-def cases_of(words: Sequence[Path], manifest: Path | None = None) -> list[Case]:
+def cases_of(words: Sequence[Path], manifest: Path | None = None) -> list[BatchCase]:
     """The scans that words of a command line and a manifest name, in their order.
 
     A folder that holds DICOM files is one series. One that holds NIfTI, NRRD, MetaImage, PNG or JPEG files, or zips of
@@ -64,7 +64,7 @@ def cases_of(words: Sequence[Path], manifest: Path | None = None) -> list[Case]:
     Raises:
         InputError: The manifest cannot be read, a pattern matches nothing, or there is no scan at all.
     """
-    cases = [Case(path) for word in words for path in _of_word(word)]
+    cases = [BatchCase(path) for word in words for path in _of_word(word)]
     if manifest is not None:
         cases += _of_manifest(manifest)
     if not cases:
@@ -120,7 +120,7 @@ def _is_ours(path: Path) -> bool:
     return made_by_verdiff(path)
 
 
-def _of_manifest(path: Path) -> Iterator[Case]:
+def _of_manifest(path: Path) -> Iterator[BatchCase]:
     try:
         text = path.read_text("utf-8-sig")
         rows = list(csv.reader(text.splitlines(), strict=True))
@@ -151,4 +151,4 @@ def _of_manifest(path: Path) -> Iterator[Case]:
             level = None if lowest is None else parse_level(lowest)
         except InputError as error:
             raise InputError(f"{where}{error.found}", error.expected, error.remedy) from error
-        yield Case(path.parent / cells["scan"], name, level, where)
+        yield BatchCase(path.parent / cells["scan"], name, level, where)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verdiff.batch.asked import Asked, model_file, repeating_command
-from verdiff.batch.cases import Case
+from verdiff.batch.cases import BatchCase
 from verdiff.batch.rows import Row, row_of_error, row_of_report
 from verdiff.batch.scan import for_this_scan, spine_files_of
 from verdiff.errors import InputError, OutputError, VerdiffError
@@ -24,7 +24,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Task:
+class BatchTask:
     """One case of a batch.
 
     Attributes:
@@ -35,7 +35,7 @@ class Task:
         files: Where they go, as far as that is known of a scan that was not read.
     """
 
-    case: Case
+    case: BatchCase
     name: str
     asked: Asked
     output: str | None
@@ -55,7 +55,7 @@ class Batch:
     """
 
     folder: Path
-    to_do: tuple[Task, ...]
+    to_do: tuple[BatchTask, ...]
     done: tuple[Row, ...] = ()
     bad: tuple[Row, ...] = ()
     asked: Asked = field(default_factory=Asked)
@@ -75,7 +75,7 @@ class Batch:
 
 
 def plan_batch(
-    cases: Sequence[Case],
+    cases: Sequence[BatchCase],
     output: Path | None,
     asked: Asked,
     *,
@@ -104,12 +104,12 @@ def plan_batch(
     """
     folder = absolute(output if output is not None else _common([each.scan for each in cases]))
     require_folder(folder, make=output is not None)
-    to_do: list[Task] = []
+    to_do: list[BatchTask] = []
     done: list[Row] = []
     bad: list[tuple[Row, VerdiffError]] = []
     scans = {os.path.realpath(each.scan) for each in cases}
-    taken: dict[Path, Case] = {}
-    seen: dict[str, Case] = {}
+    taken: dict[Path, BatchCase] = {}
+    seen: dict[str, BatchCase] = {}
     names = _Names(folder, output is None)
     for case in cases:
         name, files = _files_of(case, output, asked)
@@ -129,7 +129,7 @@ def plan_batch(
         if report is not None:
             done.append(row_of_report(shown, str(case.scan), report, earlier=True))
         else:
-            to_do.append(Task(case, shown, wanted, None if output is None else f"{output}{os.sep}", files))
+            to_do.append(BatchTask(case, shown, wanted, None if output is None else f"{output}{os.sep}", files))
     if bad and not leave_out_bad:
         raise _told(bad)
     batch = Batch(folder, tuple(to_do), tuple(done), tuple(row for row, _ in bad), asked)
@@ -160,7 +160,7 @@ def _common(scans: Sequence[Path]) -> Path:
         ) from error
 
 
-def _files_of(case: Case, output: Path | None, asked: Asked) -> tuple[str, OutputFiles]:
+def _files_of(case: BatchCase, output: Path | None, asked: Asked) -> tuple[str, OutputFiles]:
     """The name of a case and its files, if it is a film by its suffix or a volume by any other."""
     scan = case.scan.resolve() if case.scan.name in ("", "..") else case.scan
     files = output_files(
@@ -174,7 +174,7 @@ def _files_of(case: Case, output: Path | None, asked: Asked) -> tuple[str, Outpu
     return files.name, files
 
 
-def _check_scan(case: Case, seen: dict[str, Case]) -> None:
+def _check_scan(case: BatchCase, seen: dict[str, BatchCase]) -> None:
     if not os.path.exists(case.scan):
         raise InputError(f"{case.where}there is no file or folder {case.scan}", "a scan to read", "check the path")
     if not os.access(case.scan, os.R_OK | (os.X_OK if case.scan.is_dir() else 0)):
@@ -201,7 +201,7 @@ def _places(files: OutputFiles, asked: Asked) -> dict[str, Path]:
     return {what: absolute(path) for what, path in named.items() if path is not None}
 
 
-def _check_apart(case: Case, places: Mapping[str, Path], taken: dict[Path, Case], scans: set[str]) -> None:
+def _check_apart(case: BatchCase, places: Mapping[str, Path], taken: dict[Path, BatchCase], scans: set[str]) -> None:
     for what, path in places.items():
         other = taken.setdefault(path, case)
         if other is not case:
@@ -218,7 +218,7 @@ def _check_apart(case: Case, places: Mapping[str, Path], taken: dict[Path, Case]
             )
 
 
-def _check_places(case: Case, places: Mapping[str, Path], asked: Asked, *, make: bool) -> None:
+def _check_places(case: BatchCase, places: Mapping[str, Path], asked: Asked, *, make: bool) -> None:
     folder = places["mask"].parent
     require_folder(folder, make=make)
     model = model_file(asked.options.model)
@@ -228,7 +228,7 @@ def _check_places(case: Case, places: Mapping[str, Path], asked: Asked, *, make:
         plan.check(path, what)
 
 
-def _report_of(case: Case, files: OutputFiles, asked: Asked, model_sha256: str) -> dict[str, Any] | None:
+def _report_of(case: BatchCase, files: OutputFiles, asked: Asked, model_sha256: str) -> dict[str, Any] | None:
     """The report of a case that is done: with these options, by this model, since the scan was changed."""
     if not made_by_verdiff(files.report):
         return None

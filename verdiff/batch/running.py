@@ -9,9 +9,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from verdiff.batch.held import held
-from verdiff.batch.planning import Batch, Task
+from verdiff.batch.planning import Batch, BatchTask
 from verdiff.batch.rows import Row, row_of_error, row_of_report, rows_in, table
-from verdiff.batch.scan import Read, Written, read_scan, segment_scan, write_scan
+from verdiff.batch.scan import Read, WrittenScan, read_scan, segment_scan, write_scan
 from verdiff.errors import OutputError
 from verdiff.files import made_by_verdiff
 
@@ -71,12 +71,12 @@ def run_batch(
 
 
 def _run(
-    tasks: tuple[Task, ...],
+    tasks: tuple[BatchTask, ...],
     segmenter: Segmenter,
     tell: Callable[[Row], None],
     on_share: Callable[[float], None] | None,
 ) -> None:
-    writing: tuple[Task, Future[Written]] | None = None
+    writing: tuple[BatchTask, Future[WrittenScan]] | None = None
 
     def settle() -> None:
         """Wait for what is being written, and tell of it."""
@@ -122,11 +122,11 @@ def _run(
             raise
 
 
-def _read(task: Task) -> Read:
+def _read(task: BatchTask) -> Read:
     return read_scan(task.case.scan, task.output, task.asked, name=task.case.name)
 
 
-def _row_of_error(task: Task, error: Exception) -> Row:
+def _row_of_error(task: BatchTask, error: Exception) -> Row:
     return row_of_error(task.name, str(task.case.scan), error)
 
 

@@ -60,7 +60,7 @@ class Segmented:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenScan:
     """A scan whose files are in their places."""
 
     read: Read
@@ -185,7 +185,7 @@ def segment_scan(
     return Segmented(read, result, margins, segmenter)
 
 
-def write_scan(segmented: Segmented) -> Written:
+def write_scan(segmented: Segmented) -> WrittenScan:
     """Make of a mask what is asked for beside it, and put all files in their places, or none.
 
     Raises:
@@ -229,7 +229,7 @@ def write_scan(segmented: Segmented) -> Written:
             write_dicom(mask_of(result, read.volume, uncertainty=wanted), read.objects, staged=staged)
             others |= read.objects.named
         write_result(result, read.volume, read.files, others, staged=staged, identifiers=read.asked.identifiers)
-    return Written(read, result, spine, spine_files, no_go, others)
+    return WrittenScan(read, result, spine, spine_files, no_go, others)
 
 
 def for_this_scan(asked: Asked, *, lowest: str | None) -> Asked:

@@ -5,8 +5,8 @@ The command line's entry is :func:`verdiff.benchmarks.running.run`.
 
 from __future__ import annotations
 
+from verdiff.benchmarks.environment import Environment, describe_machine
 from verdiff.benchmarks.harness import interleave, measure
-from verdiff.benchmarks.machine import Machine, describe_machine
 from verdiff.benchmarks.timing import Ratio, Timing, speedup
 
-__all__ = ["Machine", "Ratio", "Timing", "describe_machine", "interleave", "measure", "speedup"]
+__all__ = ["Environment", "Ratio", "Timing", "describe_machine", "interleave", "measure", "speedup"]

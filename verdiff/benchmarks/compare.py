@@ -52,7 +52,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RecordComparison:
     """What changed between two records of one case.
 
     Attributes:
@@ -93,7 +93,7 @@ class Comparison:
         return "\n".join([*lines, *(["", *(f"- {remark}" for remark in remarks)] if remarks else [])]) + "\n"
 
 
-def compare_records(before: Path, after: Path, *, seed: int = 35) -> Comparison:
+def compare_records(before: Path, after: Path, *, seed: int = 35) -> RecordComparison:
     """Compare two records that ``verdiff bench`` wrote.
 
     Raises:
@@ -107,7 +107,7 @@ def compare_records(before: Path, after: Path, *, seed: int = 35) -> Comparison:
     timings = [{name: Timing(tuple(each["seconds"])) for name, each in r["timings"].items()} for r in (first, second)]
     common = [name for name in timings[0] if name in timings[1]]
     met = [{figure["name"]: figure["met"] for figure in record["figures"]} for record in (first, second)]
-    return Comparison(
+    return RecordComparison(
         case=first["case"],
         changes=tuple(_change(name, timings[0][name], timings[1][name], seed) for name in common),
         stages=_stage_changes(first, second, common, seed),

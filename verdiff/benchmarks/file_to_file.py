@@ -30,7 +30,7 @@ SEGMENT_ONCE = f"{__name__}:segment_once"
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedBackends:
     """The backends that can run a model here.
 
     Attributes:
@@ -44,13 +44,13 @@ class Loaded:
     left_out: dict[str, str]
 
 
-def load_backends(model: Path, threads: int) -> Loaded:
+def load_backends(model: Path, threads: int) -> LoadedBackends:
     """Load a model on each of :data:`BACKENDS`.
 
     Raises:
         BackendError: None can run it.
     """
-    loaded = Loaded({}, {}, {})
+    loaded = LoadedBackends({}, {}, {})
     for name, (backend, precision) in BACKENDS.items():
         begun = time.perf_counter()
         try:

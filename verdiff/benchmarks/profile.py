@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verdiff.benchmarks.cost import RunCost
 from verdiff.benchmarks.record_page import duration
 from verdiff.benchmarks.timing import Timing
-from verdiff.benchmarks.work import Work
 from verdiff.markdown import markdown_table
 
 # Stages that are mostly a network's.
@@ -33,7 +33,7 @@ class Profile:
     total_s: float
     stages_s: Mapping[str, float]
     networks_s: Mapping[str, float]
-    work: Work
+    work: RunCost
     limit_gflops: float
     dice: float | None = None
 
@@ -87,7 +87,7 @@ def profile_of(
     whole: Timing,
     stages: Mapping[str, Timing],
     networks: Mapping[str, Timing],
-    work: Work,
+    work: RunCost,
     limit_gflops: float,
     dice: float | None = None,
 ) -> Profile:

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from verdiff import __version__
-from verdiff.benchmarks.cases import Outcome
-from verdiff.benchmarks.machine import Machine
+from verdiff.benchmarks.cases import Findings
+from verdiff.benchmarks.environment import Environment
 from verdiff.benchmarks.timing import Ratio, speedup
 
 SCHEMA = 2
@@ -38,9 +38,9 @@ class Record:
     command: str
     date: str
     settings: Mapping[str, Any]
-    machine: Machine
+    machine: Environment
     versions: Mapping[str, str]
-    outcome: Outcome
+    outcome: Findings
 
     def speedups(self) -> dict[str, Ratio]:
         """Rival -> how many times faster than the baseline; without the baseline itself, empty without one."""

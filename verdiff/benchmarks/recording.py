@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from verdiff.benchmarks.cases import Outcome
-from verdiff.benchmarks.machine import describe_machine, library_versions
+from verdiff.benchmarks.cases import Findings
+from verdiff.benchmarks.environment import describe_machine, library_versions
 from verdiff.benchmarks.plots import plot
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.record_page import record_page
@@ -25,7 +25,7 @@ DATA_VARIABLE = "VERDIFF_DATA"
 
 def recorded(
     case: str,
-    work: Callable[[], Outcome],
+    work: Callable[[], Findings],
     *,
     command: Callable[[str | None], str],
     settings: Mapping[str, Any],

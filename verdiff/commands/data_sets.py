@@ -11,7 +11,7 @@ from verdiff.commands.requirements import require
 from verdiff.errors import SUCCESS, DataError
 
 if TYPE_CHECKING:
-    from verdiff.train.data.check import Report
+    from verdiff.train.data.check import DataReport
     from verdiff.train.data.convert import ConvertOptions
     from verdiff.train.data.splits import FoldOptions
 
@@ -140,7 +140,7 @@ def check(
     return SUCCESS if all(report.usable for report in reports) else DataError.exit_code
 
 
-def _lines(report: Report) -> list[str]:
+def _lines(report: DataReport) -> list[str]:
     held = ", ".join(f"{name} in {count}" for name, count in report.cases_with.items())
     lines = [f"{report.name}: {report.cases} cases of {report.patients} patients, {report.folds} folds; {held or '-'}"]
     for finding in report.findings:

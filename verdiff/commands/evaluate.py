@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from verdiff.evaluate.evaluation import Task
+    from verdiff.evaluate.evaluation import ScoringTask
     from verdiff.evaluate.instances import InstanceGroups
     from verdiff.evaluate.report import Evaluation
-    from verdiff.evaluate.scoring import Case
+    from verdiff.evaluate.scoring import ScoredCase
     from verdiff.imaging import Geometry
 
 SPLITS = "splits_final.json"
@@ -186,13 +186,13 @@ def is_model(source: str) -> bool:
 
 def cases_of(
     source: str | Path,
-    task: Task,
+    task: ScoringTask,
     *,
     inference: InferOptions,
     keep: Mapping[str, Path | None],
     say: Callable[[str], None],
     overwrite: bool = False,
-) -> Iterator[Case]:
+) -> Iterator[ScoredCase]:
     """The cases of masks, or of a bundle that is run on them now; see :data:`verdiff.evaluate.evaluation.CasesOf`.
 
     Args:

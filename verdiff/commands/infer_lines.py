@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine
-    from verdiff.batch.scan import Written
+    from verdiff.batch.scan import WrittenScan
     from verdiff.imaging import Volume
     from verdiff.runtime import Segmentation
     from verdiff.runtime.writing import OutputFiles
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NOT_CALIBRATED = "no no-go surfaces: the model is not calibrated ('verdiff calibrate')"
 
 
-def written_lines(written: Written) -> list[str]:
+def written_lines(written: WrittenScan) -> list[str]:
     """Everything that is said of a scan whose files are in their places, but what comes last."""
     lines = summary(written.result, written.read.files)
     lines += [f"wrote {path}" for path in ({} if written.read.objects is None else written.read.objects.named).values()]

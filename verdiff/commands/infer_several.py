@@ -15,12 +15,12 @@ from verdiff.options import BatchOptions, LoadOptions
 from verdiff.settings import part_of
 
 if TYPE_CHECKING:
-    from verdiff.batch import Asked, Batch, Case, Row
+    from verdiff.batch import Asked, Batch, BatchCase, Row
     from verdiff.runtime import Segmenter
 
 
 def run(
-    cases: Sequence[Case],
+    cases: Sequence[BatchCase],
     output: Path | None,
     asked: Asked,
     *,

@@ -19,13 +19,13 @@ import typer
 
 from verdiff.choices import CONFIGURATIONS
 from verdiff.options import BuildOptions, LoadOptions, TrustOptions
-from verdiff.settings import About, Bounds, Limits, OneOf, Written, about, option_name, options_of
+from verdiff.settings import About, Bounds, Constraint, OneOf, Pattern, about, option_name, options_of
 
 Check = Callable[[Any], Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def within(limits: Limits) -> Check:
+def within(limits: Constraint) -> Check:
     """A callback that refuses a value, or one of several, outside its limits."""
 
     def check(value: Any) -> Any:
@@ -56,7 +56,7 @@ def listed(*choices: str) -> Check:
 
 def written_as(pattern: str, what: str) -> Check:
     """A callback that refuses a value, or one of several, that is not written like ``pattern``; ``what`` says how."""
-    return within(Written(pattern, what))
+    return within(Pattern(pattern, what))
 
 
 def parameter(kind: type, name: str) -> Any:
@@ -162,10 +162,10 @@ def configuration(value: str | None) -> str | None:
 def weighted(value: list[str] | None) -> list[str] | None:
     """A callback that refuses a data set whose weight is no number above 0."""
     if any(":" in each for each in value or ()):
-        from verdiff.train.data.joining import Source
+        from verdiff.train.data.joining import TrainingSource
 
         for each in value or ():
-            _told(lambda each=each: Source.parse(each))  # type: ignore[misc]
+            _told(lambda each=each: TrainingSource.parse(each))  # type: ignore[misc]
     return value
 
 

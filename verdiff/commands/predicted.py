@@ -13,22 +13,22 @@ from verdiff.settings import part_of
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
-    from verdiff.evaluate.evaluation import Task
+    from verdiff.evaluate.evaluation import ScoringTask
     from verdiff.evaluate.fold import LabelledScan
-    from verdiff.evaluate.scoring import Case
+    from verdiff.evaluate.scoring import ScoredCase
     from verdiff.runtime import Segmentation, Segmenter
     from verdiff.runtime.writing import OutputFiles
 
 
 def predicted_cases(
     model: str,
-    task: Task,
+    task: ScoringTask,
     inference: InferOptions,
     keep: Path | None,
     say: Callable[[str], None],
     *,
     overwrite: bool = False,
-) -> Iterator[Case]:
+) -> Iterator[ScoredCase]:
     """Run a bundle on the cases of an nnU-Net raw data set, one in memory at a time.
 
     Args:
@@ -76,11 +76,13 @@ def _segmented(segmenter: Segmenter, scan: LabelledScan, inference: InferOptions
         raise type(error)(f"case {scan.name}: {error.found}", error.expected, error.remedy) from error
 
 
-def _case(result: Segmentation, scan: LabelledScan, names: Mapping[int, int], manifest: Manifest, task: Task) -> Case:
+def _case(
+    result: Segmentation, scan: LabelledScan, names: Mapping[int, int], manifest: Manifest, task: ScoringTask
+) -> ScoredCase:
     """A result as a case to score, under the label ids of the data set."""
     import numpy as np
 
-    from verdiff.evaluate.scoring import Case
+    from verdiff.evaluate.scoring import ScoredCase
 
     renumber = np.zeros(256, np.int32)
     for theirs, ours in names.items():
@@ -93,7 +95,7 @@ def _case(result: Segmentation, scan: LabelledScan, names: Mapping[int, int], ma
     }
     masks, split = (renumber[result.labels], scan.truth), task.split
     grid = scan.volume.geometry
-    return Case(
+    return ScoredCase(
         scan.name,
         *masks,
         scan.spacing_mm,
@@ -106,7 +108,7 @@ def _case(result: Segmentation, scan: LabelledScan, names: Mapping[int, int], ma
 
 
 def _warnings(
-    result: Segmentation, scan: LabelledScan, names: Mapping[int, int], manifest: Manifest, task: Task
+    result: Segmentation, scan: LabelledScan, names: Mapping[int, int], manifest: Manifest, task: ScoringTask
 ) -> tuple[str, ...]:
     notes = []
     unknown = sorted(label.name for label in manifest.labels if label.id not in names)

@@ -83,9 +83,9 @@ def train(
     require("train", ("torch", "onnx"), "train")
     from verdiff.train import training
     from verdiff.train.data.cases import ALL
-    from verdiff.train.data.joining import Source
+    from verdiff.train.data.joining import TrainingSource
 
-    sources = [Source.parse(text) for text in data or ()]
+    sources = [TrainingSource.parse(text) for text in data or ()]
     settings = [*(setting or ()), *([f'data.orientation="{orientation}"'] if orientation else ())]
     number = _fold_number(fold)
     if nnunetv2:

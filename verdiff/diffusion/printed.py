@@ -18,7 +18,7 @@ from verdiff.markdown import markdown_table
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PrintedFormula:
     """One printed formula: what it says, what number follows from it, and what the number should be."""
 
     equation: str
@@ -88,7 +88,7 @@ def outside_unit_interval() -> float:
     return 1.0 - 0.5 * erf(1.0 / sqrt(2.0))
 
 
-def comparisons(schedule: Schedule) -> tuple[Comparison, ...]:
+def comparisons(schedule: Schedule) -> tuple[PrintedFormula, ...]:
     """Every printed formula that differs from a consistent one, with the numbers of this schedule."""
     process = Process("verdiff", schedule)
     last, m = schedule.timesteps, process.prior
@@ -96,45 +96,45 @@ def comparisons(schedule: Schedule) -> tuple[Comparison, ...]:
     off_seven = int(np.abs(seven - m).argmax())
     late = last - last // 10
     return (
-        Comparison("2", "largest coefficient of f over t", two.max(), m.max(), "does not compose into equation 3"),
-        Comparison("2", f"coefficient of f at t = {last}", two[-1], m[-1], "does not compose into equation 3"),
-        Comparison(
+        PrintedFormula("2", "largest coefficient of f over t", two.max(), m.max(), "does not compose into equation 3"),
+        PrintedFormula("2", f"coefficient of f at t = {last}", two[-1], m[-1], "does not compose into equation 3"),
+        PrintedFormula(
             "2, its text",
             f"noise variance at t = {last}",
             equation_2_text_variance(schedule)[-1],
             1.0 - schedule.abar[-1],
             "mean alpha_t x + (1 - alpha_t) f, variance 1 - alpha_t",
         ),
-        Comparison(
+        PrintedFormula(
             "6",
             "largest multiple of f added in one step",
             process.noise.max(),
             max(process.posterior(t).prior for t in range(1, last + 1)),
             "the exact term is m_{t-1} - B_t m_t",
         ),
-        Comparison("6", "largest coefficient of f, true x0", six.max(), m.max(), "leaves what the denoiser knows"),
-        Comparison(
+        PrintedFormula("6", "largest coefficient of f, true x0", six.max(), m.max(), "leaves what the denoiser knows"),
+        PrintedFormula(
             "7",
             f"coefficient of f at t = {off_seven}, true x0",
             seven[off_seven],
             m[off_seven],
             "the f term is missing",
         ),
-        Comparison("7", "coefficient of f left at t = 0, true x0", seven[0], m[0], "the f term is missing"),
-        Comparison(
+        PrintedFormula("7", "coefficient of f left at t = 0, true x0", seven[0], m[0], "the f term is missing"),
+        PrintedFormula(
             "Algorithm 2", f"coefficient of f at t = {last}", 0.0, m[-1], "equation 5 starts at N(f, I), not N(0, I)"
         ),
-        Comparison(
+        PrintedFormula(
             "Algorithm 2",
             f"coefficient of f at t = {late}, true x0",
             algorithm_2_prior(process)[late],
             m[late],
             "the prior arrives late",
         ),
-        Comparison(
+        PrintedFormula(
             "9", "share of its targets outside [0, 1]", outside_unit_interval(), 0.0, "the target is Gaussian noise"
         ),
-        Comparison(
+        PrintedFormula(
             "9",
             "loss at epsilon = 2, predicted 0.999999",
             equation_9_loss(2.0, 0.999999),

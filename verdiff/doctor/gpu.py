@@ -9,7 +9,7 @@ from verdiff.errors import BackendError
 from verdiff.extras import install
 
 if TYPE_CHECKING:
-    from verdiff.nvidia import Driver
+    from verdiff.nvidia import InstalledDriver
 
 LEAST_FREE_GB = 1.0
 # Distributions that drive a GPU from Python.
@@ -22,7 +22,7 @@ BESIDE = (
 )
 
 
-def check_driver(*, wanted: bool) -> tuple[Driver | BackendError, list[Check]]:
+def check_driver(*, wanted: bool) -> tuple[InstalledDriver | BackendError, list[Check]]:
     """The driver, or why there is none, and a check of it and of every GPU.
 
     Args:
@@ -51,7 +51,7 @@ def check_driver(*, wanted: bool) -> tuple[Driver | BackendError, list[Check]]:
     return driver, checks
 
 
-def check_gpu_packages(driver: Driver | BackendError) -> Check:
+def check_gpu_packages(driver: InstalledDriver | BackendError) -> Check:
     """What of cuda-core, NVRTC, CuPy and pycuda is installed."""
     there = [f"{name} {version}" for name in DRIVES if (version := version_of(name))]
     missing = [name for name in DRIVES if version_of(name) is None]

@@ -10,7 +10,7 @@ from verdiff.errors import BackendError
 from verdiff.extras import install
 
 if TYPE_CHECKING:
-    from verdiff.nvidia import Driver
+    from verdiff.nvidia import InstalledDriver
 
 # An ONNX model of one node, b = a + a with a float32 [1] (opset 18): the least that shows a backend computes.
 DOUBLING_MODEL = bytes.fromhex(
@@ -19,7 +19,7 @@ DOUBLING_MODEL = bytes.fromhex(
 )
 
 
-def check_inference(driver: Driver | BackendError, *, needed: bool = True) -> list[Check]:
+def check_inference(driver: InstalledDriver | BackendError, *, needed: bool = True) -> list[Check]:
     """ONNX Runtime and OpenVINO, whether one of them is enough for ``verdiff infer``, and the providers.
 
     Args:
@@ -104,11 +104,11 @@ def check_packages() -> Check:
     return Check("onnxruntime files", GOOD, "one package at most")
 
 
-def check_providers(onnxruntime: Any, driver: Driver | BackendError) -> list[Check]:
+def check_providers(onnxruntime: Any, driver: InstalledDriver | BackendError) -> list[Check]:
     """The providers that ONNX Runtime lists, and of each for GPUs whether it would load. None is loaded to find out."""
     from verdiff.runtime.backends.providers import GPU_PROVIDERS, require_fp32, require_provider
 
-    def ask(device: str) -> tuple[Driver, Any]:
+    def ask(device: str) -> tuple[InstalledDriver, Any]:
         if isinstance(driver, BackendError):
             raise driver
         return driver, driver.gpus[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from verdiff.engines import Machine, Package, require_package
 from verdiff.errors import BackendError
-from verdiff.nvidia import Driver, Gpu, require_gpu
+from verdiff.nvidia import Gpu, InstalledDriver, require_gpu
 
 
 def this_machine(flavour: str, device: str = "cuda") -> Machine:
@@ -25,7 +25,7 @@ def this_machine(flavour: str, device: str = "cuda") -> Machine:
     return machine_of(package, driver, gpu)
 
 
-def machine_of(package: Package, driver: Driver | None = None, gpu: Gpu | None = None) -> Machine:
+def machine_of(package: Package, driver: InstalledDriver | None = None, gpu: Gpu | None = None) -> Machine:
     """The machine with these parts; None for what is not there."""
     return Machine(
         flavour=package.flavour,

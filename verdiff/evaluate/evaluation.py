@@ -15,7 +15,7 @@ from verdiff.evaluate.cases import load_pair, load_uncertainty, pair_cases, vali
 from verdiff.evaluate.instances import InstanceGroups, instance_groups
 from verdiff.evaluate.labels import LabelSource, ignored_label, label_table
 from verdiff.evaluate.report import Evaluation, Targets, write_report
-from verdiff.evaluate.scoring import Case, Measures, OnCase, score_cases
+from verdiff.evaluate.scoring import Measures, OnCase, ScoredCase, score_cases
 from verdiff.evaluate.stored import STORED, read_results
 from verdiff.imaging.volume import Geometry
 
@@ -24,7 +24,7 @@ Split = Callable[[Labels, Geometry], Labels]
 
 
 @dataclass(frozen=True)
-class Task:
+class ScoringTask:
     """What predictions are scored against.
 
     Attributes:
@@ -44,10 +44,10 @@ class Task:
     orientation: str | None = None
 
 
-CasesOf = Callable[[str | Path, Task], Iterable[Case]]
+CasesOf = Callable[[str | Path, ScoringTask], Iterable[ScoredCase]]
 
 
-def cases_of_masks(predictions: str | Path, task: Task) -> Iterator[Case]:
+def cases_of_masks(predictions: str | Path, task: ScoringTask) -> Iterator[ScoredCase]:
     """The cases of two folders of masks (or of two files).
 
     Where uncertainty is scored, ``CASE_uncertainty`` lies beside ``CASE_seg``, as ``verdiff infer`` writes it.
@@ -65,7 +65,7 @@ def cases_of_masks(predictions: str | Path, task: Task) -> Iterator[Case]:
             uncertainty = load_uncertainty(pair, loaded.geometry, task.orientation)
         masks, split = (loaded.prediction, loaded.reference), task.split
         instances = None if split is None else (split(masks[0], loaded.geometry), split(masks[1], loaded.geometry))
-        yield Case(pair.case, *masks, loaded.spacing_mm, uncertainty, instances=instances)
+        yield ScoredCase(pair.case, *masks, loaded.spacing_mm, uncertainty, instances=instances)
 
 
 def run(
@@ -144,7 +144,7 @@ def run(
         },
         overwrite=overwrite,
     )
-    task = Task(Path(references), ids, None if cases is None else tuple(cases), measures, split, orientation)
+    task = ScoringTask(Path(references), ids, None if cases is None else tuple(cases), measures, split, orientation)
 
     # Read before the work begins, so that a file that is no evaluation is known at once.
     rival = read_results(Path(compare_with)) if compare_with is not None and is_stored(compare_with) else None

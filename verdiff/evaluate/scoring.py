@@ -20,7 +20,7 @@ OnCase = Callable[[str, Mapping[str, CaseScores]], None]
 
 
 @dataclass(frozen=True)
-class Case:
+class ScoredCase:
     """One case on one grid, whoever predicted it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Measures:
 
 
 def score_cases(
-    cases: Iterable[Case], labels: Mapping[str, int], measures: Measures, on_case: OnCase | None = None
+    cases: Iterable[ScoredCase], labels: Mapping[str, int], measures: Measures, on_case: OnCase | None = None
 ) -> Results:
     """Score every case.
 
@@ -146,7 +146,7 @@ def score_cases(
     )
 
 
-def without_ignored(case: Case, ignore: int | None) -> Case:
+def without_ignored(case: ScoredCase, ignore: int | None) -> ScoredCase:
     """A case whose two masks show nothing where the reference says that nothing is known."""
     if ignore is None:
         return case
@@ -161,7 +161,7 @@ def without_ignored(case: Case, ignore: int | None) -> Case:
     )
 
 
-def _uncertainty_scores(case: Case, labels: Mapping[str, int]) -> dict[str, UncertaintyScores]:
+def _uncertainty_scores(case: ScoredCase, labels: Mapping[str, int]) -> dict[str, UncertaintyScores]:
     if case.uncertainty is None:
         raise DataError(
             f"no uncertainty for {case.name}",
@@ -187,7 +187,7 @@ def _specks(case: str, scores: Mapping[str, InstanceScores]) -> list[str]:
     ]
 
 
-def _unscored(case: Case, known: set[int]) -> list[str]:
+def _unscored(case: ScoredCase, known: set[int]) -> list[str]:
     notes = []
     for name, mask in (("prediction", case.prediction), ("reference", case.reference)):
         others = sorted(set(np.unique(mask).tolist()) - {0} - known)

@@ -28,7 +28,7 @@ PIPELINES = ("pipeline", "pipeline-unrolled")
 
 
 @dataclass(frozen=True)
-class Check:
+class AgreementCheck:
     """One comparison: the largest difference found (in probability unless named otherwise) and the limit."""
 
     name: str
@@ -41,7 +41,7 @@ class Check:
         return bool(self.value <= self.limit)
 
 
-def require_passed(checks: Sequence[Check], say: Callable[[str], None]) -> None:
+def require_passed(checks: Sequence[AgreementCheck], say: Callable[[str], None]) -> None:
     """Report every check.
 
     Raises:
@@ -70,11 +70,13 @@ def backends_of(bundle: Bundle) -> dict[str, Backend]:
     return {name: open_backend(bundle, backend=name, precision=REFERENCE, threads=None) for name in installed}
 
 
-def within_rounding(backend: str, stage: str, ours: Array, theirs: Array, spread: Spread = CALM) -> list[Check]:
+def within_rounding(
+    backend: str, stage: str, ours: Array, theirs: Array, spread: Spread = CALM
+) -> list[AgreementCheck]:
     """The checks of one stage, on [-1, 1], against what rounding explains: its worst pixel, and the mean over all."""
     return [
-        Check(f"{backend} {stage}", probability_difference(ours, theirs), spread.allows(backend)),
-        Check(f"{backend} {stage}, mean", mean_difference(ours, theirs), spread.allows_mean),
+        AgreementCheck(f"{backend} {stage}", probability_difference(ours, theirs), spread.allows(backend)),
+        AgreementCheck(f"{backend} {stage}, mean", mean_difference(ours, theirs), spread.allows_mean),
     ]
 
 
@@ -86,7 +88,9 @@ def run_networks(
     return f, run_loop(lambda x, t: backend.denoise(x, t, f, features), table, f, noise)
 
 
-def check_pipelines(bundle: Bundle, planes: Array, precision: str = REFERENCE, spread: Spread = CALM) -> list[Check]:
+def check_pipelines(
+    bundle: Bundle, planes: Array, precision: str = REFERENCE, spread: Spread = CALM
+) -> list[AgreementCheck]:
     """Each pipeline graph of ``precision`` against the host's own path, from raw slices finer than the model's grid.
 
     Args:
@@ -137,10 +141,10 @@ def check_pipelines(bundle: Bundle, planes: Array, precision: str = REFERENCE, s
             limit = spread.allows(name)
             decided = _decided(expected, limit)
             checks += [
-                Check(f"{what} probabilities", float(off.max()), limit),
-                Check(f"{what} probabilities, mean", float(off.mean()), spread.allows_mean),
-                Check(f"{what} uncertainty", float(surprise_off.max()), max(limit, allowed.uncertainty)),
-                Check(
+                AgreementCheck(f"{what} probabilities", float(off.max()), limit),
+                AgreementCheck(f"{what} probabilities, mean", float(off.mean()), spread.allows_mean),
+                AgreementCheck(f"{what} uncertainty", float(surprise_off.max()), max(limit, allowed.uncertainty)),
+                AgreementCheck(
                     f"{what} labels (share of pixels)",
                     float(((found["labels"] != labels) & decided).mean()),
                     1 - allowed.labels,

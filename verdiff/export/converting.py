@@ -17,11 +17,11 @@ from verdiff.export.checks import check_pipelines, require_passed
 from verdiff.export.draft import Draft, sha256
 from verdiff.export.pipeline import build_pipeline
 from verdiff.export.precision.diagnosis import Ranges
-from verdiff.export.precision.execution import ENGINES
+from verdiff.export.precision.execution import GRAPH_FACTORIES
 from verdiff.export.precision.gate import LEAST_PATIENTS, Gate, check_record, limits_of
 from verdiff.export.precision.half import to_half
 from verdiff.export.precision.judge import pass_gate
-from verdiff.export.precision.networks import Networks, Patient
+from verdiff.export.precision.networks import NetworkPair, PatientSlices
 from verdiff.export.precision.quantise import STYLES, quantise, saturation_free, share_in_reach
 from verdiff.export.precision.search import Candidate, Convert, find_islands, islands_by_range
 from verdiff.export.spread import Spread
@@ -50,7 +50,7 @@ class Reference:
         VerificationError: Fewer patients.
     """
 
-    def __init__(self, draft: Draft, patients: Sequence[Patient], seen: int = 0) -> None:
+    def __init__(self, draft: Draft, patients: Sequence[PatientSlices], seen: int = 0) -> None:
         if len(patients) < LEAST_PATIENTS:
             raise VerificationError(
                 f"slices of {len(patients)} patients",
@@ -64,7 +64,13 @@ class Reference:
 
 
 def add_judged(
-    draft: Draft, precision: str, reference: Reference, calibration: Sequence[Patient], say: Say, *, store: bool = True
+    draft: Draft,
+    precision: str,
+    reference: Reference,
+    calibration: Sequence[PatientSlices],
+    say: Say,
+    *,
+    store: bool = True,
 ) -> Draft:
     """``draft`` with the graphs of ``precision`` that passed the gate, and what it measured.
 
@@ -144,7 +150,7 @@ def require_record(draft: Draft, precision: str) -> None:
         )
 
 
-def require_calibration(precisions: Sequence[str], calibration: Sequence[Patient]) -> None:
+def require_calibration(precisions: Sequence[str], calibration: Sequence[PatientSlices]) -> None:
     """Refuse INT8 without slices to calibrate on, before anything is computed.
 
     Raises:
@@ -176,7 +182,7 @@ def require_convolutions(draft: Draft, precisions: Sequence[str]) -> None:
             )
 
 
-def _converter(name: str, source: Networks, draft: Draft, calibration: Sequence[Patient]) -> Convert:
+def _converter(name: str, source: NetworkPair, draft: Draft, calibration: Sequence[PatientSlices]) -> Convert:
     if name not in STYLES:
         return lambda role, model, extra: to_half(model, extra, name)
     require_calibration([name], calibration)
@@ -210,7 +216,7 @@ def _judged(name: str, reference: Reference, convert: Convert, say: Say) -> tupl
     return candidate, record
 
 
-def _on_processors(name: str, graphs: Networks, reference: Reference, say: Say) -> dict[str, Any]:
+def _on_processors(name: str, graphs: NetworkPair, reference: Reference, say: Say) -> dict[str, Any]:
     """What the backends' own kernels give on this processor: backend -> version, instructions and measurements.
 
     ``Segmenter.load(precision="auto")`` takes nothing that is not on this record.
@@ -222,8 +228,8 @@ def _on_processors(name: str, graphs: Networks, reference: Reference, say: Say) 
     for backend in precision_of(name).tried_on[name]:
         if backend not in installed_backends() or (as_stored and not computes_bf16()):
             continue
-        engine = ENGINES[f"{backend}-{name}" if as_stored else backend]
-        there = gate.compare(reference.source if as_stored else graphs, engine=engine)
+        open_graph = GRAPH_FACTORIES[f"{backend}-{name}" if as_stored else backend]
+        there = gate.compare(reference.source if as_stored else graphs, open_graph=open_graph)
         pass_gate(reference.source, graphs, gate, reference.ranges, limits, f"{name} on {backend}", report=there)
         worst, here = min(min(of.values()) for of in there.dice.values()), instruction_set()
         say(f"the graphs themselves on {backend}'s CPU backend ({here}): worst Dice {worst:.5f}")
@@ -269,13 +275,13 @@ def _stored(draft: Draft, name: str, candidate: Candidate, spread: Spread, say: 
     return finished
 
 
-def golden_slices(draft: Draft) -> Patient:
+def golden_slices(draft: Draft) -> PatientSlices:
     """The generated image of the goldens, as slices to run."""
     golden = unpack_golden(draft.files[GOLDEN])
-    return Patient("the generated test image", golden["image"].astype(np.float32))
+    return PatientSlices("the generated test image", golden["image"].astype(np.float32))
 
 
-def networks_of(draft: Draft) -> Networks:
+def networks_of(draft: Draft) -> NetworkPair:
     """The FP32 networks.
 
     Raises:
@@ -284,10 +290,10 @@ def networks_of(draft: Draft) -> Networks:
     prior, denoiser = (draft.files.get(graph_name(role)) for role in ("prior", "denoiser"))
     if prior is None:
         raise VerificationError("a bundle without FP32 graphs", "graphs to convert", "start from the FP32 bundle")
-    return Networks(onnx.load_from_string(prior), onnx.load_from_string(denoiser) if denoiser is not None else None)
+    return NetworkPair(onnx.load_from_string(prior), onnx.load_from_string(denoiser) if denoiser is not None else None)
 
 
-def graphs_of(networks: Networks) -> dict[str, str]:
+def graphs_of(networks: NetworkPair) -> dict[str, str]:
     """SHA-256 of each graph as it is written."""
     return {role: sha256(_bytes(model)) for role, model in networks.roles().items()}
 

@@ -39,7 +39,7 @@ TRIED = (
 
 
 @dataclass
-class Measured:
+class MeasuredEffort:
     """One effort on every patient.
 
     Attributes:
@@ -82,7 +82,7 @@ def measure_efforts(
     *,
     every: int = 1,
     say: Say,
-) -> list[Measured]:
+) -> list[MeasuredEffort]:
     """Each effort on each patient; patient by patient, so that a load that comes and goes hits all efforts alike.
 
     Args:
@@ -93,7 +93,7 @@ def measure_efforts(
         say: Told each patient's means.
     """
     manifest = segmenter.manifest
-    found = [Measured(effort) for effort in efforts]
+    found = [MeasuredEffort(effort) for effort in efforts]
     for scan in scans:
         plan = plan_slices(
             scan.volume.geometry,
@@ -109,9 +109,9 @@ def measure_efforts(
     return found
 
 
-def worth_choosing(measured: Sequence[Measured]) -> list[Measured]:
+def worth_choosing(measured: Sequence[MeasuredEffort]) -> list[MeasuredEffort]:
     """Those that nothing else beats in both Dice and time, quickest first."""
-    kept: list[Measured] = []
+    kept: list[MeasuredEffort] = []
     for each in sorted(measured, key=lambda m: m.milliseconds):
         if kept and each.mean <= kept[-1].mean:
             continue
@@ -122,13 +122,13 @@ def worth_choosing(measured: Sequence[Measured]) -> list[Measured]:
     return kept
 
 
-def fast_of(chosen: Sequence[Measured]) -> Measured:
+def fast_of(chosen: Sequence[MeasuredEffort]) -> MeasuredEffort:
     """The quickest of those whose mean Dice is within ``FAST_LOSS`` of the best."""
     best = max(each.mean for each in chosen)
     return min((each for each in chosen if each.mean >= best - FAST_LOSS), key=lambda each: each.milliseconds)
 
 
-def frontier_record(measured: Sequence[Measured], where: Mapping[str, Any]) -> dict[str, Any]:
+def frontier_record(measured: Sequence[MeasuredEffort], where: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest's ``frontier``: the settings worth choosing, the fast one named, and ``where`` they were measured.
 
     Raises:
@@ -154,7 +154,7 @@ def frontier_record(measured: Sequence[Measured], where: Mapping[str, Any]) -> d
     return {"settings": settings, **where}
 
 
-def _measure(segmenter: Segmenter, case: LabelledScan, into: Measured) -> None:
+def _measure(segmenter: Segmenter, case: LabelledScan, into: MeasuredEffort) -> None:
     effort = into.effort
     result = segmenter.segment(
         case.volume,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from verdiff.bundle import Bundle, Manifest
 from verdiff.errors import VerificationError
-from verdiff.export.precision.networks import Patient
+from verdiff.export.precision.networks import PatientSlices
 from verdiff.imaging import Geometry, Volume
 from verdiff.imaging.slicing import canonical_direction
 from verdiff.runtime import Segmenter
@@ -49,7 +49,7 @@ class Changed:
 Change = Callable[[Volume, Mask], Changed]
 
 
-def stacks_of(patients: Sequence[Patient], manifest: Manifest) -> list[Volume]:
+def stacks_of(patients: Sequence[PatientSlices], manifest: Manifest) -> list[Volume]:
     """The slices of a gate's patients as scans in the model's view: one stack, or films one by one."""
     planes = np.concatenate([patient.image[:, 0] for patient in patients])
     grey = np.rint((planes + 1) / 2 * _GREY).astype(np.int16)
@@ -140,7 +140,9 @@ def _on_new_grid(volume: Volume, array: NDArray[Any]) -> Volume:
     return replace(volume, array=np.ascontiguousarray(array), geometry=replace(volume.geometry, size=size))
 
 
-def measure_invariances(bundle: Bundle, patients: Sequence[Patient], say: Callable[[str], None]) -> dict[str, Any]:
+def measure_invariances(
+    bundle: Bundle, patients: Sequence[PatientSlices], say: Callable[[str], None]
+) -> dict[str, Any]:
     """Put changed scans through a bundle, and compare their masks.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from verdiff.bundle import Manifest
 from verdiff.errors import DataError, InputError, UnsuitableScanError
 from verdiff.export.precision.gate import LEAST_PATIENTS
-from verdiff.export.precision.networks import Patient
+from verdiff.export.precision.networks import PatientSlices
 from verdiff.imaging import intensity_bounds, normalise, plan_slices, read_volume
 from verdiff.imaging.atomic import full_suffix
 from verdiff.imaging.dicom_header import begins_as_dicom
@@ -41,8 +41,8 @@ class Chosen:
         seen: Names of those in ``judged`` that training did not put aside, as far as the manifest says.
     """
 
-    judged: list[Patient]
-    calibration: list[Patient] = field(default_factory=list)
+    judged: list[PatientSlices]
+    calibration: list[PatientSlices] = field(default_factory=list)
     seen: tuple[str, ...] = ()
 
 
@@ -96,7 +96,7 @@ def slices_of_scans(folder: Path, manifest: Manifest, say: Callable[[str], None]
     seen = tuple(name for name in judged if name not in aside)
     if seen:
         say(f"of these the model may have been trained on {', '.join(seen)}: not among the cases it put aside")
-    patients: dict[str, Patient] = {}
+    patients: dict[str, PatientSlices] = {}
     pixels: dict[str, str] = {}
     for name in (*judged, *spare):
         patients[name], digest = _read(name, named[name], manifest)
@@ -118,7 +118,7 @@ def choose(names: Collection[str], aside: list[str]) -> tuple[list[str], list[st
     return judged + others[:needed], others[needed:][:MOST_PATIENTS]
 
 
-def _read(name: str, path: Path, manifest: Manifest) -> tuple[Patient, str]:
+def _read(name: str, path: Path, manifest: Manifest) -> tuple[PatientSlices, str]:
     """Slices of one scan on the model's grid, evenly spaced without the outermost (muscle), and its pixels' hash."""
     volume = read_volume(path)
     plan = plan_slices(
@@ -145,7 +145,7 @@ def _read(name: str, path: Path, manifest: Manifest) -> tuple[Patient, str]:
         )
     bounds = intensity_bounds(volume.array, manifest.intensity)
     digest = hashlib.sha256(np.ascontiguousarray(volume.array, np.float32).data).hexdigest()
-    return Patient(name, plan.to_model(normalise(planes, *bounds))), digest
+    return PatientSlices(name, plan.to_model(normalise(planes, *bounds))), digest
 
 
 def _is_scan(path: Path) -> bool:
@@ -168,7 +168,7 @@ def _stem(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix in SCAN_SUFFIXES and not path.is_dir() else path.name
 
 
-def slices_of_run(run: Path, multiple: int) -> list[Patient]:
+def slices_of_run(run: Path, multiple: int) -> list[PatientSlices]:
     """The middle slice of each validation patient that the run put aside, padded to the network's multiple.
 
     Raises:
@@ -181,4 +181,4 @@ def slices_of_run(run: Path, multiple: int) -> list[Patient]:
         planes = arrays["images"].astype(np.float32)
     pads = ((0, 0), (0, -planes.shape[1] % multiple), (0, -planes.shape[2] % multiple))
     padded = np.pad(planes, pads, constant_values=-1)
-    return [Patient(f"validation patient {i + 1}", plane[None, None]) for i, plane in enumerate(padded)]
+    return [PatientSlices(f"validation patient {i + 1}", plane[None, None]) for i, plane in enumerate(padded)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from verdiff.bundle import Bundle
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.export.checks import (
-    Check,
+    AgreementCheck,
     backends_of,
     check_pipelines,
     require_passed,
@@ -39,7 +39,7 @@ def verify_bundle(
     table: SamplerTable | None,
     image: Array,
     say: Callable[[str], None],
-) -> tuple[Check, ...]:
+) -> tuple[AgreementCheck, ...]:
     """Compare ``bundle`` with ``net`` on real slices ``image`` [N, 1, H, W] with every backend installed.
 
     Raises:
@@ -50,7 +50,7 @@ def verify_bundle(
     kept = {name: array.astype(np.float32) for name, array in bundle.golden().items()}
     slices = Stages.of(net, config, table, image, torch_reference(net, config, table, image))
     golden = Stages.of(net, config, table, kept["image"], kept)
-    checks: list[Check] = []
+    checks: list[AgreementCheck] = []
     for name, backend in backends.items():
         checks += _check_prior(name, backend, slices, golden)
         if table is not None:
@@ -86,7 +86,7 @@ class Stages:
         return self.expected["noise"][0]
 
 
-def _check_prior(name: str, backend: Backend, slices: Stages, golden: Stages) -> list[Check]:
+def _check_prior(name: str, backend: Backend, slices: Stages, golden: Stages) -> list[AgreementCheck]:
     """The prior and its features on real slices, and the golden prior from the graphs in the bundle."""
     f, features = backend.prior(slices.image)
     checks = within_rounding(name, "prior", f, slices.expected["prior"], slices.spread["prior"])
@@ -95,12 +95,14 @@ def _check_prior(name: str, backend: Backend, slices: Stages, golden: Stages) ->
         for found, expected in zip(features, features_of(slices.expected), strict=True)
     ]
     if off:
-        checks.append(Check(f"{name} features (relative)", max(off), TOLERANCE))
+        checks.append(AgreementCheck(f"{name} features (relative)", max(off), TOLERANCE))
     f, _ = backend.prior(golden.image)
     return [*checks, *within_rounding(name, "golden prior", f, golden.expected["prior"], golden.spread["prior"])]
 
 
-def _check_loop(name: str, backend: Backend, table: SamplerTable, slices: Stages, golden: Stages) -> list[Check]:
+def _check_loop(
+    name: str, backend: Backend, table: SamplerTable, slices: Stages, golden: Stages
+) -> list[AgreementCheck]:
     """The first denoiser pass and the whole loop on real slices, and the golden loop."""
     expected, last = slices.expected, f"x0hat_{len(table) - 1}"
     step = backend.denoise(expected["x_start"], int(table.timesteps[0]), expected["prior"], features_of(expected))

@@ -20,7 +20,7 @@ from verdiff.bundle.objects import VolumeRule, ids_in_masks
 from verdiff.diffusion import background_and_labels
 from verdiff.diffusion.noise import noise_source
 from verdiff.errors import DataError
-from verdiff.export.checks import Check, backends_of, require_passed, within_rounding
+from verdiff.export.checks import AgreementCheck, backends_of, require_passed, within_rounding
 from verdiff.export.draft import Draft
 from verdiff.export.golden import GOLDEN_SEED, phantom
 from verdiff.export.run_manifest import make_manifest
@@ -155,7 +155,7 @@ def windows_of_run(run: Path, patch: tuple[int, int, int]) -> Array:
 @torch.no_grad()
 def verify_volume_bundle(
     bundle: Bundle, net: SegmentationModel, windows: Array, say: Callable[[str], None]
-) -> tuple[Check, ...]:
+) -> tuple[AgreementCheck, ...]:
     """Compare ``bundle`` with ``net`` on real ``windows`` [n, 1, D, H, W] with every backend installed.
 
     Raises:
@@ -165,12 +165,12 @@ def verify_volume_bundle(
     backends = backends_of(bundle)
     prior, golden = PriorGraph(net).eval(), bundle.golden()
     expected = np.concatenate([prior(torch.from_numpy(window[None]))[0].numpy() for window in windows])
-    checks: list[Check] = []
+    checks: list[AgreementCheck] = []
     for name, backend in backends.items():
         found = np.concatenate([backend.prior(window[None])[0] for window in windows])
         checks += within_rounding(name, "prior", found, expected)
         kept = probability_difference(backend.prior(golden["image"].astype(np.float32))[0], golden["prior"])
-        checks.append(Check(f"{name} golden prior (kept as float16)", kept, CALM.allows(name) + HALF_ROUNDING))
+        checks.append(AgreementCheck(f"{name} golden prior (kept as float16)", kept, CALM.allows(name) + HALF_ROUNDING))
     require_passed(checks, say)
     return tuple(checks)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from verdiff.errors import InputError
 from verdiff.imaging.dicom_elements import Damaged
 from verdiff.imaging.dicom_folder import read_series, series_of
-from verdiff.imaging.dicom_frames import Frame, check_grey, frames_of, modality_of
+from verdiff.imaging.dicom_frames import DicomFrame, check_grey, frames_of, modality_of
 from verdiff.imaging.dicom_header import DicomFile, NotDicom, read_header
 from verdiff.imaging.dicom_pixels import intensities, joined
 from verdiff.imaging.dicom_volumes import one_volume
@@ -87,7 +87,7 @@ def read_zip(path: Path, time_point: int | None = None) -> Volume:
 
 
 def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...], time_point: int | None) -> Volume:
-    frames: list[Frame] = []
+    frames: list[DicomFrame] = []
     for file in files:
         name = str(file.path) if file.path == source else f"{file.path.name}"
         try:
@@ -122,7 +122,7 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...], time
     return Volume(array, geometry, modality, source, notes=notes, identity=identity)
 
 
-def _identity(files: Sequence[DicomFile], frames: Sequence[Frame], source: Path) -> Identity:
+def _identity(files: Sequence[DicomFile], frames: Sequence[DicomFrame], source: Path) -> Identity:
     def stated(tag: int, what: str) -> str:
         return one_of([(file.path.name, file.text(tag)) for file in files], what, str(source))
 
@@ -144,7 +144,7 @@ def _identity(files: Sequence[DicomFile], frames: Sequence[Frame], source: Path)
     )
 
 
-def _in_order(frames: Sequence[Frame], order: Sequence[int]) -> Iterator[Array]:
+def _in_order(frames: Sequence[DicomFrame], order: Sequence[int]) -> Iterator[Array]:
     """The intensities of frames in an order; a file's pixels are read once where its frames follow one another."""
     for _, some in itertools.groupby(order, key=lambda index: frames[index].file.path):
         yield from intensities([frames[index] for index in some])

@@ -26,7 +26,7 @@ _MOST_FRAMES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Frame:
+class DicomFrame:
     """One slice of one file.
 
     Attributes:
@@ -71,7 +71,7 @@ def check_grey(file: DicomFile, name: str) -> None:
         )
 
 
-def frames_of(file: DicomFile, name: str, *, alone: bool = False) -> list[Frame]:
+def frames_of(file: DicomFile, name: str, *, alone: bool = False) -> list[DicomFrame]:
     """The frames of a file in the order in which they are stored.
 
     Args:
@@ -105,7 +105,7 @@ def frames_of(file: DicomFile, name: str, *, alone: bool = False) -> list[Frame]
                 "export the image again",
             )
         several = count > 1 and not groups
-        frames.append(Frame(file, index, _plane(file, own, shared, where, several=several), slope, intercept))
+        frames.append(DicomFrame(file, index, _plane(file, own, shared, where, several=several), slope, intercept))
     return frames
 
 

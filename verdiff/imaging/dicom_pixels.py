@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from verdiff.errors import InputError
-from verdiff.imaging.dicom_frames import Frame
+from verdiff.imaging.dicom_frames import DicomFrame
 from verdiff.imaging.dicom_header import NATIVE, PIXEL_DATA, DicomFile
 from verdiff.imaging.dicom_packed import unpacked
 from verdiff.imaging.volume import Array
@@ -22,7 +22,7 @@ _FLOATS = {0x7FE00008: 32, 0x7FE00009: 64}
 _WHOLE = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 
 
-def intensities(frames: Sequence[Frame]) -> Iterator[Array]:
+def intensities(frames: Sequence[DicomFrame]) -> Iterator[Array]:
     """The intensities [rows, columns] of frames of one file, one after the other.
 
     Args:
@@ -108,7 +108,7 @@ def _without_unused_bits(array: Array, file: DicomFile) -> Array:
     return lowered
 
 
-def _scaled(file: DicomFile, plane: Array, frame: Frame) -> Array:
+def _scaled(file: DicomFile, plane: Array, frame: DicomFrame) -> Array:
     if file.text(0x00280004) == "MONOCHROME1" and file.text(0x00080060).upper() != "CT":
         bits, signed = file.whole(_STORED), plane.dtype.kind == "i"
         top = -1 if signed else (1 << bits) - 1

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from verdiff.errors import InputError
 from verdiff.imaging.dicom_elements import Elements, items_of, numbers_of, text_of
-from verdiff.imaging.dicom_frames import Frame
+from verdiff.imaging.dicom_frames import DicomFrame
 from verdiff.imaging.dicom_header import DicomFile
 
 _DIMENSIONS, _POINTER, _LABEL = 0x00209222, 0x00209165, 0x00209421
@@ -30,7 +30,7 @@ _NAMES = {
 _NAMED = 8
 
 
-def one_volume(frames: Sequence[Frame], choice: int | None, name: str) -> tuple[list[Frame], tuple[str, ...]]:
+def one_volume(frames: Sequence[DicomFrame], choice: int | None, name: str) -> tuple[list[DicomFrame], tuple[str, ...]]:
     """The frames of one volume, and what has to be said of the others.
 
     Args:
@@ -67,7 +67,7 @@ def one_volume(frames: Sequence[Frame], choice: int | None, name: str) -> tuple[
     return [frame for frame, key in zip(frames, keys, strict=True) if key == wanted], (note,)
 
 
-def _indices(frame: Frame) -> dict[tuple[int, str], int]:
+def _indices(frame: DicomFrame) -> dict[tuple[int, str], int]:
     """What a frame says of the volume it is of: index by dimension (its tag and its name)."""
     file = frame.file
     groups = items_of(file.elements, _PER_FRAME)

@@ -33,7 +33,7 @@ _UNITS_MM = {1: 1000.0, 3: 1e-3}
 
 
 @dataclass(frozen=True)
-class Header:
+class NiftiHeader:
     """The fields of a NIfTI-1 header that reading and writing need."""
 
     raw: bytes
@@ -78,7 +78,7 @@ class Header:
         return (f"the slope in its header (scl_slope) is {slope:g} and counts as 1",) if math.isinf(slope) else ()
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> NiftiHeader:
     """The header of a `.nii` or `.nii.gz` file.
 
     Raises:
@@ -102,12 +102,12 @@ def read_header(path: Path) -> Header:
         raise InputError(
             f"{path} has no image behind its header", "one .nii or .nii.gz file", "convert the .hdr/.img pair to .nii"
         )
-    header = Header(raw, order)
+    header = NiftiHeader(raw, order)
     _check_header(header, path)
     return header
 
 
-def _check_header(header: Header, path: Path) -> None:
+def _check_header(header: NiftiHeader, path: Path) -> None:
     size = header.size
     if not 1 <= int(header.field(40, "h")[0]) <= 7 or any(n < 1 for n in size):
         raise InputError(f"{path} states a size of {size}", "three positive dimensions", "export the scan again")
@@ -129,7 +129,7 @@ def _check_header(header: Header, path: Path) -> None:
         )
 
 
-def read_array(path: Path, header: Header) -> Array:
+def read_array(path: Path, header: NiftiHeader) -> Array:
     """The voxels [z, y, x] with the header's slope and intercept applied (float32 where they change anything).
 
     Raises:
@@ -148,7 +148,7 @@ def read_array(path: Path, header: Header) -> Array:
     return scaled(array, *header.scaling, str(path))
 
 
-def _offset(header: Header, path: Path, held: float) -> int:
+def _offset(header: NiftiHeader, path: Path, held: float) -> int:
     """Where the voxels begin, or 0 where the header leaves it open."""
     offset = float(header.field(108, "f")[0])
     if offset != 0 and not (HEADER_BYTES <= offset <= held and offset.is_integer()):
@@ -167,7 +167,7 @@ def write_with_header(
 
     With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`); a ``table`` of labels follows it.
     """
-    header = Header(raw, "<" if struct.unpack_from("<i", raw)[0] == HEADER_BYTES else ">")
+    header = NiftiHeader(raw, "<" if struct.unpack_from("<i", raw)[0] == HEADER_BYTES else ">")
     kind = array.dtype.str[1:]
     if kind not in _CODES:
         raise OutputError(f"pixels of type {array.dtype}", f"one of {', '.join(_CODES)}", "convert the array first")

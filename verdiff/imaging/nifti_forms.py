@@ -15,7 +15,7 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging import checks
-from verdiff.imaging.nifti import Header
+from verdiff.imaging.nifti import NiftiHeader
 from verdiff.imaging.orientation import (
     FORMS,
     axis_code,
@@ -62,7 +62,7 @@ class _Form:
         return np.asarray(self.origin_mm + steps @ self.axes.T)
 
 
-def geometry(header: Header, path: Path, choice: str | None) -> tuple[Geometry, tuple[str, ...]]:
+def geometry(header: NiftiHeader, path: Path, choice: str | None) -> tuple[Geometry, tuple[str, ...]]:
     """The grid of a scan, and what has to be said of it.
 
     Args:
@@ -182,7 +182,7 @@ def _check_form(form: _Form, path: Path) -> None:
     checks.check_not_sheared(form.axes, f"{path} (by its {form.name})")
 
 
-def _qform(header: Header, pitches: list[float]) -> _Form | None:
+def _qform(header: NiftiHeader, pitches: list[float]) -> _Form | None:
     code = int(header.field(252, "h")[0])
     if code <= 0:
         return None
@@ -207,7 +207,7 @@ def _qform(header: Header, pitches: list[float]) -> _Form | None:
     return _Form("qform", code, _RAS_TO_LPS[:, None] * rotation * np.asarray(pitches), _RAS_TO_LPS * place)
 
 
-def _sform(header: Header, pitches: list[float]) -> _Form | None:
+def _sform(header: NiftiHeader, pitches: list[float]) -> _Form | None:
     code = int(header.field(254, "h")[0])
     if code <= 0:
         return None

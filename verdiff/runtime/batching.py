@@ -1,4 +1,4 @@
-"""Between the engine and a backend: any number of images, in calls of the backend's one batch size."""
+"""Between the work of a call and a backend: any number of images, in calls of the backend's one batch size."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from verdiff.errors import BudgetError
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.consensus import fuse_staple
 from verdiff.runtime.memory import LANE_BYTES, available_bytes, network_bytes, plan_memory
-from verdiff.runtime.runner import Maps, Report, Sampled, Stop
+from verdiff.runtime.runner import Maps, OnImages, Sampled, Stop
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -92,7 +92,7 @@ class HostRunner:
         return np.asarray(np.any(conditions[0] > 0, axis=1))
 
     def sample(
-        self, conditions: Conditions, chunk: slice, members: range, report: Report, stop: Stop | None
+        self, conditions: Conditions, chunk: slice, members: range, report: OnImages, stop: Stop | None
     ) -> Sampled:
         """See :meth:`verdiff.runtime.runner.Runner.sample`."""
         table, clock = self._sampling.table, self.clock

@@ -1,6 +1,6 @@
 """Which shared libraries a compiled plug-in needs and which of them are not there.
 
-An engine that cannot load its CUDA part says so on stderr at best and goes on without it. The names it looks for are
+A library that cannot load its CUDA part says so on stderr at best and goes on without it. The names it looks for are
 written in the plug-in's own file, so they are read there and tried one by one: all that is missing is known at once.
 """
 

@@ -26,7 +26,7 @@ def open_model(bundle: Bundle, options: LoadOptions) -> LoadedModel:
     tested, why, auto = {}, {}, options.precision == AUTO
     executor: Executor
     if auto:
-        from verdiff.runtime.precision import open_fastest
+        from verdiff.runtime.auto_precision import open_fastest
 
         fastest = open_fastest(
             bundle,

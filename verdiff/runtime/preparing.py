@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Work:
+class CallPlan:
     """What one call will do.
 
     Attributes:
@@ -55,7 +55,7 @@ def prepare(
     chunk: int | None,
     anytime: bool,
     waits: Waits,
-) -> Work:
+) -> CallPlan:
     """Look for the spine if the policy says so, choose the setting if that is open, and take the memory.
 
     Args:
@@ -100,7 +100,7 @@ def prepare(
         sampling = resolve(chosen)
         plan = plan if sampling.policy.locate else scan.plan
     memory = runner.begin(plan, sampling, chunk=chunk, anytime=anytime)
-    return Work(plan, sampling, memory, predicted, needed)
+    return CallPlan(plan, sampling, memory, predicted, needed)
 
 
 def _pixels(plan: SlicePlan) -> int:

@@ -1,4 +1,4 @@
-"""What the engine room asks of whoever computes: the networks and the loop, on the host or on a device."""
+"""What the work of a call asks of whoever computes: the networks and the loop, on the host or on a device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Maps = NDArray[np.float32]
 Conditions = Any
 """What the prior gave for a chunk of slices, wherever it lies; the runner's own."""
 
-Report = Callable[[int], None]
+OnImages = Callable[[int], None]
 """Told how many images a network has done since it was told last."""
 
 Stop = Callable[[int], bool]
@@ -77,7 +77,7 @@ class Runner(Protocol):
         ...
 
     def sample(
-        self, conditions: Conditions, chunk: slice, members: range, report: Report, stop: Stop | None
+        self, conditions: Conditions, chunk: slice, members: range, report: OnImages, stop: Stop | None
     ) -> Sampled:
         """The samples ``members`` of the slices ``chunk``; with ``stop=None`` nothing interrupts them.
 

@@ -93,7 +93,7 @@ class Segmenter:
         """Open and verify a bundle, load its networks, test them against its goldens and warm them up.
 
         On processors precision ``"auto"`` takes the fastest of what passed its gate for this one, tested and timed now
-        (:mod:`verdiff.runtime.precision`). A device that is not there is an error.
+        (:mod:`verdiff.runtime.auto_precision`). A device that is not there is an error.
 
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.

@@ -1,4 +1,4 @@
-"""Calls on a model that takes slices: the policy checked, where and how much to compute, and the engine made."""
+"""Calls on a model that takes slices: the policy checked, where and how much to compute, and the work made."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from verdiff.errors import InputError
-from verdiff.runtime.engine import Engine
 from verdiff.runtime.preparing import prepare
 from verdiff.runtime.request import Kind
 from verdiff.runtime.sampling import Sampling, resolve_sampling
 from verdiff.runtime.scan import Scan, slices_of
+from verdiff.runtime.slice_work import SliceWork
 
 if TYPE_CHECKING:
     from verdiff.bundle.objects import Setting
@@ -33,7 +33,7 @@ def _sampling(model: LoadedModel, options: CallOptions) -> Sampling:
 
 
 @contextmanager
-def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: CheckedScan) -> Iterator[Engine]:
+def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: CheckedScan) -> Iterator[SliceWork]:
     manifest, clock, options = model.manifest, request.clock, request.options
     with model.executor.call(manifest, clock, model.memory_mb) as (lanes, runner):
         with clock.stage("normalise"):
@@ -44,7 +44,7 @@ def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: Che
         anytime = request.anytime or sampling.policy.agree
         settings, resolve = _open_effort(model, request)
         pace = model.pace if clock.timed else None
-        work = prepare(
+        planned = prepare(
             runner,
             scan,
             sampling,
@@ -56,7 +56,7 @@ def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: Che
             anytime=anytime,
             waits=model.executor.waits_s,
         )
-        yield Engine(runner, lanes, scan, work, clock, anytime, options.progress)
+        yield SliceWork(runner, lanes, scan, planned, clock, anytime, options.progress)
 
 
 def _samples(model: LoadedModel, options: CallOptions) -> bool:

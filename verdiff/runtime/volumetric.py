@@ -24,12 +24,12 @@ from verdiff.runtime.answer import Answer, ScanSlices, restore_slice
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.budget import BESIDE, require_reach
 from verdiff.runtime.clock import Cancelled, Clock
-from verdiff.runtime.engine import RESTORE_MARGIN
 from verdiff.runtime.lanes import Lanes
 from verdiff.runtime.memory import available_bytes, plan_volume_memory
 from verdiff.runtime.request import Kind
 from verdiff.runtime.sampling import resolve_sampling
 from verdiff.runtime.scan import plan_for
+from verdiff.runtime.slice_work import RESTORE_MARGIN
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Workload:
+class NetworkPasses:
     """The network passes of one call.
 
     Attributes:
@@ -33,7 +33,7 @@ class Workload:
 
 def one_scan(
     scan: Any, *, steps: int | None = None, samples: int | None = None, prior_only: bool = False
-) -> Callable[[Manifest], Workload]:
+) -> Callable[[Manifest], NetworkPasses]:
     """What :meth:`verdiff.runtime.Segmenter.load` takes as ``work`` when one scan is all it is loaded for.
 
     Args:
@@ -44,7 +44,7 @@ def one_scan(
     """
     geometry = volume_from(scan).geometry
 
-    def work(manifest: Manifest) -> Workload:
+    def work(manifest: Manifest) -> NetworkPasses:
         if manifest.volume:
             from verdiff.imaging.windows import count_windows
 
@@ -52,9 +52,9 @@ def one_scan(
             windows = count_windows(
                 plan_for(manifest, geometry).shape, (depth, rows, cols), float(manifest.volume.overlap)
             )
-            return Workload(windows * depth * rows * cols, 0)
+            return NetworkPasses(windows * depth * rows * cols, 0)
         plan = slices_of(manifest, geometry)
         passes = 0 if prior_only else (steps or manifest.defaults.steps) * (samples or manifest.defaults.samples)
-        return Workload(plan.slices * plan.padded_rows * plan.padded_cols, passes)
+        return NetworkPasses(plan.slices * plan.padded_rows * plan.padded_cols, passes)
 
     return work

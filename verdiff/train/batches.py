@@ -13,7 +13,7 @@ from verdiff.errors import DataError
 from verdiff.train.augment import change_intensity, crop_and_warp, narrow_field, small_field_size
 from verdiff.train.config import RunConfig
 from verdiff.train.contrast import change_contrast, rescale
-from verdiff.train.data.cases import Case
+from verdiff.train.data.cases import CaseSlices
 
 VERIFIED_PATIENTS = 6
 ON_SPINE = 0.6
@@ -21,14 +21,14 @@ ON_SPINE = 0.6
 WIDER = 4 / 3
 
 
-def verification_slices(cases: list[Case]) -> np.ndarray:
+def verification_slices(cases: list[CaseSlices]) -> np.ndarray:
     """The middle slice of up to six patients, cropped to one size, float16 [N, H, W]; exports are checked on it."""
     middles = [case.images[len(case.images) // 2] for case in cases[:VERIFIED_PATIENTS]]
     rows, cols = (min(plane.shape[axis] for plane in middles) for axis in (0, 1))
     return np.stack([plane[:rows, :cols] for plane in middles])
 
 
-def require_slices(cases: Sequence[Case], config: RunConfig) -> None:
+def require_slices(cases: Sequence[CaseSlices], config: RunConfig) -> None:
     """Refuse slices that are one pixel at the network's lowest resolution: nothing is left to normalise by there.
 
     Raises:
@@ -49,7 +49,7 @@ def generator_for(seed: int, iteration: int) -> Generator:
     return np.random.default_rng([seed, iteration])
 
 
-def draw_cases(cases: list[Case], count: int, rng: Generator) -> list[Case]:
+def draw_cases(cases: list[CaseSlices], count: int, rng: Generator) -> list[CaseSlices]:
     """``count`` cases, each drawn by its weight."""
     weights = np.array([case.weight for case in cases])
     if np.all(weights == weights[0]):
@@ -58,7 +58,7 @@ def draw_cases(cases: list[Case], count: int, rng: Generator) -> list[Case]:
     return [cases[int(index)] for index in chosen]
 
 
-def make_batch(cases: list[Case], classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
+def make_batch(cases: list[CaseSlices], classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
     """``image`` [batch, 1, H, W] in [-1, 1] and ``truth`` [batch, K, H, W] as :mod:`verdiff.train.losses` has it.
 
     Cases are drawn by their weights, and slices of a case evenly.

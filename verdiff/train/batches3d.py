@@ -11,13 +11,13 @@ from verdiff.train.augment import change_intensity, crop_and_warp, narrow_field
 from verdiff.train.batches import VERIFIED_PATIENTS, draw_cases
 from verdiff.train.config import RunConfig
 from verdiff.train.contrast import change_contrast
-from verdiff.train.data.cases import Case
+from verdiff.train.data.cases import CaseSlices
 
 # The share of windows laid on a structure where they do not show a whole volume: nnU-Net's (Isensee et al. 2021).
 ON_STRUCTURE = 1 / 3
 
 
-def make_batch3d(cases: list[Case], classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
+def make_batch3d(cases: list[CaseSlices], classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
     """``image`` [batch, 1, D, H, W] in [-1, 1] and ``truth`` [batch, K, D, H, W] in {0, 1}; patients drawn evenly.
 
     A window has the size of the network's ``patch``. Rotation, zoom, shift and elastic displacement lie within slices
@@ -34,7 +34,7 @@ def make_batch3d(cases: list[Case], classes: int, config: RunConfig, rng: Genera
     return torch.stack(images), torch.stack(truths)
 
 
-def _window(case: Case, classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
+def _window(case: CaseSlices, classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
     patch: tuple[int, int, int] = config.network.patch
     depth, size = patch[0], patch[1:]
     part = any(length > window for length, window in zip(case.images.shape, patch, strict=True))
@@ -55,7 +55,7 @@ def _window(case: Case, classes: int, config: RunConfig, rng: Generator) -> tupl
     return narrow_field(changed[None], truth, config.augment, rng)
 
 
-def _slices(case: Case, depth: int, rng: Generator, on_structure: bool) -> slice:
+def _slices(case: CaseSlices, depth: int, rng: Generator, on_structure: bool) -> slice:
     """``depth`` neighbouring slices, or all of them; with a labelled one among them where that is asked for."""
     room = len(case.images) - depth
     if room <= 0:
@@ -75,7 +75,7 @@ def pad_to_patch(images: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
     return np.pad(images.astype(np.float32), missing, constant_values=float(images.min()))
 
 
-def verification_windows(cases: list[Case], config: RunConfig) -> np.ndarray:
+def verification_windows(cases: list[CaseSlices], config: RunConfig) -> np.ndarray:
     """The middle window of up to six patients, float16 [N, D, H, W]; exports are checked on it."""
     windows = []
     for case in cases[:VERIFIED_PATIENTS]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from verdiff.evaluate.statistics import Comparison, compare
 from verdiff.train.config import RunConfig, SamplingConfig
-from verdiff.train.data.cases import Case
+from verdiff.train.data.cases import CaseSlices
 from verdiff.train.distill import teacher_sampling
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.validate import validate
@@ -117,7 +117,7 @@ def judge(
     teacher: SegmentationModel,
     config: RunConfig,
     own: SamplingConfig,
-    cases: list[Case],
+    cases: list[CaseSlices],
     structures: tuple[str, ...],
     *,
     every: int = 1,

@@ -10,12 +10,12 @@ from verdiff.train.checkpoint import digest, load_network
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Dataset
 from verdiff.train.from_bundle import weights_of_bundle
-from verdiff.train.trainer import Task
+from verdiff.train.trainer import RunKind
 
 _CHECKPOINTS = ("best.pt", "last.pt")
 
 
-def task_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> Task:
+def task_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> RunKind:
     """The task of going on from other weights, with another data set, fold or schedule.
 
     Args:
@@ -40,7 +40,7 @@ def task_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> Task:
         "manifest_sha256": bundle.manifest_sha256,
         "weights_sha256": digest(weights),
     }
-    return Task(initial=weights, origin=told)
+    return RunKind(initial=weights, origin=told)
 
 
 def _bundle(path: Path) -> Path:
@@ -54,7 +54,7 @@ def _bundle(path: Path) -> Path:
         ) from error
 
 
-def _task_from_run(run: Path, config: RunConfig, dataset: Dataset) -> Task:
+def _task_from_run(run: Path, config: RunConfig, dataset: Dataset) -> RunKind:
     weights = next((name for name in _CHECKPOINTS if (run / name).is_file()), _CHECKPOINTS[0])
     net, checkpoint = load_network(run, weights)
     if (checkpoint.config.system, checkpoint.config.network) != (config.system, config.network):
@@ -71,7 +71,7 @@ def _task_from_run(run: Path, config: RunConfig, dataset: Dataset) -> Task:
         "iteration": checkpoint.iteration,
         "weights_sha256": digest(initial),
     }
-    return Task(initial=initial, origin=told)
+    return RunKind(initial=initial, origin=told)
 
 
 def require_structures(name: str, known: tuple[str, ...], dataset: Dataset) -> None:

@@ -34,7 +34,7 @@ _NEEDED = ("channel_names", "numTraining")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class NnunetRun:
     """What a run of nnU-Net leaves.
 
     Attributes:
@@ -61,7 +61,7 @@ def run(
     processes: int = 2,
     resume: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> Outcome:
+) -> NnunetRun:
     """Plan, preprocess, train one fold and predict its validation cases.
 
     Args:
@@ -128,7 +128,7 @@ def run(
         raise VerdiffError(
             f"nnunetv2 left no mask of {missing[0]}", "one of each validation case", f"read {output.name}/{LOG}"
         )
-    return Outcome(predictions, model, plan, _evaluation(data, preprocessed, predictions, fold))
+    return NnunetRun(predictions, model, plan, _evaluation(data, preprocessed, predictions, fold))
 
 
 def _evaluation(data: Path, preprocessed: Path, predictions: Path, fold: int) -> str:

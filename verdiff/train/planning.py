@@ -56,7 +56,7 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a network is trained with.
 
     Attributes:
@@ -136,7 +136,7 @@ def _fingerprint(folder: Path, config: RunConfig) -> Fingerprint:
     return Fingerprint(tuple(shapes), None if as_they_are else tuple(spacings), len(description.labels))
 
 
-def make_plan(data: Fingerprint, memory_gb: float = REFERENCE_GB) -> Plan:
+def make_plan(data: Fingerprint, memory_gb: float = REFERENCE_GB) -> TrainingPlan:
     """The plan for a data set.
 
     Args:
@@ -168,7 +168,7 @@ def make_plan(data: Fingerprint, memory_gb: float = REFERENCE_GB) -> Plan:
         )
     fits = round(budget / activations(patch, pools, data.structures) * REFERENCE_BATCH)
     share = round(MOST_OF_DATA * slices * rows * cols * len(shapes) / math.prod(patch))
-    return Plan(spacing, patch, pools, widths_for(pools), max(SMALLEST_BATCH, min(fits, share)))
+    return TrainingPlan(spacing, patch, pools, widths_for(pools), max(SMALLEST_BATCH, min(fits, share)))
 
 
 def widths_for(pools: tuple[int, int]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from verdiff.errors import DataError
 from verdiff.files import atomic_path
 from verdiff.train.checkpoint import RunFacts
 from verdiff.train.config import RunConfig
-from verdiff.train.data.joining import Source
+from verdiff.train.data.joining import TrainingSource
 
 STARTED = "started.json"
 LOCK = "run.lock"
@@ -34,7 +34,7 @@ class Started:
         patients: Pattern of a patient within a case's name; None: none was given.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[TrainingSource, ...]
     fold: int
     folds: int | None
     patients: str | None
@@ -62,7 +62,7 @@ class Started:
             return None
         try:
             values = json.loads(path.read_text("utf-8"))
-            sources = tuple(Source(Path(each["folder"]), float(each["weight"])) for each in values["data"])
+            sources = tuple(TrainingSource(Path(each["folder"]), float(each["weight"])) for each in values["data"])
             return cls(sources, int(values["fold"]), values["folds"], values["patients"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(

@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
-class Asked:
+class StopRequest:
     """The signal that asked to stop, if one did."""
 
     number: int | None = None
@@ -25,12 +25,12 @@ class Asked:
 
 
 @contextmanager
-def stopping(ask: Callable[[], None]) -> Iterator[Asked]:
+def stopping(ask: Callable[[], None]) -> Iterator[StopRequest]:
     """Within the block the first Ctrl-C or SIGTERM calls ``ask``; the second acts as it would anywhere.
 
     Handlers can be set in the main thread alone; in any other the block changes nothing.
     """
-    asked = Asked()
+    asked = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return

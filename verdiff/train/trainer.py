@@ -27,7 +27,7 @@ from verdiff.train.building import build_network
 from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import METRICS, append_metrics, plot_curves
-from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, Case, Dataset
+from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, CaseSlices, Dataset
 from verdiff.train.data.volumes import require_volumes
 from verdiff.train.objective import Objective, joint_objective
 from verdiff.train.run_folder import refuse_other
@@ -63,7 +63,7 @@ def objective_of_system(config: RunConfig, device: torch.device) -> Objective:
 
 
 @dataclass(frozen=True)
-class Task:
+class RunKind:
     """What sets one kind of run apart from another; the default is to train every network of a system from nothing.
 
     Attributes:
@@ -84,7 +84,7 @@ class Task:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
-TRAINING = Task()
+TRAINING = RunKind()
 # Sets the random numbers of settling norms apart from those of an iteration.
 _SETTLING = 1
 
@@ -122,7 +122,7 @@ class Trainer:
         fold: int,
         run: Path,
         *,
-        task: Task = TRAINING,
+        task: RunKind = TRAINING,
         resume: bool = False,
         device: str = "auto",
     ) -> None:
@@ -413,6 +413,6 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(there)) if there else math.nan
 
 
-def slices_of(cases: list[Case]) -> int:
+def slices_of(cases: list[CaseSlices]) -> int:
     """Number of slices in ``cases``."""
     return sum(len(case.images) for case in cases)

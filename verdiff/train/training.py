@@ -13,7 +13,7 @@ import torch
 from verdiff.errors import DataError
 from verdiff.train.config import RunConfig, changed_config, load_config
 from verdiff.train.data.cases import cache_files, write_cache
-from verdiff.train.data.joining import Source
+from verdiff.train.data.joining import TrainingSource
 from verdiff.train.data.loading import load_sources
 from verdiff.train.first_weights import task_from
 from verdiff.train.planning import planned
@@ -24,7 +24,7 @@ from verdiff.train.trainer import TRAINING, Trainer, checkpoint_to_resume, slice
 
 def prepare(
     config_name: str,
-    sources: Sequence[Source],
+    sources: Sequence[TrainingSource],
     output: Path,
     *,
     patients: str | None = None,
@@ -41,7 +41,7 @@ def prepare(
 
 def run(
     config_name: str | None,
-    sources: Sequence[Source],
+    sources: Sequence[TrainingSource],
     output: Path,
     *,
     fold: int | None = None,
@@ -117,7 +117,7 @@ def run(
     return output
 
 
-def _require_named(name: str | None, sources: Sequence[Source], output: Path, *, resume: bool) -> None:
+def _require_named(name: str | None, sources: Sequence[TrainingSource], output: Path, *, resume: bool) -> None:
     lacking = [what for what, given in (("a configuration", name), ("--data", sources)) if not given]
     if lacking and not (resume and sources):
         raise DataError(
@@ -179,7 +179,7 @@ def run_nnunetv2(
     say(outcome.evaluate)
 
 
-def _planned(config: RunConfig, sources: Sequence[Source], settings: Sequence[str]) -> RunConfig:
+def _planned(config: RunConfig, sources: Sequence[TrainingSource], settings: Sequence[str]) -> RunConfig:
     """:func:`planned` for the one data set that such a configuration takes."""
     if getattr(config.network, "planned", False) and len(sources) > 1:
         raise DataError(

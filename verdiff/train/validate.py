@@ -13,7 +13,7 @@ from verdiff.diffusion.noise import noise_source
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.imaging.resample import resize_planes
 from verdiff.train.config import RunConfig
-from verdiff.train.data.cases import IGNORE, Case
+from verdiff.train.data.cases import IGNORE, CaseSlices
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.prediction import X0Denoiser
 
@@ -56,7 +56,7 @@ def dice_per_class(labels: np.ndarray, truth: np.ndarray, classes: int) -> np.nd
 def sample_case(
     net: SegmentationModel,
     config: RunConfig,
-    case: Case,
+    case: CaseSlices,
     table: SamplerTable,
     *,
     every: int = 1,
@@ -98,7 +98,7 @@ def sample_case(
 
 
 def validate(
-    net: SegmentationModel, config: RunConfig, cases: list[Case], *, every: int = 1, prior_alone: bool = False
+    net: SegmentationModel, config: RunConfig, cases: list[CaseSlices], *, every: int = 1, prior_alone: bool = False
 ) -> Validation:
     """Score ``net`` on ``cases``: Dice over each case's slices together, on the scan's own pixels.
 
@@ -122,7 +122,7 @@ def validate(
     return Validation(prior_scores, sampled_scores, float(np.mean(losses)))
 
 
-def dice_of_case(probabilities: np.ndarray, case: Case, chosen: np.ndarray, classes: int) -> np.ndarray:
+def dice_of_case(probabilities: np.ndarray, case: CaseSlices, chosen: np.ndarray, classes: int) -> np.ndarray:
     """Dice [K] of a case's slices ``chosen``, from probabilities [slices, K, H, W], on the scan's own pixels.
 
     NaN stands for structures that its data set does not label.
@@ -142,13 +142,13 @@ def dice_of_case(probabilities: np.ndarray, case: Case, chosen: np.ndarray, clas
     return scores
 
 
-def by_data_set(cases: list[Case], scores: np.ndarray) -> dict[str, float]:
+def by_data_set(cases: list[CaseSlices], scores: np.ndarray) -> dict[str, float]:
     """Mean over the known scores [cases, K] of each data set's cases."""
     sets = [case.data_set for case in cases]
     return {name: float(np.nanmean(scores[[each == name for each in sets]])) for name in dict.fromkeys(sets)}
 
 
-def _cross_entropy(probabilities: np.ndarray, case: Case, chosen: np.ndarray) -> float:
+def _cross_entropy(probabilities: np.ndarray, case: CaseSlices, chosen: np.ndarray) -> float:
     """Binary cross-entropy of probabilities [slices, K, H, W] on the prepared pixels, over what is known."""
     truth = case.labels[chosen]
     known = [k for k in range(probabilities.shape[1]) if k not in case.unknown]

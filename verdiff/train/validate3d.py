@@ -11,7 +11,7 @@ from verdiff.diffusion.fusion import background_and_labels
 from verdiff.imaging.windows import fuse_windows
 from verdiff.train.batches3d import pad_to_patch
 from verdiff.train.config import RunConfig
-from verdiff.train.data.cases import Case
+from verdiff.train.data.cases import CaseSlices
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.validate import Validation, dice_per_class
 
@@ -19,7 +19,9 @@ from verdiff.train.validate import Validation, dice_per_class
 BATCH = 2
 
 
-def probabilities_by_slice(net: SegmentationModel, case: Case, config: RunConfig) -> Iterator[tuple[slice, np.ndarray]]:
+def probabilities_by_slice(
+    net: SegmentationModel, case: CaseSlices, config: RunConfig
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Probabilities of a case, some finished slices at a time: which, and float32 [n, K, rows, cols].
 
     Padding is cut off again; all slices come, in order, once.
@@ -43,7 +45,7 @@ def probabilities_by_slice(net: SegmentationModel, case: Case, config: RunConfig
 
 
 def validate3d(
-    net: SegmentationModel, config: RunConfig, cases: list[Case], *, every: int = 1, prior_alone: bool = False
+    net: SegmentationModel, config: RunConfig, cases: list[CaseSlices], *, every: int = 1, prior_alone: bool = False
 ) -> Validation:
     """Score ``net`` on ``cases``: Dice over each whole volume, on the prepared grid.
 

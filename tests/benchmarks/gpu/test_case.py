@@ -14,13 +14,13 @@ from verdiff.benchmarks import harness
 from verdiff.benchmarks.cases import Options, gpu
 from verdiff.benchmarks.cases.gpu import EAGER_FP16, compare, factories, figures
 from verdiff.benchmarks.gpu.rivals import GpuRival
-from verdiff.benchmarks.gpu.table import Row
+from verdiff.benchmarks.gpu.table import RivalFigures
 from verdiff.benchmarks.gpu.trace import Trace, make_trace
 from verdiff.benchmarks.gpu.workload import Workload
 from verdiff.benchmarks.timing import Timing
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 
 OPTIONS = Options(repeats=3, warmup=1)
 
@@ -135,7 +135,7 @@ def test_a_rival_that_fails_in_its_first_volume_is_given_back(workload: Workload
 
 
 def test_a_machine_without_a_gpu_ends_with_one_clear_error() -> None:
-    def nothing(device: str) -> tuple[Driver, Gpu]:
+    def nothing(device: str) -> tuple[InstalledDriver, Gpu]:
         raise BackendError("no NVIDIA driver", "a machine with an NVIDIA GPU", "use --device cpu")
 
     with pytest.raises(BackendError, match="no NVIDIA driver"):
@@ -150,7 +150,7 @@ def test_the_rivals_are_those_the_documents_name() -> None:
 
 
 def test_aims_are_held_against_the_runtime_only_and_against_eager_fp16() -> None:
-    slow = Row(Timing((0.003,) * 3), Timing((0.5,) * 3), Trace(5, 1.0, 0.5, {}), None, None)
+    slow = RivalFigures(Timing((0.003,) * 3), Timing((0.5,) * 3), Trace(5, 1.0, 0.5, {}), None, None)
     quick = replace(slow, step=Timing((0.001,) * 3), volume=Timing((0.1,) * 3), trace=Trace(5, 1.0, 0.99999, {}))
     found = {figure.name: figure for figure in figures({EAGER_FP16: slow, "TensorRT fp16": quick})}
     assert len(found) == 3

@@ -14,7 +14,7 @@ from verdiff.benchmarks.gpu.prepare import build_missing, with_half_graphs
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.engines import build
 from verdiff.errors import BackendError
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_model_that_cannot_be_converted_has_rows_that_say_why(
     card = Gpu(0, "a card", "90", 1, 1)
     options = Options(bundle=write_tiny(tmp_path / "tiny.verdiff"), size=(32, 32))
     with pytest.raises(BackendError) as caught:
-        gpu.run(options, require_gpu=lambda device: (Driver("580.1", (13, 0), (card,)), card))
+        gpu.run(options, require_gpu=lambda device: (InstalledDriver("580.1", (13, 0), (card,)), card))
     for name, (_, precision, _) in gpu.RUNTIME.items():
         reasons = [part for part in caught.value.found.split("; ") if name in part]
         assert len(reasons) == 1

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from verdiff.benchmarks.gpu.table import TITLES, Row, rivals_table
+from verdiff.benchmarks.gpu.table import TITLES, RivalFigures, rivals_table
 from verdiff.benchmarks.gpu.trace import Trace
 from verdiff.benchmarks.timing import Timing
 
-FULL = Row(
+FULL = RivalFigures(
     step=Timing((0.001, 0.002, 0.003)),
     volume=Timing((0.1, 0.2, 0.3)),
     trace=Trace(5, span_s=0.010, busy_s=0.009, calls={"waits": 1}),
     memory_bytes=512 << 20,
     dice=0.99951,
 )
-BARE = Row(Timing((0.004,)), Timing((0.4,)), None, None, None)
+BARE = RivalFigures(Timing((0.004,)), Timing((0.4,)), None, None, None)
 
 
 def cells(line: str) -> list[str]:

@@ -21,11 +21,11 @@ from verdiff.engines.build.timings import TimingCache
 from verdiff.engines.library import Library, TensorRt
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 
 H200 = Gpu(0, "NVIDIA H200", "90", 150 << 30, None)
 ADA = Gpu(1, "NVIDIA GeForce RTX 4090", "89", 24 << 30, None)
-DRIVER = Driver("580.65.06", (13, 0), (H200, ADA))
+DRIVER = InstalledDriver("580.65.06", (13, 0), (H200, ADA))
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[Gpu]:
     """The GPUs that the driver shows; tests add to it. Without any there is no driver."""
     there: list[Gpu] = []
 
-    def require_gpu(device: str) -> tuple[Driver, Gpu]:
+    def require_gpu(device: str) -> tuple[InstalledDriver, Gpu]:
         if not there:
             raise BackendError("no NVIDIA driver", "a driver", "install it")
         return DRIVER, there[int(device.partition(":")[2] or 0)]

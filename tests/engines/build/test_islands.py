@@ -17,7 +17,7 @@ from verdiff.engines.build.islands import keep_islands
 from verdiff.engines.library import Library
 from verdiff.errors import BackendError
 from verdiff.export.precision import to_half
-from verdiff.export.precision.execution import GraphRunner
+from verdiff.export.precision.execution import CpuGraph
 from verdiff.export.precision.graphs import plain_weights
 
 LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -73,6 +73,6 @@ def test_the_network_computes_the_same(layer: str) -> None:
     assert kept.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
     image = np.random.default_rng(1).standard_normal((2, 3, 16, 12)).astype(np.float32)
     image[1, 0, 3, 3] = np.nan
-    before, after = (GraphRunner(model).run({"image": image})[0] for model in (converted, kept))
+    before, after = (CpuGraph(model).run({"image": image})[0] for model in (converted, kept))
     assert np.isnan(after[1]).any() and not np.isnan(after[0]).any()
     np.testing.assert_array_equal(before, after)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from tests.engines.build.graphs import convolution, graph
 from verdiff.engines import TensorInfo
-from verdiff.engines.build.network import Network, parse
+from verdiff.engines.build.network import ParsedNetwork, parse
 from verdiff.engines.build.plan_weights import LayerWeights, PlanWeights
 from verdiff.engines.build.proof import (
     convolution_types,
@@ -81,8 +81,10 @@ def test_a_network_that_does_not_show_its_convolutions_proves_nothing(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, str] = {}
-    monkeypatch.setattr(Network, "values", lambda self: {})
-    monkeypatch.setattr(Network, "types", lambda self, kind: seen if kind == library.api.LayerType.CONVOLUTION else {})
+    monkeypatch.setattr(ParsedNetwork, "values", lambda self: {})
+    monkeypatch.setattr(
+        ParsedNetwork, "types", lambda self, kind: seen if kind == library.api.LayerType.CONVOLUTION else {}
+    )
     with library.listening():
         network = parse(library, HALF)
         with pytest.raises(BackendError, match=r"shows 0 of the 2 convolutions .*, 2 fewer in float16"):

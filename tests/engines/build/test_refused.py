@@ -14,12 +14,12 @@ from tests.engines.build import graphs
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.engines.build import BuildOptions, build_engines
 from verdiff.engines.build.graphs import EngineGraph, check_engine_graph, engine_graph
-from verdiff.engines.build.network import Network, parse, plain_reason
+from verdiff.engines.build.network import ParsedNetwork, parse, plain_reason
 from verdiff.engines.library import Library
 from verdiff.errors import BackendError, VerdiffError
 
 
-def read(library: Library, graph: EngineGraph) -> Network:
+def read(library: Library, graph: EngineGraph) -> ParsedNetwork:
     with library.listening():
         return parse(library, graph)
 

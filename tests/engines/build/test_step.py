@@ -19,7 +19,7 @@ from verdiff.engines.build.islands import keep_islands
 from verdiff.engines.library import Library
 from verdiff.errors import BundleError
 from verdiff.export.precision import to_half
-from verdiff.export.precision.execution import GraphRunner, as_executed
+from verdiff.export.precision.execution import CpuGraph, as_executed
 from verdiff.export.precision.graphs import plain_weights
 from verdiff.export.precision.quantise import quantise
 
@@ -81,7 +81,7 @@ def test_both_ways_of_making_it_give_the_same_bits(precision: str) -> None:
     if precision in HALVES:
         ours, theirs = as_executed(plain_weights(ours)), as_executed(plain_weights(theirs))
     feed = feed_of(ours)
-    found, expected = GraphRunner(ours).inner(feed), GraphRunner(theirs).inner(feed)
+    found, expected = CpuGraph(ours).inner(feed), CpuGraph(theirs).inner(feed)
     assert found.keys() == expected.keys() == {"x_next", "x0hat"}
     for name, values in found.items():
         assert np.isfinite(values).all() and values.std() > 0

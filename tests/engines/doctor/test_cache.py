@@ -20,14 +20,17 @@ from verdiff.engines.doctor.cache import check_engine, check_engines
 from verdiff.engines.doctor.installed import Installed
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.nvidia import Driver
+from verdiff.nvidia import InstalledDriver
 
 HERE = {"tensorrt": TENSORRT}
 BUILD = "verdiff build tiny-mr --precision fp16 --role prior --flavour tensorrt"
 
 
 def check(
-    installed: Installed | None = TENSORRT, driver: Driver | BackendError = DRIVER, gpu: Any = H200, **changes: Any
+    installed: Installed | None = TENSORRT,
+    driver: InstalledDriver | BackendError = DRIVER,
+    gpu: Any = H200,
+    **changes: Any,
 ) -> Check:
     return check_engine(make_sidecar(make_key(**changes)), installed, driver, (gpu,))
 

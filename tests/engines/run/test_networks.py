@@ -37,7 +37,7 @@ def driver() -> NullDriver:
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle_path: Path, driver: NullDriver) -> Load:
     """``Segmenter.load`` on a machine with the null GPU, both TensorRTs and an empty cache of engines."""
     monkeypatch.setenv("VERDIFF_CACHE", str(tmp_path / "cache"))
-    there = nvidia.Driver("580.65", (13, 0), (GPU,))
+    there = nvidia.InstalledDriver("580.65", (13, 0), (GPU,))
     monkeypatch.setattr(loading, "require_gpu", lambda device: (there, GPU))
     monkeypatch.setattr(opening, "open_driver", lambda device: driver)
 

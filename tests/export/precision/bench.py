@@ -11,8 +11,8 @@ from verdiff.export.precision.diagnosis import Ranges
 from verdiff.export.precision.gate import LIMITS, Gate, GateReport
 from verdiff.export.precision.half import HalfNetwork, to_half
 from verdiff.export.precision.judge import pass_gate
-from verdiff.export.precision.networks import Networks
-from verdiff.precisions import Limits
+from verdiff.export.precision.networks import NetworkPair
+from verdiff.precisions import MaskLimits
 
 FP16 = LIMITS["fp16"]
 
@@ -29,5 +29,5 @@ class Bench:
         self.ranges = {role: Ranges(model) for role, model in self.source.roles().items()}
         self.gate = Gate(self.source, manifest(), patients(), feeds=lambda role, feed: self.ranges[role].look(feed))
 
-    def judge(self, graphs: Networks, limits: Limits = FP16) -> GateReport:
+    def judge(self, graphs: NetworkPair, limits: MaskLimits = FP16) -> GateReport:
         return pass_gate(self.source, graphs, self.gate, self.ranges, limits, "fp16")

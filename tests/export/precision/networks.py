@@ -12,7 +12,7 @@ from tests.runtime.tiny_bundle import tiny_manifest
 from verdiff.bundle import Feature, Manifest
 from verdiff.diffusion import noise_source
 from verdiff.export.builder import GraphBuilder, make_model, tensor_info
-from verdiff.export.precision.networks import Networks, Patient
+from verdiff.export.precision.networks import NetworkPair, PatientSlices
 
 WIDTH, CLASSES, ROWS, COLS = 6, 3, 24, 16
 
@@ -83,9 +83,9 @@ def _model(b: GraphBuilder, name: str, inputs: list[str], outputs: list[str]) ->
     return model
 
 
-def networks(**faults: float) -> Networks:
+def networks(**faults: float) -> NetworkPair:
     """The two networks; ``faults`` go to :func:`prior_graph`."""
-    return Networks(prior_graph(**faults), denoiser_graph())
+    return NetworkPair(prior_graph(**faults), denoiser_graph())
 
 
 def manifest() -> Manifest:
@@ -93,13 +93,13 @@ def manifest() -> Manifest:
     return replace(tiny_manifest(), features=(Feature("feature_0", WIDTH, 1),))
 
 
-def patients(count: int = 6) -> list[Patient]:
+def patients(count: int = 6) -> list[PatientSlices]:
     """Smooth random slices."""
     found = []
     for index in range(count):
         noise = noise_source(index, slices=[0], samples=[0], shape=(1, ROWS, COLS))(0)
         smooth = sum(np.roll(noise, shift, axis) for shift in (-1, 0, 1) for axis in (2, 3)) / 3
-        found.append(Patient(f"patient {index}", np.clip(smooth, -1, 1).astype(np.float32)))
+        found.append(PatientSlices(f"patient {index}", np.clip(smooth, -1, 1).astype(np.float32)))
     return found
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from verdiff.export.precision.execution import ENGINES
+from verdiff.export.precision.execution import GRAPH_FACTORIES
 
 
 def graph_that_ignores_an_input() -> onnx.ModelProto:
@@ -23,5 +23,5 @@ def graph_that_ignores_an_input() -> onnx.ModelProto:
 def test_an_input_that_the_network_does_not_read_is_no_obstacle(name: str) -> None:
     pytest.importorskip(name)
     x = np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4)
-    (y,) = ENGINES[name](graph_that_ignores_an_input()).run({"x": x, "prior": -x})
+    (y,) = GRAPH_FACTORIES[name](graph_that_ignores_an_input()).run({"x": x, "prior": -x})
     assert np.array_equal(y, 2 * x)

@@ -17,9 +17,9 @@ from verdiff.export.precision.gate import LIMITS, GateReport, limits_of
 from verdiff.export.precision.graphs import plain_weights
 from verdiff.export.precision.half import convert
 from verdiff.export.precision.islands import STATISTICS, required_islands
-from verdiff.export.precision.networks import Trace
+from verdiff.export.precision.networks import LoopOutputs
 from verdiff.export.precision.search import Candidate, find_islands, islands_by_range
-from verdiff.precisions import Limits
+from verdiff.precisions import MaskLimits
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_nan_is_outside_every_limit() -> None:
 def test_the_worst_patient_counts_beside_the_mean() -> None:
     dice = {f"p{i}": 1.0 for i in range(20)} | {"bad": 0.99}
     report = GateReport({"disc": dice}, {"disc": 0.0}, (0.0, 0.0), ((0.0, 0.0),), 21, 21)
-    assert report.failures(Limits(0.999, 0.998, 0.1)) == ["Dice of disc in bad 0.99000 (at least 0.998)"]
+    assert report.failures(MaskLimits(0.999, 0.998, 0.1)) == ["Dice of disc in bad 0.99000 (at least 0.998)"]
 
 
 def test_both_int8_graphs_share_their_limits() -> None:
@@ -133,7 +133,7 @@ class Painted:
         self.found = [replace(t, probabilities=np.zeros_like(t.probabilities)) for t in bench.gate.reference]
         self.gate.reference = [replace(t, probabilities=t.probabilities.copy()) for t in self.found]
 
-    def paint(self, traces: list[Trace], patient: int, name: str, cols: int) -> None:
+    def paint(self, traces: list[LoopOutputs], patient: int, name: str, cols: int) -> None:
         channel = self.names.index(name)
         traces[patient].probabilities[:, channel, 4 * channel, :cols] = 1.0
 

@@ -11,7 +11,7 @@ from tests.export.precision.networks import denoiser_graph, networks, node_of, p
 from verdiff.errors import BundleError, VerificationError
 from verdiff.export.builder import GraphBuilder, make_model, tensor_info
 from verdiff.export.precision import required_islands, to_half
-from verdiff.export.precision.execution import GraphRunner, as_executed
+from verdiff.export.precision.execution import CpuGraph, as_executed
 from verdiff.export.precision.graphs import element_types, plain_weights
 from verdiff.export.precision.islands import COORDINATES
 from verdiff.export.weights import store_as_half
@@ -63,7 +63,7 @@ def test_coordinates_counted_from_the_size_of_a_slice_stay_in_float() -> None:
     assert {types[name] for name in ("count", "rows", "part", "wave", "column")} == {FP32}
     assert {reason for name, reason in half.islands.items() if "Conv" not in name} == {COORDINATES}
     assert types[next(node for node in half.model.graph.node if node.op_type == "Conv").input[0]] == FP16
-    (found,) = GraphRunner(as_executed(half.model)).run({"x": np.ones((1, 1, 300, 2), np.float32)})
+    (found,) = CpuGraph(as_executed(half.model)).run({"x": np.ones((1, 1, 300, 2), np.float32)})
     assert np.abs(found[0, 0, :, 0] - np.cos(np.arange(300) / 300)).max() < 1e-3
 
 
@@ -134,8 +134,8 @@ def half_chain(factors: list[float]) -> onnx.ModelProto:
 
 def test_an_overflow_that_onnx_runtime_hides_is_seen_when_executed_as_fp16() -> None:
     chain, x = half_chain([1000.0, 1000.0, 1e-3, 1e-3]), np.array([[[[1.0, 0.01]]]], np.float32)
-    assert np.isfinite(GraphRunner(chain).run({"x": x})[0]).all()
-    found = GraphRunner(as_executed(chain)).run({"x": x})[0].ravel()
+    assert np.isfinite(CpuGraph(chain).run({"x": x})[0]).all()
+    found = CpuGraph(as_executed(chain)).run({"x": x})[0].ravel()
     assert np.isinf(found[0]) and np.isfinite(found[1])
 
 
@@ -144,14 +144,14 @@ def test_executed_values_are_those_of_fp16_arithmetic() -> None:
     expected = x.astype(np.float16)
     for factor in factors:
         expected = (expected.astype(np.float32) * np.float32(np.float16(factor))).astype(np.float16)
-    found = GraphRunner(as_executed(half_chain(factors))).run({"x": x})[0]
+    found = CpuGraph(as_executed(half_chain(factors))).run({"x": x})[0]
     np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
 def test_a_converted_network_gives_nearly_the_same_when_executed() -> None:
     source, image = networks(), patients(1)[0].image
-    exact = GraphRunner(source.prior).run({"image": image})
-    found = GraphRunner(as_executed(to_half(source.prior).model)).run({"image": image})
+    exact = CpuGraph(source.prior).run({"image": image})
+    found = CpuGraph(as_executed(to_half(source.prior).model)).run({"image": image})
     for ours, theirs in zip(found, exact, strict=True):
         assert ours.dtype == np.float32
         assert 0 < np.abs(ours - theirs).max() < 2e-2
@@ -161,7 +161,7 @@ def test_bf16_is_the_same_conversion_with_its_own_rounding() -> None:
     source, image = networks(), patients(1)[0].image
     brief = to_half(source.prior, precision="bf16").model
     assert TensorProto.BFLOAT16 in element_types(brief).values() and FP16 not in element_types(brief).values()
-    exact = GraphRunner(source.prior).run({"image": image})[0]
-    found = GraphRunner(as_executed(brief)).run({"image": image})[0]
-    half = GraphRunner(as_executed(to_half(source.prior).model)).run({"image": image})[0]
+    exact = CpuGraph(source.prior).run({"image": image})[0]
+    found = CpuGraph(as_executed(brief)).run({"image": image})[0]
+    half = CpuGraph(as_executed(to_half(source.prior).model)).run({"image": image})[0]
     assert 3 * np.abs(half - exact).mean() < np.abs(found - exact).mean() < 0.02

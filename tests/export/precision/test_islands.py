@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from verdiff.export.builder import GraphBuilder, make_model, tensor_info
-from verdiff.export.precision.execution import GraphRunner, as_executed
+from verdiff.export.precision.execution import CpuGraph, as_executed
 from verdiff.export.precision.graphs import element_types, plain_weights
 from verdiff.export.precision.half import to_half
 from verdiff.export.precision.islands import EXPONENTIAL, POOLED, TIME, required_islands
@@ -95,8 +95,8 @@ def constant(b: GraphBuilder, value: object, out: str) -> str:
 
 def in_half(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """What the FP32 graph gives, and what its conversion gives where FP16 is computed in hardware."""
-    exact = GraphRunner(model).run(feed)[0]
-    return exact, GraphRunner(as_executed(to_half(model).model)).run(feed)[0]
+    exact = CpuGraph(model).run(feed)[0]
+    return exact, CpuGraph(as_executed(to_half(model).model)).run(feed)[0]
 
 
 @pytest.mark.parametrize("form", ["value", "value_float", "value_floats"])

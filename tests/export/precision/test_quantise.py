@@ -13,7 +13,7 @@ from tests.export.precision.networks import manifest, networks, node_of, patient
 from verdiff.errors import VerificationError
 from verdiff.export.builder import make_model, tensor_info
 from verdiff.export.precision.diagnosis import Ranges, check_weights
-from verdiff.export.precision.execution import ENGINES, GraphRunner
+from verdiff.export.precision.execution import GRAPH_FACTORIES, CpuGraph
 from verdiff.export.precision.gate import Gate, Limits
 from verdiff.export.precision.judge import pass_gate
 from verdiff.export.precision.quantise import (
@@ -103,7 +103,7 @@ def test_the_largest_sums_are_exact_with_the_backends_own_kernels(backend: str) 
     reach = {"image": (0.0, 1.0), "sums": (-144.0, 144.0)}
     network = quantise(loud_graph(), reach, "int8-ov")
     assert network.half == ("loud",) and saturation_free("int8-ov")
-    found = ENGINES[backend](network.model).run({"image": np.ones((1, 16, 12, 12), np.float32)})[0]
+    found = GRAPH_FACTORIES[backend](network.model).run({"image": np.ones((1, 16, 12, 12), np.float32)})[0]
     np.testing.assert_allclose(found[0, :4], 144, rtol=1e-5)
     np.testing.assert_allclose(found[0, 4:], -144, rtol=1e-5)
 
@@ -123,8 +123,8 @@ def test_the_last_convolution_stays_in_float(ranges: dict, style: str) -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_values_are_near_those_of_fp32(ranges: dict, style: str) -> None:
     image = patients(1)[0].image
-    exact = GraphRunner(prior_graph()).run({"image": image})[0]
-    found = GraphRunner(quantise(prior_graph(), ranges["prior"], style).model).run({"image": image})[0]
+    exact = CpuGraph(prior_graph()).run({"image": image})[0]
+    found = CpuGraph(quantise(prior_graph(), ranges["prior"], style).model).run({"image": image})[0]
     assert 0 < np.abs(found - exact).mean() < 0.02
 
 

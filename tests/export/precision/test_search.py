@@ -16,7 +16,7 @@ from verdiff.errors import VerificationError
 from verdiff.export.builder import make_model, tensor_info
 from verdiff.export.precision.diagnosis import Ranges
 from verdiff.export.precision.half import HALF_MAX, HalfNetwork, to_half
-from verdiff.export.precision.networks import Networks
+from verdiff.export.precision.networks import NetworkPair
 from verdiff.export.precision.search import MOST_ISLANDS, find_islands, islands_by_range
 
 CHAIN = 10
@@ -47,14 +47,14 @@ class Oracle:
         self.kept = set(extra)
         return to_half(model, extra)
 
-    def compare(self, executed: Networks) -> Any:
+    def compare(self, executed: NetworkPair) -> Any:
         self.trials.append(self.kept)
         if not self.rule(self.kept):
             raise VerificationError(f"wrong with {', '.join(sorted(self.kept)) or 'none'}", "right", "none")
         return self.passed
 
     def search(self, extra: Mapping[str, str] | None = None, say: Callable[[str], None] = lambda _: None) -> dict:
-        source = Networks(chain(), None)
+        source = NetworkPair(chain(), None)
         found, report = find_islands(source, self.convert, self, FP16, {"prior": extra or {}}, say)  # type: ignore[arg-type]
         assert report is self.passed
         return found.extra["prior"]

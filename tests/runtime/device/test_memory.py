@@ -14,7 +14,7 @@ from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_invariance import same
 from verdiff.errors import BudgetError, InputError
 from verdiff.runtime import Segmenter
-from verdiff.runtime.device.layout import ALIGNMENT, Feature, Need, layout_of
+from verdiff.runtime.device.layout import ALIGNMENT, DeviceFeature, Need, layout_of
 from verdiff.runtime.device.session import DeviceSession
 from verdiff.runtime.device.spaces import Spaces
 
@@ -34,7 +34,12 @@ def need(**changes: object) -> Need:
         "noises": 1,
         "samples": 2,
     }
-    values |= {"features": (Feature("f", 16, 2, np.dtype(np.float16)),), "kept": 1, "chunks": 2, "sample_chunks": 2}
+    values |= {
+        "features": (DeviceFeature("f", 16, 2, np.dtype(np.float16)),),
+        "kept": 1,
+        "chunks": 2,
+        "sample_chunks": 2,
+    }
     return Need(**{**values, "activations": 1000, **changes})  # type: ignore[arg-type]
 
 

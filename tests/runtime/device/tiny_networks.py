@@ -14,7 +14,7 @@ from verdiff.errors import BackendError
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.backend import DeviceBackend
 from verdiff.runtime.device.executor import DeviceExecutor
-from verdiff.runtime.device.layout import Feature
+from verdiff.runtime.device.layout import DeviceFeature
 from verdiff.runtime.device.network import CallShape
 from verdiff.runtime.loaded import LoadedModel
 
@@ -89,8 +89,8 @@ class TinyNetworks:
     closed: bool = False
 
     @property
-    def features(self) -> tuple[Feature, ...]:
-        return (Feature("feature_0", 1, 1, np.dtype(self.half)),) if "step" in self.roles else ()
+    def features(self) -> tuple[DeviceFeature, ...]:
+        return (DeviceFeature("feature_0", 1, 1, np.dtype(self.half)),) if "step" in self.roles else ()
 
     def batches(self, rows: int, cols: int) -> tuple[int, int]:
         if rows * cols > self.largest:

@@ -15,7 +15,7 @@ from verdiff.commands import data_sets as command
 from verdiff.errors import DataError
 from verdiff.evaluate.fold import cases_of, scans_of
 from verdiff.train.config import DataConfig
-from verdiff.train.data.check import Report, check_dataset
+from verdiff.train.data.check import DataReport, check_dataset
 from verdiff.train.data.nnunet import read_raw
 
 
@@ -45,7 +45,7 @@ def without_discs(folder: Path, count: int) -> None:
         mask(folder, f"toy{number}", lambda image: image * sitk.Cast(image != 2, image.GetPixelID()))
 
 
-def texts(report: Report, *, fatal: bool = True) -> list[str]:
+def texts(report: DataReport, *, fatal: bool = True) -> list[str]:
     return [finding.text for finding in report.findings if finding.fatal == fatal]
 
 

@@ -14,9 +14,9 @@ from tests.train.toy import toy_case, toy_config, toy_dataset, write_raw_dataset
 from verdiff.errors import DataError
 from verdiff.train.batches import draw_cases, generator_for, make_batch
 from verdiff.train.config import DataConfig
-from verdiff.train.data.cases import Case, Dataset, read_cache, write_cache
+from verdiff.train.data.cases import CaseSlices, Dataset, read_cache, write_cache
 from verdiff.train.data.check_joint import check_together
-from verdiff.train.data.joining import Source, join, with_patients
+from verdiff.train.data.joining import TrainingSource, join, with_patients
 from verdiff.train.data.loading import load_sources
 from verdiff.train.losses import UNKNOWN
 
@@ -37,7 +37,7 @@ def data_set(name: str, cases: list[str], labels: tuple[str, ...] = ("vertebra",
     return dataclasses.replace(toy_dataset(), **values)  # type: ignore[arg-type]
 
 
-def by_name(dataset: Dataset) -> dict[str, Case]:
+def by_name(dataset: Dataset) -> dict[str, CaseSlices]:
     return {case.name: case for case in dataset.cases}
 
 
@@ -122,29 +122,29 @@ def test_a_joint_cache_is_read_as_it_was_written(tmp_path: Path) -> None:
     [("data/A", "data/A", 1.0), ("data/A:0.5", "data/A", 0.5), ("C:/data/A", "C:/data/A", 1.0), ("A:2", "A", 2.0)],
 )
 def test_a_weight_stands_behind_the_folder(text: str, folder: str, weight: float) -> None:
-    assert Source.parse(text) == Source(Path(folder), weight)
+    assert TrainingSource.parse(text) == TrainingSource(Path(folder), weight)
 
 
 @pytest.mark.parametrize("text", ["A:0", "A:-1", "A:half", "A:nan", "A:inf", "A:"])
 def test_a_weight_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(DataError) as caught:
-        Source.parse(text)
+        TrainingSource.parse(text)
     assert "FOLDER:WEIGHT" in caught.value.expected
 
 
 def test_a_folder_whose_name_has_a_colon_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "data:3"
     folder.mkdir()
-    assert Source.parse(str(folder)) == Source(folder)
+    assert TrainingSource.parse(str(folder)) == TrainingSource(folder)
 
 
 def test_the_pattern_of_patients_makes_folds_of_a_single_data_set_too(tmp_path: Path) -> None:
     folder = write_raw_dataset(tmp_path / "Dataset900_Toy", cases=4)
     (folder / "splits_final.json").unlink()
-    dataset = load_sources([Source(folder)], VOLUMES, patients="toy[01]|toy[23]")
+    dataset = load_sources([TrainingSource(folder)], VOLUMES, patients="toy[01]|toy[23]")
     assert len(set(dataset.patients.values())) == 4
     with pytest.raises(DataError, match="no part that matches"):
-        load_sources([Source(folder)], VOLUMES, patients="patient[0-9]+")
+        load_sources([TrainingSource(folder)], VOLUMES, patients="patient[0-9]+")
     with pytest.raises(DataError, match=r"--patients"):
         with_patients(dataset, "(")
 
@@ -152,7 +152,7 @@ def test_the_pattern_of_patients_makes_folds_of_a_single_data_set_too(tmp_path: 
 def test_a_data_set_that_is_named_twice_is_refused(tmp_path: Path) -> None:
     folder = write_raw_dataset(tmp_path / "Dataset900_Toy")
     with pytest.raises(DataError, match="named twice"):
-        load_sources([Source(folder), Source(folder, 2.0)], VOLUMES)
+        load_sources([TrainingSource(folder), TrainingSource(folder, 2.0)], VOLUMES)
 
 
 def test_data_sets_of_another_number_of_folds_are_refused() -> None:
@@ -171,7 +171,7 @@ def test_films_and_volumes_of_one_slice_and_of_many_mix(tmp_path: Path) -> None:
     description = json.loads((second / "dataset.json").read_text("utf-8"))
     description["labels"] = {"background": 0, "vertebra": 1, "ignore": 2}
     (second / "dataset.json").write_text(json.dumps(description), "utf-8")
-    joint = load_sources([Source(first), Source(second, 0.5)], VOLUMES)
+    joint = load_sources([TrainingSource(first), TrainingSource(second, 0.5)], VOLUMES)
     assert joint.name == "Dataset900_Toy + Dataset901_Other" and len(joint.cases) == 6
     other = by_name(joint)["toy0@Dataset901_Other"]
     assert other.unknown == (1,) and bool((other.labels == 255).any()) and not bool((other.labels == 2).any())

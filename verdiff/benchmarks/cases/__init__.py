@@ -1,4 +1,4 @@
-"""What is timed: one module a case, each with ``run(options) -> Outcome``."""
+"""What is timed: one module a case, each with ``run(options) -> Findings``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from verdiff.benchmarks.cost import RunCost
 from verdiff.benchmarks.timing import Timing
-from verdiff.benchmarks.work import Work
 from verdiff.errors import InputError
 
 CASES: Mapping[str, str] = MappingProxyType(
@@ -87,7 +87,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Findings:
     """What a case found.
 
     Attributes:
@@ -110,7 +110,7 @@ class Outcome:
     baseline: str | None
     stages: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
     networks: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
-    work: Mapping[str, Work] = field(default_factory=dict)
+    work: Mapping[str, RunCost] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     aims: Mapping[str, float] = field(default_factory=dict)
     subject: Mapping[str, Any] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Outcome:
     draw: Callable[[Path], object] | None = None
 
 
-def run_case(name: str, options: Options) -> Outcome:
+def run_case(name: str, options: Options) -> Findings:
     """Run one case.
 
     Raises:
@@ -129,5 +129,5 @@ def run_case(name: str, options: Options) -> Outcome:
     """
     if name not in CASES:
         raise InputError(f"benchmark case {name!r}", "one of " + ", ".join(CASES), "choose one of them")
-    outcome: Outcome = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").run(options)
+    outcome: Findings = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").run(options)
     return outcome

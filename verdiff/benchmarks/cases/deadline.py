@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from verdiff.benchmarks.cases import Figure, Options, Outcome
+from verdiff.benchmarks.cases import Figure, Findings, Options
 from verdiff.benchmarks.timing import Timing
 from verdiff.errors import BudgetError, InputError
 from verdiff.evaluate.fold import LabelledScan, labelled_scans
@@ -41,7 +41,7 @@ class Budgeted:
     settings: Counter[str] = field(default_factory=Counter)
 
 
-def run(options: Options) -> Outcome:
+def run(options: Options) -> Findings:
     """Every budget on every validation patient, in turns.
 
     Raises:
@@ -62,7 +62,7 @@ def run(options: Options) -> Outcome:
         if options.on_round is not None:
             options.on_round(number + 1)
     late = [share for each in found.values() for share in each.late]
-    return Outcome(
+    return Findings(
         timings={f"{budget} ms": Timing(tuple(each.seconds)) for budget, each in found.items() if each.seconds},
         baseline=None,
         subject={

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from verdiff.benchmarks.cases import Figure, Options, Outcome
+from verdiff.benchmarks.cases import Figure, Findings, Options
 from verdiff.benchmarks.flops import graph_gflop, matmul_gflops
 from verdiff.benchmarks.harness import interleave
 from verdiff.benchmarks.timing import Timing
@@ -39,7 +39,7 @@ REDUCED = ("bf16", "int8")
 TorchFactory = Callable[[Bundle, Path | None, int], TorchRival]
 
 
-def run(options: Options, torch_factory: TorchFactory = torch_step_factory) -> Outcome:
+def run(options: Options, torch_factory: TorchFactory = torch_step_factory) -> Findings:
     """Time one step of one slice in every backend that is there; the same inputs go to all.
 
     Raises:
@@ -77,7 +77,7 @@ def run(options: Options, torch_factory: TorchFactory = torch_step_factory) -> O
     if EAGER in rivals and EAGER not in compared:
         notes = (*notes, "PyTorch runs the same network with random weights: no training run was given.")
     rows, columns = inputs.x.shape[2:]
-    return Outcome(
+    return Findings(
         timings=timings,
         baseline=next(iter(rivals)),
         figures=(*figures, *speeds),

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 
-from verdiff.benchmarks.cases import Figure, Options, Outcome
+from verdiff.benchmarks.cases import Figure, Findings, Options
 from verdiff.benchmarks.gpu.prepare import Say, build_missing, with_half_graphs
 from verdiff.benchmarks.gpu.rivals import GpuRival, Mask, runtime_rival
-from verdiff.benchmarks.gpu.table import Row, rivals_table
+from verdiff.benchmarks.gpu.table import RivalFigures, rivals_table
 from verdiff.benchmarks.gpu.torch_rivals import torch_rival
 from verdiff.benchmarks.gpu.trace import Trace, trace_loop
 from verdiff.benchmarks.gpu.workload import Workload, mean_dice
@@ -21,7 +21,7 @@ from verdiff.benchmarks.timing import Timing, speedup
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.errors import BackendError, VerdiffError
 from verdiff.extras import install
-from verdiff.nvidia import Driver, Gpu, require_gpu
+from verdiff.nvidia import Gpu, InstalledDriver, require_gpu
 from verdiff.runtime import Segmenter
 
 Factory = Callable[[Workload], GpuRival]
@@ -46,7 +46,7 @@ TIMES_FASTER_THAN_EAGER = 3.0
 IDLE_AT_MOST_US = 5.0
 
 
-def run(options: Options, require_gpu: Callable[[str], tuple[Driver, Gpu]] = require_gpu) -> Outcome:
+def run(options: Options, require_gpu: Callable[[str], tuple[InstalledDriver, Gpu]] = require_gpu) -> Findings:
     """Time every rival that loads; those that do not are rows with the reason.
 
     Raises:
@@ -79,7 +79,7 @@ def run(options: Options, require_gpu: Callable[[str], tuple[Driver, Gpu]] = req
         notes = (*notes, "The graphs in FP16 were converted here: those that passed the gate, by their SHA-256.")
     if options.training_run is None:
         notes = (*notes, "PyTorch's networks have random weights: no training run was given, so no Dice of theirs.")
-    return Outcome(**{**vars(outcome), "subject": subject, "notes": notes})
+    return Findings(**{**vars(outcome), "subject": subject, "notes": notes})
 
 
 def factories(options: Options, no_half: VerdiffError | None = None) -> dict[str, Factory]:
@@ -123,7 +123,7 @@ def compare(
     *,
     free: Callable[[], int | None],
     trace: Callable[[Callable[[], object], int], Trace] = trace_loop,
-) -> Outcome:
+) -> Findings:
     """Load, check, time and trace the rivals, and lay out what was found.
 
     Args:
@@ -170,8 +170,10 @@ def compare(
         whole = timed(loops)
         traces, notes = _traces(loops, workload.steps, trace)
     steps = {name: Timing(tuple(s / workload.steps for s in timing.seconds)) for name, timing in whole.items()}
-    rows = {name: Row(steps[name], volumes[name], traces.get(name), memory[name], dice[name]) for name in rivals}
-    return Outcome(
+    rows = {
+        name: RivalFigures(steps[name], volumes[name], traces.get(name), memory[name], dice[name]) for name in rivals
+    }
+    return Findings(
         timings=volumes,
         baseline=EAGER_FP16 if EAGER_FP16 in rivals else next(iter(rivals)),
         stages={name: {"loop": whole[name]} for name in rivals},
@@ -193,7 +195,7 @@ def compare(
     )
 
 
-def figures(rows: Mapping[str, Row]) -> tuple[Figure, ...]:
+def figures(rows: Mapping[str, RivalFigures]) -> tuple[Figure, ...]:
     """What the runtime's rows are held against: time of a volume, the loop against eager fp16, idle time a step."""
     found: list[Figure] = []
     for name, row in rows.items():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from verdiff.benchmarks.cases import Figure, Options, Outcome
+from verdiff.benchmarks.cases import Figure, Findings, Options
 from verdiff.benchmarks.cold import ColdStart
 from verdiff.benchmarks.file_to_file import BACKENDS
 from verdiff.benchmarks.harness import interleave
@@ -61,7 +61,7 @@ def launch(arguments: Sequence[str]) -> None:
         )
 
 
-def run(options: Options, launch: Launch = launch) -> Outcome:
+def run(options: Options, launch: Launch = launch) -> Findings:
     """Time bare Python, the runtime's import, the help and ``verdiff doctor``; with a scan also its first mask.
 
     The first mask is timed in each backend that is there, and as ``verdiff infer`` writes it.
@@ -103,7 +103,7 @@ def run(options: Options, launch: Launch = launch) -> Outcome:
         first, later = stages[name]["segment"].median, second[name].median
         figures.append(Figure(f"first call after load over the second, {name}", first / later, ""))
         figures.append(Figure(f"second call in the same process, {name}", later, "s"))
-    return Outcome(
+    return Findings(
         timings=timings,
         baseline=None,
         stages=stages,

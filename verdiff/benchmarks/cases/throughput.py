@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from verdiff.benchmarks.cases import Figure, Options, Outcome
+from verdiff.benchmarks.cases import Figure, Findings, Options
 from verdiff.benchmarks.file_to_file import file_to_file
 from verdiff.benchmarks.fresh import run_fresh
 from verdiff.benchmarks.harness import interleave
@@ -50,7 +50,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Job:
+class SizedScan:
     """A scan to segment, and how much of it the model sees: slices, and pixels of them all."""
 
     scan: Path
@@ -58,7 +58,7 @@ class Job:
     pixels: int
 
 
-def run(options: Options) -> Outcome:
+def run(options: Options) -> Findings:
     """Segment all scans in each way of sharing the threads, round by round; the masks have to be the same.
 
     The scans are those of ``options.data``'s fold, or of the folder ``options.scan``, or that one scan several times.
@@ -98,7 +98,7 @@ def run(options: Options) -> Outcome:
     for way in ways:
         figures += _figures(way, timings[way.name], len(jobs), slices, _peak(model, way, jobs))
     same = len(set(masks.values())) == 1
-    return Outcome(
+    return Findings(
         timings=timings,
         baseline=ways[0].name,
         figures=tuple(figures),
@@ -125,7 +125,7 @@ def ways_of(threads: int) -> list[Way]:
     return [*ways, Way(threads, 1)]
 
 
-def jobs_of(options: Options, manifest: Manifest, *, most_workers: int) -> tuple[list[Job], dict[str, str]]:
+def jobs_of(options: Options, manifest: Manifest, *, most_workers: int) -> tuple[list[SizedScan], dict[str, str]]:
     """What is to be segmented, the largest first; and what was left out, with the reason."""
     left_out: dict[str, str] = {}
     if options.data is not None:
@@ -139,7 +139,7 @@ def jobs_of(options: Options, manifest: Manifest, *, most_workers: int) -> tuple
         raise InputError(
             "no scans", "a data set's fold, a folder of scans, or one scan", "name it with --data or --scan"
         )
-    jobs, known = [], dict[Path, Job]()
+    jobs, known = [], dict[Path, SizedScan]()
     for scan in scans:
         if scan.name in left_out:
             continue
@@ -158,7 +158,7 @@ def jobs_of(options: Options, manifest: Manifest, *, most_workers: int) -> tuple
     return sorted(jobs, key=lambda job: -job.pixels), left_out
 
 
-def segment_all(segmenters: Sequence[Segmenter], jobs: Sequence[Job], folder: Path) -> None:
+def segment_all(segmenters: Sequence[Segmenter], jobs: Sequence[SizedScan], folder: Path) -> None:
     """Every job from file to file, to ``0.nii.gz`` and so on; a Segmenter that is free takes the next one."""
     waiting: SimpleQueue[int] = SimpleQueue()
     for number in range(len(jobs)):
@@ -183,7 +183,7 @@ def segment_all(segmenters: Sequence[Segmenter], jobs: Sequence[Job], folder: Pa
 def segment_all_once(model: str, scans: list[str], segmenters: int, threads: int) -> None:
     """What a fresh process runs to have its memory measured: every Segmenter with a scan in work."""
     with scratch_folder() as folder:
-        jobs = [Job(Path(scan), 0, 0) for scan in scans]
+        jobs = [SizedScan(Path(scan), 0, 0) for scan in scans]
         segment_all(_load(Path(model), Way(segmenters, threads)), jobs, Path(folder))
 
 
@@ -191,7 +191,7 @@ def _load(model: Path, way: Way) -> list[Segmenter]:
     return [Segmenter.load(model, threads=way.threads) for _ in range(way.segmenters)]
 
 
-def _job(scan: Path, manifest: Manifest) -> Job:
+def _job(scan: Path, manifest: Manifest) -> SizedScan:
     """Raises what a call would, before the clock starts."""
     volume = read_volume(scan)
     plan = plan_slices(
@@ -201,7 +201,7 @@ def _job(scan: Path, manifest: Manifest) -> Job:
         multiple=manifest.multiple,
     )
     require_suitable(unsuitable_reasons(volume, manifest, plan), manifest, force=False)
-    return Job(scan, plan.slices, plan.slices * plan.padded_rows * plan.padded_cols)
+    return SizedScan(scan, plan.slices, plan.slices * plan.padded_rows * plan.padded_cols)
 
 
 def _figures(way: Way, timing: Timing, scans: int, slices: int, peak: float | None) -> list[Figure]:
@@ -212,7 +212,7 @@ def _figures(way: Way, timing: Timing, scans: int, slices: int, peak: float | No
     ]
 
 
-def _peak(model: Path, way: Way, jobs: Sequence[Job]) -> float | None:
+def _peak(model: Path, way: Way, jobs: Sequence[SizedScan]) -> float | None:
     scans = [str(job.scan) for job in jobs[: way.segmenters]]
     task = {"model": str(model), "scans": scans, "segmenters": way.segmenters, "threads": way.threads}
     fresh = run_fresh(STARTED_BY, task)

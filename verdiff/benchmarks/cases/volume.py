@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from verdiff.benchmarks.cases import Figure, Options, Outcome
+from verdiff.benchmarks.cases import Figure, Findings, Options
+from verdiff.benchmarks.cost import NETWORKS, CostCounter, Meter, NetworkCall, busy_seconds, metered
 from verdiff.benchmarks.file_to_file import (
     FAST,
     SEGMENT_ONCE,
@@ -22,7 +23,6 @@ from verdiff.benchmarks.fresh import run_fresh
 from verdiff.benchmarks.harness import interleave
 from verdiff.benchmarks.profile import Profile, profile_of, profile_table
 from verdiff.benchmarks.timing import Timing, stage_timings
-from verdiff.benchmarks.work import NETWORKS, Meter, NetworkCall, WorkCounter, busy_seconds, metered
 from verdiff.bundle import Manifest, open_bundle, resolve_model
 from verdiff.errors import InputError
 from verdiff.evaluate import score_case
@@ -78,7 +78,7 @@ class Rival:
         next(self.segmenter.stream(volume, policy=self.policy))
 
 
-def run(options: Options) -> Outcome:
+def run(options: Options) -> Findings:
     """Segment the scan with every backend and setting that is there, round by round; peak memory in a fresh process.
 
     Raises:
@@ -121,7 +121,7 @@ def run(options: Options) -> Outcome:
         for rival in rivals
     }
     networks = {rival.name: stage_timings(rival.busy[options.warmup :]) for rival in rivals}
-    counter, plan = WorkCounter(bundle), _plan(volume, bundle.manifest)
+    counter, plan = CostCounter(bundle), _plan(volume, bundle.manifest)
     work = {rival.name: counter.count(rival.calls, plan.slices) for rival in rivals}
     limit = matmul_gflops(options.threads)
     profiles = {
@@ -139,7 +139,7 @@ def run(options: Options) -> Outcome:
         figures.append(Figure(f"peak memory of the process, {rival.name}", peak, "GB", PEAK_AT_MOST_GB))
         if dice[rival.name] is not None:
             figures.append(Figure(f"mean Dice, {rival.name}", dice[rival.name], ""))
-    return Outcome(
+    return Findings(
         timings=timings,
         baseline=rivals[0].name,
         stages=stages,

@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Row:
+class RivalFigures:
     """What was found of one rival.
 
     Attributes:
@@ -48,7 +48,7 @@ class Row:
         }
 
 
-def rivals_table(order: Sequence[str], rows: Mapping[str, Row], reasons: Mapping[str, str]) -> str:
+def rivals_table(order: Sequence[str], rows: Mapping[str, RivalFigures], reasons: Mapping[str, str]) -> str:
     """Every rival in ``order``: its figures, or why it has none."""
     found = []
     for name in order:
@@ -60,7 +60,7 @@ def rivals_table(order: Sequence[str], rows: Mapping[str, Row], reasons: Mapping
     return "\n".join(markdown_table(TITLES, found))
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: RivalFigures) -> list[str]:
     cells = [_milliseconds(timing.percentile(p)) for timing in (row.step, row.volume) for p in (50, 90, 99)]
     trace = row.trace
     cells.append(UNKNOWN if trace is None else f"{100 * trace.busy_share:.0f} %")

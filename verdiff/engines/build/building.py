@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from verdiff import __version__
 from verdiff.engines import HARDWARE_COMPATIBLE, VERSION_COMPATIBLE, EngineKey, ProfileShape, Sidecar
 from verdiff.engines.build.graphs import EngineGraph
-from verdiff.engines.build.network import Network, parse, plain_reason
+from verdiff.engines.build.network import ParsedNetwork, parse, plain_reason
 from verdiff.engines.build.plan_weights import look_into
 from verdiff.engines.build.progress import PhaseTree, Progress, interrupts_end
 from verdiff.engines.build.proof import prove_engine, prove_network, prove_weights, weight_bytes
@@ -23,7 +23,7 @@ from verdiff.engines.build.timings import TimingCache
 from verdiff.engines.library import Library
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -43,7 +43,7 @@ class Target:
         workspace_bytes: The most device memory a layer may take; None leaves it to TensorRT.
     """
 
-    driver: Driver | None = None
+    driver: InstalledDriver | None = None
     gpu: Gpu | None = None
     sms: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
@@ -168,7 +168,7 @@ def build_plan(
 
 
 def configure(
-    library: Library, network: Network, profiles: Iterable[ProfileShape], target: Target, timings: TimingCache
+    library: Library, network: ParsedNetwork, profiles: Iterable[ProfileShape], target: Target, timings: TimingCache
 ) -> trt.IBuilderConfig:
     api, config = library.api, network.builder.create_builder_config()
     for profile in profiles:

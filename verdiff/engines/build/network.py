@@ -22,7 +22,7 @@ _PLACES = re.compile(r"^[\w:]+: Error Code \d+: [\w ]+ \(|\s*In \w+ at /_src/\S+
 
 
 @dataclass(frozen=True)
-class Network:
+class ParsedNetwork:
     """A parsed network. The parser owns the weights, so it lives as long.
 
     Attributes:
@@ -79,7 +79,7 @@ def plain_shape(shape: trt.Dims) -> tuple[int, ...]:
     return tuple(shape[axis] for axis in range(len(shape)))
 
 
-def parse(library: Library, graph: EngineGraph) -> Network:
+def parse(library: Library, graph: EngineGraph) -> ParsedNetwork:
     """Read a graph into a strongly typed network.
 
     Raises:
@@ -105,7 +105,7 @@ def parse(library: Library, graph: EngineGraph) -> Network:
             "a graph with outputs",
             "export the model again with 'verdiff export'",
         )
-    return Network(builder, definition, parser)
+    return ParsedNetwork(builder, definition, parser)
 
 
 def _refused(library: Library, role: str, errors: list[trt.ParserError]) -> BackendError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from verdiff.engines import TensorInfo
 from verdiff.engines.build.graphs import EngineGraph
-from verdiff.engines.build.network import Network, plain_shape
+from verdiff.engines.build.network import ParsedNetwork, plain_shape
 from verdiff.engines.build.plan_weights import PlanWeights, layer_weights
 from verdiff.engines.library import REPORT, Library, numpy_name
 from verdiff.errors import BackendError
@@ -33,7 +33,7 @@ ONNX_FLOATS = {1: "float32", 10: "float16", 16: "bfloat16"}
 ALIGNMENT = 256
 
 
-def prove_network(library: Library, network: Network, graph: EngineGraph, precision: str) -> list[str]:
+def prove_network(library: Library, network: ParsedNetwork, graph: EngineGraph, precision: str) -> list[str]:
     """Check the network before it is built; returns what was proven, a sentence each.
 
     Raises:
@@ -92,7 +92,7 @@ def _require_precision(graph: EngineGraph, precision: str) -> None:
         )
 
 
-def _same_types(library: Library, network: Network, graph: EngineGraph) -> str:
+def _same_types(library: Library, network: ParsedNetwork, graph: EngineGraph) -> str:
     """Refuse a node that gives another type than in the graph; an island without weights shows in no other way."""
     types, there = element_types(graph.model), network.values()
     floats = {

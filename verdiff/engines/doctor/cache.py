@@ -22,7 +22,7 @@ from verdiff.engines import (
 from verdiff.engines.doctor.installed import Installed
 from verdiff.errors import BackendError, VerdiffError
 from verdiff.extras import install
-from verdiff.nvidia import Driver, Gpu, device_index
+from verdiff.nvidia import Gpu, InstalledDriver, device_index
 
 # Of plans that are hashed, newest first: a third of a second on a processor without instructions for SHA-256.
 HASHED_BYTES = 128 << 20
@@ -43,7 +43,10 @@ class Cache:
 
 
 def check_engines(
-    driver: Driver | BackendError, there: Mapping[str, Installed], device: str = "cpu", folder: Path | None = None
+    driver: InstalledDriver | BackendError,
+    there: Mapping[str, Installed],
+    device: str = "cpu",
+    folder: Path | None = None,
 ) -> Cache:
     """Look through the cache.
 
@@ -92,7 +95,7 @@ def check_engines(
 
 
 def check_engine(
-    sidecar: Sidecar, installed: Installed | None, driver: Driver | BackendError, gpus: Sequence[Gpu | None]
+    sidecar: Sidecar, installed: Installed | None, driver: InstalledDriver | BackendError, gpus: Sequence[Gpu | None]
 ) -> Check:
     """One engine against the GPUs that it might run on, the first of which it is built again for.
 
@@ -142,7 +145,7 @@ def _hashed(check: Check, sidecar: Sidecar, folder: Path) -> Check:
     return check
 
 
-def _gpus(driver: Driver | BackendError, device: str) -> Sequence[Gpu | None]:
+def _gpus(driver: InstalledDriver | BackendError, device: str) -> Sequence[Gpu | None]:
     if isinstance(driver, BackendError):
         return (None,)
     index = None if device == "cpu" else device_index(device)

@@ -20,7 +20,7 @@ from verdiff.extras import install
 from verdiff.runtime.libraries import missing_libraries, needed_libraries
 
 if TYPE_CHECKING:
-    from verdiff.nvidia import Driver, Gpu
+    from verdiff.nvidia import Gpu, InstalledDriver
 
 # Stands in sentences where a driver's version would.
 UNKNOWN = "(version unknown)"
@@ -54,7 +54,7 @@ class Installed:
         found = f"{self.package.version or 'version unknown'}{' (lean runtime only)' if self.package.lean else ''}"
         return found + (f" for CUDA {self.package.cuda}" if self.package.cuda else "")
 
-    def machine(self, driver: Driver | BackendError, gpu: Gpu | None) -> Machine:
+    def machine(self, driver: InstalledDriver | BackendError, gpu: Gpu | None) -> Machine:
         """This machine as its engines see it."""
         if isinstance(driver, BackendError):
             return machine_of(self.package)
@@ -85,7 +85,7 @@ class Installed:
         return None
 
 
-def find_tensorrt(driver: Driver | BackendError, device: str = "cpu") -> dict[str, Installed]:
+def find_tensorrt(driver: InstalledDriver | BackendError, device: str = "cpu") -> dict[str, Installed]:
     """The flavours that are installed, by name.
 
     A device that is named is reason enough to import them, which tells whether they can be and for which SMs they are;
@@ -107,7 +107,7 @@ def find_tensorrt(driver: Driver | BackendError, device: str = "cpu") -> dict[st
     return found
 
 
-def check_tensorrt(driver: Driver | BackendError, there: Mapping[str, Installed]) -> list[Check]:
+def check_tensorrt(driver: InstalledDriver | BackendError, there: Mapping[str, Installed]) -> list[Check]:
     """Each flavour: its version, whether its libraries load, whether the driver is new enough."""
     checks = []
     for name, flavour in FLAVOURS.items():

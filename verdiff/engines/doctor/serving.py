@@ -12,11 +12,11 @@ from verdiff.engines import Sidecar, engine_roles, stored_hash
 from verdiff.engines.doctor.cache import build_steps
 from verdiff.engines.doctor.installed import Installed
 from verdiff.errors import VerdiffError
-from verdiff.nvidia import Driver, Gpu
+from verdiff.nvidia import Gpu, InstalledDriver
 
 
 def check_way(
-    name: str, installed: Installed, driver: Driver, gpu: Gpu, loading: Sequence[Sidecar], model: str | None
+    name: str, installed: Installed, driver: InstalledDriver, gpu: Gpu, loading: Sequence[Sidecar], model: str | None
 ) -> Check:
     """One flavour of TensorRT as a way to run a model on a GPU.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from verdiff.engines import FLAVOURS, Machine, ProfileShape, Sidecar, rebuild_command
 from verdiff.errors import BackendError
-from verdiff.runtime.device.layout import Feature
+from verdiff.runtime.device.layout import DeviceFeature
 from verdiff.runtime.device.network import CallShape
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class TensorRtNetworks:
             )
         return wanted
 
-    def _feature(self, name: str) -> Feature:
+    def _feature(self, name: str) -> DeviceFeature:
         made = self._type("prior", name)
         if "step" in self._engines and self._type("step", name) != made:
             raise BackendError(
@@ -206,7 +206,7 @@ class TensorRtNetworks:
         if made not in TYPES:
             raise self.refused(f"{name} is {made}, not {' or '.join(TYPES)}")
         channels = self._engines["prior"].engine.get_tensor_shape(name)[1]
-        return Feature(name, int(channels), self._strides[name], TYPES[made])
+        return DeviceFeature(name, int(channels), self._strides[name], TYPES[made])
 
     def _type(self, role: str, name: str) -> str:
         kind: str = self._engines[role].engine.get_tensor_dtype(name).name

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from verdiff.export.precision.execution import GraphRunner
+from verdiff.export.precision.execution import CpuGraph
 from verdiff.export.precision.graphs import element_types, plain_weights, users, weight_arrays
 from verdiff.export.precision.half import HALF_MAX
 from verdiff.export.precision.islands import required_islands
@@ -99,7 +99,7 @@ class Ranges:
         self.model = plain_weights(source)
         types = element_types(self.model)
         made = [name for node in self.model.graph.node for name in node.output]
-        self._runner = GraphRunner(self.model, watch=tuple(n for n in made if types.get(n) == TensorProto.FLOAT))
+        self._runner = CpuGraph(self.model, watch=tuple(n for n in made if types.get(n) == TensorProto.FLOAT))
         self.low: dict[str, float] = {}
         self.high: dict[str, float] = {}
         self.not_a_number: set[str] = set()
@@ -169,7 +169,7 @@ def steepest(source: onnx.ModelProto, executed: onnx.ModelProto, feed: dict[str,
         for name in node.output
         if types.get(name) == TensorProto.FLOAT and name in there
     )
-    exact, found = GraphRunner(plain, watch=common).inner(feed), GraphRunner(executed, watch=common).inner(feed)
+    exact, found = CpuGraph(plain, watch=common).inner(feed), CpuGraph(executed, watch=common).inner(feed)
     errors = {name: _relative(found[name], exact[name]) for name in common}
     worst, growth = "", 0.0
     for node in plain.graph.node:

@@ -94,7 +94,7 @@ class Graph(Protocol):
         ...
 
 
-class GraphRunner:
+class CpuGraph:
     """A graph on ONNX Runtime's CPU provider.
 
     Args:
@@ -158,9 +158,9 @@ class OpenVinoGraph:
         return [np.array(results[name]) for name in self._outputs]
 
 
-Engine = Callable[[onnx.ModelProto], Graph]
-ENGINES: dict[str, Engine] = {
-    "onnxruntime": partial(GraphRunner, integers=True),
+GraphFactory = Callable[[onnx.ModelProto], Graph]
+GRAPH_FACTORIES: dict[str, GraphFactory] = {
+    "onnxruntime": partial(CpuGraph, integers=True),
     "openvino": OpenVinoGraph,
     "openvino-bf16": partial(OpenVinoGraph, hint="bf16"),
 }

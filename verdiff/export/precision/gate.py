@@ -18,9 +18,9 @@ from verdiff.diffusion import background_and_labels
 from verdiff.errors import VerdiffError, VerificationError
 from verdiff.evaluate.empty import Presence, image_diagonal_mm
 from verdiff.evaluate.metrics import surface_distances_mm
-from verdiff.export.precision.execution import Engine, GraphRunner
-from verdiff.export.precision.networks import Networks, Patient, Runner, Trace
-from verdiff.precisions import TABLE, Limits, precision_of
+from verdiff.export.precision.execution import CpuGraph, GraphFactory
+from verdiff.export.precision.networks import LoopOutputs, NetworkPair, PatientRunner, PatientSlices
+from verdiff.precisions import TABLE, MaskLimits, precision_of
 
 LEAST_PATIENTS = 6
 MOST_COUNTED = 1 << 20
@@ -50,7 +50,7 @@ class GateReport:
     slices: int
     patients: int
 
-    def failures(self, limits: Limits) -> list[str]:
+    def failures(self, limits: MaskLimits) -> list[str]:
         """What is outside ``limits``, in words; a NaN is outside, and so is a structure that no patient shows."""
         found = []
         for name, of in self.dice.items():
@@ -108,14 +108,14 @@ class Gate:
 
     def __init__(
         self,
-        source: Networks,
+        source: NetworkPair,
         manifest: Manifest,
-        patients: Sequence[Patient],
+        patients: Sequence[PatientSlices],
         feeds: Callable[[str, dict[str, NDArray]], None] | None = None,
     ) -> None:
         self.manifest, self.patients = manifest, tuple(patients)
         self.table = manifest.table if source.denoiser is not None else None
-        runner = Runner(source, self.table, manifest.defaults.seed)
+        runner = PatientRunner(source, self.table, manifest.defaults.seed)
         self.reference = [runner.run(patient, feeds) for patient in self.patients]
 
     def require_foreground(self) -> None:
@@ -125,7 +125,7 @@ class Gate:
             VerificationError: Patients without any structure, or structures that FP32 finds in no patient.
         """
         names = list(self.manifest.label_ids)
-        seen = [set(np.unique(background_and_labels(trace.probabilities)).tolist()) - {0} for trace in self.reference]
+        seen = [set(np.unique(background_and_labels(each.probabilities)).tolist()) - {0} for each in self.reference]
         bare = [patient.name for patient, found in zip(self.patients, seen, strict=True) if not found]
         absent = [name for channel, name in enumerate(names, 1) if not any(channel in found for found in seen)]
         if bare or absent:
@@ -137,48 +137,48 @@ class Gate:
                 "judge on scans that the model can segment: name a folder of them with --scans",
             )
 
-    def compare(self, executed: Networks, engine: Engine = GraphRunner) -> GateReport:
+    def compare(self, executed: NetworkPair, open_graph: GraphFactory = CpuGraph) -> GateReport:
         """Run the candidate, as hardware computes it, on all patients.
 
         Raises:
             VerificationError: A value that is not finite, with patient and step.
         """
-        return self._report(self._traces(executed, engine))
+        return self._report(self._outputs(executed, open_graph))
 
-    def drift(self, executed: Networks) -> tuple[tuple[float, float], ...]:
+    def drift(self, executed: NetworkPair) -> tuple[tuple[float, float], ...]:
         """Mean and largest difference of the prior and of each step's x0hat, as probabilities; no masks are judged.
 
         Raises:
             VerificationError: A value that is not finite, with patient and step.
         """
-        return self._drift(self._traces(executed, GraphRunner))
+        return self._drift(self._outputs(executed, CpuGraph))
 
-    def _traces(self, executed: Networks, engine: Engine) -> list[Trace]:
-        runner = Runner(executed, self.table, self.manifest.defaults.seed, engine)
-        traces = []
+    def _outputs(self, executed: NetworkPair, open_graph: GraphFactory) -> list[LoopOutputs]:
+        runner = PatientRunner(executed, self.table, self.manifest.defaults.seed, open_graph)
+        outputs = []
         for patient in self.patients:
             try:
-                trace = runner.run(patient)
+                found = runner.run(patient)
             except VerdiffError as error:
                 raise VerificationError(f"{patient.name}: {error.found}", "finite numbers", error.remedy) from error
-            if not np.isfinite(trace.prior).all():
+            if not np.isfinite(found.prior).all():
                 raise VerificationError(f"{patient.name}: the prior is not finite", "finite numbers", "use FP32")
-            traces.append(trace)
-        return traces
+            outputs.append(found)
+        return outputs
 
-    def _drift(self, traces: list[Trace]) -> tuple[tuple[float, float], ...]:
-        pairs = list(zip(self.reference, traces, strict=True))
+    def _drift(self, outputs: list[LoopOutputs]) -> tuple[tuple[float, float], ...]:
+        pairs = list(zip(self.reference, outputs, strict=True))
         stages = [
             [(exact.prior, found.prior) for exact, found in pairs],
             *([(e.steps[i], f.steps[i]) for e, f in pairs] for i in range(len(pairs[0][0].steps))),
         ]
         return tuple(_mean_and_most([np.abs(a - b) / 2 for a, b in stage]) for stage in stages)
 
-    def _report(self, traces: list[Trace]) -> GateReport:
+    def _report(self, outputs: list[LoopOutputs]) -> GateReport:
         names = list(self.manifest.label_ids)
         dice: dict[str, dict[str, float]] = {name: {} for name in names}
         distances: dict[str, list[float]] = {name: [] for name in names}
-        for patient, exact, found in zip(self.patients, self.reference, traces, strict=True):
+        for patient, exact, found in zip(self.patients, self.reference, outputs, strict=True):
             ours, theirs = background_and_labels(found.probabilities), background_and_labels(exact.probabilities)
             for channel, name in enumerate(names, 1):
                 a, b = ours == channel, theirs == channel
@@ -186,15 +186,15 @@ class Gate:
                 if total:
                     dice[name][patient.name] = 2 * int((a & b).sum()) / total
                 distances[name] += self._distances(a, b)
-        pairs = zip(self.reference, traces, strict=True)
+        pairs = zip(self.reference, outputs, strict=True)
         uncertainty = [np.abs(exact.uncertainty - found.uncertainty) for exact, found in pairs]
         return GateReport(
             dice,
             {name: float(np.mean(values)) if values else 0.0 for name, values in distances.items()},
             _mean_and_most(uncertainty),
-            self._drift(traces),
-            sum(len(trace.prior) for trace in traces),
-            len(traces),
+            self._drift(outputs),
+            sum(len(each.prior) for each in outputs),
+            len(outputs),
         )
 
     def _distances(self, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> list[float]:
@@ -219,7 +219,7 @@ def _round(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def limits_of(precision: str) -> Limits:
+def limits_of(precision: str) -> MaskLimits:
     """The limits of ``precision``; both INT8 graphs share theirs."""
     return LIMITS[precision_of(precision).name]
 

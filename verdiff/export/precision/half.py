@@ -65,14 +65,14 @@ def convert(source: onnx.ModelProto, islands: Mapping[str, str], precision: str 
     Raises:
         VerificationError: A weight is too large for FP16.
     """
-    writer = _Writer(source, frozenset(islands), precision)
+    writer = _HalfCopy(source, frozenset(islands), precision)
     converted = writer.write()
     onnx.checker.check_model(converted, full_check=True)
     named = {name: reason for name, reason in islands.items() if name in writer.floating}
     return HalfNetwork(converted, named, tuple(name for name in writer.floating if name not in named))
 
 
-class _Writer:
+class _HalfCopy:
     """Copies a graph node by node, each in its precision, with the casts that the edges need."""
 
     def __init__(self, source: onnx.ModelProto, islands: frozenset[str], precision: str) -> None:

@@ -16,16 +16,16 @@ from verdiff.export.precision.diagnosis import (
 )
 from verdiff.export.precision.execution import as_executed
 from verdiff.export.precision.gate import Gate, GateReport
-from verdiff.export.precision.networks import Networks, Runner
-from verdiff.precisions import Limits
+from verdiff.export.precision.networks import NetworkPair, PatientRunner
+from verdiff.precisions import MaskLimits
 
 
 def pass_gate(
-    source: Networks,
-    graphs: Networks,
+    source: NetworkPair,
+    graphs: NetworkPair,
     gate: Gate,
     ranges: Mapping[str, Ranges],
-    limits: Limits,
+    limits: MaskLimits,
     precision: str,
     *,
     report: GateReport | None = None,
@@ -65,7 +65,7 @@ def pass_gate(
     return measured
 
 
-def where(source: Networks, graphs: Networks, gate: Gate) -> str:
+def where(source: NetworkPair, graphs: NetworkPair, gate: Gate) -> str:
     """Role and node at which the candidate's relative error grows most, on the first patient's first slice."""
     found: dict[str, tuple[str, float]] = {}
 
@@ -74,7 +74,7 @@ def where(source: Networks, graphs: Networks, gate: Gate) -> str:
             found[role] = steepest(source.roles()[role], as_executed(graphs.roles()[role]), feed)
 
     first = gate.patients[0]
-    Runner(source, gate.table, gate.manifest.defaults.seed).run(type(first)(first.name, first.image[:1]), look)
+    PatientRunner(source, gate.table, gate.manifest.defaults.seed).run(type(first)(first.name, first.image[:1]), look)
     role, (node, growth) = max(found.items(), key=lambda item: item[1][1])
     return f"{node} of the {role} ({growth:.0f} times)"
 

@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from verdiff.bundle import Bundle
 from verdiff.diffusion import SamplerTable, StepState, fuse_mean, noise_source, run_loop
-from verdiff.export.precision.execution import Engine, Graph, GraphRunner
+from verdiff.export.precision.execution import CpuGraph, Graph, GraphFactory
 
 Maps = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Networks:
+class NetworkPair:
     """``prior`` and ``denoiser`` of one precision; a single-pass model has no denoiser."""
 
     prior: onnx.ModelProto
     denoiser: onnx.ModelProto | None
 
     @classmethod
-    def of(cls, bundle: Bundle, precision: str = "fp32") -> Networks:
+    def of(cls, bundle: Bundle, precision: str = "fp32") -> NetworkPair:
         """The graphs of ``bundle``, hashes verified."""
         denoiser = bundle.graph("denoiser", precision) if bundle.has("denoiser") else None
         return cls(
@@ -36,13 +36,13 @@ class Networks:
         """The graphs by role."""
         return {"prior": self.prior} | ({"denoiser": self.denoiser} if self.denoiser is not None else {})
 
-    def each(self, change: Callable[[onnx.ModelProto], onnx.ModelProto]) -> Networks:
+    def each(self, change: Callable[[onnx.ModelProto], onnx.ModelProto]) -> NetworkPair:
         """Both graphs changed in the same way."""
-        return Networks(change(self.prior), change(self.denoiser) if self.denoiser is not None else None)
+        return NetworkPair(change(self.prior), change(self.denoiser) if self.denoiser is not None else None)
 
 
 @dataclass(frozen=True)
-class Patient:
+class PatientSlices:
     """Some real slices of one patient on the model's grid: float32 [S, 1, H, W] in [-1, 1]."""
 
     name: str
@@ -50,7 +50,7 @@ class Patient:
 
 
 @dataclass(frozen=True)
-class Trace:
+class LoopOutputs:
     """What a run over one patient's slices gave.
 
     Attributes:
@@ -66,7 +66,7 @@ class Trace:
     uncertainty: Maps
 
 
-class Runner:
+class PatientRunner:
     """Runs networks slice by slice through the loop, as the runtime does; ``feeds`` shows each call's inputs.
 
     Args:
@@ -74,27 +74,31 @@ class Runner:
             (:func:`~verdiff.export.precision.execution.as_executed` for half precision).
         table: The sampler; None for networks without a denoiser.
         seed: Key of the noise, which is the same whatever the precision.
-        engine: What runs the graphs.
+        open_graph: Opens a graph to run it.
     """
 
-    def __init__(self, networks: Networks, table: SamplerTable | None, seed: int, engine: Engine = GraphRunner) -> None:
+    def __init__(
+        self, networks: NetworkPair, table: SamplerTable | None, seed: int, open_graph: GraphFactory = CpuGraph
+    ) -> None:
         self.table, self.seed = table, seed
-        self._prior = engine(networks.prior)
-        self._denoiser = engine(networks.denoiser) if networks.denoiser is not None else None
+        self._prior = open_graph(networks.prior)
+        self._denoiser = open_graph(networks.denoiser) if networks.denoiser is not None else None
         self._features = [value.name for value in networks.prior.graph.output[1:]]
 
-    def run(self, patient: Patient, feeds: Callable[[str, dict[str, NDArray]], None] | None = None) -> Trace:
+    def run(
+        self, patient: PatientSlices, feeds: Callable[[str, dict[str, NDArray]], None] | None = None
+    ) -> LoopOutputs:
         """All slices of ``patient``; ``feeds(role, inputs)`` is called before every network call."""
-        traces = [self._slice(patient.image[i : i + 1], i, feeds) for i in range(len(patient.image))]
-        steps = zip(*(trace.steps for trace in traces), strict=True)
-        return Trace(
-            np.concatenate([trace.prior for trace in traces]),
+        outputs = [self._slice(patient.image[i : i + 1], i, feeds) for i in range(len(patient.image))]
+        steps = zip(*(each.steps for each in outputs), strict=True)
+        return LoopOutputs(
+            np.concatenate([each.prior for each in outputs]),
             tuple(np.concatenate(step) for step in steps),
-            np.concatenate([trace.probabilities for trace in traces]),
-            np.concatenate([trace.uncertainty for trace in traces]),
+            np.concatenate([each.probabilities for each in outputs]),
+            np.concatenate([each.uncertainty for each in outputs]),
         )
 
-    def _slice(self, image: Maps, index: int, feeds: Callable[[str, dict[str, NDArray]], None] | None) -> Trace:
+    def _slice(self, image: Maps, index: int, feeds: Callable[[str, dict[str, NDArray]], None] | None) -> LoopOutputs:
         def call(role: str, graph: Graph, feed: dict[str, NDArray]) -> list[Maps]:
             if feeds is not None:
                 feeds(role, feed)
@@ -116,4 +120,4 @@ class Runner:
 
             last = run_loop(denoise, self.table, prior, noise, on_step=keep)
         fused = fuse_mean(last[None])
-        return Trace(prior, tuple(steps), fused.probabilities, fused.uncertainty)
+        return LoopOutputs(prior, tuple(steps), fused.probabilities, fused.uncertainty)

@@ -60,7 +60,7 @@ def quantise(
         extra: Name and reason of convolutions to leave in FP32.
     """
     source = plain_weights(model)
-    writer = _Writer(source, ranges, style)
+    writer = _QuantisedCopy(source, ranges, style)
     islands = {**{name: HEAD for name in _heads(source)}, **(extra or {})}
     return writer.write(islands)
 
@@ -97,7 +97,7 @@ def _heads(model: onnx.ModelProto) -> list[str]:
     return found
 
 
-class _Writer:
+class _QuantisedCopy:
     """Copies a graph, with a pair of nodes on every activation that a quantised convolution reads."""
 
     def __init__(self, source: onnx.ModelProto, ranges: Mapping[str, Range], style: str) -> None:

@@ -12,9 +12,9 @@ from verdiff.export.precision.diagnosis import Ranges
 from verdiff.export.precision.execution import as_executed
 from verdiff.export.precision.gate import Gate, GateReport
 from verdiff.export.precision.half import HALF_MAX, HalfNetwork
-from verdiff.export.precision.networks import Networks
+from verdiff.export.precision.networks import NetworkPair
 from verdiff.export.precision.quantise import QuantisedNetwork
-from verdiff.precisions import Limits
+from verdiff.precisions import MaskLimits
 
 # Another patient may drive an activation further than the ones at hand.
 HEADROOM = 4.0
@@ -36,17 +36,19 @@ class Candidate:
     extra: Extra
 
     @classmethod
-    def of(cls, source: Networks, convert: Convert, extra: Mapping[str, Mapping[str, str]] | None = None) -> Candidate:
+    def of(
+        cls, source: NetworkPair, convert: Convert, extra: Mapping[str, Mapping[str, str]] | None = None
+    ) -> Candidate:
         """Convert both networks of ``source``; ``extra`` is role -> node -> reason."""
         kept = {role: dict((extra or {}).get(role, {})) for role in source.roles()}
         return cls({role: convert(role, model, kept[role]) for role, model in source.roles().items()}, kept)
 
-    def graphs(self) -> Networks:
+    def graphs(self) -> NetworkPair:
         """The converted graphs."""
         denoiser = self.networks.get("denoiser")
-        return Networks(self.networks["prior"].model, denoiser.model if denoiser is not None else None)
+        return NetworkPair(self.networks["prior"].model, denoiser.model if denoiser is not None else None)
 
-    def executed(self) -> Networks:
+    def executed(self) -> NetworkPair:
         """The graphs as hardware of their precision computes them."""
         return self.graphs().each(as_executed)
 
@@ -61,10 +63,10 @@ def islands_by_range(ranges: Mapping[str, Ranges]) -> Extra:
 
 
 def find_islands(
-    source: Networks,
+    source: NetworkPair,
     convert: Convert,
     gate: Gate,
-    limits: Limits,
+    limits: MaskLimits,
     extra: Mapping[str, Mapping[str, str]],
     say: Callable[[str], None],
 ) -> tuple[Candidate, GateReport]:
@@ -110,7 +112,7 @@ def find_islands(
     return Candidate.of(source, convert, trials.with_islands(reasons)), report
 
 
-def _judge(gate: Gate, candidate: Candidate, limits: Limits) -> GateReport | str:
+def _judge(gate: Gate, candidate: Candidate, limits: MaskLimits) -> GateReport | str:
     """What the gate measured, or what is outside the limits."""
     try:
         report = gate.compare(candidate.executed())
@@ -123,10 +125,10 @@ def _judge(gate: Gate, candidate: Candidate, limits: Limits) -> GateReport | str
 class _Trials:
     """Conversions with more or fewer islands before the gate; none is judged twice."""
 
-    source: Networks
+    source: NetworkPair
     convert: Convert
     gate: Gate
-    limits: Limits
+    limits: MaskLimits
     extra: Extra
     say: Callable[[str], None]
     judged: dict[frozenset[Place], GateReport | str]

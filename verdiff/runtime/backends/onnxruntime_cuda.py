@@ -50,7 +50,7 @@ from verdiff.runtime.backends.refusals import (
 )
 from verdiff.runtime.backends.run_thread import RunThread
 from verdiff.runtime.device.block import quietly
-from verdiff.runtime.device.layout import Feature
+from verdiff.runtime.device.layout import DeviceFeature
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -144,7 +144,7 @@ class OnnxNetworks:
         self.sizes = tuple((bucket.rows, bucket.cols) for bucket in buckets(bundle.manifest))
         types = tensor_types(self._sessions["prior"].get_outputs())
         self.features = tuple(
-            Feature(each.name, each.channels, each.stride, np.dtype(types[each.name]))
+            DeviceFeature(each.name, each.channels, each.stride, np.dtype(types[each.name]))
             for each in bundle.manifest.features
         )
 

@@ -65,8 +65,8 @@ class OpenVinoBackend:
         waits = self._prior.sized.waits_s(rows, cols)
         return waits + (self._denoiser.sized.waits_s(rows, cols) if denoiser and self._denoiser is not None else 0.0)
 
-    def _network(self, graph: bytes, role: str) -> _Network:
-        return _Network(SizedNetwork(graph, role, self._settings), self.lanes)
+    def _network(self, graph: bytes, role: str) -> _LaneRequests:
+        return _LaneRequests(SizedNetwork(graph, role, self._settings), self.lanes)
 
     def prior(self, image: Maps) -> tuple[Maps, tuple[NDArray[Any], ...]]:
         """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features, in the type the graph has them."""
@@ -82,7 +82,7 @@ class OpenVinoBackend:
         return self._denoiser.run(feed, ("x0hat",))[0].astype(np.float32, copy=False)
 
 
-class _Network:
+class _LaneRequests:
     """One network with a request a lane, given arrays in whatever type its inputs have.
 
     A request serves one input shape, because its input tensors cannot grow later.

@@ -17,7 +17,7 @@ from typing import Any
 
 from verdiff.errors import BackendError
 from verdiff.extras import install
-from verdiff.nvidia import CUDA_LIBRARY, Driver, Gpu, device_index, require_gpu
+from verdiff.nvidia import CUDA_LIBRARY, Gpu, InstalledDriver, device_index, require_gpu
 from verdiff.runtime.libraries import missing_libraries, needed_libraries
 
 # Opened by the CUDA provider at the first convolution, so it is no entry of the plug-in's own table.
@@ -90,7 +90,7 @@ def require_provider(
     provider: Provider,
     device: str,
     *,
-    require_gpu: Callable[[str], tuple[Driver, Gpu]] = require_gpu,
+    require_gpu: Callable[[str], tuple[InstalledDriver, Gpu]] = require_gpu,
     missing_libraries: Callable[[tuple[str, ...]], tuple[str, ...]] = missing_libraries,
 ) -> Gpu:
     """The GPU of ``device``, once everything that ``provider`` needs on it is known to be there.

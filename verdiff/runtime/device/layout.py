@@ -17,7 +17,7 @@ ALIGNMENT = 256
 
 
 @dataclass(frozen=True)
-class Feature:
+class DeviceFeature:
     """A condition feature as the engines hold it: [N, channels, H / stride, W / stride]."""
 
     name: str
@@ -49,7 +49,7 @@ class Need:
     rows: int
     cols: int
     classes: int
-    features: tuple[Feature, ...]
+    features: tuple[DeviceFeature, ...]
     steps: int
     noises: int
     samples: int

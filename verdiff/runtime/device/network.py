@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from verdiff.runtime.device.driver import Pointer, Stream
-from verdiff.runtime.device.layout import Feature
+from verdiff.runtime.device.layout import DeviceFeature
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Networks(Protocol):
     name: str
     version: str
     precision: str
-    features: tuple[Feature, ...]
+    features: tuple[DeviceFeature, ...]
     roles: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
     capturable: bool

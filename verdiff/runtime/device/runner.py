@@ -17,7 +17,7 @@ from verdiff.runtime.device.kernels import Pairs
 from verdiff.runtime.device.layout import Need
 from verdiff.runtime.device.network import CallShape
 from verdiff.runtime.memory import MemoryPlan
-from verdiff.runtime.runner import Maps, Report, Sampled, Stop
+from verdiff.runtime.runner import Maps, OnImages, Sampled, Stop
 
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
@@ -136,7 +136,7 @@ class DeviceRunner:
         """See :meth:`verdiff.runtime.runner.Runner.structures`."""
         return np.asarray(np.any(self.fuse_prior(conditions).probabilities > 0.5, axis=1))
 
-    def sample(self, conditions: Slot, chunk: slice, members: range, report: Report, stop: Stop | None) -> Sampled:
+    def sample(self, conditions: Slot, chunk: slice, members: range, report: OnImages, stop: Stop | None) -> Sampled:
         """See :meth:`verdiff.runtime.runner.Runner.sample`."""
         kept = Slot(min(conditions.index, self.space.need.sample_chunks - 1), conditions.slices)
         whole, steps = 0, len(self.loop)
@@ -240,7 +240,7 @@ class DeviceRunner:
         spread = first + plane * self.space.need.classes
         return first, spread + plane, spread
 
-    def _run(self, pairs: Pairs, report: Report, stop: Stop | None) -> int:
+    def _run(self, pairs: Pairs, report: OnImages, stop: Stop | None) -> int:
         """The loop; how many of its steps were run."""
         steps = len(self.loop)
         if stop is None:

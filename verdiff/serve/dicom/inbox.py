@@ -41,7 +41,7 @@ class Receipt:
 
 
 @dataclass
-class Series:
+class ReceivedSeries:
     """Instances of one series from one sender.
 
     Attributes:
@@ -75,7 +75,7 @@ class Inbox:
         self, folder: Path, completion: Completion, limits: NodeLimits, clock: Callable[[], float] = monotonic
     ) -> None:
         self._folder, self._completion, self._limits, self._clock = folder, completion, limits, clock
-        self._series: dict[tuple[str, str, str], Series] = {}
+        self._series: dict[tuple[str, str, str], ReceivedSeries] = {}
         self._lock = Lock()
         self._numbers = 0
 
@@ -124,7 +124,7 @@ class Inbox:
                 return Receipt(OUT_OF_RESOURCES, *uids)
         return Receipt(STORED, *uids)
 
-    def complete(self) -> list[Series]:
+    def complete(self) -> list[ReceivedSeries]:
         """The series that are complete and were not handed on since something came; each is handed on once."""
         now, wanted = self._clock(), self._completion
         with self._lock:
@@ -150,7 +150,7 @@ class Inbox:
         series = self._series.get(key)
         if series is None:
             number = 1 + max((each.number for each in self._series.values()), default=0)
-            series = Series(number, key[0], self._folder / f"series-{path.stem}")
+            series = ReceivedSeries(number, key[0], self._folder / f"series-{path.stem}")
             series.folder.mkdir()
             self._series[key] = series
         # The same instance again replaces what came before: its place among the files is its own number.

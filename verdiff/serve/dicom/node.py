@@ -24,7 +24,7 @@ from verdiff.interop.dicom.libraries import library, require_libraries
 from verdiff.interop.dicom.mask import require_source, settings_of
 from verdiff.serve.client import Client
 from verdiff.serve.dicom.delivery import Parcel, couriers, encoded
-from verdiff.serve.dicom.inbox import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Inbox, Series
+from verdiff.serve.dicom.inbox import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Inbox, ReceivedSeries
 from verdiff.serve.dicom.settings import (
     CONTOURS,
     IMAGES,
@@ -231,7 +231,7 @@ class DicomNode:
                 if self._closed.is_set():
                     return
 
-    def _answer(self, series: Series) -> None:
+    def _answer(self, series: ReceivedSeries) -> None:
         """Read a series, have it segmented, send what was asked for."""
         self._say(f"series {series.number} from {series.sender}: {len(series.files)} images, complete")
         scan = read_volume(series.folder)

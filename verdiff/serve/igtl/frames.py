@@ -26,7 +26,7 @@ Piece = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)
-class Header:
+class MessageHeader:
     """The 58 bytes before every body.
 
     Attributes:
@@ -58,12 +58,12 @@ class Message:
                 metadata: Texts by their names; none in version 1.
     """
 
-    header: Header
+    header: MessageHeader
     content: memoryview
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_header(data: Piece) -> Header:
+def read_header(data: Piece) -> MessageHeader:
     """The header in 58 bytes.
 
     Raises:
@@ -79,10 +79,10 @@ def read_header(data: Piece) -> Header:
             final=True,
         )
     name = kind.split(b"\0", 1)[0].decode("ascii", "backslashreplace")
-    return Header(version, name, device.split(b"\0", 1)[0], timestamp, size, crc)
+    return MessageHeader(version, name, device.split(b"\0", 1)[0], timestamp, size, crc)
 
 
-def read_message(header: Header, body: Piece) -> Message:
+def read_message(header: MessageHeader, body: Piece) -> Message:
     """The message in a header and its body.
 
     Raises:

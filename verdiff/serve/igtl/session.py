@@ -14,7 +14,7 @@ from verdiff.errors import ServiceError, VerdiffError
 from verdiff.imaging import Volume
 from verdiff.serve.igtl import contents
 from verdiff.serve.igtl.codes import Code, Refused
-from verdiff.serve.igtl.frames import HEADER_SIZE, Header, Message, pieces_of, read_header, read_message
+from verdiff.serve.igtl.frames import HEADER_SIZE, Message, MessageHeader, pieces_of, read_header, read_message
 from verdiff.serve.igtl.image import Pose, image_content, read_image
 from verdiff.serve.igtl.outbox import Outbox
 from verdiff.serve.igtl.service import Service
@@ -32,7 +32,7 @@ CAPABILITIES = (
 class _Source:
     """An image that came, and what becomes of it."""
 
-    header: Header
+    header: MessageHeader
     pose: Pose
     events: asyncio.Queue[Reply | Job] = field(default_factory=asyncio.Queue)
     job: Job | None = None
@@ -97,7 +97,7 @@ class Session:
             if not first:
                 return None
             head[: len(first)] = first
-            header: Header | None = None
+            header: MessageHeader | None = None
             try:
                 async with asyncio.timeout(self._service.limits.message_s):
                     await self._fill(memoryview(head)[len(first) :])
@@ -314,7 +314,7 @@ class Session:
         )
         self._outbox.put(pieces, mask_of=name)
 
-    def _put_surfaces(self, job: Job, header: Header) -> None:
+    def _put_surfaces(self, job: Job, header: MessageHeader) -> None:
         for name, surface in job.surfaces.items():
             pieces = pieces_of(
                 "POLYDATA",
@@ -331,7 +331,7 @@ class Session:
         self,
         kind: str,
         content: list[Any],
-        header: Header | None = None,
+        header: MessageHeader | None = None,
         *,
         metadata: dict[str, str] | None = None,
     ) -> None:
@@ -340,7 +340,7 @@ class Session:
         self._outbox.put(pieces_of(kind, content, device=device, version=self._version, metadata=metadata, id=number))
 
     def _say(
-        self, code: Code, name: str, error: VerdiffError, header: Header | None = None, *, job: str | None = None
+        self, code: Code, name: str, error: VerdiffError, header: MessageHeader | None = None, *, job: str | None = None
     ) -> None:
         """An error as a STATUS: its code, its name, its exit code, and its three parts."""
         text = str(error) if job is None else f"job {job}\n{error}"

@@ -32,7 +32,7 @@ VERIFICATION_SLICES = "verification.npz"
 
 
 @dataclass(frozen=True)
-class Case:
+class CaseSlices:
     """One patient's (or film's) slices in canonical orientation, without padding.
 
     Attributes:
@@ -86,14 +86,14 @@ class Dataset:
     name: str
     labels: tuple[str, ...]
     label_ids: tuple[int, ...]
-    cases: tuple[Case, ...]
+    cases: tuple[CaseSlices, ...]
     splits: tuple[dict[str, list[str]], ...]
     statistics: dict[str, Any]
     preparation: Mapping[str, Any]
     patients: Mapping[str, str] = field(default_factory=dict)
     stated_splits: bool = True
 
-    def parts(self, validation: Sequence[Case]) -> dict[str, dict[str, Any]]:
+    def parts(self, validation: Sequence[CaseSlices]) -> dict[str, dict[str, Any]]:
         """What each of several joined data sets brings, under its name; empty for a single one.
 
         Cases, patients, the weight of a patient, the structures it labels, and the names in it of its cases among those
@@ -125,7 +125,7 @@ class Dataset:
         patients = {case.name: self.patients.get(case.name, case.name) for case in self.cases}
         return replace(self, splits=make_splits(patients, folds, seed), stated_splits=False)
 
-    def fold(self, fold: int) -> tuple[list[Case], list[Case]]:
+    def fold(self, fold: int) -> tuple[list[CaseSlices], list[CaseSlices]]:
         """Training and validation cases of a fold; of :data:`ALL`, all cases and those of fold 0 that are only watched.
 
         Raises:
@@ -143,7 +143,7 @@ class Dataset:
         self._refuse_unseen(fold, [by_name[name] for name in split["train"]])
         return [by_name[name] for name in split["train"]], [by_name[name] for name in split["val"]]
 
-    def _refuse_unseen(self, fold: int, training: list[Case]) -> None:
+    def _refuse_unseen(self, fold: int, training: list[CaseSlices]) -> None:
         for index, structure in enumerate(self.labels, start=1):
             if any(bool((case.labels == index).any()) for case in training):
                 continue
@@ -219,7 +219,7 @@ def read_cache(folder: Path) -> Dataset:
             facts: dict[str, Any] = {
                 key: tuple(entry[key]) if isinstance(entry[key], list) else entry[key] for key in _FACTS if key in entry
             }
-            cases.append(Case(entry["name"], images, labels, **facts, **further))
+            cases.append(CaseSlices(entry["name"], images, labels, **facts, **further))
         return Dataset(
             index["name"],
             tuple(index["labels"]),

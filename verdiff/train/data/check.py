@@ -33,7 +33,7 @@ from verdiff.train.data.splits import SPLITS, Split, fold_findings, never_valida
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """What was looked at and what is wrong with it.
 
     Attributes:
@@ -84,7 +84,7 @@ class Inspection:
         seen: Its cases.
     """
 
-    report: Report
+    report: DataReport
     patients: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[Split, ...] = ()
     stated_splits: bool = False
@@ -93,7 +93,7 @@ class Inspection:
 
 def check_dataset(
     folder: Path, progress: Callable[[str], None] | None = None, *, orientation: str | None = None
-) -> Report:
+) -> DataReport:
     """Look at every file of a raw data set; nothing is changed.
 
     Found are: a ``dataset.json`` that cannot be used, missing pairs and channels, strange files, files that cannot be
@@ -122,7 +122,7 @@ def inspect(
         files = find_files(folder, description.ending)
     except DataError as error:
         found = (Finding(None, error.found, error.expected, error.remedy),)
-        return Inspection(Report(folder.name, 0, 0, {}, {}, 0, found))
+        return Inspection(DataReport(folder.name, 0, 0, {}, {}, 0, found))
     names = list(files.masks)
     patients = patients_of(description, names)
     findings = [
@@ -148,7 +148,7 @@ def inspect(
             findings.append(Finding(None, error.found, error.expected, error.remedy))
     findings += _split_findings(splits, description, patients, ids)
     findings += twin_findings(splits, seen, patients)
-    report = Report(
+    report = DataReport(
         folder.name,
         len(names),
         len(set(patients.values())),

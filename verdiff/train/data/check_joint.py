@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from verdiff.errors import DataError
-from verdiff.train.data.cases import Case, Dataset
-from verdiff.train.data.check import Inspection, Report, Seen, inspect, twin_findings
+from verdiff.train.data.cases import CaseSlices, Dataset
+from verdiff.train.data.check import DataReport, Inspection, Seen, inspect, twin_findings
 from verdiff.train.data.findings import Finding
 from verdiff.train.data.joining import join
 from verdiff.train.data.splits import fold_findings, never_validated
@@ -23,7 +23,7 @@ def check_together(
     patients: str | None = None,
     orientation: str | None = None,
     progress: Callable[[str], None] | None = None,
-) -> list[Report]:
+) -> list[DataReport]:
     """A report of each data set, and one of all together.
 
     The last one says which structures and patients they have in common, what training on all of them would refuse, and
@@ -42,16 +42,16 @@ def check_together(
     return [*(each.report for each in found), _together(found, patients)]
 
 
-def _together(found: Sequence[Inspection], patients: str | None) -> Report:
+def _together(found: Sequence[Inspection], patients: str | None) -> DataReport:
     name = " + ".join(each.report.name for each in found)
     bare = next((each.report.name for each in found if not each.seen), None)
     if bare is not None:
         finding = Finding(None, f"{bare} cannot be joined", "data sets without errors", "mend it first")
-        return Report(name, 0, 0, {}, {}, 0, (finding,))
+        return DataReport(name, 0, 0, {}, {}, 0, (finding,))
     try:
         joint = join([(_outline(each), 1.0) for each in found], patients=patients)
     except DataError as error:
-        return Report(name, 0, 0, {}, {}, 0, (Finding(None, error.found, error.expected, error.remedy),))
+        return DataReport(name, 0, 0, {}, {}, 0, (Finding(None, error.found, error.expected, error.remedy),))
     seen = _seen(joint, found)
     findings = [
         *(
@@ -63,7 +63,7 @@ def _together(found: Sequence[Inspection], patients: str | None) -> Report:
         *never_validated(joint.splits, seen),
         *_unlabelled(joint),
     ]
-    return Report(
+    return DataReport(
         name,
         len(joint.cases),
         len(set(joint.patients.values())),
@@ -77,7 +77,7 @@ def _together(found: Sequence[Inspection], patients: str | None) -> Report:
 def _outline(each: Inspection) -> Dataset:
     """A data set without its voxels: what joining it needs."""
     report = each.report
-    cases = tuple(Case(name, _NOTHING, _NOTHING, (1.0, 1.0, 1.0)) for name in each.seen)
+    cases = tuple(CaseSlices(name, _NOTHING, _NOTHING, (1.0, 1.0, 1.0)) for name in each.seen)
     labels = report.labels
     return Dataset(
         report.name,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from verdiff.errors import DataError
-from verdiff.train.data.cases import Case, Dataset
+from verdiff.train.data.cases import CaseSlices, Dataset
 from verdiff.train.data.splits import FOLDS, SEED, Split
 
 # Letters and a number at the beginning of a case's name, as in spider108t2_s03: what most data sets call a patient.
@@ -20,7 +20,7 @@ LEADING_NUMBER = r"[A-Za-z]*[-_]?\d+"
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingSource:
     """One data set to train on.
 
     Attributes:
@@ -32,7 +32,7 @@ class Source:
     weight: float = 1.0
 
     @classmethod
-    def parse(cls, text: str) -> Source:
+    def parse(cls, text: str) -> TrainingSource:
         """``FOLDER`` or ``FOLDER:WEIGHT``, as on the command line.
 
         Raises:
@@ -102,7 +102,7 @@ def join(parts: Sequence[tuple[Dataset, float]], *, patients: str | None = None)
     _refuse_unlike(sets)
     named = [_named(part, patients) for part in sets]
     labels, ids = _joint_labels(sets)
-    cases: list[Case] = []
+    cases: list[CaseSlices] = []
     joint_patients: dict[str, str] = {}
     names: dict[tuple[str, str], str] = {}
     for part, weight in zip(named, (weight for _, weight in parts), strict=True):
@@ -160,7 +160,7 @@ def _joint_labels(sets: Sequence[Dataset]) -> tuple[tuple[str, ...], tuple[int, 
     return tuple(table), tuple(table.values())
 
 
-def _joined(case: Case, name: str, part: Dataset, labels: tuple[str, ...], weight: float) -> Case:
+def _joined(case: CaseSlices, name: str, part: Dataset, labels: tuple[str, ...], weight: float) -> CaseSlices:
     """A case with the joint data set's channels."""
     channels = [labels.index(structure) for structure in part.labels]
     unknown = {channels[k] for k in case.unknown} | (set(range(len(labels))) - set(channels))

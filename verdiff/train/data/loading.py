@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import Dataset
-from verdiff.train.data.joining import Source, join, with_patients
+from verdiff.train.data.joining import TrainingSource, join, with_patients
 from verdiff.train.data.nnunet import load_dataset
 
 
 def load_sources(
-    sources: Sequence[Source],
+    sources: Sequence[TrainingSource],
     config: DataConfig,
     *,
     patients: str | None = None,

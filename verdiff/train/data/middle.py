@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from verdiff.errors import DataError
-from verdiff.train.data.cases import Case, Dataset
+from verdiff.train.data.cases import CaseSlices, Dataset
 
 
 def middle_slices(dataset: Dataset, count: int | None) -> Dataset:
@@ -20,7 +20,7 @@ def middle_slices(dataset: Dataset, count: int | None) -> Dataset:
     if count < 1:
         raise DataError(f"middle_slices = {count}", "1 or more", "leave it out of [data] for every slice")
 
-    def middle(case: Case) -> Case:
+    def middle(case: CaseSlices) -> CaseSlices:
         first = max(0, len(case.images) // 2 - count // 2)
         kept = slice(first, first + count)
         fewer: dict[str, Any] = {name: array[kept] for name, array in case.arrays.items()}

@@ -15,7 +15,7 @@ from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.slicing import SlicePlan, plan_slices
 from verdiff.imaging.volume import Volume
 from verdiff.train.config import DataConfig
-from verdiff.train.data.cases import INDEX, Case, Dataset, read_cache
+from verdiff.train.data.cases import INDEX, CaseSlices, Dataset, read_cache
 from verdiff.train.data.findings import refuse_first
 from verdiff.train.data.layout import (
     DESCRIPTION,
@@ -90,7 +90,7 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
         for number, split in enumerate(splits)
         for finding in fold_findings(number, split, files.masks, patients)
     )
-    cases: list[Case] = []
+    cases: list[CaseSlices] = []
     facts: list[Mapping[str, tuple[float, float]]] = []
     seen: dict[str, set[int]] = {}
     for number, name in enumerate(files.masks, start=1):
@@ -129,7 +129,7 @@ def ranges(facts: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, list
 
 def _prepare(
     name: str, files: Files, description: Description, config: DataConfig
-) -> tuple[Case, dict[str, tuple[float, float]], set[int]]:
+) -> tuple[CaseSlices, dict[str, tuple[float, float]], set[int]]:
     fine = None
     try:
         volume = read_volume(files.images[name], modality=config.modality, orientation=config.orientation)
@@ -170,7 +170,7 @@ def _prepare(
 
 def _slices_case(
     name: str, volume: Volume, truth: Volume, plan: SlicePlan, description: Description, config: DataConfig
-) -> Case:
+) -> CaseSlices:
     """The slices of a scan, and of its mask on the same grid or on a finer one over the same field of view."""
     rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
     low, high = intensity_bounds(volume.array, rule)
@@ -185,4 +185,4 @@ def _slices_case(
     rows, cols = plan.pixel_spacing_mm
     scale = (plan.scan_rows / plan.model_rows, plan.scan_cols / plan.model_cols)
     spacing = (rows * scale[0], cols * scale[1], plan.slice_spacing_mm)
-    return Case(name, images, labels, spacing, coverage, own)
+    return CaseSlices(name, images, labels, spacing, coverage, own)

@@ -11,7 +11,7 @@ from verdiff.imaging.intensity import IntensityRule, intensity_bounds
 from verdiff.imaging.volume import Volume
 from verdiff.imaging.volume_plan import plan_volume
 from verdiff.train.config import DataConfig, RunConfig
-from verdiff.train.data.cases import Case
+from verdiff.train.data.cases import CaseSlices
 
 # Prepared volumes keep their own extent; what a window lacks is padded when it is cut out.
 NO_PADDING = (1, 1, 1)
@@ -19,7 +19,7 @@ NO_PADDING = (1, 1, 1)
 PITCH_TOLERANCE = 0.2
 
 
-def volume_case(name: str, volume: Volume, truth: Volume, ids: Sequence[int], config: DataConfig) -> Case:
+def volume_case(name: str, volume: Volume, truth: Volume, ids: Sequence[int], config: DataConfig) -> CaseSlices:
     """The scan and its mask on the grid of ``config``, without padding.
 
     Args:
@@ -46,10 +46,10 @@ def volume_case(name: str, volume: Volume, truth: Volume, ids: Sequence[int], co
     read = plan.reader(volume.array, intensity_bounds(volume.array, rule))
     images = read(slice(0, plan.slices)).astype(np.float16)
     slices, rows, cols = plan.spacing_mm
-    return Case(name, images, plan.labels_to_model(truth.array, ids), (rows, cols, slices))
+    return CaseSlices(name, images, plan.labels_to_model(truth.array, ids), (rows, cols, slices))
 
 
-def require_volumes(cases: Sequence[Case], config: RunConfig) -> None:
+def require_volumes(cases: Sequence[CaseSlices], config: RunConfig) -> None:
     """Refuse, before training begins, what a 3D system cannot use.
 
     Raises:

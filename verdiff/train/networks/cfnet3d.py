@@ -52,7 +52,7 @@ class CFNet3dConfig(VolumeSettings):
             )
 
 
-class ChannelNorm(nn.GroupNorm):
+class VoxelNorm(nn.GroupNorm):
     """Layer norm over channels and space together, which needs no change of layout: [N, C, D, H, W] -> the same."""
 
     def __init__(self, channels: int) -> None:
@@ -76,9 +76,9 @@ class FocalBlock(nn.Module):
             channels, channels, (1, 7, 7), padding=(0, 3 * dilation, 3 * dilation), dilation=(1, dilation, dilation),
             groups=channels,
         )  # fmt: skip
-        self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(2))
+        self.norms = nn.ModuleList(VoxelNorm(channels) for _ in range(2))
         self.mix = nn.Sequential(
-            ChannelNorm(channels), convolution(channels, 4 * channels, 1), nn.GELU(),
+            VoxelNorm(channels), convolution(channels, 4 * channels, 1), nn.GELU(),
             convolution(4 * channels, channels, 1),
         )  # fmt: skip
 
@@ -103,11 +103,11 @@ class CascadeStage(nn.Module):
             for width, count in zip(config.widths, config.blocks, strict=True)
         )
         self.down = nn.ModuleList(
-            nn.Sequential(ChannelNorm(fine), nn.Conv3d(fine, coarse, (1, 2, 2), stride=(1, 2, 2)))
+            nn.Sequential(VoxelNorm(fine), nn.Conv3d(fine, coarse, (1, 2, 2), stride=(1, 2, 2)))
             for fine, coarse in pairwise(config.widths)
         )
         self.up = nn.ModuleList(
-            nn.Sequential(ChannelNorm(coarse), convolution(coarse, fine, 1)) for fine, coarse in pairwise(config.widths)
+            nn.Sequential(VoxelNorm(coarse), convolution(coarse, fine, 1)) for fine, coarse in pairwise(config.widths)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,12 +131,12 @@ class CFNet3dPrior(nn.Module):
         super().__init__()
         width = config.widths[0]
         self.stem = nn.Sequential(
-            convolution(1, config.stem, stride=2), ChannelNorm(config.stem), nn.GELU(),
-            convolution(config.stem, width, stride=2), ChannelNorm(width), FocalBlock(width, config.dilation),
+            convolution(1, config.stem, stride=2), VoxelNorm(config.stem), nn.GELU(),
+            convolution(config.stem, width, stride=2), VoxelNorm(width), FocalBlock(width, config.dilation),
         )  # fmt: skip
         self.stages = nn.Sequential(*(CascadeStage(config) for _ in range(config.stages)))
         self.head = nn.Sequential(
-            ChannelNorm(width), convolution(width, width), nn.GELU(), convolution(width, classes, 1)
+            VoxelNorm(width), convolution(width, width), nn.GELU(), convolution(width, classes, 1)
         )
 
     def forward(self, image: Tensor) -> PriorOutput:

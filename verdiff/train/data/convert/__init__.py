@@ -12,7 +12,7 @@ from verdiff.train.data.convert.aasce import AASCE
 from verdiff.train.data.convert.conversion import Converter, ConvertOptions, Labels
 from verdiff.train.data.convert.ctspine1k import CTSPINE1K
 from verdiff.train.data.convert.mrspineseg import MRSPINESEG
-from verdiff.train.data.convert.raw_data_set import Written, write_raw
+from verdiff.train.data.convert.raw_data_set import WrittenDataSet, write_raw
 from verdiff.train.data.convert.spider import SPIDER
 from verdiff.train.data.convert.verse import VERSE
 from verdiff.train.data.splits import FoldOptions
@@ -21,7 +21,7 @@ CONVERTERS: dict[str, Converter] = {
     converter.name: converter for converter in (SPIDER, CTSPINE1K, VERSE, MRSPINESEG, AASCE)
 }
 
-__all__ = ["CONVERTERS", "ConvertOptions", "Converter", "FoldOptions", "Written", "convert", "converter_named"]
+__all__ = ["CONVERTERS", "ConvertOptions", "Converter", "FoldOptions", "WrittenDataSet", "convert", "converter_named"]
 
 
 def converter_named(name: str) -> Converter:
@@ -40,7 +40,7 @@ def convert(
     *,
     leave_out_bad: bool = False,
     progress: Callable[[str], None] | None = None,
-) -> Written:
+) -> WrittenDataSet:
     """Make an nnU-Net raw data set, with folds by patient, from an unpacked public download.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from verdiff.errors import DataError
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.volume import Volume
-from verdiff.train.data.convert.levels import Meaning
+from verdiff.train.data.convert.levels import LabelMeaning
 
 Labels: TypeAlias = Literal["structures", "levels"]
 Sample: TypeAlias = tuple[Volume, Volume]
@@ -95,7 +95,7 @@ class Conversion:
 
     channel: str
     ending: str
-    meanings: Mapping[int, Meaning]
+    meanings: Mapping[int, LabelMeaning]
     cases: tuple[SourceCase, ...]
     read: Callable[[SourceCase], Sample] = read_pair
     ids: Callable[[SourceCase], frozenset[int]] = ids_in_mask

@@ -12,7 +12,7 @@ PRESACRAL = (*CERVICAL, *THORACIC, *LUMBAR)
 
 
 @dataclass(frozen=True)
-class Meaning:
+class LabelMeaning:
     """What an id in a public mask stands for.
 
     Attributes:
@@ -24,19 +24,19 @@ class Meaning:
     level: str
 
 
-CANAL = Meaning("canal", "canal")
-SACRUM = Meaning("sacrum", "sacrum")
+CANAL = LabelMeaning("canal", "canal")
+SACRUM = LabelMeaning("sacrum", "sacrum")
 
 
-def vertebra(level: str) -> Meaning:
+def vertebra(level: str) -> LabelMeaning:
     """A vertebra, by its level."""
-    return Meaning("vertebra", level)
+    return LabelMeaning("vertebra", level)
 
 
-def disc_below(level: str) -> Meaning:
+def disc_below(level: str) -> LabelMeaning:
     """The disc under a vertebra: ``L5/S1`` under ``L5``."""
     order = (*PRESACRAL, "S1")
-    return Meaning("disc", f"{level}/{order[order.index(level) + 1]}")
+    return LabelMeaning("disc", f"{level}/{order[order.index(level) + 1]}")
 
 
 def from_below(number: int) -> str:
@@ -51,7 +51,7 @@ def from_below(number: int) -> str:
 
 
 # VerSe and CTSpine1K count from the head down: 1-7 C1-C7, 8-19 T1-T12, 20-24 L1-L5, 25 L6; VerSe adds 28, T13.
-CT_LEVELS: dict[int, Meaning] = {
+CT_LEVELS: dict[int, LabelMeaning] = {
     **{number: vertebra(level) for number, level in enumerate(PRESACRAL, start=1)},
     25: vertebra("L6"),
     28: vertebra("T13"),

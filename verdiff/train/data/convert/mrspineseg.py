@@ -19,10 +19,10 @@ from verdiff.train.data.convert.conversion import (
     nothing_found,
     within,
 )
-from verdiff.train.data.convert.levels import SACRUM, Meaning, disc_below, from_below, vertebra
+from verdiff.train.data.convert.levels import SACRUM, LabelMeaning, disc_below, from_below, vertebra
 
 _VERTEBRAE = 9
-MEANINGS: dict[int, Meaning] = {
+MEANINGS: dict[int, LabelMeaning] = {
     1: SACRUM,
     **{1 + number: vertebra(from_below(number)) for number in range(1, _VERTEBRAE + 1)},
     **{10 + number: disc_below(from_below(number)) for number in range(1, _VERTEBRAE + 1)},

@@ -18,7 +18,7 @@ from verdiff.files import Staging, atomic_path
 from verdiff.imaging.volume import Volume
 from verdiff.imaging.volume_files import write_array
 from verdiff.train.data.convert.conversion import Conversion, Converter, ConvertOptions, Labels, SourceCase, both
-from verdiff.train.data.convert.levels import STRUCTURES, Meaning, level_order
+from verdiff.train.data.convert.levels import STRUCTURES, LabelMeaning, level_order
 from verdiff.train.data.findings import refuse_first
 from verdiff.train.data.layout import DESCRIPTION, IMAGES, MASKS, case_findings, class_findings
 from verdiff.train.data.splits import SPLITS, FoldOptions, Split, make_splits, write_splits
@@ -27,7 +27,7 @@ RECORD = "conversion.json"
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenDataSet:
     """What a conversion wrote.
 
     Attributes:
@@ -68,7 +68,7 @@ def write_raw(
     source: Path,
     leave_out_bad: bool = False,
     progress: Callable[[str], None] | None = None,
-) -> Written:
+) -> WrittenDataSet:
     """Write every case, then the splits and the records; interrupted, there is none of them.
 
     Args:
@@ -92,7 +92,7 @@ def write_raw(
     labels = _label_table(conversion, options.labels, leaving, progress or (lambda line: None))
     with Staging(output, check=_require_free) as staged:
         kept, splits = _write_all(converter, conversion, options, folds, source, labels, leaving, progress, staged)
-    return Written(output, labels, kept, splits, leaving.reasons)
+    return WrittenDataSet(output, labels, kept, splits, leaving.reasons)
 
 
 def _write_all(
@@ -169,7 +169,7 @@ def _taken(found: str) -> DataError:
     return DataError(found, "a new or an empty folder", "choose another folder, or remove it first")
 
 
-def _target(meaning: Meaning, labels: Labels) -> str:
+def _target(meaning: LabelMeaning, labels: Labels) -> str:
     return meaning.structure if labels == "structures" else meaning.level
 
 

@@ -29,12 +29,20 @@ from verdiff.train.data.convert.conversion import (
     read_pair,
     within,
 )
-from verdiff.train.data.convert.levels import CANAL, PRESACRAL, STRUCTURES, Meaning, disc_below, from_below, vertebra
+from verdiff.train.data.convert.levels import (
+    CANAL,
+    PRESACRAL,
+    STRUCTURES,
+    LabelMeaning,
+    disc_below,
+    from_below,
+    vertebra,
+)
 from verdiff.train.data.layout import GRID_TOLERANCE_MM
 
 CONTRASTS = {"t1": "t1", "t2": "t2", "t2_SPACE": "space"}
 CANAL_ID = 100
-MEANINGS: dict[int, Meaning] = {
+MEANINGS: dict[int, LabelMeaning] = {
     CANAL_ID: CANAL,
     **{number: vertebra(from_below(number)) for number in range(1, len(PRESACRAL) + 1)},
     **{100 + number: vertebra(from_below(number)) for number in range(1, len(PRESACRAL) + 1)},

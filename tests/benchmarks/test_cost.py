@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.runtime.tiny_bundle import NumpyBackend, denoiser_graph, prior_graph, write_tiny
+from verdiff.benchmarks.cost import CostCounter, Meter, NetworkCall, busy_seconds, metered
 from verdiff.benchmarks.flops import graph_gflop
-from verdiff.benchmarks.work import Meter, NetworkCall, WorkCounter, busy_seconds, metered
 from verdiff.bundle import open_bundle
 from verdiff.runtime import Segmenter
 
@@ -66,7 +66,7 @@ def test_a_metered_segmenter_gives_the_same_mask_and_counts_every_slice_step_and
     assert np.array_equal(found.labels, plain.labels)
     calls = meter.take()
     slices = plain.provenance["reached"]["slices"]
-    work = WorkCounter(bundle).count(calls, slices)
+    work = CostCounter(bundle).count(calls, slices)
     assert work.images == {"prior": slices, "denoiser": slices * 3 * 2}
     rows, cols = calls[0].rows, calls[0].cols
     assert work.gflop["prior"] == pytest.approx(slices * graph_gflop(prior_graph(), rows, cols))
@@ -76,5 +76,5 @@ def test_a_metered_segmenter_gives_the_same_mask_and_counts_every_slice_step_and
 def test_without_onnx_the_images_are_counted_and_the_arithmetic_is_not(tmp_path, monkeypatch):
     bundle = open_bundle(write_tiny(tmp_path / "tiny.verdiff"))
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    work = WorkCounter(bundle).count([call(0, 1), call(0, 1, "denoiser", 3)], 1)
+    work = CostCounter(bundle).count([call(0, 1), call(0, 1, "denoiser", 3)], 1)
     assert (work.images, work.gflop) == ({"prior": 1, "denoiser": 3}, {})

@@ -29,7 +29,7 @@ from verdiff.runtime.selftest import self_test
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
     from verdiff.runtime.backends import Backend
-    from verdiff.runtime.workload import Workload
+    from verdiff.runtime.workload import NetworkPasses
 
 EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino"}
 # Timings of each candidate, taken in turns so that a slow moment meets all of them; fewer where one scan waits.
@@ -70,7 +70,7 @@ class _Candidate:
 
 
 def open_fastest(
-    bundle: Bundle, *, backend: str, device: str, threads: int | None, work: Workload | None = None
+    bundle: Bundle, *, backend: str, device: str, threads: int | None, work: NetworkPasses | None = None
 ) -> Fastest:
     """Load, test and time what may run here, and keep the fastest.
 
@@ -190,7 +190,7 @@ class _Trial:
     """Which candidates are worth their trial: for one scan those that can save more on it, for many scans all."""
 
     bundle: Bundle
-    work: Workload | None
+    work: NetworkPasses | None
     left_out: bool = False
     _unit_s: float = 0.0
     _scan_s: float = math.inf

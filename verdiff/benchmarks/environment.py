@@ -44,7 +44,7 @@ LIBRARIES = (
 
 
 @dataclass(frozen=True)
-class Machine:
+class Environment:
     """What a figure depends on.
 
     Attributes:
@@ -88,11 +88,11 @@ class Machine:
         return ()
 
 
-def describe_machine() -> Machine:
+def describe_machine() -> Environment:
     """The machine this process runs on; ask before the first measurement, which raises the load itself."""
     cpu, flags = parse_cpuinfo(CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else "")
     affinity = getattr(os, "sched_getaffinity", None)
-    return Machine(
+    return Environment(
         cpu=cpu or platform.processor() or platform.machine(),
         cores=len(affinity(0)) if affinity is not None else os.cpu_count() or 1,
         memory_gb=_memory_gb(),

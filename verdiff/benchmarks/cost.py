@@ -104,7 +104,7 @@ def busy_seconds(calls: Iterable[NetworkCall]) -> float:
 
 
 @dataclass(frozen=True)
-class Work:
+class RunCost:
     """What one run of a rival asked for; the same in every repeat.
 
     Attributes:
@@ -122,14 +122,14 @@ class Work:
         return {"slices": self.slices, "images": dict(self.images), "gflop": dict(self.gflop)}
 
 
-class WorkCounter:
+class CostCounter:
     """Adds up the work behind the calls of one bundle's networks; a size is looked up in the graph once."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._known: dict[tuple[str, int, int], float] = {}
 
-    def count(self, calls: Sequence[NetworkCall], slices: int) -> Work:
+    def count(self, calls: Sequence[NetworkCall], slices: int) -> RunCost:
         """The work of one run over a scan of so many slices."""
         images = {network: sum(call.images for call in calls if call.network == network) for network in NETWORKS}
         gflop = dict.fromkeys(NETWORKS, 0.0)
@@ -139,7 +139,7 @@ class WorkCounter:
         except BackendError:
             # Without onnx nothing can be counted; times and images stand for themselves.
             gflop = {}
-        return Work(slices, images, gflop)
+        return RunCost(slices, images, gflop)
 
     def _gflop(self, network: str, rows: int, cols: int) -> float:
         key = network, rows, cols

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from verdiff.diffusion import SamplerTable
     from verdiff.imaging import SlicePlan
     from verdiff.runtime.lanes import Lanes
-    from verdiff.runtime.preparing import Work
+    from verdiff.runtime.preparing import CallPlan
     from verdiff.runtime.runner import Conditions, Runner, Sampled
     from verdiff.runtime.sampling import Sampling
     from verdiff.runtime.scan import Scan
@@ -40,14 +40,14 @@ class _Outgrown(Exception):
 
 
 @dataclass
-class Engine:
+class SliceWork:
     """The work of one call; :meth:`passes` does it and says after each pass how far the answer has come.
 
     Attributes:
         runner: The networks and the loop, on the host or on a device.
         lanes: Workers for what the host does slice by slice.
         scan: The slices in their own pixels.
-        work: Where to compute, how, and with what memory.
+        planned: Where to compute, how, and with what memory.
         clock: Stage times, deadline, cancel.
         anytime: Whether every slice is answered from the prior first and samples are then added in rounds. Without it
             each chunk is finished before the next, which holds the features of one chunk only.
@@ -61,7 +61,7 @@ class Engine:
     runner: Runner
     lanes: Lanes
     scan: Scan
-    work: Work
+    planned: CallPlan
     clock: Clock
     anytime: bool
     progress: Callable[[float], None] | None = None
@@ -75,12 +75,12 @@ class Engine:
     _done: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self._begin(self.work)
+        self._begin(self.planned)
 
-    def _begin(self, work: Work) -> None:
-        plan = work.plan
-        self.work = work
-        classes, samples = len(self.scan.ids) - 1, work.sampling.samples
+    def _begin(self, planned: CallPlan) -> None:
+        plan = planned.plan
+        self.planned = planned
+        classes, samples = len(self.scan.ids) - 1, planned.sampling.samples
         self.answer = Answer.empty(plan.slices, classes, plan.padded_rows, plan.padded_cols, samples=samples)
         self.settled = np.zeros(plan.slices, bool)
         self._conditions, self._samples = {}, {}
@@ -88,17 +88,17 @@ class Engine:
     @property
     def plan(self) -> SlicePlan:
         """The slices as they are computed: whole, or in a window."""
-        return self.work.plan
+        return self.planned.plan
 
     @property
     def sampling(self) -> Sampling:
         """Table, samples, seed, fusion and policy."""
-        return self.work.sampling
+        return self.planned.sampling
 
     @property
     def chunks(self) -> Iterator[slice]:
         """The slices in the order they are worked on."""
-        return chunks_of(self.plan.slices, self.work.memory.chunk)
+        return chunks_of(self.plan.slices, self.planned.memory.chunk)
 
     @property
     def whole(self) -> SlicePlan:
@@ -113,7 +113,7 @@ class Engine:
         policy ended early. ``sampling_would_take_ms`` is there when a deadline left time for the prior alone.
         """
         plan, whole = self.plan, self.whole
-        predicted, needed = self.work.predicted, self.work.sampling_needs
+        predicted, needed = self.planned.predicted, self.planned.sampling_needs
         window = [plan.top, plan.left, plan.padded_rows, plan.padded_cols]
         return {
             "window": None if plan is whole else window,
@@ -138,9 +138,9 @@ class Engine:
         except _Outgrown:
             # Raised by the prior alone, so nothing was yielded that this takes back.
             memory = self.runner.begin(
-                self.scan.plan, self.sampling, chunk=self.work.memory.chunk, anytime=self.anytime
+                self.scan.plan, self.sampling, chunk=self.planned.memory.chunk, anytime=self.anytime
             )
-            self._begin(replace(self.work, plan=self.scan.plan, memory=memory))
+            self._begin(replace(self.planned, plan=self.scan.plan, memory=memory))
             yield from self._passes()
 
     def _passes(self) -> Iterator[str]:
@@ -151,7 +151,7 @@ class Engine:
                 yield "complete"
                 return
             yield "prior"
-            rounds = list(_rounds(samples)) if self.work.memory.keep_samples else [range(samples)]
+            rounds = list(_rounds(samples)) if self.planned.memory.keep_samples else [range(samples)]
             for number, members in enumerate(rounds, 1):
                 for chunk in self.chunks:
                     stopped = self._refine(chunk, members)
@@ -211,7 +211,7 @@ class Engine:
             conditions = self._prior(chunk)
             self._answer_prior(chunk, conditions)
             self._settle_empty(chunk, conditions)
-            if self.sampling.table is not None and self.work.memory.keep_features:
+            if self.sampling.table is not None and self.planned.memory.keep_features:
                 self._conditions[chunk.start] = conditions
             seconds.append((self.clock.elapsed - begun) / (chunk.stop - chunk.start))
             if self.clock.bounded:
@@ -293,7 +293,7 @@ class Engine:
         if earlier and not whole:
             return
         parts = [*earlier, sampled]
-        if self.work.memory.keep_samples and members.stop < self.sampling.samples:
+        if self.planned.memory.keep_samples and members.stop < self.sampling.samples:
             self._samples[chunk.start] = parts
         else:
             self._samples.pop(chunk.start, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy
 
-from verdiff.benchmarks.machine import Machine, describe_machine, library_versions, parse_cpuinfo
+from verdiff.benchmarks.environment import Environment, describe_machine, library_versions, parse_cpuinfo
 
 CPUINFO = """processor\t: 0
 model name\t: Some CPU @ 2.00GHz
@@ -21,7 +21,7 @@ processor\t: 1
 model name\t: Another CPU
 """
 
-QUIET = Machine("Some CPU", 2, 8.0, ("avx2",), "Linux x86_64", "3.11.0", 0.1)
+QUIET = Environment("Some CPU", 2, 8.0, ("avx2",), "Linux x86_64", "3.11.0", 0.1)
 
 
 def test_model_and_telling_flags_come_from_cpuinfo():

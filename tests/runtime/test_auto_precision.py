@@ -21,12 +21,12 @@ from verdiff.export.draft import sha256
 from verdiff.extras import install
 from verdiff.imaging.windows import count_windows
 from verdiff.runtime import Segmenter, precision
+from verdiff.runtime.auto_precision import open_fastest, permitted
 from verdiff.runtime.backends import Backend
 from verdiff.runtime.frontier import Pace
-from verdiff.runtime.precision import open_fastest, permitted
 from verdiff.runtime.processor import instruction_set
 from verdiff.runtime.volumetric import plan_for
-from verdiff.runtime.workload import Workload, one_scan
+from verdiff.runtime.workload import NetworkPasses, one_scan
 
 HERE, ELSEWHERE = instruction_set(), "avx1024"
 GRAPHS = {"prior": prior_graph(), "denoiser": denoiser_graph()}
@@ -169,7 +169,7 @@ def test_for_one_scan_nothing_is_tried_that_could_not_pay_for_its_trial(
     expensive(monkeypatch, 1e6)
     pace |= {"fp32 onnxruntime": 1e-6}
     bundle = write({"int8-ov": gate(BOTH)})
-    found = open_fastest(bundle, backend="auto", device="cpu", threads=1, work=Workload(pixels=1000, passes=0))
+    found = open_fastest(bundle, backend="auto", device="cpu", threads=1, work=NetworkPasses(pixels=1000, passes=0))
     assert tried(found.chosen) == ["fp32 onnxruntime"]
     assert "worth trying" in found.chosen["because"]
     refused = {f"{each['precision']} {each['backend']}": each.get("refused", "") for each in found.chosen["candidates"]}
@@ -183,7 +183,7 @@ def test_for_one_long_scan_what_can_save_most_is_tried(
     expensive(monkeypatch, 1e-6)
     pace |= {"fp32 onnxruntime": 1e-3, "int8 openvino": 1e-6, "fp32 openvino": 2e-6}
     bundle = write({"int8-ov": gate(("openvino",))})
-    found = open_fastest(bundle, backend="auto", device="cpu", threads=1, work=Workload(10**6, passes=2))
+    found = open_fastest(bundle, backend="auto", device="cpu", threads=1, work=NetworkPasses(10**6, passes=2))
     assert (found.backend.name, found.backend.precision) == ("openvino", "int8")
     assert tried(found.chosen)[0] == "int8 openvino"
 
@@ -212,12 +212,12 @@ def test_a_precision_that_passed_on_a_backend_that_is_not_installed_is_named_wit
     ("more", "passes"), [({}, 6), ({"steps": 4}, 8), ({"samples": 1}, 3), ({"prior_only": True}, 0)]
 )
 def test_the_work_of_one_scan_counts_pixels_on_the_model_s_grid_and_passes(more: dict[str, Any], passes: int) -> None:
-    assert one_scan(mr_scan(5, 40, 36, pixel=1.0), **more)(tiny_manifest()) == Workload(5 * 40 * 36, passes)
+    assert one_scan(mr_scan(5, 40, 36, pixel=1.0), **more)(tiny_manifest()) == NetworkPasses(5 * 40 * 36, passes)
 
 
 def test_the_work_of_one_scan_counts_the_windows_of_a_model_of_volumes() -> None:
     manifest, volume = volume_manifest(), mr_scan(9, 45, 38)
     work = one_scan(volume)(manifest)
     windows = count_windows(plan_for(manifest, volume.geometry).shape, PATCH, manifest.volume.overlap)
-    assert work == Workload(windows * math.prod(PATCH), 0)
+    assert work == NetworkPasses(windows * math.prod(PATCH), 0)
     assert work.seconds(Pace(2.0, 5.0)) == 2.0 * work.pixels
