@@ -13,7 +13,10 @@ from verdiff.commands.printing import say, show
 
 DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder of the record, or its .json file; none is written.")
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="PATH", help="Folder of the record, or its .json file, or a page, .html, beside it."
+    ),
 ]
 Model = Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")]
 Fold = Annotated[int, typer.Option(min=0, help="Fold whose validation cases are scored.")]

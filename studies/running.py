@@ -47,7 +47,7 @@ def run(
     Args:
         study: A key of :data:`STUDIES`.
         output: A folder for ``STUDY.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
-            it. None writes nothing.
+            it; an ``.html`` file is a page to look at, beside all of them. None writes nothing.
         data: An nnU-Net raw data set; ``scaling`` takes none.
         model: A shipped model's name or a bundle; None is the default model.
         training_run: The run behind the bundle, whose weights PyTorch computes with in ``rivals``.

@@ -37,7 +37,7 @@ EVERYWHERE = frozenset(
 ROOMS = (
     GROUND
     | ENGINES
-    | {"runtime", "train", "export", "benchmarks", "interop", "serve", "batch", "commands", "cli", "doctor"}
+    | {"runtime", "train", "export", "benchmarks", "interop", "serve", "page", "batch", "commands", "cli", "doctor"}
 )
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "choices": frozenset(),
@@ -69,7 +69,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "benchmarks": ROOMS,
     "interop": ROOMS,
     "serve": GROUND | {"runtime", "interop"},
-    "batch": GROUND | {"runtime", "interop"},
+    "page": frozenset({"imaging", "anatomy"}),
+    "batch": GROUND | {"runtime", "interop", "page"},
     "commands": ROOMS,
     "cli": ROOMS,
     "__main__": frozenset({"cli"}),
@@ -101,6 +102,7 @@ TORCH_FREE = (
     "precisions",
     "runtime",
     "serve",
+    "page",
     "batch",
     "cli",
     "doctor",

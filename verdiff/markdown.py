@@ -12,7 +12,8 @@ def markdown_table(
 
     Args:
         titles: A title a column.
-        rows: The cells of each row; cells that are missing at its end are empty.
+        rows: The cells of each row; cells that are missing at its end are empty. A bar in one is escaped, a line's end
+            becomes a space.
         words: Titles of the columns of words; None is the first column alone.
     """
     left = titles[:1] if words is None else words
@@ -21,4 +22,4 @@ def markdown_table(
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(" ".join(cell.split("\n")).replace("|", "\\|") for cell in cells) + " |"

@@ -19,8 +19,12 @@ from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.record_page import record_page
 from verdiff.benchmarks.watch import Watch
 from verdiff.files import Plan, plan_files
+from verdiff.page.figures import figures_page
 
 DATA_VARIABLE = "VERDIFF_DATA"
+PICTURE, PAGE = ".png", ".html"
+# The last one says that all are there.
+SUFFIXES = (".csv", ".md", PICTURE, ".json")
 
 
 def recorded(
@@ -42,7 +46,7 @@ def recorded(
         command: Makes the command that repeats the run, given the name of the record's file, or None without one.
         settings: Repeats, warm-up, seed and threads, as the record states them.
         output: A folder for ``CASE.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
-            it. None writes nothing.
+            it; an ``.html`` file is the page to look at, beside all of them. None writes nothing.
         inputs: What the case reads, which must not be written over.
         overwrite: Whether files that are not verdiff's may be replaced.
         say: Takes the lines to print.
@@ -53,12 +57,13 @@ def recorded(
     """
     stem = record_stem(case, output)
     read = {name: Path(path) for name, path in inputs.items() if path is not None}
-    plan = None if stem is None else plan_record(stem, read, overwrite=overwrite)
+    suffixes = record_suffixes(output)
+    plan = None if stem is None else plan_record(stem, read, suffixes=suffixes, overwrite=overwrite)
     machine, watch = describe_machine(), Watch()
     outcome = work()
     record = Record(
         case=case,
-        command=command(None if stem is None else f"{stem.name}.json"),
+        command=command(None if stem is None else f"{stem.name}{PAGE if PAGE in suffixes else '.json'}"),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         settings=settings,
         machine=replace(machine, others=watch.others_share()),
@@ -67,36 +72,48 @@ def recorded(
     )
     say(record_page(record))
     if stem is not None:
-        for path in write_record(record, stem, say, plan=plan):
+        for path in write_record(record, stem, say, suffixes=suffixes, plan=plan):
             say(f"wrote {path}")
     return record
 
 
 def plan_record(
-    stem: Path, inputs: Mapping[str, Path | None] = MappingProxyType({}), *, overwrite: bool = False, make: bool = True
+    stem: Path,
+    inputs: Mapping[str, Path | None] = MappingProxyType({}),
+    *,
+    suffixes: Sequence[str] = SUFFIXES,
+    overwrite: bool = False,
+    make: bool = True,
 ) -> Plan:
     """The files of a record, checked.
 
     Raises:
         OutputError: The folder cannot be made or written, or a place is taken.
     """
-    files = {suffix: stem.with_name(stem.name + suffix) for suffix in (".csv", ".md", ".png", ".json")}
+    files = {suffix: stem.with_name(stem.name + suffix) for suffix in suffixes}
     named = {f"record as {suffix}": path for suffix, path in files.items()}
     return plan_files(named, inputs=inputs, overwrite=overwrite, make=make)
 
 
 def write_record(
-    record: Record, stem: Path, say: Callable[[str], object] = print, *, plan: Plan | None = None
+    record: Record,
+    stem: Path,
+    say: Callable[[str], object] = print,
+    *,
+    suffixes: Sequence[str] = SUFFIXES,
+    plan: Plan | None = None,
 ) -> tuple[Path, ...]:
     """Write ``stem`` as ``.json``, ``.csv``, ``.md`` and, with matplotlib, ``.png``; all of them or none.
+
+    The page to look at is written too where ``suffixes`` has it.
 
     Raises:
         OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's.
     """
     texts = {".csv": record.to_csv(), ".md": record_page(record), ".json": record.to_json()}
-    written = [stem.with_name(stem.name + suffix) for suffix in (".json", ".csv", ".md")]
-    with (plan or plan_record(stem, make=False)).staged() as staged:
-        picture = stem.with_name(stem.name + ".png")
+    written = [stem.with_name(stem.name + suffix) for suffix in (PAGE, ".json", ".csv", ".md") if suffix in suffixes]
+    with (plan or plan_record(stem, suffixes=suffixes, make=False)).staged() as staged:
+        picture = stem.with_name(stem.name + PICTURE)
         drawn = staged.room / picture.name
         try:
             (record.outcome.draw or partial(plot, record))(drawn)
@@ -104,6 +121,9 @@ def write_record(
             written.append(picture)
         except ImportError:
             say("no plot: matplotlib is not installed (pip install matplotlib)")
+        if PAGE in suffixes:
+            png = staged[picture].read_bytes() if picture in written else None
+            texts = {PAGE: figures_page(record.case, texts[".md"], png), **texts}
         for suffix, text in texts.items():
             staged[stem.with_name(stem.name + suffix)].write_text(text, encoding="utf-8")
     return tuple(written)
@@ -137,6 +157,12 @@ def record_stem(case: str, output: str | Path | None) -> Path | None:
     if output is None:
         return None
     path = Path(output)
-    if path.suffix == ".json" and not os.path.isdir(path):
+    if path.suffix in (".json", PAGE) and not os.path.isdir(path):
         return path.with_suffix("")
     return path / case
+
+
+def record_suffixes(output: str | Path | None) -> tuple[str, ...]:
+    """The files of a record: with the page to look at where that is what the output names."""
+    page = output is not None and Path(output).suffix == PAGE and not os.path.isdir(output)
+    return (PAGE, *SUFFIXES) if page else SUFFIXES

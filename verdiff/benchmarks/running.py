@@ -36,7 +36,7 @@ def run(
     Args:
         case: A key of :data:`verdiff.benchmarks.cases.CASES`; ``"list"`` only names them.
         output: A folder for ``CASE.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
-            it. None writes nothing.
+            it; an ``.html`` file is a page to look at, beside all of them. None writes nothing.
         scan: The scan, for the cases ``volume``, ``throughput`` and ``startup``; a folder of them for ``throughput``.
         reference: The expert's mask of the scan, for the case ``volume``.
         model: A shipped model's name or a bundle; None is the default model.

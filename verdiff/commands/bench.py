@@ -21,7 +21,12 @@ def bench(
         ),
     ] = "list",
     records: Annotated[list[Path] | None, typer.Argument(help="With compare: two records, before and after.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The record, as JSON.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="The record, as .json, or with a page to look at, as .html."
+        ),
+    ] = None,
     scan: Annotated[Path | None, typer.Option(help="A scan to time on; for throughput also a folder of scans.")] = None,
     reference: Annotated[
         Path | None, typer.Option(help="The expert's mask of --scan: its Dice beside the times.")

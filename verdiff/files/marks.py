@@ -155,6 +155,7 @@ def _in_comment(data: bytes, mark: bytes) -> bytes:
 
 
 def _in_xml(data: bytes, mark: bytes) -> bytes:
+    """Behind the first line: XML's declaration, or the document type of HTML, which must come first."""
     declaration, newline, rest = data.partition(b"\n")
     return b"%s%s<!-- %s -->\n%s" % (declaration, newline, mark, rest)
 
@@ -203,6 +204,7 @@ PLACES: dict[str, Callable[[bytes, bytes], bytes]] = {
     ".csv": _in_csv,
     ".md": _in_comment,
     ".vtp": _in_xml,
+    ".html": _in_xml,
     ".png": _in_png,
     ".nrrd": _in_nrrd,
     ".mha": _in_metaimage,

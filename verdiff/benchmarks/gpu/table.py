@@ -55,8 +55,7 @@ def rivals_table(order: Sequence[str], rows: Mapping[str, RivalFigures], reasons
         if name in rows:
             found.append([name, *_cells(rows[name])])
         else:
-            reason = reasons[name].replace("|", "/").replace("\n", "; ")
-            found.append([name, f"not run: {reason}"])
+            found.append([name, f"not run: {'; '.join(reasons[name].splitlines())}"])
     return "\n".join(markdown_table(TITLES, found))
 
 
