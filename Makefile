@@ -3,6 +3,8 @@
 # make test                     install what the tests need and run them
 # make lint                     ruff and mypy
 # make architecture             draw docs/architecture.svg anew from the import graph
+# make reference              write docs/reference/ and docs/configuration.md anew from the code
+# make picture                segment the sample anew for the picture in README.md
 # make peers                    install programs that some tests talk to (apt-get as root or with sudo; npm)
 # make web [MODEL=m.verdiff]    build dist/web, a static page that runs the model in the browser (wants Node's npm)
 # make sbom                     write bills of materials (CycloneDX) of the lean installation and of the model to dist/
@@ -28,7 +30,7 @@ PEERS += $(if $(shell command -v npm),,npm)
 
 SOURCES := $(shell find verdiff -type f -not -name '*.pyc')
 
-.PHONY: demo wheel test lint architecture sbom peers debian web clean python
+.PHONY: demo wheel test lint architecture reference picture sbom peers debian web clean python
 .DELETE_ON_ERROR:
 
 demo: .venv-demo/installed
@@ -75,6 +77,14 @@ web: web/node_modules
 
 architecture: | python
 	@$(PYTHON) -m tools.architecture
+
+# From the docstrings, signatures and settings of the package; tests compare the pages with the code.
+reference: .venv-test/ready
+	.venv-test/bin/python -m tools.reference
+
+# After a new model has been put into verdiff/models.
+picture: .venv-test/ready
+	.venv-test/bin/python -m tools.picture
 
 clean:
 	rm -rf .venv-demo .venv-test dist '$(DEMO_OUT)'

@@ -10,11 +10,15 @@ from typing import Literal, TypeAlias, get_args
 from verdiff.precisions import ENGINE_PRECISIONS as ENGINE_PRECISIONS
 from verdiff.precisions import PRECISIONS as PRECISIONS
 
-# Of a model.
+# Of a model. XR is a film.
+MODALITIES = ("MR", "CT", "XR")
 View: TypeAlias = Literal["sagittal", "coronal", "axial", "film"]
 VIEWS: tuple[View, ...] = get_args(View)
 StartName: TypeAlias = Literal["noise", "prior"]
 STARTS: tuple[StartName, ...] = get_args(StartName)
+
+# What the network's raw output stands for.
+PREDICTIONS = ("x0", "epsilon", "v")
 
 # Of a call.
 SamplerName: TypeAlias = Literal["ddim", "ddpm", "dpmpp-2m"]
@@ -68,6 +72,8 @@ CONFIGURATIONS = (
     "unet3d",
     "verdiff-net-paper",
 )
+OPTIMIZERS = ("adam", "adamw", "sgd")
+DECAYS = ("none", "cosine", "poly", "plateau")
 SETTING = r"\s*[\w-]+\.[\w-]+\s*=.*"
 
 # Of a bundle that is pinned: the SHA-256 of its manifest.

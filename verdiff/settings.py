@@ -72,6 +72,20 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class Among:
+    """One of some numbers."""
+
+    numbers: tuple[int, ...]
+
+    def allow(self, value: Any) -> bool:
+        """Whether it is one of the numbers."""
+        return not isinstance(value, bool) and value in self.numbers
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self.numbers))}"
+
+
+@dataclass(frozen=True)
 class Pattern:
     """A text written like the regular expression ``pattern``; ``words`` say how."""
 
@@ -108,9 +122,9 @@ class About:
     metavar: str = ""
 
 
-def bounded(default: Any, least: float, most: float = math.inf, *, above: bool = False) -> Any:
-    """A field of a configuration's table with limits; of a tuple they hold for each element, and ``None`` has none."""
-    return field(default=default, metadata={"about": About(limits=Bounds(least, most, above))})
+def setting(default: Any, help: str, limits: Constraint | None = None) -> Any:
+    """A field of a table of a configuration's file. Limits of a tuple hold for each element; None has none."""
+    return field(default=default, metadata={"about": About(help, limits)})
 
 
 def option(default: Any, help: str, limits: Constraint | None = None, *, flag: str = "", metavar: str = "") -> Any:
@@ -197,11 +211,11 @@ def option_name(each: Field[Any]) -> str:
     return about(each).flag or f"--{each.name.replace('_', '-')}"
 
 
-def check_bounds(kind: type, values: Mapping[str, Any], name: str, *, numbers: Bounds | None = None) -> None:
-    """Refuse a number outside its limits.
+def check_limits(kind: type, values: Mapping[str, Any], name: str, *, numbers: Bounds | None = None) -> None:
+    """Refuse a value outside its limits.
 
     Args:
-        kind: A dataclass with :func:`bounded` fields.
+        kind: A dataclass of :func:`setting` fields.
         values: Values of its fields; those that are left out have their defaults.
         name: What a message calls the table, such as ``[training]``.
         numbers: Limits of the whole numbers that state none, whose tuples then have to hold something.
@@ -214,30 +228,34 @@ def check_bounds(kind: type, values: Mapping[str, Any], name: str, *, numbers: B
             continue
         value = values[each.name]
         limits = about(each).limits
-        if limits is None and all(type(number) is int for number in _numbers(value)):
+        if limits is None and all(type(element) is int for element in _elements(value)):
             limits = numbers
         if limits is None:
             continue
         empty = isinstance(value, tuple) and not value and numbers is not None
-        if empty or not all(limits.allow(number) for number in _numbers(value)):
+        if empty or not all(limits.allow(element) for element in _elements(value)):
             shown = list(value) if isinstance(value, tuple) else value
-            raise DataError(f"{each.name} = {shown}", _expected(limits, value), f"correct {name}")
+            stated = f"{each.name} = {shown!r}" if isinstance(value, str) else f"{each.name} = {shown}"
+            raise DataError(stated, _expected(limits, value), f"correct {name}")
 
 
-def _numbers(value: Any) -> Iterator[float]:
+def _elements(value: Any) -> Iterator[Any]:
+    """The single values of a setting; None and what is true or false have no limits."""
     if isinstance(value, tuple):
         for element in value:
-            yield from _numbers(element)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield from _elements(element)
+    elif value is not None and not isinstance(value, bool):
         yield value
 
 
 def _expected(limits: Constraint, value: Any) -> str:
+    if not isinstance(limits, Bounds):
+        return str(limits)
     return f"one or several numbers, each {limits}" if isinstance(value, tuple) else f"a number, {limits}"
 
 
 def table_of(cls: type, values: dict[str, Any], origin: str, *, numbers: Bounds | None = None) -> Any:
-    """One table of a file as its dataclass; lists become tuples. For ``numbers`` see :func:`check_bounds`.
+    """One table of a file as its dataclass; lists become tuples. For ``numbers`` see :func:`check_limits`.
 
     Raises:
         DataError: An unknown key, or a value of the wrong type or outside its limits.
@@ -263,7 +281,7 @@ def table_of(cls: type, values: dict[str, Any], origin: str, *, numbers: Bounds 
             raise DataError(f"{origin} {key} = {value!r}", f"a value of type {hint}", "correct the value")
     if numbers is not None:
         # A network's own check divides by its sizes.
-        check_bounds(cls, values, origin, numbers=numbers)
+        check_limits(cls, values, origin, numbers=numbers)
     return cls(**values)
 
 

@@ -24,7 +24,7 @@ from verdiff.bundle.objects import (
     settings_of,
     volume_rule,
 )
-from verdiff.choices import MODEL_FUSIONS, MODEL_NAME, SAMPLERS, STARTS, VIEWS
+from verdiff.choices import MODALITIES, MODEL_FUSIONS, MODEL_NAME, PREDICTIONS, SAMPLERS, STARTS, VIEWS
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.errors import BundleError
@@ -35,8 +35,6 @@ SCHEMA_VERSION = 1
 # Of a bundle whose prior takes windows of a volume: a reader that knows slices alone would give a wrong mask.
 VOLUME_SCHEMA = 2
 
-MODALITIES = ("MR", "CT", "XR")
-PREDICTIONS = ("x0", "epsilon", "v")
 WEIGHTS = ("float32", "float16")
 
 _CHECKSUM = "checksum"

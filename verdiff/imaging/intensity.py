@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from verdiff.errors import InputError, VerdiffError
 from verdiff.imaging.padding import padding_below
 from verdiff.imaging.volume import Array
 from verdiff.imaging.voxels import native
+
+IntensityKind: TypeAlias = Literal["percentile", "zscore", "window"]
+INTENSITY_KINDS: tuple[IntensityKind, ...] = get_args(IntensityKind)
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,14 @@ class IntensityRule:
         high: Becomes 1, as everything above it.
     """
 
-    kind: Literal["percentile", "zscore", "window"]
+    kind: IntensityKind
     low: float
     high: float
 
     def __post_init__(self) -> None:
         numbers = isinstance(self.low, (int, float)) and isinstance(self.high, (int, float))
         inside = numbers and (self.kind != "percentile" or (self.low >= 0 and self.high <= 100))
-        if self.kind not in ("percentile", "zscore", "window") or not inside or not self.low < self.high:
+        if self.kind not in INTENSITY_KINDS or not inside or not self.low < self.high:
             raise VerdiffError(
                 f"the intensity rule {self.kind!r} from {self.low!r} to {self.high!r}",
                 '"percentile" with 0 <= low < high <= 100, or "zscore" or "window" with low < high',

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 _PAGE, _INK, _FAINT = (15, 18, 23), (236, 239, 244), (140, 149, 163)
-_MARGIN, _GAP, _CAPTION, _HEADER, _LEGEND = 28, 12, 24, 74, 250
+# Sizes in pixels: legible where the picture is shown at half its width, as in a page of text.
+_MARGIN, _GAP, _CAPTION, _HEADER, _LEGEND = 28, 12, 30, 88, 320
+_TITLE, _BODY, _SMALL = 28, 22, 18
 _MAX_WIDTH, _MAX_HEIGHT, _FILM_HEIGHT = 1240, 440, 720
 _EDGES = {"sagittal": ("A", "P", "S", "I"), "coronal": ("R", "L", "S", "I"), "axial": ("R", "L", "A", "P")}
 
@@ -166,13 +168,13 @@ def _write_text(
     pitch = f"{plan.pixel_spacing_mm[0]:.2f} x {plan.pixel_spacing_mm[1]:.2f} mm"
     stack = f"{plan.slices} slices every {plan.slice_spacing_mm:.2f} mm" if plan.slices > 1 else "one slice"
     facts = (f"{plan.scan_cols} x {plan.scan_rows} pixels",) if film else (stack, pitch)
-    _text(draw, (_MARGIN, 16), _shortened(name), 22, _INK)
-    _text(draw, (_MARGIN, 45), "  |  ".join((plan.view, *facts)), 14, _FAINT)
+    _text(draw, (_MARGIN, 14), _shortened(name), _TITLE, _INK)
+    _text(draw, (_MARGIN, 54), "  |  ".join((plan.view, *facts)), _SMALL, _FAINT)
     for column, index in enumerate(layout.shown):
         for row, what in enumerate(("mask", "uncertainty")[: layout.rows]):
             left, top = layout.corner(column, row)
             caption = what if plan.slices == 1 else f"slice {index + 1} of {plan.slices}" if row == 0 else what
-            _text(draw, (left + 2, top + layout.height + 4), caption, 13, _FAINT)
+            _text(draw, (left + 2, top + layout.height + 4), caption, _SMALL, _FAINT)
     if plan.view in _EDGES:
         _edges(draw, layout, _EDGES[plan.view])
     left = layout.page[0] - _LEGEND
@@ -194,16 +196,16 @@ def _legend(
     left, top = corner
     right = left + _LEGEND - _MARGIN
     counts = {label: int(np.count_nonzero(labels == label)) for label in table}
-    _text(draw, (left, top), "Share of the film" if film else "Volume", 14, _FAINT)
-    top += 28
+    _text(draw, (left, top), "Share of the film" if film else "Volume", _SMALL, _FAINT)
+    top += 34
     for label, count in counts.items():
         value = f"{100 * count / labels.size:.1f} %" if film else f"{count * volume.geometry.voxel_ml:.1f} ml"
-        draw.rounded_rectangle((left, top + 3, left + 14, top + 17), 4, fill=colours[label])
-        _text(draw, (left + 24, top), _shortened(table[label], 16), 17, _INK)
-        _text(draw, (right, top), value if count else "none", 17, _INK if count else _FAINT, anchor="ra")
-        top += 28
+        draw.rounded_rectangle((left, top + 5, left + 18, top + 23), 5, fill=colours[label])
+        _text(draw, (left + 30, top), _shortened(table[label], 16), _BODY, _INK)
+        _text(draw, (right, top), value if count else "none", _BODY, _INK if count else _FAINT, anchor="ra")
+        top += 36
     if not any(counts.values()):
-        _text(draw, (left, top + 4), "No structure was found", 15, PALETTE[2])
+        _text(draw, (left, top + 4), "No structure was found", _SMALL, PALETTE[2])
         top += 30
     return top
 
@@ -213,11 +215,11 @@ def _scale(page: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int]
 
     left, top = corner
     width = _LEGEND - _MARGIN
-    _text(draw, (left, top), "Uncertainty", 14, _FAINT)
-    bar = np.repeat(heat(np.linspace(0, 1, width))[None], 10, axis=0)
-    page.paste(Image.fromarray(bar.astype(np.uint8)), (left, top + 26))
-    _text(draw, (left, top + 40), "certain", 13, _FAINT)
-    _text(draw, (left + width, top + 40), "undecided", 13, _FAINT, anchor="ra")
+    _text(draw, (left, top), "Uncertainty", _SMALL, _FAINT)
+    bar = np.repeat(heat(np.linspace(0, 1, width))[None], 14, axis=0)
+    page.paste(Image.fromarray(bar.astype(np.uint8)), (left, top + 32))
+    _text(draw, (left, top + 52), "certain", _SMALL, _FAINT)
+    _text(draw, (left + width, top + 52), "undecided", _SMALL, _FAINT, anchor="ra")
 
 
 def _edges(draw: ImageDraw.ImageDraw, layout: _Layout, letters: Sequence[str]) -> None:
@@ -231,7 +233,7 @@ def _edges(draw: ImageDraw.ImageDraw, layout: _Layout, letters: Sequence[str]) -
         (centre, top + layout.height - 4, "md"),
     )
     for letter, (x, y, anchor) in zip(letters, places, strict=True):
-        _text(draw, (x, y), letter, 13, _INK, anchor=anchor, outlined=True)
+        _text(draw, (x, y), letter, _SMALL, _INK, anchor=anchor, outlined=True)
 
 
 def _text(

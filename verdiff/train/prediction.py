@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from verdiff.choices import PREDICTIONS
 from verdiff.diffusion.loop import Array, Denoiser
 from verdiff.diffusion.process import Process
 from verdiff.errors import DataError
@@ -18,8 +19,6 @@ from verdiff.errors import DataError
 if TYPE_CHECKING:
     from verdiff.train.config import ProcessConfig
     from verdiff.train.networks import SegmentationModel
-
-PREDICTIONS = ("x0", "epsilon", "v")
 
 
 class Coefficients(NamedTuple):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from verdiff.errors import DataError
+from verdiff.settings import setting
 from verdiff.train.networks.blocks import group_norm
 
 Size = tuple[int, int, int]
@@ -20,14 +21,11 @@ NORMS = ("group", "batch")
 
 @dataclass(frozen=True)
 class VolumeSettings:
-    """What the ``[network]`` table of every 3D system has.
+    """What the ``[network]`` table of every 3D system has."""
 
-    Attributes:
-        patch: Slices, rows and columns of the window the network sees; by default those of SAFNet ("Data
-            preprocessing").
-    """
-
-    patch: tuple[int, int, int] = (18, 256, 128)
+    patch: tuple[int, int, int] = setting(
+        (18, 256, 128), "Slices, rows and columns of the window that the network sees; the default is SAFNet's."
+    )
 
     @property
     def strides(self) -> Size:

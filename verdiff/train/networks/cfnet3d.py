@@ -15,27 +15,20 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from verdiff.settings import setting
 from verdiff.train.networks.blocks3d import Size, VolumeSettings, convolution, refuse, resize_within_slices
 from verdiff.train.networks.model import PriorOutput, SegmentationModel
 
 
 @dataclass(frozen=True)
 class CFNet3dConfig(VolumeSettings):
-    """The ``[network]`` table.
+    """The ``[network]`` table of CFNet."""
 
-    Attributes:
-        stem: Channels at stride 2.
-        widths: Channels at strides 4, 8 and 16 within slices.
-        stages: How many times the three scales are extracted and fused.
-        blocks: Focal blocks of each scale in each stage.
-        dilation: Dilation of the focal blocks' second depthwise convolution.
-    """
-
-    stem: int = 24
-    widths: tuple[int, ...] = (48, 96, 192)
-    stages: int = 3
-    blocks: tuple[int, ...] = (1, 1, 2)
-    dilation: int = 3
+    stem: int = setting(24, "Channels at stride 2.")
+    widths: tuple[int, ...] = setting((48, 96, 192), "Channels at strides 4, 8 and 16 within slices.")
+    stages: int = setting(3, "How many times the three scales are extracted and fused.")
+    blocks: tuple[int, ...] = setting((1, 1, 2), "Focal blocks of each scale in each stage.")
+    dilation: int = setting(3, "Dilation of the focal blocks' second depthwise convolution.")
 
     @property
     def strides(self) -> Size:

@@ -9,35 +9,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from verdiff.errors import DataError
+from verdiff.settings import Among, OneOf, check_limits, setting
 from verdiff.train.networks.blocks import group_norm
 from verdiff.train.networks.comparator import Comparator, Logits, SinglePassSettings
-from verdiff.train.networks.resnet import ResNet, check_backbone, widths_of
+from verdiff.train.networks.resnet import BACKBONES, ResNet, widths_of
 
 
 @dataclass(frozen=True)
 class DeepLabV3Config(SinglePassSettings):
-    """The ``[network]`` table of ``deeplabv3``.
+    """The ``[network]`` table of DeepLabv3."""
 
-    Attributes:
-        backbone: ``resnet18``, ``resnet34``, ``resnet50`` or ``resnet101``; the paper has the last two.
-        output_stride: 16 (the paper's for training) or 8, at four times the cost.
-        rates: Dilation of the pyramid's three 3 x 3 branches at output stride 16; doubled at 8 (section 3.3).
-        multi_grid: Factors on the dilation of the last stage's blocks (section 3.2.1; Table 3's best).
-        width: Channels of each branch.
-    """
-
-    backbone: str = "resnet50"
-    output_stride: int = 16
-    rates: tuple[int, ...] = (6, 12, 18)
-    multi_grid: tuple[int, ...] = (1, 2, 4)
-    width: int = 256
+    backbone: str = setting(
+        "resnet50", "Network below the pyramid; the paper has the last two.", OneOf(tuple(BACKBONES))
+    )
+    output_stride: int = setting(16, "Stride of the last stage: 16, or 8 at four times the cost.", Among((8, 16)))
+    rates: tuple[int, ...] = setting(
+        (6, 12, 18), "Dilation of the pyramid's 3 x 3 branches at output stride 16, doubled at 8 (section 3.3)."
+    )
+    multi_grid: tuple[int, ...] = setting(
+        (1, 2, 4), "Factors on the dilation of the last stage's blocks (section 3.2.1)."
+    )
+    width: int = setting(256, "Channels of each branch.")
 
     def __post_init__(self) -> None:
-        check_backbone(self.backbone)
-        if self.output_stride not in (8, 16) or not self.rates or not self.multi_grid:
+        check_limits(type(self), vars(self), "[network]")
+        if not self.rates or not self.multi_grid:
             raise DataError(
-                f"output_stride = {self.output_stride}, rates = {self.rates}, multi_grid = {self.multi_grid}",
-                "output_stride 8 or 16, and at least one rate and one factor",
+                f"rates = {self.rates}, multi_grid = {self.multi_grid}",
+                "at least one rate and one factor",
                 "correct [network]",
             )
 

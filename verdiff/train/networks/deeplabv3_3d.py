@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from verdiff.settings import OneOf, check_limits, setting
 from verdiff.train.networks.aspp3d import ASPP3d
 from verdiff.train.networks.blocks3d import (
     NORMS,
@@ -30,24 +31,17 @@ MULTI_GRID = (1, 2, 4)
 
 @dataclass(frozen=True)
 class DeepLab3dConfig(VolumeSettings):
-    """The ``[network]`` table.
+    """The ``[network]`` table of 3D DeepLabv3+."""
 
-    Attributes:
-        widths: Channels at strides 2 (the stem), 4, 8 and 16 within slices; the papers' ResNet-50 has 64 in its stem
-            and 2048 at stride 16.
-        blocks: Residual blocks at strides 4 and 8 each.
-        pyramid: Channels of the ASPP and the decoder; the papers have 256.
-        decoder: DeepLabv3+ (Chen et al. 2018, arXiv 1802.02611, figure 2); else DeepLabv3.
-        detail: Channels that the map at stride 4 is reduced to for the decoder (48 in section 4.1 there).
-        norm: ``"group"``, or ``"batch"`` as in the papers, for batches that allow it.
-    """
-
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    blocks: int = 2
-    pyramid: int = 128
-    decoder: bool = True
-    detail: int = 48
-    norm: str = "group"
+    widths: tuple[int, ...] = setting(
+        (32, 64, 128, 256),
+        "Channels at strides 2 (the stem), 4, 8 and 16 within slices; the papers' ResNet-50 has 64 to 2048.",
+    )
+    blocks: int = setting(2, "Residual blocks at stride 4, and as many at stride 8.")
+    pyramid: int = setting(128, "Channels of the pyramid and the decoder; the papers have 256.")
+    decoder: bool = setting(True, "Decoder of DeepLabv3+ (Chen et al. 2018, arXiv 1802.02611); without it DeepLabv3.")
+    detail: int = setting(48, "Channels that the map at stride 4 is reduced to for the decoder.")
+    norm: str = setting("group", "Normalisation; batch, as in the papers, wants large batches.", OneOf(NORMS))
 
     @property
     def strides(self) -> Size:
@@ -55,11 +49,9 @@ class DeepLab3dConfig(VolumeSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.widths) != 4 or self.blocks < 1 or self.norm not in NORMS:
-            raise refuse(
-                f"widths = {list(self.widths)}, blocks = {self.blocks}, norm = {self.norm!r}",
-                "four widths, one block or more, norm 'group' or 'batch'",
-            )
+        if len(self.widths) != 4 or self.blocks < 1:
+            raise refuse(f"widths = {list(self.widths)}, blocks = {self.blocks}", "four widths, one block or more")
+        check_limits(type(self), vars(self), "[network]")
 
 
 class DilatedResidual(nn.Module):

@@ -8,23 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from verdiff.settings import OneOf, check_limits, setting
 from verdiff.train.networks.comparator import Comparator, Logits, SinglePassSettings
-from verdiff.train.networks.resnet import ResNet, check_backbone, widths_of
+from verdiff.train.networks.resnet import BACKBONES, ResNet, widths_of
 
 
 @dataclass(frozen=True)
 class FCNConfig(SinglePassSettings):
-    """The ``[network]`` table of ``fcn``.
+    """The ``[network]`` table of the FCN."""
 
-    Attributes:
-        backbone: ``resnet18``, ``resnet34``, ``resnet50`` or ``resnet101``. The paper has VGG-16 (134 M parameters),
-            of which later implementations kept the head alone.
-    """
-
-    backbone: str = "resnet50"
+    backbone: str = setting(
+        "resnet50",
+        "Network below the head. The paper has VGG-16 (134 M parameters), of which later work kept the head alone.",
+        OneOf(tuple(BACKBONES)),
+    )
 
     def __post_init__(self) -> None:
-        check_backbone(self.backbone)
+        check_limits(type(self), vars(self), "[network]")
 
     @property
     def multiple(self) -> int:

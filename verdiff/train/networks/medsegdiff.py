@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from verdiff.errors import DataError
+from verdiff.settings import setting
 from verdiff.train.networks.blocks import ResidualBlock, TimeEmbedding, Upsample, group_norm
 from verdiff.train.networks.model import PriorOutput, SegmentationModel
 from verdiff.train.networks.spectral import FFParser
@@ -24,20 +25,18 @@ FUSED = (2, 3)
 
 @dataclass(frozen=True)
 class MedSegDiffConfig:
-    """Sizes of MedSegDiff's two networks; the ``[network]`` table of a model's TOML file.
+    """Sizes of MedSegDiff's two networks; the ``[network]`` table of MedSegDiff."""
 
-    Attributes:
-        widths: Channels at strides 1, 2, 4, 8, 16, of the stem and the four stages of both encoders. The released
-            code has 128 x (1, 1, 2, 2, 4, 4), six levels of two residual blocks each.
-        blocks: Residual blocks in each stage of the image's encoder; the paper's, ResNet34's, are 3, 4, 6, 3.
-        heads: Heads of the self-attention at the lowest resolution.
-        embedding: Size of the time embedding.
-    """
-
-    widths: tuple[int, ...] = (16, 32, 64, 96, 128)
-    blocks: tuple[int, ...] = (1, 1, 1, 1)
-    heads: int = 4
-    embedding: int = 128
+    widths: tuple[int, ...] = setting(
+        (16, 32, 64, 96, 128),
+        "Channels of the stem and the four stages of both encoders, at strides 1, 2, 4, 8, 16. The released code has "
+        "six levels of 128 x (1, 1, 2, 2, 4, 4).",
+    )
+    blocks: tuple[int, ...] = setting(
+        (1, 1, 1, 1), "Residual blocks in each stage of the image's encoder; the paper has 3, 4, 6, 3 (ResNet34)."
+    )
+    heads: int = setting(4, "Heads of the self-attention at the lowest resolution.")
+    embedding: int = setting(128, "Size of the time embedding.")
 
     def __post_init__(self) -> None:
         wrong = len(self.widths) != STAGES + 1 or len(self.blocks) != STAGES

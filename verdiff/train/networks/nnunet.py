@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from verdiff.errors import DataError
-from verdiff.settings import bounded
+from verdiff.settings import Bounds, setting
 from verdiff.train.networks.comparator import Comparator, SinglePassSettings
 from verdiff.train.networks.model import PriorOutput
 
@@ -16,20 +16,18 @@ FEWEST_LEVELS = 4
 
 @dataclass(frozen=True)
 class NnUNetConfig(SinglePassSettings):
-    """The ``[network]`` table of ``nnunet``; the sizes are those that Dataset101 gives.
+    """The ``[network]`` table of nnU-Net; the sizes are those that Dataset101 gives."""
 
-    Attributes:
-        planned: Plan ``widths``, ``pools``, the pixel spacing, the crop and the batch from the data set when a run
-            begins (:mod:`verdiff.train.planning`); False takes them as they stand.
-        memory_gb: What the plan may spend, in GB of the graphics card that nnU-Net reckons with; 8 is its default.
-        widths: Channels of each level, from the image's resolution down.
-        pools: How often rows and columns are halved; the axis with fewer stops being halved first.
-    """
-
-    planned: bool = True
-    memory_gb: float = 8.0
-    widths: tuple[int, ...] = (32, 64, 128, 256, 512, 512, 512)
-    pools: tuple[int, int] = bounded((6, 6), 0)
+    planned: bool = setting(
+        True, "Plan of `widths`, `pools`, pixel spacing, crop and batch from the data set when a run begins."
+    )
+    memory_gb: float = setting(8.0, "Memory in GB that the plan may spend of a graphics card.", Bounds(0, above=True))
+    widths: tuple[int, ...] = setting(
+        (32, 64, 128, 256, 512, 512, 512), "Channels of each level, from the image's resolution down."
+    )
+    pools: tuple[int, int] = setting(
+        (6, 6), "How often rows and columns are halved; the axis with fewer stops being halved first.", Bounds(0)
+    )
 
     def __post_init__(self) -> None:
         if len(self.pools) != 2 or len(self.widths) != max(self.pools) + 1 or len(self.widths) < FEWEST_LEVELS:

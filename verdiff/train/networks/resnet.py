@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from verdiff.errors import DataError
 from verdiff.train.networks.blocks import group_norm
 
 # Layer type, widths and depths of the stages at strides 4, 8, 16, 32: He et al., CVPR 2016, Table 1.
@@ -16,12 +15,6 @@ BACKBONES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
     "resnet50": ("bottleneck", (256, 512, 1024, 2048), (3, 4, 6, 3)),
     "resnet101": ("bottleneck", (256, 512, 1024, 2048), (3, 4, 23, 3)),
 }
-
-
-def check_backbone(name: str) -> None:
-    """Raises DataError where ``name`` is not one of :data:`BACKBONES`."""
-    if name not in BACKBONES:
-        raise DataError(f"backbone = {name!r}", f"one of {', '.join(BACKBONES)}", "correct [network]")
 
 
 def widths_of(name: str) -> tuple[int, ...]:

@@ -11,20 +11,25 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from verdiff.settings import Among, setting
 from verdiff.train.networks.model import PriorOutput, SegmentationModel
 from verdiff.train.networks.unet3d import UNet3dConfig
 
 
 @dataclass(frozen=True)
 class ResUNet3dConfig(UNet3dConfig):
-    """The ``[network]`` table: that of the 3D U-Net, and ``units``, convolutions in each residual unit going down.
+    """The ``[network]`` table of the 3D ResUNet.
 
-    MONAI's network halves rows and columns before its first level, so it has one level more for the same depth.
+    MONAI's network halves rows and columns before its first level, so it has one level more than the 3D U-Net.
     """
 
-    widths: tuple[int, ...] = (32, 64, 128, 256, 320)
-    depth_strides: tuple[int, ...] = (1, 1, 2, 1)
-    units: int = 2
+    widths: tuple[int, ...] = setting((32, 64, 128, 256, 320), "Channels of each level.")
+    depth_strides: tuple[int, ...] = setting(
+        (1, 1, 2, 1),
+        "What the slices are divided by from each level to the next, 1 or 2. Rows and columns are always halved.",
+        Among((1, 2)),
+    )
+    units: int = setting(2, "Convolutions in each residual unit going down.")
 
 
 class ResUNet3dPrior(nn.Module):

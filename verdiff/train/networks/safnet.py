@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from verdiff.settings import OneOf, check_limits, setting
 from verdiff.train.networks.aspp3d import ASPP3d
 from verdiff.train.networks.attention3d import ChannelAttention, PositionAttention
 from verdiff.train.networks.blocks3d import (
@@ -52,21 +53,14 @@ FUSION_RATES = (2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class SAFNetConfig(VolumeSettings):
-    """The ``[network]`` table; the defaults are the paper's.
+    """The ``[network]`` table of SAFNet; the defaults are the paper's."""
 
-    Attributes:
-        stem: Channels at full and at half size, not given in the paper.
-        width: Channels of the low, mid and high-level maps.
-        norm: ``"batch"`` (equation 2) or ``"group"``.
-        aspp, fusion, attention: The ablation's switches (table 2). All off is its "Base".
-    """
-
-    stem: tuple[int, ...] = (32, 64)
-    width: int = 128
-    norm: str = "batch"
-    aspp: bool = True
-    fusion: bool = True
-    attention: bool = True
+    stem: tuple[int, ...] = setting((32, 64), "Channels at full and at half size, which the paper does not give.")
+    width: int = setting(128, "Channels of the low, mid and high-level maps, a multiple of 8.")
+    norm: str = setting("batch", "Normalisation; batch is that of equation 2.", OneOf(NORMS))
+    aspp: bool = setting(True, "Dilated pyramid on the high level. With the next two off it is the paper's Base.")
+    fusion: bool = setting(True, "Dilated fusion on the low and mid levels.")
+    attention: bool = setting(True, "Position and channel attention.")
 
     @property
     def strides(self) -> Size:
@@ -74,11 +68,12 @@ class SAFNetConfig(VolumeSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.stem) != 2 or min(self.stem) < 1 or self.width < 8 or self.width % 8 or self.norm not in NORMS:
+        if len(self.stem) != 2 or min(self.stem) < 1 or self.width < 8 or self.width % 8:
             raise refuse(
-                f"stem = {list(self.stem)}, width = {self.width}, norm = {self.norm!r}",
-                "two numbers of channels, a width that is a multiple of 8, norm 'batch' or 'group'",
+                f"stem = {list(self.stem)}, width = {self.width}",
+                "two numbers of channels, a width that is a multiple of 8",
             )
+        check_limits(type(self), vars(self), "[network]")
 
 
 class ResidualDown(nn.Module):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from verdiff.errors import DataError
-from verdiff.settings import bounded
+from verdiff.settings import Bounds, setting
 from verdiff.train.networks.blocks import group_norm
 from verdiff.train.networks.comparator import AtFixedSize, Comparator, Logits, SinglePassSettings
 
@@ -16,28 +16,23 @@ PATCH = 16
 
 @dataclass(frozen=True)
 class SamConfig(SinglePassSettings):
-    """The ``[network]`` table of ``sam``.
+    """The ``[network]`` table of SAM.
 
     SAM's smallest encoder, ViT-B, is ``size = 1024, width = 768, depth = 12, heads = 12, window = 14``: 89 M parameters
     and 0.7 TFLOP an image. The default is a ViT of the tiny size (192 channels) that sees 512 x 512 pixels.
-
-    Attributes:
-        size: Rows and columns that every image is resized to; a multiple of the patch, 16.
-        width: Channels of a token.
-        depth: Transformer layers.
-        heads: Attention heads.
-        window: Rows and columns of an attention window, in tokens.
-        global_layers: Layers that attend to the whole image; SAM spaces four of them evenly.
-        neck: Channels of the encoder's output.
     """
 
-    size: int = 512
-    width: int = 192
-    depth: int = 12
-    heads: int = 3
-    window: int = 16
-    global_layers: tuple[int, ...] = bounded((2, 5, 8, 11), 0)
-    neck: int = 256
+    size: int = setting(512, "Rows and columns that every image is resized to, a multiple of 16.")
+    width: int = setting(192, "Channels of a token.")
+    depth: int = setting(12, "Transformer layers.")
+    heads: int = setting(3, "Attention heads, which divide the width.")
+    window: int = setting(16, "Rows and columns of an attention window, in tokens.")
+    global_layers: tuple[int, ...] = setting(
+        (2, 5, 8, 11),
+        "Layers that attend to the whole image, counted from 0; SAM spaces four of them evenly.",
+        Bounds(0),
+    )
+    neck: int = setting(256, "Channels of the encoder's output, a multiple of 8.")
 
     def __post_init__(self) -> None:
         if self.size < PATCH or self.size % PATCH or self.width % self.heads or self.neck % 8:

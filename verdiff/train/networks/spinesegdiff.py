@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from verdiff.errors import DataError
+from verdiff.settings import setting
 from verdiff.train.networks.blocks import TimeEmbedding
 from verdiff.train.networks.model import PriorOutput, SegmentationModel
 from verdiff.train.networks.plain_unet import DIFF_UNET_SLOPE, DoubleConv, PlainUNet, UpBlock
@@ -23,21 +24,18 @@ LEVELS = 5
 
 @dataclass(frozen=True)
 class SpineSegDiffConfig:
-    """Sizes of SpineSegDiff's three networks; the ``[network]`` table of a model's TOML file.
+    """Sizes of SpineSegDiff's three networks; the ``[network]`` table of SpineSegDiff."""
 
-    Attributes:
-        presegmentation_widths: Channels of the pre-segmentation at strides 1, 2, 4, ...; nnU-Net's 2D plan has 32,
-            64, 128, 256, 512, 512, ...
-        widths: Channels of the image encoder and of the denoiser at strides 1, 2, 4, 8, 16; Diff-UNet has 64, 64,
-            128, 256, 512.
-        head_width: Channels before the denoiser's last layer; Diff-UNet has 64.
-        embedding: Size of the time embedding; Diff-UNet has 512.
-    """
-
-    presegmentation_widths: tuple[int, ...] = (16, 32, 64, 128, 128)
-    widths: tuple[int, ...] = (16, 16, 32, 64, 128)
-    head_width: int = 16
-    embedding: int = 128
+    presegmentation_widths: tuple[int, ...] = setting(
+        (16, 32, 64, 128, 128),
+        "Channels of the pre-segmentation at strides 1, 2, 4 and so on; nnU-Net's plan has 32, 64, 128, 256, 512, 512.",
+    )
+    widths: tuple[int, ...] = setting(
+        (16, 16, 32, 64, 128),
+        "Channels of image encoder and denoiser at strides 1, 2, 4, 8, 16; Diff-UNet has 64, 64, 128, 256, 512.",
+    )
+    head_width: int = setting(16, "Channels before the denoiser's last layer; Diff-UNet has 64.")
+    embedding: int = setting(128, "Size of the time embedding; Diff-UNet has 512.")
 
     def __post_init__(self) -> None:
         sizes = (*self.presegmentation_widths, *self.widths, self.head_width, self.embedding)

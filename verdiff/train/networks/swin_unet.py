@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from verdiff.errors import DataError
+from verdiff.settings import setting
 from verdiff.train.networks.comparator import AtFixedSize, Comparator, Logits, SinglePassSettings
 
 PATCH = 4
@@ -16,22 +17,17 @@ PATCH = 4
 
 @dataclass(frozen=True)
 class SwinUNetConfig(SinglePassSettings):
-    """The ``[network]`` table of ``swin-unet``; the defaults are the paper's (section 4.2, Swin-T without pretraining).
+    """The ``[network]`` table of Swin-Unet; the defaults are the paper's (section 4.2, Swin-T without pretraining)."""
 
-    Attributes:
-        size: Rows and columns that every image is resized to: multiples of the window at the coarsest stage.
-        width: Channels at stride 4; they double at each further stage.
-        depths: Swin blocks of the encoder's stages at strides 4, 8, 16, ...; the last stage is the bottleneck. The
-            decoder has the same without it.
-        heads: Attention heads of the stages.
-        window: Rows and columns of an attention window, in tokens.
-    """
-
-    size: tuple[int, int] = (224, 224)
-    width: int = 96
-    depths: tuple[int, ...] = (2, 2, 2, 2)
-    heads: tuple[int, ...] = (3, 6, 12, 24)
-    window: int = 7
+    size: tuple[int, int] = setting(
+        (224, 224), "Rows and columns that every image is resized to, multiples of the window at the coarsest stage."
+    )
+    width: int = setting(96, "Channels at stride 4; they double at each further stage.")
+    depths: tuple[int, ...] = setting(
+        (2, 2, 2, 2), "Blocks of the encoder's stages at strides 4, 8, 16 and so on; the last is the bottleneck."
+    )
+    heads: tuple[int, ...] = setting((3, 6, 12, 24), "Attention heads of the stages.")
+    window: int = setting(7, "Rows and columns of an attention window, in tokens.")
 
     def __post_init__(self) -> None:
         coarsest = PATCH * 2 ** (len(self.depths) - 1) * self.window

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verdiff.errors import DataError
+from verdiff.settings import setting
 from verdiff.train.networks.comparator import Comparator, Logits, SinglePassSettings
 
 LEVELS = 5
@@ -12,14 +13,12 @@ LEVELS = 5
 
 @dataclass(frozen=True)
 class UNetConfig(SinglePassSettings):
-    """The ``[network]`` table of ``unet``.
+    """The ``[network]`` table of the U-Net."""
 
-    Attributes:
-        widths: Channels at strides 1, 2, 4, 8 and 16. The paper's Figure 1 has 64, 128, 256, 512, 1024, at four times
-            the cost of the default.
-    """
-
-    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    widths: tuple[int, ...] = setting(
+        (32, 64, 128, 256, 512),
+        "Channels at strides 1, 2, 4, 8 and 16. The paper has 64, 128, 256, 512, 1024, at four times the cost.",
+    )
 
     def __post_init__(self) -> None:
         if len(self.widths) != LEVELS:

@@ -7,23 +7,25 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from verdiff.settings import Among, setting
 from verdiff.train.networks.blocks3d import Size, VolumeSettings, refuse
 from verdiff.train.networks.model import PriorOutput, SegmentationModel
 
 
 @dataclass(frozen=True)
 class UNet3dConfig(VolumeSettings):
-    """The ``[network]`` table. SAFNet gives no widths for its comparators.
+    """The ``[network]`` table of the 3D U-Net. SAFNet's paper gives no widths for the models it compares with."""
 
-    Attributes:
-        widths: Channels of each level. The paper's first is 64 after its first level's second convolution, doubling.
-        depth_strides: From each level to the next, by what the slices are divided: 1 or 2. Rows and columns are halved
-            each time. The paper halves all three; the default's 18 slices can be halved once, and that is done where
-            the pixels have become as large as the slices are thick.
-    """
-
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    depth_strides: tuple[int, ...] = (1, 2, 1)
+    widths: tuple[int, ...] = setting(
+        (32, 64, 128, 256),
+        "Channels of each level. The 3D U-Net's paper has 64 after the first level, doubling from level to level.",
+    )
+    depth_strides: tuple[int, ...] = setting(
+        (1, 2, 1),
+        "What the slices are divided by from each level to the next, 1 or 2. Rows and columns are always halved. The "
+        "paper halves all three; 18 slices can be halved once.",
+        Among((1, 2)),
+    )
 
     @property
     def strides(self) -> Size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verdiff.errors import DataError
+from verdiff.settings import Among, OneOf, check_limits, setting
 from verdiff.train.networks.blocks import NORMS
 from verdiff.train.networks.denoiser import Denoiser
 from verdiff.train.networks.model import SegmentationModel
@@ -14,36 +15,34 @@ from verdiff.train.networks.prior import PriorNet
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the two networks; the ``[network]`` table of a model's TOML file.
+    """Sizes of the two networks; the ``[network]`` table of Verdiff-Net."""
 
-    Attributes:
-        prior_widths: Channels of the prior U-Net at strides 1, 2, 4, ...
-        denoiser_widths: Channels of the denoiser at strides ``denoiser_stride`` x 1, 2, 4, ...
-        denoiser_stride: 1 (the paper) or 2 (a third of the cost a step).
-        fusion_width: Channels of the denoiser's last fusion at full resolution, for stride 2.
-        condition: ``"decoder"`` or ``"stem"``: which of the prior network's maps the denoiser sees.
-        norm: ``"group"`` (MedSegDiff's), ``"batch"``, which an export folds into the convolutions, or ``"channel"``.
-        pooling: ``"field"`` (the paper's Eq. 12) or ``"body"``: what the MSFM's choice is averaged over.
-    """
-
-    prior_widths: tuple[int, ...] = (16, 32, 64, 128, 192)
-    denoiser_widths: tuple[int, ...] = (24, 48, 96)
-    denoiser_stride: int = 2
-    fusion_width: int = 16
-    condition: str = "decoder"
-    norm: str = "group"
-    pooling: str = "field"
+    prior_widths: tuple[int, ...] = setting(
+        (16, 32, 64, 128, 192), "Channels of the prior network at strides 1, 2, 4 and so on."
+    )
+    denoiser_widths: tuple[int, ...] = setting(
+        (24, 48, 96), "Channels of the denoiser at `denoiser_stride` times 1, 2, 4 and so on."
+    )
+    denoiser_stride: int = setting(
+        2, "Pixels that the denoiser folds into channels: 1 is the paper's, 2 costs a third a step.", Among((1, 2))
+    )
+    fusion_width: int = setting(16, "Channels of the denoiser's last fusion at full resolution, for stride 2.")
+    condition: str = setting(
+        "decoder", "Which of the prior network's maps the denoiser sees.", OneOf(("decoder", "stem"))
+    )
+    norm: str = setting(
+        "group",
+        "Normalisation: group is MedSegDiff's, an export folds batch into the convolutions, channel takes each pixel.",
+        OneOf(tuple(NORMS)),
+    )
+    pooling: str = setting(
+        "field",
+        "What the multi-scale module is averaged over: the whole field (the paper's equation 12), or the body alone.",
+        OneOf(POOLINGS),
+    )
 
     def __post_init__(self) -> None:
-        for key, value, known in (("norm", self.norm, tuple(NORMS)), ("pooling", self.pooling, POOLINGS)):
-            if value not in known:
-                raise DataError(f"{key} = {value!r}", f"one of {', '.join(known)}", "correct [network]")
-        if self.denoiser_stride not in (1, 2) or self.condition not in ("decoder", "stem"):
-            raise DataError(
-                f"denoiser_stride = {self.denoiser_stride}, condition = {self.condition!r}",
-                "denoiser_stride 1 or 2, condition 'decoder' or 'stem'",
-                "correct the [network] table of the configuration",
-            )
+        check_limits(type(self), vars(self), "[network]")
         if self.denoiser_stride * 2 ** (len(self.denoiser_widths) - 1) > 2 ** (len(self.prior_widths) - 1):
             raise DataError(
                 f"{len(self.denoiser_widths)} denoiser levels from stride {self.denoiser_stride} on",
