@@ -111,13 +111,13 @@ class Reference:
         elif inspect.isfunction(value):
             yield from self._callable(f"def {name}", value, inspect.signature(value))
         else:
-            yield from ("```python", f"{name} = {_constant(value)}", "```")
+            yield from ("```py", f"{name} = {_constant(value)}", "```")
 
     def _class(self, name: str, kind: type) -> Iterator[str]:
         made = _signature(kind)
         code = getattr(kind, "exit_code", None)
         if made is not None:
-            yield from ("```python", _definition(f"class {name}", made, returns=False), "```", "")
+            yield from ("```py", _definition(f"class {name}", made, returns=False), "```", "")
         yield from self._said(inspect.getdoc(kind) or "", made)
         if issubclass(kind, Exception) and code is not None:
             yield from (f"[Exit code](../exit-codes.md) of the command line: {code}.", "")
@@ -166,7 +166,7 @@ class Reference:
             yield f"- `{each.name}` (`{_type(each.type)}`, default `{_value(each.default)}`): {about.help}{limits}"
 
     def _callable(self, head: str, function: Callable[..., Any], made: inspect.Signature) -> Iterator[str]:
-        yield from ("```python", _definition(head, made), "```", "")
+        yield from ("```py", _definition(head, made), "```", "")
         yield from self._said(inspect.getdoc(function) or "", made)
 
     def _said(self, text: str, made: inspect.Signature | None) -> Iterator[str]:
