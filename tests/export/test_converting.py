@@ -20,7 +20,7 @@ from verdiff.errors import BundleError, VerificationError
 from verdiff.export import converting, exporting, slices
 from verdiff.export.draft import Draft
 from verdiff.export.exporting import ExportOptions
-from verdiff.export.precision.execution import ENGINES, CpuGraph
+from verdiff.export.precision.execution import GRAPH_FACTORIES, CpuGraph
 from verdiff.export.precision.gate import LIMITS
 from verdiff.precisions import MaskLimits
 from verdiff.runtime import Segmenter
@@ -197,7 +197,7 @@ def test_what_a_processor_s_own_kernels_change_is_refused(
     toy_bundle: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(LIMITS, "int8", MaskLimits(0.8, 0.6, 5.0))
-    monkeypatch.setitem(ENGINES, "openvino", Deaf)
+    monkeypatch.setitem(GRAPH_FACTORIES, "openvino", Deaf)
     with pytest.raises(VerificationError, match="int8-ov on openvino changes the mask"):
         exporting.run(toy_bundle, ExportOptions(tmp_path / "toy.verdiff", ("int8-ov",), scans), say=lambda line: None)
     assert list(tmp_path.iterdir()) == []

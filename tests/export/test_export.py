@@ -26,7 +26,7 @@ from verdiff.imaging.resample import resize_matrix
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import RunConfig
-from verdiff.train.distill import digest, distillation_task
+from verdiff.train.distill import digest, distillation_kind
 
 
 def export(run: Path, output: Path, **options: object) -> None:
@@ -171,7 +171,7 @@ def test_a_card_supplies_what_no_run_can_know(toy_run: Path, tmp_path: Path) -> 
 
 def test_a_distilled_bundle_says_what_it_was_taught_by(toy_run: Path) -> None:
     teacher, checkpoint = load_network(toy_run)
-    facts = dataclasses.replace(checkpoint.facts, teacher=dict(distillation_task(teacher, checkpoint).teacher))
+    facts = dataclasses.replace(checkpoint.facts, teacher=dict(distillation_kind(teacher, checkpoint).teacher))
     sampling = checkpoint.config.sampling
     table, defaults = sampling.table(checkpoint.config.process.build()), Defaults(**dataclasses.asdict(sampling))
     student, trained = (

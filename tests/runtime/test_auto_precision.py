@@ -20,7 +20,7 @@ from verdiff.errors import BackendError
 from verdiff.export.draft import sha256
 from verdiff.extras import install
 from verdiff.imaging.windows import count_windows
-from verdiff.runtime import Segmenter, precision
+from verdiff.runtime import Segmenter, auto_precision
 from verdiff.runtime.auto_precision import open_fastest, permitted
 from verdiff.runtime.backends import Backend
 from verdiff.runtime.frontier import Pace
@@ -62,7 +62,7 @@ def pace(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     def seen(backend: Backend, bundle: Bundle) -> Pace:
         return Pace(taken[f"{backend.precision} {backend.name}"], 0.0)
 
-    monkeypatch.setattr(precision, "time_networks", seen)
+    monkeypatch.setattr(auto_precision, "time_networks", seen)
     return taken
 
 
@@ -156,7 +156,7 @@ def test_a_mask_says_what_was_chosen_and_from_what(write: Callable[..., Bundle])
 
 def expensive(monkeypatch: pytest.MonkeyPatch, openvino: float) -> None:
     """A trial on OpenVINO takes so many times what one on ONNX Runtime takes."""
-    monkeypatch.setattr(precision, "TRIAL", {"openvino": openvino, "onnxruntime": 1.0})
+    monkeypatch.setattr(auto_precision, "TRIAL", {"openvino": openvino, "onnxruntime": 1.0})
 
 
 def tried(chosen: dict[str, Any]) -> list[str]:
@@ -200,7 +200,7 @@ def test_for_many_scans_everything_is_tried(
 def test_a_precision_that_passed_on_a_backend_that_is_not_installed_is_named_with_its_extra(
     write: Callable[..., Bundle], pace: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "installed_backends", lambda: ("onnxruntime",))
+    monkeypatch.setattr(auto_precision, "installed_backends", lambda: ("onnxruntime",))
     pace |= {"fp32 onnxruntime": 1e-6}
     found = open_fastest(write({"int8-ov": gate(("openvino",))}), backend="auto", device="cpu", threads=1)
     (missing,) = [each for each in found.chosen["candidates"] if "not installed" in each.get("refused", "")]

@@ -19,7 +19,7 @@ from verdiff.train.checkpoint import load_network, read_checkpoint
 from verdiff.train.config import DistillationConfig, RunConfig
 from verdiff.train.curves import read_metrics
 from verdiff.train.data.cases import write_cache
-from verdiff.train.distill import DistillationObjective, distillation_task, student_config, teacher_sampling
+from verdiff.train.distill import DistillationObjective, distillation_kind, student_config, teacher_sampling
 from verdiff.train.distill_verdict import VERDICT, Score, Verdict, judge, record
 from verdiff.train.distilling import DistillOptions, check_same_data
 from verdiff.train.distilling import run as distill
@@ -168,8 +168,8 @@ def test_a_spoilt_student_finds_back_to_its_teacher_without_seeing_the_truth(toy
     spoilt = copy.deepcopy(teacher)
     torch.manual_seed(0)
     spoilt.denoiser.load_state_dict(VerdiffNet(2, config.network).denoiser.state_dict())
-    task = dataclasses.replace(distillation_task(teacher, checkpoint), initial=spoilt.state_dict())
-    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", task=task, device="cpu")
+    kind = dataclasses.replace(distillation_kind(teacher, checkpoint), initial=spoilt.state_dict())
+    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", kind=kind, device="cpu")
     losses = [trainer.step()["teacher"] for _ in range(40)]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     for (name, ours), theirs in zip(trainer.ema.prior.state_dict().items(), teacher.prior.parameters(), strict=True):
@@ -181,8 +181,8 @@ def test_a_resumed_distillation_ends_with_the_very_weights_of_an_uninterrupted_o
 
     def trainer(run: str, resume: bool = False, net: VerdiffNet = teacher) -> Trainer:
         checkpoint = read_checkpoint(tmp_path / "teacher" / "last.pt")
-        task = distillation_task(net, checkpoint)
-        return Trainer(config, toy_dataset(), 0, tmp_path / run, task=task, resume=resume, device="cpu")
+        kind = distillation_kind(net, checkpoint)
+        return Trainer(config, toy_dataset(), 0, tmp_path / run, kind=kind, resume=resume, device="cpu")
 
     for _ in Trainer(toy_config(iterations=1), toy_dataset(), 0, tmp_path / "teacher", device="cpu").train():
         pass

@@ -25,7 +25,7 @@ from verdiff.train.checkpoint import digest, load_network, read_checkpoint, writ
 from verdiff.train.data.cases import ALL
 from verdiff.train.data.joining import TrainingSource
 from verdiff.train.data.loading import load_sources
-from verdiff.train.first_weights import task_from
+from verdiff.train.first_weights import kind_from
 from verdiff.train.trainer import Trainer
 
 
@@ -59,8 +59,8 @@ def test_a_run_goes_on_from_the_weights_of_another_and_remembers_which(tmp_path:
 
 def test_the_first_weights_are_those_of_the_other_run(tmp_path: Path) -> None:
     first = train(tmp_path, "first")
-    task = task_from(first, read_checkpoint(first / "last.pt").config, dataclasses.replace(toy_dataset()))
-    trainer = Trainer(read_checkpoint(first / "last.pt").config, toy_dataset(), 0, tmp_path / "run", task=task)
+    kind = kind_from(first, read_checkpoint(first / "last.pt").config, dataclasses.replace(toy_dataset()))
+    trainer = Trainer(read_checkpoint(first / "last.pt").config, toy_dataset(), 0, tmp_path / "run", kind=kind)
     net, _ = load_network(first)
     for (name, ours), theirs in zip(trainer.net.state_dict().items(), net.state_dict().values(), strict=True):
         assert torch.equal(ours.cpu(), theirs), name
@@ -70,11 +70,11 @@ def test_weights_of_another_network_or_of_other_structures_are_refused(tmp_path:
     first = train(tmp_path, "first")
     config = read_checkpoint(first / "last.pt").config
     with pytest.raises(DataError, match=r"another \[network\]"):
-        task_from(first, toy_config(), toy_dataset())
+        kind_from(first, toy_config(), toy_dataset())
     with pytest.raises(DataError, match="structures of the data"):
-        task_from(first, config, dataclasses.replace(toy_dataset(), labels=("disc", "vertebra")))
+        kind_from(first, config, dataclasses.replace(toy_dataset(), labels=("disc", "vertebra")))
     with pytest.raises(DataError, match=r"no run with best\.pt"):
-        task_from(tmp_path / "none", config, toy_dataset())
+        kind_from(tmp_path / "none", config, toy_dataset())
 
 
 def test_nothing_is_written_where_first_weights_do_not_fit(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_a_run_goes_on_from_a_bundle_whose_norms_were_folded(tmp_path: Path) -> 
 
     config = read_checkpoint(run / "last.pt").config
     dataset = load_sources([TrainingSource(tmp_path / "data")], config.data)
-    task = task_from(bundle, config, dataset)
-    assert task.initial is not None
+    kind = kind_from(bundle, config, dataset)
+    assert kind.initial is not None
     net = build_network(config, len(dataset.labels)).eval()
-    net.load_state_dict(task.initial)
+    net.load_state_dict(kind.initial)
     image = torch.from_numpy(np.random.default_rng(3).uniform(-1, 1, (2, 1, 32, 24)).astype(np.float32))
     with torch.no_grad():
         prior, *features = PriorGraph(net)(image)
@@ -131,12 +131,12 @@ def test_a_bundle_of_another_network_or_other_structures_is_refused(tmp_path: Pa
     bundle = exported(first)
     names = tuple(label.name for label in open_bundle(bundle).manifest.labels)
     with pytest.raises(DataError, match=r"not those of this \[network\]"):
-        task_from(bundle, toy_config(), dataclasses.replace(toy_dataset(), labels=names))
+        kind_from(bundle, toy_config(), dataclasses.replace(toy_dataset(), labels=names))
     with pytest.raises(DataError, match=r"first 0\.0\.1, which knows"):
-        task_from(bundle, config, dataclasses.replace(toy_dataset(), labels=names[::-1]))
+        kind_from(bundle, config, dataclasses.replace(toy_dataset(), labels=names[::-1]))
     (tmp_path / "damaged.verdiff").write_bytes(bundle.read_bytes()[:-200])
     with pytest.raises(BundleError):
-        task_from(tmp_path / "damaged.verdiff", config, toy_dataset())
+        kind_from(tmp_path / "damaged.verdiff", config, toy_dataset())
 
 
 def test_a_run_keeps_weights_half_way_to_its_first_ones(tmp_path: Path) -> None:

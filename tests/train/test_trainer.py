@@ -19,7 +19,8 @@ from verdiff.train.config import RunConfig
 from verdiff.train.curves import read_metrics
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.objective import Losses, Objective, joint_objective
-from verdiff.train.trainer import RunKind, Trainer
+from verdiff.train.run_kind import RunKind
+from verdiff.train.trainer import Trainer
 from verdiff.train.validate import dice_per_class, sample_case, validate
 
 
@@ -163,7 +164,7 @@ def test_a_loss_of_nan_ends_the_run_names_the_batch_and_keeps_the_weights_from_b
         return loss
 
     config = toy_config(iterations=100, validate_every=1000)
-    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", task=RunKind(objective=spoilt), device="cpu")
+    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", kind=RunKind(objective=spoilt), device="cpu")
     with pytest.raises(VerdiffError, match="the loss of batch 3 is nan"):
         for _ in trainer.train():
             pass

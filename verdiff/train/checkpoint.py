@@ -99,6 +99,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
 
 
+def checkpoint_to_resume(run: Path) -> Checkpoint:
+    """``last.pt`` of a run. Raises DataError, with a way on, when there is none or it is damaged."""
+    last = run / "last.pt"
+    if not last.is_file():
+        raise DataError(f"{run.name} has no last.pt", "a run to resume", "start it without --resume")
+    try:
+        return read_checkpoint(last)
+    except DataError as error:
+        best = (run / "best.pt").is_file()
+        raise DataError(
+            error.found,
+            "the checkpoint that the run was to go on from",
+            "start a new run in another folder, without --resume"
+            + ("; best.pt holds the best weights so far, for verdiff export" if best else ""),
+        ) from error
+
+
 def load_network(run: Path, weights: str = "best.pt") -> tuple[SegmentationModel, Checkpoint]:
     """The averaged weights of a run as an evaluation-mode network, with the checkpoint they came from."""
     checkpoint = read_checkpoint(run if run.is_file() else run / weights)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verdiff.errors import DataError
+from verdiff.files import atomic_path
 
 METRICS = "metrics.csv"
 
@@ -18,12 +19,10 @@ METRICS = "metrics.csv"
 def append_metrics(path: Path, row: dict[str, float]) -> None:
     """Add a row; a resumed run drops rows at or past its iteration first, so none stands twice."""
     rows = [old for old in read_metrics(path) if old["iteration"] < row["iteration"]]
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(row))
         writer.writeheader()
         writer.writerows([*rows, row])
-    temporary.replace(path)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

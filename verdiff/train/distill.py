@@ -25,7 +25,7 @@ from verdiff.train.losses import logit_loss, probability_loss
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.objective import Losses
 from verdiff.train.prediction import MarginalTable, X0Denoiser, to_x0hat
-from verdiff.train.trainer import RunKind
+from verdiff.train.run_kind import RunKind
 
 
 def student_config(teacher: RunConfig) -> RunConfig:
@@ -58,7 +58,7 @@ def teacher_sampling(config: RunConfig) -> SamplingConfig:
     return dataclasses.replace(config.sampling, steps=recipe.teacher_steps, samples=recipe.teacher_samples)
 
 
-def distillation_task(teacher: SegmentationModel, checkpoint: Checkpoint) -> RunKind:
+def distillation_kind(teacher: SegmentationModel, checkpoint: Checkpoint) -> RunKind:
     """What a :class:`~verdiff.train.trainer.Trainer` learns from ``teacher``, the network of ``checkpoint``."""
     weights = teacher.state_dict()
     return RunKind(

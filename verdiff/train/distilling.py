@@ -15,7 +15,7 @@ from verdiff.errors import DataError
 from verdiff.train.checkpoint import Checkpoint, load_network
 from verdiff.train.data.cases import Dataset
 from verdiff.train.data.nnunet import load_dataset
-from verdiff.train.distill import distillation_task, student_config
+from verdiff.train.distill import distillation_kind, student_config
 from verdiff.train.distill_verdict import Verdict, judge, record
 from verdiff.train.run_folder import owned
 from verdiff.train.trainer import Trainer
@@ -85,9 +85,9 @@ def run(
     for remark in dataset.remarks:
         say(f"{dataset.name}: {remark}")
     check_same_data(checkpoint, dataset)
-    task = distillation_task(teacher, checkpoint)
+    kind = distillation_kind(teacher, checkpoint)
     trainer = Trainer(
-        config, dataset, checkpoint.facts.fold, output, task=task, resume=options.resume, device=options.device
+        config, dataset, checkpoint.facts.fold, output, kind=kind, resume=options.resume, device=options.device
     )
     (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
     say(

@@ -10,13 +10,13 @@ from verdiff.train.checkpoint import digest, load_network
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Dataset
 from verdiff.train.from_bundle import weights_of_bundle
-from verdiff.train.trainer import RunKind
+from verdiff.train.run_kind import RunKind
 
 _CHECKPOINTS = ("best.pt", "last.pt")
 
 
-def task_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> RunKind:
-    """The task of going on from other weights, with another data set, fold or schedule.
+def kind_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> RunKind:
+    """The kind of run that goes on from other weights, with another data set, fold or schedule.
 
     Args:
         origin: The folder of a run or a checkpoint in one, whose averaged weights are meant; a bundle; or the name of a
@@ -30,7 +30,7 @@ def task_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> RunKin
     """
     path = Path(origin)
     if path.suffix == ".pt" or any((path / name).is_file() for name in _CHECKPOINTS):
-        return _task_from_run(path, config, dataset)
+        return _kind_from_run(path, config, dataset)
     bundle = open_bundle(_bundle(path))
     model = f"{bundle.manifest.model_id} {bundle.manifest.version}"
     require_structures(f"--from {path.name}, {model}", tuple(label.name for label in bundle.manifest.labels), dataset)
@@ -54,7 +54,7 @@ def _bundle(path: Path) -> Path:
         ) from error
 
 
-def _task_from_run(run: Path, config: RunConfig, dataset: Dataset) -> RunKind:
+def _kind_from_run(run: Path, config: RunConfig, dataset: Dataset) -> RunKind:
     weights = next((name for name in _CHECKPOINTS if (run / name).is_file()), _CHECKPOINTS[0])
     net, checkpoint = load_network(run, weights)
     if (checkpoint.config.system, checkpoint.config.network) != (config.system, config.network):

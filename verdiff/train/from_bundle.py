@@ -22,7 +22,7 @@ from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Dataset
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.networks.folding import folded
-from verdiff.train.trainer import objective_of_system
+from verdiff.train.run_kind import objective_of_system
 
 # Where a role's graph has the parameters of which part of the network (verdiff.export.torch_graphs).
 _PREFIXES = {"prior": ("net.", "prior."), "denoiser": ("denoiser.", "denoiser.")}

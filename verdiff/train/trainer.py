@@ -10,10 +10,9 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +23,18 @@ from verdiff.train.batches import generator_for, make_batch, require_slices, ver
 from verdiff.train.batches3d import make_batch3d, verification_windows
 from verdiff.train.blending import BLENDED, FIRST, blend
 from verdiff.train.building import build_network
-from verdiff.train.checkpoint import Checkpoint, RunFacts, read_checkpoint, write_checkpoint
+from verdiff.train.checkpoint import Checkpoint, RunFacts, checkpoint_to_resume, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import METRICS, append_metrics, plot_curves
-from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, CaseSlices, Dataset
+from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, Dataset
 from verdiff.train.data.volumes import require_volumes
-from verdiff.train.objective import Objective, joint_objective
+from verdiff.train.objective import Objective
+from verdiff.train.optimisation import bf16_is_fast, copy_buffers, learning_rate, make_optimiser, update_average
 from verdiff.train.run_folder import refuse_other
+from verdiff.train.run_kind import TRAINING, RunKind
 from verdiff.train.settling import settle_norms
 from verdiff.train.single_pass import single_pass_objective
-from verdiff.train.validate import Validation, by_data_set, validate
+from verdiff.train.validate import Validation, by_data_set, known_mean, scores_row, validate
 from verdiff.train.validate3d import validate3d
 
 MOST_SKIPPED_STEPS = 20
@@ -57,46 +58,8 @@ class Progress:
     stopped: bool = False
 
 
-def objective_of_system(config: RunConfig, device: torch.device) -> Objective:
-    """What ``verdiff train`` minimises: the loss of both networks, or of the one there is."""
-    return (joint_objective if config.diffusion else single_pass_objective)(config, device)
-
-
-@dataclass(frozen=True)
-class RunKind:
-    """What sets one kind of run apart from another; the default is to train every network of a system from nothing.
-
-    Attributes:
-        objective: Makes the loss of a batch.
-        initial: First weights of the whole network; ``None``: random, from the seed.
-        fixed: Which of its parts (``"prior"``, ``"denoiser"``) keep those weights.
-        choose_best: Write ``best.pt`` whenever a validation is the best so far. Off where the run is judged afterwards
-            on the same patients, who must not have chosen the weights.
-        teacher: What the run was distilled from, for the checkpoint's facts.
-        origin: Which run the first weights are of, for the checkpoint's facts.
-    """
-
-    objective: Callable[[RunConfig, torch.device], Objective] = objective_of_system
-    initial: Mapping[str, Tensor] | None = None
-    fixed: tuple[str, ...] = ()
-    choose_best: bool = True
-    teacher: Mapping[str, Any] = field(default_factory=dict)
-    origin: Mapping[str, Any] = field(default_factory=dict)
-
-
-TRAINING = RunKind()
 # Sets the random numbers of settling norms apart from those of an iteration.
 _SETTLING = 1
-
-
-def bf16_is_fast(device: torch.device) -> bool:
-    """Whether bf16 autocast pays: on CUDA, and on processors with native bf16 arithmetic."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return False
 
 
 class Trainer:
@@ -107,7 +70,7 @@ class Trainer:
         dataset: The prepared data set.
         fold: Which fold of its splits; :data:`~verdiff.train.data.cases.ALL` trains on every case.
         run: The run's folder; made if absent.
-        task: What is learnt.
+        kind: What is learnt, and from which weights.
         resume: Go on from ``last.pt``.
         device: ``"auto"`` takes CUDA where there is one.
 
@@ -122,31 +85,31 @@ class Trainer:
         fold: int,
         run: Path,
         *,
-        task: RunKind = TRAINING,
+        kind: RunKind = TRAINING,
         resume: bool = False,
         device: str = "auto",
     ) -> None:
-        self.config, self.dataset, self.run, self.task = config, dataset, run, task
+        self.config, self.dataset, self.run, self.kind = config, dataset, run, kind
         self.train_cases, self.val_cases = dataset.fold(fold)
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.bf16 = bf16_is_fast(self.device)
         torch.manual_seed(config.training.seed)
         self.net = build_network(config, len(dataset.labels)).to(self.device)
-        if task.initial is not None:
-            self.net.load_state_dict(task.initial)
-        for part in task.fixed:
+        if kind.initial is not None:
+            self.net.load_state_dict(kind.initial)
+        for part in kind.fixed:
             # In evaluation mode the running statistics of batch norms stay too.
             self.net.get_submodule(part).requires_grad_(False).eval()
         self.layout = torch.channels_last if config.dimensions == 2 else torch.channels_last_3d
         self.net.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
-        self.objective = task.objective(config, self.device)
+        self.objective = kind.objective(config, self.device)
         # The loss of the prior network alone, while the denoiser waits.
         self.prior_objective = single_pass_objective(config, self.device)
-        self.optimizer = self._make_optimizer()
+        self.optimizer = make_optimiser(config.training, self.net)
         put_aside = [] if fold == ALL else self.val_cases
         # What has been seen in training chooses no weights.
-        self.choose_best = task.choose_best and fold != ALL
+        self.choose_best = kind.choose_best and fold != ALL
         self.facts = RunFacts(
             dataset.name,
             dataset.labels,
@@ -154,10 +117,10 @@ class Trainer:
             fold,
             dataset.statistics,
             tuple(c.name for c in put_aside),
-            dict(task.teacher),
+            dict(kind.teacher),
             tuple(c.name for c in self.train_cases),
             dataset.parts(put_aside),
-            dict(task.origin),
+            dict(kind.origin),
         )
         (require_volumes if config.dimensions == 3 else require_slices)(dataset.cases, config)
         self.make_batch, self.validate = (
@@ -176,7 +139,7 @@ class Trainer:
                 "pass --resume to go on with it, or another -o",
             )
         run.mkdir(parents=True, exist_ok=True)
-        if task.initial is not None and config.training.keep_first:
+        if kind.initial is not None and config.training.keep_first:
             self._save(FIRST)
         kept = (
             verification_windows(self.val_cases, config)
@@ -184,17 +147,6 @@ class Trainer:
             else verification_slices(self.val_cases)
         )
         np.savez_compressed(run / VERIFICATION_SLICES, images=kept)
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        training = self.config.training
-        learning = [p for p in self.net.parameters() if p.requires_grad]
-        rate, weight_decay = training.learning_rate, training.weight_decay
-        if training.optimizer == "sgd":
-            return torch.optim.SGD(
-                learning, lr=rate, momentum=training.momentum, nesterov=True, weight_decay=weight_decay
-            )
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        return kinds[training.optimizer](learning, lr=rate, weight_decay=weight_decay)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         refuse_other(self.config, self.facts, checkpoint.config, checkpoint.facts)
@@ -228,13 +180,7 @@ class Trainer:
         return self.config.diffusion and self.fraction < self.config.training.prior_first
 
     def _learning_rate(self) -> float:
-        training = self.config.training
-        rate = training.learning_rate * min(1.0, (self.iteration + 1) / max(1, training.warmup))
-        if training.decay == "cosine":
-            return rate * (0.5 + 0.5 * math.cos(math.pi * self.fraction)) + 1e-6
-        if training.decay == "poly":
-            return rate * (1 - self.fraction) ** 0.9 + 1e-6
-        return rate * self.rate_factor
+        return learning_rate(self.config.training, self.iteration, self.fraction, self.rate_factor)
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
@@ -261,7 +207,7 @@ class Trainer:
         if bool(torch.isfinite(norm)):
             self.optimizer.step()
             self.skipped = 0
-            self._update_ema()
+            update_average(self.ema, self.net, training.ema, self.iteration)
         else:
             self.skipped += 1
             if self.skipped > MOST_SKIPPED_STEPS:
@@ -274,23 +220,13 @@ class Trainer:
         """Keep the weights there were before, and say what happened."""
         # A forward pass on what is not finite has spoilt the statistics of batch norms; the averaged network has the
         # ones from before.
-        for good, spoilt in zip(self.ema.buffers(), self.net.buffers(), strict=True):
-            spoilt.copy_(good)
+        copy_buffers(self.ema, self.net)
         self._save("last.pt")
         return VerdiffError(
             found,
             "finite numbers",
             "go on with --resume from last.pt, the weights before it; if it happens again, lower learning_rate",
         )
-
-    @torch.no_grad()
-    def _update_ema(self) -> None:
-        # The average starts with a short memory, so that the first validations are not of the initial weights.
-        decay = min(self.config.training.ema, (1 + self.iteration) / (10 + self.iteration))
-        for mean, value in zip(self.ema.parameters(), self.net.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
-        for kept, current in zip(self.ema.buffers(), self.net.buffers(), strict=True):
-            kept.copy_(current)
 
     def stop(self) -> None:
         """Ask the run to end after the iteration it is in, with its weights in ``last.pt``."""
@@ -309,7 +245,7 @@ class Trainer:
             self.minutes = (time.monotonic() - started) / 60
             validation = None
             if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
-                validation = self._validate({name: _mean([row[name] for row in window]) for name in window[-1]})
+                validation = self._validate({name: known_mean(row[name] for row in window) for name in window[-1]})
                 window.clear()
                 self.minutes = (time.monotonic() - started) / 60
                 saved, wait = self.minutes, SAVE_MINUTES
@@ -327,7 +263,7 @@ class Trainer:
         """Blend the averaged weights with the first ones, validate the result and keep it beside the last ones."""
         training = self.config.training
         blend(self.ema, read_checkpoint(self.run / FIRST).ema, training.keep_first)
-        settle_norms(self.ema, self._forward_averaged, self.task.fixed)
+        settle_norms(self.ema, self._forward_averaged, self.kind.fixed)
         validation = self.validate(self.ema, self.config, self.val_cases, every=training.validate_slices)
         self._save(BLENDED)
         return Progress(self.iteration, self.minutes, 1.0, validation.loss, validation, self._asked_to_stop)
@@ -354,7 +290,7 @@ class Trainer:
     def _validate(self, losses: Mapping[str, float]) -> Validation:
         """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
         training = self.config.training
-        fixed = (*self.task.fixed, *(["denoiser"] if self.prior_alone else []))
+        fixed = (*self.kind.fixed, *(["denoiser"] if self.prior_alone else []))
         settle_norms(self.ema, self._forward_averaged, fixed)
         validation = self.validate(
             self.ema, self.config, self.val_cases, every=training.validate_slices, prior_alone=self.prior_alone
@@ -373,46 +309,11 @@ class Trainer:
             "minutes": round(self.minutes, 3),
             "learning_rate": self._learning_rate(),
             **{f"loss_{name}": loss for name, loss in losses.items()},
-            "validation_loss": validation.loss,
-            "dice_prior": _mean(validation.prior.ravel().tolist()),
-            "dice_sampled": _mean(validation.sampled.ravel().tolist()),
+            **scores_row(validation, self.dataset.labels, sets),
         }
-        for k, name in enumerate(self.dataset.labels):
-            row[f"dice_prior_{name}"] = _mean(validation.prior[:, k].tolist())
-            row[f"dice_sampled_{name}"] = _mean(validation.sampled[:, k].tolist())
-        if len(sets) > 1:
-            row.update({f"dice_set_{name}": mean for name, mean in sets.items()})
         append_metrics(self.run / METRICS, row)
         plot_curves(self.run / METRICS, self.run / "curves.png")
         self._save("last.pt")
         if improved and self.choose_best:
             self._save("best.pt")
         return validation
-
-
-def checkpoint_to_resume(run: Path) -> Checkpoint:
-    """``last.pt`` of a run. Raises DataError, with a way on, when there is none or it is damaged."""
-    last = run / "last.pt"
-    if not last.is_file():
-        raise DataError(f"{run.name} has no last.pt", "a run to resume", "start it without --resume")
-    try:
-        return read_checkpoint(last)
-    except DataError as error:
-        best = (run / "best.pt").is_file()
-        raise DataError(
-            error.found,
-            "the checkpoint that the run was to go on from",
-            "start a new run in another folder, without --resume"
-            + ("; best.pt holds the best weights so far, for verdiff export" if best else ""),
-        ) from error
-
-
-def _mean(values: list[float]) -> float:
-    """Mean of the numbers among them: the denoiser has no loss before it is trained."""
-    there = [value for value in values if not math.isnan(value)]
-    return float(np.mean(there)) if there else math.nan
-
-
-def slices_of(cases: list[CaseSlices]) -> int:
-    """Number of slices in ``cases``."""
-    return sum(len(case.images) for case in cases)

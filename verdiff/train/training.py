@@ -11,15 +11,17 @@ import numpy as np
 import torch
 
 from verdiff.errors import DataError
+from verdiff.train.checkpoint import checkpoint_to_resume
 from verdiff.train.config import RunConfig, changed_config, load_config
-from verdiff.train.data.cases import cache_files, write_cache
+from verdiff.train.data.cases import cache_files, slices_of, write_cache
 from verdiff.train.data.joining import TrainingSource
 from verdiff.train.data.loading import load_sources
-from verdiff.train.first_weights import task_from
+from verdiff.train.first_weights import kind_from
 from verdiff.train.planning import planned
 from verdiff.train.run_folder import Started, keeping_budget, owned, remove_empty
+from verdiff.train.run_kind import TRAINING
 from verdiff.train.stopping import stopping
-from verdiff.train.trainer import TRAINING, Trainer, checkpoint_to_resume, slices_of
+from verdiff.train.trainer import Trainer
 
 
 def prepare(
@@ -101,11 +103,11 @@ def run(
         say(remark if len(sources) > 1 else f"{dataset.name}: {remark}")
     if folds is not None:
         dataset = dataset.refolded(folds)
-    task = TRAINING if origin is None or resume else task_from(origin, config, dataset)
+    kind = TRAINING if origin is None or resume else kind_from(origin, config, dataset)
     there = output.exists()
     with owned(output):
         try:
-            trainer = Trainer(config, dataset, fold or 0, output, task=task, resume=resume, device=device)
+            trainer = Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, device=device)
         except BaseException:
             if not there:
                 remove_empty(output)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +142,31 @@ def dice_of_case(probabilities: np.ndarray, case: CaseSlices, chosen: np.ndarray
     scores = dice_per_class(labels, truth, classes)
     scores[list(case.unknown)] = np.nan
     return scores
+
+
+def scores_row(found: Validation, structures: Sequence[str], data_sets: Mapping[str, float]) -> dict[str, float]:
+    """The columns of a validation in a run's metrics: loss, and Dice of all, of each structure and of each data set.
+
+    Args:
+        found: The validation.
+        structures: Names of the structures.
+        data_sets: Mean Dice of each data set (:func:`by_data_set`), which are named where there are several.
+    """
+    row = {
+        "validation_loss": found.loss,
+        "dice_prior": known_mean(found.prior.ravel()),
+        "dice_sampled": known_mean(found.sampled.ravel()),
+    }
+    for k, name in enumerate(structures):
+        row[f"dice_prior_{name}"] = known_mean(found.prior[:, k])
+        row[f"dice_sampled_{name}"] = known_mean(found.sampled[:, k])
+    return row | ({f"dice_set_{name}": mean for name, mean in data_sets.items()} if len(data_sets) > 1 else {})
+
+
+def known_mean(values: Iterable[float]) -> float:
+    """Mean of the values that are numbers; NaN where none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def by_data_set(cases: list[CaseSlices], scores: np.ndarray) -> dict[str, float]:

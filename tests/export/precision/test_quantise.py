@@ -14,7 +14,7 @@ from verdiff.errors import VerificationError
 from verdiff.export.builder import make_model, tensor_info
 from verdiff.export.precision.diagnosis import Ranges, check_weights
 from verdiff.export.precision.execution import GRAPH_FACTORIES, CpuGraph
-from verdiff.export.precision.gate import Gate, Limits
+from verdiff.export.precision.gate import Gate
 from verdiff.export.precision.judge import pass_gate
 from verdiff.export.precision.quantise import (
     STYLES,
@@ -25,8 +25,9 @@ from verdiff.export.precision.quantise import (
     share_in_reach,
 )
 from verdiff.export.precision.search import Candidate, find_islands
+from verdiff.precisions import MaskLimits
 
-LOOSE = Limits(0.9, 0.85, 2.0)
+LOOSE = MaskLimits(0.9, 0.85, 2.0)
 
 
 @pytest.fixture(scope="module")

@@ -237,3 +237,8 @@ def read_cache(folder: Path) -> Dataset:
             f"a folder with {INDEX} and one .npz a case",
             "prepare it again with verdiff train --prepare",
         ) from error
+
+
+def slices_of(cases: list[CaseSlices]) -> int:
+    """Number of slices in ``cases``."""
+    return sum(len(case.images) for case in cases)
