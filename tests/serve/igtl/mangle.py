@@ -14,11 +14,13 @@ from tests.serve.igtl.wire import HEADER, image_body, pack
 EDGES = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
-def _string(text: bytes, encoding: int = 3) -> bytes:
+def string(text: bytes, encoding: int = 3) -> bytes:
+    """The content of a STRING."""
     return struct.pack("!HH", encoding, len(text)) + text
 
 
-def _command(name: bytes, text: bytes, size: int = 128) -> bytes:
+def command(name: bytes, text: bytes, size: int = 128) -> bytes:
+    """The content of a COMMAND."""
     return struct.pack(f"!I{size}sHI", 9, name, 3, len(text)) + text
 
 
@@ -28,16 +30,17 @@ def seeds() -> list[bytes]:
     metadata = (
         struct.pack("!H", 2) + struct.pack("!HHI", 3, 3, 5) + struct.pack("!HHI", 1, 106, 2) + b"keyvaluek\xc3\xa4"
     )
-    extended = struct.pack("!HHII", 12, 18, len(metadata) - 18, 5) + _string(b"info") + metadata
+    extended = struct.pack("!HHII", 12, 18, len(metadata) - 18, 5) + string(b"info") + metadata
     return [
         pack("IMAGE", image_body(scan)),
         pack("IMAGE", image_body(scan, order=">"), version=2),
         pack("IMAGE", image_body(replace(scan, array=scan.array.astype("float64")))),
-        pack("STRING", _string(b"info")),
-        pack("STRING", _string(b"deadline 2000"), version=2),
+        pack("STRING", string(b"info")),
+        pack("STRING", string(b"deadline 2000"), version=2),
         HEADER.pack(2, b"STRING", b"console", 0, len(extended), CRC64(extended)) + extended,
-        pack("COMMAND", _command(b"Deadline", b"1500"), version=2),
-        pack("COMMAND", _command(b"cancel", b"", 20), version=2),
+        pack("COMMAND", command(b"Deadline", b"1500"), version=2),
+        pack("COMMAND", command(b"cancel", b"", 20), version=2),
+        pack("COMMAND", command(b"", b'<Command Name="Deadline" Value="1500"/>'), version=2),
         pack("GET_CAPABIL"),
         pack("GET_STATUS", version=2),
         pack("GET_IMAGE"),

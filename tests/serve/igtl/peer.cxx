@@ -84,6 +84,45 @@ void printSurface(igtl::PolyDataMessage::Pointer& surface) {
               triangles->GetNumberOfCells(), corners, sum[0], sum[1], sum[2]);
 }
 
+// The library of this version has no COMMAND; this is its body, packed and summed by the library. Answers have the same form.
+class CommandMessage : public igtl::MessageBase {
+ public:
+  typedef CommandMessage Self;
+  typedef igtl::SmartPointer<Self> Pointer;
+  igtlTypeMacro(CommandMessage, igtl::MessageBase);
+  igtlNewMacro(CommandMessage);
+  std::string name, text;
+
+ protected:
+  CommandMessage() { m_DefaultBodyType = "COMMAND"; }
+  int GetBodyPackSize() { return 4 + 128 + 2 + 4 + text.size(); }
+  int PackBody() {
+    AllocatePack();
+    std::memset(m_Body, 0, 132);
+    m_Body[3] = 7;
+    std::memcpy(m_Body + 4, name.data(), name.size());
+    const size_t length = text.size();
+    const unsigned char head[6] = {0, 3, 0, 0, (unsigned char)(length >> 8), (unsigned char)length};
+    std::memcpy(m_Body + 132, head, 6);
+    std::memcpy(m_Body + 138, text.data(), length);
+    return 1;
+  }
+  int UnpackBody() {
+    name = reinterpret_cast<char*>(m_Body) + 4;
+    text.assign(reinterpret_cast<char*>(m_Body) + 138, m_BodySizeToRead - 138);
+    return UNPACK_HEADER | UNPACK_BODY;
+  }
+};
+
+void sendCommand(igtl::Socket* socket, const char* name, const char* text) {
+  CommandMessage::Pointer message = CommandMessage::New();
+  message->SetDeviceName("console");
+  message->name = name;
+  message->text = text;
+  message->Pack();
+  socket->Send(message->GetPackPointer(), message->GetPackSize());
+}
+
 void sendString(igtl::Socket* socket, const char* words) {
   igtl::StringMessage::Pointer message = igtl::StringMessage::New();
   message->SetDeviceName("words");
@@ -112,6 +151,7 @@ int main(int, char* argv[]) {
   query->Pack();
   socket->Send(query->GetPackPointer(), query->GetPackSize());
   sendString(socket, "surfaces on");
+  sendCommand(socket, "info", "<Command Name=\"info\"/>");
 
   igtl::ImageMessage::Pointer scan = igtl::ImageMessage::New();
   scan->SetDimensions(size);
@@ -153,6 +193,9 @@ int main(int, char* argv[]) {
       for (int id = 0; id < can->GetNumberOfTypes(); ++id) std::cout << "CAPABILITY " << can->GetType(id) << std::endl;
     } else if (type == "STRING") {
       std::printf("STRING %s\n", receive<igtl::StringMessage>(socket, header)->GetString());
+    } else if (type == "RTS_COMMAND") {
+      CommandMessage::Pointer answer = receive<CommandMessage>(socket, header);
+      std::printf("RTS_COMMAND %s %s\n", answer->name.c_str(), answer->text.c_str());
     } else {
       return 4;
     }

@@ -14,7 +14,7 @@ import struct
 import pytest
 
 from tests.runtime.scans import mr_scan
-from tests.serve.igtl.mangle import mangled, seeds
+from tests.serve.igtl.mangle import command, mangled, seeds
 from tests.serve.igtl.test_faults import is_served
 from tests.serve.igtl.wire import HEADER, Got, Peer, image_body, pack
 from verdiff.errors import VerdiffError
@@ -54,6 +54,22 @@ FINDS = {
     "a string in UTF-16": pack("STRING", struct.pack("!HH", 1015, 8) + "info".encode("utf-16-be")),
     "a string longer than its message": pack("STRING", struct.pack("!HH", 3, 0xFFFF) + b"info"),
     "a command of no size that is known": pack("COMMAND", bytes(100), version=2),
+    "a command of more than a string can hold": pack("COMMAND", command(b"info", b" " * 70_000), version=2),
+    **{
+        f"a command with {what}": pack("COMMAND", command(b"info", text), version=2)
+        for what, text in {
+            "entities that multiply": b'<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]><Command Name="&c;"/>',
+            "a file's text": b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><Command Name="&b;"/>',
+            "a document type elsewhere": b'<!DOCTYPE Command SYSTEM "http://127.0.0.1/c.dtd"><Command Name="info"/>',
+            "an instruction": b'<?xml-stylesheet href="x"?><Command Name="info"/>',
+            "elements in elements": b"<Command>" * 1000 + b"</Command>" * 1000,
+            "XML of 17 KiB": b'<Command Name="' + b"x" * (17 << 10) + b'"/>',
+            "two elements": b'<Command Name="info"/><Command Name="cancel"/>',
+            "XML in UTF-16": '<?xml version="1.0"?><Command Name="info"/>'.encode("utf-16"),
+            "half an element": b"<Command",
+            "another name in its XML": b'<Command Name="cancel"/>',
+        }.items()
+    },
     "an image of sizes whose product is 2 to the 48th": pack(
         "IMAGE", image_body(mr_scan(1), size=(0xFFFF,) * 3, part=(0xFFFF,) * 3)
     ),
@@ -72,8 +88,8 @@ def understand(data: bytes) -> None:
     elif header.type == "STRING":
         words.words_of_string(contents.read_string(message.content))
     elif header.type == "COMMAND":
-        command = contents.read_command(message.content)
-        words.words_of_command(command.name, command.text)
+        got = contents.read_command(message.content)
+        words.words_of_command(got.name, got.text)
 
 
 @pytest.mark.filterwarnings("error")
@@ -129,7 +145,8 @@ def test_a_server_that_hears_nonsense_goes_on(client: Client, caplog: pytest.Log
             with Peer(server.address[1]) as peer:
                 peer.socket.sendall(data)
                 first = peer.receive()
-                assert first.kind in ("STATUS", "STRING"), first
+                assert first.kind in ("STATUS", "STRING", "RTS_COMMAND"), first
+                assert b"root:" not in first.content
         is_served(server)
     assert client.worker_pid == worker
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyigtl
@@ -68,6 +69,9 @@ def test_the_reference_library_gets_the_masks_where_they_belong(
 
     assert {"IMAGE", "STATUS", "POLYDATA"} <= {line[1] for line in lines if line[0] == "CAPABILITY"}
     assert ["STRING", "surfaces", "on"] in lines
+    (command,) = (line for line in done.stdout.splitlines() if line.startswith("RTS_COMMAND info "))
+    answer = ElementTree.fromstring(command.removeprefix("RTS_COMMAND info "))
+    assert ("id", "tiny-mr") in {(item.get("Name"), item.get("Value")) for item in answer.iter("Item")}
     assert [line[1:] for line in lines if line[0] == "STATUS"] == [["1", "accepted"], ["1", "complete"]]
     images = [line[1:] for line in lines if line[0] == "IMAGE"]
     # The library's own rounding of nanoseconds is in both.

@@ -70,8 +70,12 @@ def read_command(content: memoryview) -> Command:
     """The command in a COMMAND.
 
     Raises:
-        Refused: Its parts do not fit.
+        Refused: Its parts do not fit, or it is longer than a STRING can be.
     """
+    if len(content) > LONGEST_TEXT:
+        raise Refused(
+            Code.OVERFLOW, f"a COMMAND of {len(content)} bytes", f"at most {LONGEST_TEXT}", "send the command alone"
+        )
     for size in _NAME_SIZES:
         start = _NUMBER.size + size
         if len(content) < start + _TEXT.size:

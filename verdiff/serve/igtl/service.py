@@ -88,18 +88,16 @@ class Service:
         parts += [f"warning: {text}" for text in _warnings(reply)]
         return ("empty" if reply.empty else reply.outcome), "; ".join(parts)
 
-    def info(self, **more: Any) -> str:
-        """JSON for clients that ask: the model, the worker's state, the limits, and what the connection adds."""
-        return json.dumps(
-            {
-                "verdiff": __version__,
-                "model": {name: value for name, value in self.client.model.items() if name != "files"},
-                "state": self.client.state,
-                "largest_body_mb": self.limits.body_mb,
-                "intended_use": "research; not a medical device",
-                **more,
-            }
-        )
+    def info(self, **more: Any) -> dict[str, Any]:
+        """For clients that ask: the model, the worker's state, the limits, and what the connection adds."""
+        return {
+            "verdiff": __version__,
+            "model": {name: value for name, value in self.client.model.items() if name != "files"},
+            "state": self.client.state,
+            "largest_body_mb": self.limits.body_mb,
+            "intended_use": "research; not a medical device",
+            **more,
+        }
 
 
 def _warnings(reply: Reply) -> list[str]:

@@ -12,13 +12,13 @@ import numpy as np
 
 from verdiff.errors import ServiceError, VerdiffError
 from verdiff.imaging import Volume
-from verdiff.serve.igtl import contents
+from verdiff.serve.igtl import contents, markup
 from verdiff.serve.igtl.codes import Code, Refused
 from verdiff.serve.igtl.frames import HEADER_SIZE, Message, MessageHeader, pieces_of, read_header, read_message
 from verdiff.serve.igtl.image import Pose, image_content, read_image
 from verdiff.serve.igtl.outbox import Outbox
 from verdiff.serve.igtl.service import Service
-from verdiff.serve.igtl.words import HELP, Words, words_of_command, words_of_string
+from verdiff.serve.igtl.words import HELP, Words, in_words, words_of_command, words_of_string
 from verdiff.serve.job import Job, Reply
 
 _READ = 1 << 20
@@ -251,17 +251,20 @@ class Session:
     def _string(self, message: Message) -> None:
         text = contents.read_string(message.content)
         answer = self._obey(words_of_string(text))
-        self._put("STRING", contents.string_content(answer), message.header)
+        self._put("STRING", contents.string_content(in_words(answer)), message.header)
 
     def _command(self, message: Message) -> None:
         command = contents.read_command(message.content)
+        in_xml = markup.is_xml(command.text)
         try:
-            answer, status = self._obey(words_of_command(command.name, command.text)), "SUCCESS"
+            words = words_of_command(command.name, command.text)
+            answer, status = self._obey(words), "SUCCESS"
+            text = markup.result(words.what, answer) if in_xml else in_words(answer)
         except Refused as error:
-            answer, status = str(error), "FAILURE"
-        self._put("RTS_COMMAND", contents.command_content(command, answer), message.header, metadata={"Status": status})
+            text, status = markup.failure(command.name, error) if in_xml else str(error), "FAILURE"
+        self._put("RTS_COMMAND", contents.command_content(command, text), message.header, metadata={"Status": status})
 
-    def _obey(self, words: Words) -> str:
+    def _obey(self, words: Words) -> str | dict[str, Any]:
         if words.deadline is not None:
             self._deadline_ms = words.deadline or None
             return "no deadline" if self._deadline_ms is None else f"deadline {self._deadline_ms:g} ms"
