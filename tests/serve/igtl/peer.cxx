@@ -114,6 +114,17 @@ class CommandMessage : public igtl::MessageBase {
   }
 };
 
+class CommandReply : public CommandMessage {
+ public:
+  typedef CommandReply Self;
+  typedef igtl::SmartPointer<Self> Pointer;
+  igtlTypeMacro(CommandReply, CommandMessage);
+  igtlNewMacro(CommandReply);
+
+ protected:
+  CommandReply() { m_DefaultBodyType = "RTS_COMMAND"; }
+};
+
 void sendCommand(igtl::Socket* socket, const char* name, const char* text) {
   CommandMessage::Pointer message = CommandMessage::New();
   message->SetDeviceName("console");
@@ -194,7 +205,7 @@ int main(int, char* argv[]) {
     } else if (type == "STRING") {
       std::printf("STRING %s\n", receive<igtl::StringMessage>(socket, header)->GetString());
     } else if (type == "RTS_COMMAND") {
-      CommandMessage::Pointer answer = receive<CommandMessage>(socket, header);
+      CommandReply::Pointer answer = receive<CommandReply>(socket, header);
       std::printf("RTS_COMMAND %s %s\n", answer->name.c_str(), answer->text.c_str());
     } else {
       return 4;
