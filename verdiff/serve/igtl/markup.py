@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
@@ -42,7 +42,7 @@ def read_element(text: str) -> Mapping[str, str]:
             raise _refused(f"an element {name[:40]!r} inside the first")
         found.append((name, attributes))
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object) -> NoReturn:
         raise _refused("XML with a document type, an entity or a processing instruction")
 
     parser = expat.ParserCreate("utf-8")
