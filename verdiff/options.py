@@ -50,6 +50,20 @@ class TrustOptions:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TlsOptions:
+    """Whether ``verdiff serve`` speaks TLS, and whom it trusts; see docs/serving.md."""
+
+    tls_cert: Path | None = option(None, "Serve over TLS, with this certificate and its chain.", metavar="PEM")
+    tls_key: Path | None = option(None, "Its private key, where that is in a file of its own.", metavar="PEM")
+    tls_ca: Path | None = option(
+        None,
+        "Authorities: only clients with a certificate of theirs are served, and destinations need one, too.",
+        metavar="PEM",
+    )
+    send_tls: bool = option(False, "Send to the node of --send-to over TLS.")
+
+
 @dataclass(frozen=True)
 class LoadOptions(TrustOptions):
     """What :meth:`verdiff.runtime.Segmenter.load` takes: the model, and what computes it."""

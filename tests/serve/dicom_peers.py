@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,10 @@ def eventually(true: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 def storescu(
-    port: int, files: Path, *, calling: str = "PACS", called: str = "VERDIFF"
+    port: int, files: Path, *, calling: str = "PACS", called: str = "VERDIFF", tls: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Send a folder as DCMTK does; -R proposes only what the files need."""
-    words = [str(peers.program("storescu")), "-R", "-aet", calling, "-aec", called, "+sd", "127.0.0.1", str(port)]
+    words = [str(peers.program("storescu")), *tls, "-R", "-aet", calling, "-aec", called, "+sd", "127.0.0.1", str(port)]
     return subprocess.run([*words, str(files)], capture_output=True, text=True, timeout=120)
 
 
@@ -76,7 +76,7 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, verdiff_port: int = 0, verdiff_web: str = "") -> Iterator[Orthanc]:
+def orthanc(folder: Path, verdiff_port: int = 0, verdiff_web: str = "", **more: Any) -> Iterator[Orthanc]:
     """A server of the test's own, which ends with the block; it knows the node's port and its DICOMweb address."""
     server = Orthanc(free_port(), free_port())
     settings = {
@@ -91,6 +91,7 @@ def orthanc(folder: Path, verdiff_port: int = 0, verdiff_web: str = "") -> Itera
         "DicomModalities": {"verdiff": ["VERDIFF", "127.0.0.1", verdiff_port or free_port()]},
         "DicomWeb": {"Servers": {"verdiff": [verdiff_web]} if verdiff_web else {}},
         "Plugins": [DICOMWEB] if Path(DICOMWEB).exists() else [],
+        **more,
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "orthanc.json").write_text(json.dumps(settings), "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -140,7 +141,9 @@ def test_a_pacs_sends_a_series_itself_and_takes_its_masks_by_dicomweb(
         assert_masks(pacs.objects("SEG") + pacs.objects("RTSTRUCT"), series, bundle)
 
 
-def send(port: int, folder: Path, *, calling: str = "PACS", called: str = "VERDIFF") -> list[int]:
+def send(
+    port: int, folder: Path, *, calling: str = "PACS", called: str = "VERDIFF", tls: ssl.SSLContext | None = None
+) -> list[int]:
     """The status of every file, sent by pynetdicom."""
     from pydicom import dcmread
     from pynetdicom import AE
@@ -148,7 +151,8 @@ def send(port: int, folder: Path, *, calling: str = "PACS", called: str = "VERDI
     entity = AE(calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     entity.add_requested_context("1.2.840.10008.5.1.4.1.1.4")
-    association = entity.associate("127.0.0.1", port, ae_title=called)
+    shown = None if tls is None else (tls, "127.0.0.1")
+    association = entity.associate("127.0.0.1", port, ae_title=called, tls_args=shown)
     if not association.is_established:
         return []
     codes = [association.send_c_store(dcmread(path)).get("Status", -1) for path in sorted(folder.iterdir())]

@@ -11,10 +11,14 @@ from verdiff.choices import AE_TITLE, AE_TITLE_WORDS, DICOM_NODE, DICOM_OBJECTS,
 from verdiff.commands.ending import Ended
 from verdiff.commands.options import listed, takes_options, within, written_as
 from verdiff.commands.printing import say, warn
-from verdiff.options import LoadOptions, ScanOptions
+from verdiff.options import LoadOptions, ScanOptions, TlsOptions
 from verdiff.settings import Bounds, plain
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_MISSING = {
+    False: "its protocols know neither passwords nor encryption",
+    True: "without --tls-ca no client is asked for a certificate",
+}
 
 
 @takes_options
@@ -90,6 +94,7 @@ def serve(
     ] = "",
     max_mb: Annotated[int, typer.Option(min=1, max=16384, help="The largest OpenIGTLink message, in MiB.")] = 512,
     *,
+    tls: TlsOptions,
     sampling: ScanOptions,
     load: LoadOptions,
 ) -> None:
@@ -98,12 +103,16 @@ def serve(
         raise typer.BadParameter("nothing to serve: --igtl PORT or --dicom PORT.")
     if stow_in is not None and dicom is None:
         raise typer.BadParameter("--stow-in PORT is another way into a DICOM node: it wants --dicom PORT, too.")
+    if tls.send_tls and send_to is None:
+        raise typer.BadParameter("--send-tls is how to speak to a node: it wants --send-to TITLE@HOST:PORT, too.")
     from verdiff.serve import Client
     from verdiff.serve.running import Server, run
+    from verdiff.serve.tls import sending, serving
 
     # What is not installed, or makes no sense, is said before a model is loaded.
     servers: list[Callable[[Client], Server]] = []
-    shared: dict[str, Any] = {"host": host, "options": plain(sampling), "deadline_ms": deadline_ms}
+    context = serving(tls)
+    shared: dict[str, Any] = {"host": host, "options": plain(sampling), "deadline_ms": deadline_ms, "tls": context}
     if igtl is not None:
         from verdiff.serve.igtl import IgtlLimits, IgtlServer
         from verdiff.serve.igtl.frames import checksum
@@ -123,7 +132,8 @@ def serve(
         allowed = tuple(allow or ())
         check_node(ae_title, allowed)
         names = tuple(dict.fromkeys(name.strip() for name in objects.split(",") if name.strip()))
-        delivery = Delivery(names, None if send_to is None else Peer.parse(send_to), stow)
+        peer = None if send_to is None else Peer.parse(send_to, tls=tls.send_tls)
+        delivery = Delivery(names, peer, stow, sending(tls))
         complete = Completion(quiet_s, instances)
         servers.append(
             lambda client: DicomNode(
@@ -138,6 +148,7 @@ def serve(
                 **shared,
             )
         )
-    if host not in LOOPBACK:
-        warn(f"note: whoever reaches {host} may use this server: its protocols know neither passwords nor encryption")
+    if host not in LOOPBACK and tls.tls_ca is None:
+        hidden = "" if context is None else ", over TLS"
+        warn(f"note: whoever reaches {host} may use this server{hidden}: {_MISSING[context is not None]}")
     run(Client(model, **plain(load)), servers, say=say, ending=(KeyboardInterrupt, Ended))

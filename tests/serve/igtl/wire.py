@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -111,8 +112,10 @@ class Got:
 class Peer:
     """A connection."""
 
-    def __init__(self, port: int, timeout_s: float = 60) -> None:
+    def __init__(self, port: int, timeout_s: float = 60, tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
 
     def __enter__(self) -> Peer:
         return self

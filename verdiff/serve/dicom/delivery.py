@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -126,14 +127,16 @@ def couriers(
         say: Takes a line about each parcel.
     """
     sends: dict[str, Callable[[Sequence[bytes]], None]] = {}
+    context = delivery.context or ssl.create_default_context()
+    settings: dict[str, Any] = {"context": context, "timeout_s": limits.network_s}
     if delivery.peer is not None:
-        sends[str(delivery.peer)] = partial(store, peer=delivery.peer, own_title=own_title, timeout_s=limits.network_s)
+        sends[str(delivery.peer)] = partial(store, peer=delivery.peer, own_title=own_title, **settings)
     if delivery.stow is not None:
-        sends[delivery.stow] = partial(stow, address=delivery.stow, timeout_s=limits.network_s)
+        sends[delivery.stow] = partial(stow, address=delivery.stow, **settings)
     return [Courier(where, send, limits, closed, say) for where, send in sends.items()]
 
 
-def store(objects: Sequence[bytes], peer: Peer, own_title: str, timeout_s: float) -> None:
+def store(objects: Sequence[bytes], peer: Peer, own_title: str, context: ssl.SSLContext, timeout_s: float) -> None:
     """Send DICOM files by C-STORE over one association.
 
     Raises:
@@ -145,9 +148,10 @@ def store(objects: Sequence[bytes], peer: Peer, own_title: str, timeout_s: float
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = timeout_s
     for each in {(str(data.SOPClassUID), str(data.file_meta.TransferSyntaxUID)) for data in data_sets}:
         entity.add_requested_context(*each)
-    association = entity.associate(peer.host, peer.port, ae_title=peer.title)
+    tls = (context, peer.host) if peer.tls else None
+    association = entity.associate(peer.host, peer.port, ae_title=peer.title, tls_args=tls)
     if not association.is_established:
-        raise _refused(str(peer), "no association was made")
+        raise _refused(str(peer), f"no association was made{' over TLS' if tls else ''}")
     try:
         for data in data_sets:
             try:
@@ -165,7 +169,7 @@ def store(objects: Sequence[bytes], peer: Peer, own_title: str, timeout_s: float
         association.release()
 
 
-def stow(objects: Sequence[bytes], address: str, timeout_s: float) -> None:
+def stow(objects: Sequence[bytes], address: str, context: ssl.SSLContext, timeout_s: float) -> None:
     """Send DICOM files by STOW-RS (PS3.18, 10.5) in one request.
 
     Raises:
@@ -187,7 +191,7 @@ def stow(objects: Sequence[bytes], address: str, timeout_s: float) -> None:
         method="POST",
     )
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as answer:
             code = answer.status
     except urllib.error.HTTPError as error:
         code = error.code

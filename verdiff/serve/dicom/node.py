@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from ssl import SSLContext
 from threading import Event, Thread
 from time import monotonic
 from types import MappingProxyType, TracebackType
@@ -37,6 +38,7 @@ from verdiff.serve.dicom.settings import (
     check_titles,
 )
 from verdiff.serve.dicom.web import StowServer
+from verdiff.serve.tls import Deferred, shake_hands
 
 _LOG = logging.getLogger("verdiff.serve.dicom")
 _TICK_S = 0.05
@@ -72,6 +74,7 @@ class DicomNode:
         limits: How much it takes.
         options: Options of :meth:`verdiff.serve.Client.submit`.
         deadline_ms: Time that a job has.
+        tls: To speak TLS to those that send, of :func:`verdiff.serve.tls.serving`; None speaks plain.
         say: Takes a line about each series; it names no patient and no UID.
 
     Raises:
@@ -93,6 +96,7 @@ class DicomNode:
         limits: NodeLimits | None = None,
         options: Mapping[str, Any] = MappingProxyType({}),
         deadline_ms: float | None = None,
+        tls: SSLContext | None = None,
         say: Callable[[str], None] = _LOG.info,
     ) -> None:
         check_node(title, allowed)
@@ -101,6 +105,7 @@ class DicomNode:
         self.stow_url: str | None = None
         self._completion, self._limits = completion or Completion(), limits or NodeLimits()
         self._options, self._deadline_ms, self._say = dict(options), deadline_ms, say
+        self._tls = tls
         self._closed = Event()
         self._stack = ExitStack()
         self._received: dict[Any, int] = {}
@@ -108,7 +113,7 @@ class DicomNode:
     @property
     def title(self) -> str:
         """What it speaks."""
-        return f"DICOM as {self._own}"
+        return f"DICOM as {self._own}{' over TLS' if self._tls else ''}"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -126,10 +131,15 @@ class DicomNode:
             entity = self._entity()
             stack.callback(entity.shutdown)
             with _listening(*self._listen, "--dicom"):
-                self._server = entity.start_server(self._listen, block=False, evt_handlers=self._handlers())
+                self._server = entity.start_server(
+                    self._listen,
+                    block=False,
+                    ssl_context=None if self._tls is None else Deferred(self._tls),
+                    evt_handlers=self._handlers(),
+                )
             if self._stow_in is not None:
                 with _listening(self._listen[0], self._stow_in, "--stow-in"):
-                    web = StowServer((self._listen[0], self._stow_in), self._inbox, self._limits)
+                    web = StowServer((self._listen[0], self._stow_in), self._inbox, self._limits, self._tls)
                 self.stow_url = stack.enter_context(web).url
                 self._say(f"DICOMweb at {self.stow_url}")
             self._thread = Thread(target=self._watch, name="verdiff-dicom", daemon=True)
@@ -162,12 +172,22 @@ class DicomNode:
     def _handlers(self) -> list[Any]:
         evt = library("pynetdicom").evt
         return [
+            (evt.EVT_CONN_OPEN, self._shaken),
             (evt.EVT_CONN_OPEN, self._bounded),
             (evt.EVT_CONN_OPEN, _guarded),
             (evt.EVT_DATA_RECV, self._counted),
             (evt.EVT_CONN_CLOSE, self._gone),
             (evt.EVT_C_STORE, self._stored),
         ]
+
+    def _shaken(self, event: Any) -> None:
+        """Shake hands over TLS, in the connection's own thread."""
+        stream = event.assoc.dul.socket
+        try:
+            shake_hands(stream.socket, self._limits.network_s, self._closed.is_set)
+        except OSError as error:
+            _LOG.info("no handshake over TLS (%s)", type(error).__name__)
+            stream.close()
 
     def _bounded(self, event: Any) -> None:
         """Have a PDU end its connection that claims more than any needs, or that does not come in time.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ssl import SSLContext
 from urllib.parse import urlsplit
 
 from verdiff.choices import AE_TITLE, DICOM_NODE, DICOM_OBJECTS
@@ -28,10 +29,15 @@ class Peer:
     title: str
     host: str
     port: int
+    tls: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> Peer:
+    def parse(cls, text: str, *, tls: bool = False) -> Peer:
         """The peer that a text names.
+
+        Args:
+            text: As above.
+            tls: Whether it is spoken to over TLS.
 
         Raises:
             InputError: It is not written as ``TITLE@HOST:PORT``.
@@ -39,7 +45,7 @@ class Peer:
         found = re.fullmatch(DICOM_NODE, text)
         if found is None or not 0 < int(found[3]) < 65536:
             raise InputError(f"the node {text!r}", "TITLE@HOST:PORT, for example ORTHANC@127.0.0.1:4242", "correct it")
-        return cls(found[1], found[2].strip("[]"), int(found[3]))
+        return cls(found[1], found[2].strip("[]"), int(found[3]), tls)
 
     def __str__(self) -> str:
         return f"{self.title}@{self.host}:{self.port}"
@@ -97,6 +103,8 @@ class Delivery:
         objects: Some of :data:`OBJECTS`.
         peer: A node that takes C-STORE, or None.
         stow: A DICOMweb service that takes STOW-RS, the address before ``/studies``, or None.
+        context: Whom to trust and what to show over TLS, of :func:`verdiff.serve.tls.sending`; None trusts the
+            authorities of the system and shows nothing.
 
     Raises:
         InputError: Nothing to send, nowhere to send it, or an address that is none.
@@ -105,6 +113,7 @@ class Delivery:
     objects: tuple[str, ...] = (SEGMENTATION, CONTOURS)
     peer: Peer | None = None
     stow: str | None = None
+    context: SSLContext | None = None
 
     def __post_init__(self) -> None:
         if self.peer is None and self.stow is None:

@@ -15,7 +15,8 @@ from email.utils import collapse_rfc2231_value
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import TCPServer, ThreadingMixIn
-from threading import BoundedSemaphore, Lock, Thread
+from ssl import SSLContext
+from threading import BoundedSemaphore, Thread
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -23,13 +24,16 @@ from typing import Any
 from verdiff.serve.dicom.inbox import STORED, Inbox, Receipt
 from verdiff.serve.dicom.multipart import BLOCK, Body, Malformed, TooLarge, parts
 from verdiff.serve.dicom.settings import NodeLimits
+from verdiff.serve.tls import Deferred, shake_hands
 
 _LOG = logging.getLogger("verdiff.serve.dicom")
 # What its series are called from; a sender over HTTP has no AE title.
 SENDER = "DICOMweb"
 _ROOT = "/dicom-web"
 _STUDIES = re.compile(rf"{_ROOT}/studies(?:/([0-9.]{{1,64}}))?/?")
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _LINGER_S = 1.0
+_TICK_S = 0.1
 _MB = 1 << 20
 _UID_LENGTH = 64
 
@@ -41,21 +45,23 @@ class StowServer(ThreadingMixIn, HTTPServer):
         listen: Address and port; 0 takes a free one.
         inbox: Keeps the instances.
         limits: How much it takes.
+        tls: To speak HTTPS; None is HTTP.
 
     Raises:
         OSError: The address cannot be listened on.
     """
 
-    # So that closing waits for them; they end soon, as their connections are ended.
+    # So that closing waits for them; they end soon, as they ask whether it has begun.
     daemon_threads = False
     block_on_close = True
 
-    def __init__(self, listen: tuple[str, int], inbox: Inbox, limits: NodeLimits) -> None:
+    def __init__(
+        self, listen: tuple[str, int], inbox: Inbox, limits: NodeLimits, tls: SSLContext | None = None
+    ) -> None:
         self.inbox, self.limits = inbox, limits
+        self._tls = None if tls is None else Deferred(tls)
         self.closing = False
         self._slots = BoundedSemaphore(limits.associations)
-        self._open: set[socket.socket] = set()
-        self._lock = Lock()
         self.address_family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
         super().__init__(listen, _Handler)
 
@@ -63,7 +69,7 @@ class StowServer(ThreadingMixIn, HTTPServer):
     def url(self) -> str:
         """What a sender is told; ``/studies`` comes behind it."""
         host, port = self.server_address[:2]
-        return f"http://{f'[{host!s}]' if ':' in str(host) else str(host)}:{port}{_ROOT}"
+        return f"http{'s' if self._tls else ''}://{f'[{host!s}]' if ':' in str(host) else str(host)}:{port}{_ROOT}"
 
     def __enter__(self) -> StowServer:
         self._thread = Thread(target=self.serve_forever, args=(0.05,), name="verdiff-stow", daemon=True)
@@ -73,9 +79,6 @@ class StowServer(ThreadingMixIn, HTTPServer):
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.closing = True
         self.shutdown()
-        with self._lock:
-            for connection in self._open:
-                _end_reading(connection)
         self.server_close()
         self._thread.join()
 
@@ -83,17 +86,27 @@ class StowServer(ThreadingMixIn, HTTPServer):
         """Bind without HTTPServer's look-up of the host's name, which may take long."""
         TCPServer.server_bind(self)
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; over TLS its own thread shakes hands."""
+        accepted, address = super().get_request()
+        return (accepted if self._tls is None else self._tls.wrap_socket(accepted)), address
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, in its own thread."""
+        shake_hands(request, self.limits.network_s, lambda: self.closing)
+        super().finish_request(request, client_address)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own, or tell it that there are too many."""
         if not self._slots.acquire(blocking=False):
             try:
-                request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                # Over TLS that would take a handshake, for which the others would wait.
+                if self._tls is None:
+                    request.sendall(_TOO_MANY)
             except OSError:
                 _LOG.debug("a connection too many left by itself")
             self.shutdown_request(request)
             return
-        with self._lock:
-            self._open.add(request)
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -101,8 +114,6 @@ class StowServer(ThreadingMixIn, HTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._lock:
-                self._open.discard(request)
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -111,21 +122,27 @@ class StowServer(ThreadingMixIn, HTTPServer):
 
 
 class _Punctual(io.RawIOBase):
-    """Reads a connection up to a deadline, however slowly the bytes come."""
+    """Reads a connection up to a deadline, however slowly the bytes come, or until its server ends."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, connection: socket.socket, server: StowServer) -> None:
+        self._connection, self._server = connection, server
         self.deadline = 0.0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        left = self.deadline - monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left)
-        return self._connection.recv_into(buffer)
+        # By asking now and then: to end the reading of a connection over TLS from outside would end its writing, too.
+        while not self._server.closing:
+            left = self.deadline - monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._connection.settimeout(min(left, _TICK_S))
+            try:
+                return self._connection.recv_into(buffer)
+            except TimeoutError:
+                continue
+        return 0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -140,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Read with deadlines: one for the headers, one for each block of the body."""
         super().setup()
         self.rfile.close()
-        self._reader = _Punctual(self.connection)
+        self._reader = _Punctual(self.connection, self.server)
         self.rfile = io.BufferedReader(self._reader, BLOCK)
         self._refused = False
         self._renew()
@@ -217,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._renew(_LINGER_S)
         try:
-            self.connection.shutdown(socket.SHUT_WR)
+            socket.socket.shutdown(self.connection, socket.SHUT_WR)
             while self._reader.readinto(bytearray(BLOCK)):
                 continue
         except OSError:
@@ -252,10 +269,3 @@ def _response(receipts: Sequence[Receipt]) -> dict[str, Any]:
         "00081190": {"vr": "UR"},
         **{tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items},
     }
-
-
-def _end_reading(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RD)
-    except OSError:
-        _LOG.debug("a connection was gone already")

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from ssl import SSLContext
 from threading import Thread
 from typing import Any
 
@@ -34,8 +35,6 @@ class IgtlServer:
     ...     wait()
     """
 
-    title = "OpenIGTLink"
-
     def __init__(
         self,
         client: Client,
@@ -47,6 +46,7 @@ class IgtlServer:
         deadline_ms: float | None = None,
         surfaces: bool = False,
         suffix: str = "",
+        tls: SSLContext | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -59,13 +59,19 @@ class IgtlServer:
             deadline_ms: Deadline of each job, until a client sets its own.
             surfaces: Send surfaces after the last mask, until a client says otherwise.
             suffix: Put behind a scan's device name to name its mask.
+            tls: To speak TLS, of :func:`verdiff.serve.tls.serving`; None speaks plain, as the protocol has it.
         """
         self._service = Service(client, limits or IgtlLimits(), dict(options or {}), deadline_ms, surfaces, suffix)
-        self._host, self._port = host, port
+        self._host, self._port, self._tls = host, port, tls
         self._sessions: set[Session] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._thread: Thread | None = None
+
+    @property
+    def title(self) -> str:
+        """What it speaks."""
+        return f"OpenIGTLink{' over TLS' if self._tls else ''}"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -116,7 +122,10 @@ class IgtlServer:
 
     async def _serve(self, started: Future[int]) -> None:
         self._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._connected, self._host, self._port, limit=_BUFFER)
+        patience = None if self._tls is None else self._service.limits.stall_s
+        server = await asyncio.start_server(
+            self._connected, self._host, self._port, limit=_BUFFER, ssl=self._tls, ssl_handshake_timeout=patience
+        )
         started.set_result(server.sockets[0].getsockname()[1])
         await self._stop.wait()
         server.close()
