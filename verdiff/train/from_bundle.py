@@ -43,7 +43,8 @@ def weights_of_bundle(bundle: Bundle, config: RunConfig, dataset: Dataset) -> di
         DataError: It is a model of another network.
     """
     net = folded(build_network(config, len(dataset.labels)))
-    stored = _parameters(bundle)
+    fixed = {key for key, _ in net.named_buffers()}
+    stored = {key: value for key, value in _parameters(bundle).items() if key not in fixed}
     wanted = {key: value.shape for key, value in net.named_parameters()}
     there = {key: value.shape for key, value in stored.items()}
     if there != wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from verdiff.train.networks.blocks import NORMS, TimeEmbedding, Upsample, residual_block
+from verdiff.train.networks.blocks import NORMS, Downsample, TimeEmbedding, Upsample, residual_block
 from verdiff.train.networks.nsa import NSA
 
 
@@ -26,6 +26,7 @@ class Denoiser(nn.Module):
         fusion_width: Channels of that last fusion.
         embedding: Size of the time embedding.
         norm: One of :data:`verdiff.train.networks.blocks.NORMS`.
+        resampling: How maps change their size, one of :data:`verdiff.train.networks.blocks.RESAMPLINGS`.
     """
 
     FOLDABLE = (("fuse", "norm"),)
@@ -39,6 +40,7 @@ class Denoiser(nn.Module):
         fusion_width: int = 16,
         embedding: int = 96,
         norm: str = "group",
+        resampling: str = "plain",
     ) -> None:
         super().__init__()
         self.stride, self.feature_strides = stride, feature_strides
@@ -47,15 +49,15 @@ class Denoiser(nn.Module):
         self.encoder, self.adapters, self.down = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             if level:
-                self.down.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
+                self.down.append(Downsample(widths[level - 1], width, resampling))
             self.encoder.append(residual_block(norm, width, width, embedding))
             self.adapters.append(NSA(width))
         self.middle = residual_block(norm, widths[-1], widths[-1], embedding)
         self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True):
-            self.up.append(Upsample(wide, narrow))
+            self.up.append(Upsample(wide, narrow, resampling))
             self.decoder.append(residual_block(norm, 2 * narrow, narrow, embedding))
-        self.restore = nn.Identity() if stride == 1 else Upsample(widths[0], fusion_width)
+        self.restore = nn.Identity() if stride == 1 else Upsample(widths[0], fusion_width, resampling)
         last = widths[0] if stride == 1 else fusion_width
         self.fuse = nn.Conv2d(last + 2 * classes, last, 3, padding=1)
         self.norm, self.head = NORMS[norm](last), nn.Conv2d(last, classes, 3, padding=1)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from verdiff.train.networks.blocks import Upsample, group_norm, residual_block
+from verdiff.train.networks.blocks import Downsample, Upsample, group_norm, residual_block
 from verdiff.train.networks.model import PriorOutput
 from verdiff.train.networks.msfm import MSFM
 
@@ -27,6 +27,7 @@ class PriorNet(nn.Module):
             alone, as the paper draws it.
         norm: One of :data:`verdiff.train.networks.blocks.NORMS`.
         pooling: What the MSFM's choice is averaged over, see :class:`~verdiff.train.networks.msfm.MSFM`.
+        resampling: How maps change their size, one of :data:`verdiff.train.networks.blocks.RESAMPLINGS`.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class PriorNet(nn.Module):
         condition: str = "decoder",
         norm: str = "group",
         pooling: str = "field",
+        resampling: str = "plain",
     ) -> None:
         super().__init__()
         self.strides, self.condition = tuple(sorted(features)), condition
@@ -44,12 +46,12 @@ class PriorNet(nn.Module):
         self.encoder = nn.ModuleList([residual_block(norm, widths[0], widths[0])])
         self.down = nn.ModuleList()
         for narrow, wide in pairwise(widths):
-            self.down.append(nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
+            self.down.append(Downsample(narrow, wide, resampling))
             self.encoder.append(residual_block(norm, wide, wide))
         self.middle = residual_block(norm, widths[-1], widths[-1])
         self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True):
-            self.up.append(Upsample(wide, narrow))
+            self.up.append(Upsample(wide, narrow, resampling))
             self.decoder.append(residual_block(norm, 2 * narrow, narrow))
         # The blocks of the other norms end with an activation of their own.
         self.norm = group_norm(widths[0]) if norm == "group" else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from verdiff.errors import DataError
 from verdiff.settings import Among, OneOf, check_limits, setting
-from verdiff.train.networks.blocks import NORMS
+from verdiff.train.networks.blocks import NORMS, RESAMPLINGS
 from verdiff.train.networks.denoiser import Denoiser
 from verdiff.train.networks.model import SegmentationModel
 from verdiff.train.networks.msfm import POOLINGS
@@ -40,6 +40,11 @@ class NetworkConfig:
         "What the multi-scale module is averaged over: the whole field (the paper's equation 12), or the body alone.",
         OneOf(POOLINGS),
     )
+    resampling: str = setting(
+        "plain",
+        "How maps change their size: plain is MedSegDiff's, smooth lets a mask depend less on the grid of pixels.",
+        OneOf(RESAMPLINGS),
+    )
 
     def __post_init__(self) -> None:
         check_limits(type(self), vars(self), "[network]")
@@ -71,7 +76,13 @@ class VerdiffNet(SegmentationModel):
         super().__init__()
         self.classes, self.config = classes, config
         self.prior = PriorNet(
-            classes, config.prior_widths, config.features, config.condition, config.norm, config.pooling
+            classes,
+            config.prior_widths,
+            config.features,
+            config.condition,
+            norm=config.norm,
+            pooling=config.pooling,
+            resampling=config.resampling,
         )
         self.denoiser: Denoiser = Denoiser(
             classes,
@@ -80,4 +91,5 @@ class VerdiffNet(SegmentationModel):
             tuple(sorted(config.features)),
             config.fusion_width,
             norm=config.norm,
+            resampling=config.resampling,
         )
