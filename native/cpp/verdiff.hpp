@@ -1,4 +1,4 @@
-// A host for verdiff's models without Python: docs/contract.md, version 1.
+// A host for verdiff's models without Python: docs/contract.md, version 2.
 //
 //     verdiff::Bundle bundle("spine-mr.verdiff");                              // checked, hash by hash
 //     verdiff::Engine engine = verdiff::openvino_engine(bundle.read(verdiff::PIPELINE));
@@ -64,14 +64,33 @@ inline void noise_of(uint64_t seed, uint32_t slice, uint32_t sample, float* out,
     }
 }
 
-// How a volume is walked in the model's view: voxel = start + slice * step[0] + row * step[1] + column * step[2].
+// The box of the voxels brighter than the darkest, without the margins around it: [first, last + 1] of x, y and z.
+using Box = std::array<std::array<int64_t, 2>, 3>;
+
+inline Box picture_of(const Volume& volume) {
+    const auto [X, Y, Z] = volume.size;
+    float least = HUGE_VALF;
+    for (const float value : volume.voxels) least = std::isfinite(value) ? std::min(least, value) : least;
+    Box box{{{X, 0}, {Y, 0}, {Z, 0}}};
+    for (int64_t z = 0, voxel = 0; z < Z; ++z)
+        for (int64_t y = 0; y < Y; ++y)
+            for (int64_t x = 0; x < X; ++x, ++voxel) {
+                if (!(volume.voxels[voxel] > least && std::isfinite(volume.voxels[voxel]))) continue;
+                const int64_t at[3] = {x, y, z};
+                for (int axis = 0; axis < 3; ++axis)
+                    box[axis] = {std::min(box[axis][0], at[axis]), std::max(box[axis][1], at[axis] + 1)};
+            }
+    return box[0][1] > 0 ? box : Box{{{0, X}, {0, Y}, {0, Z}}};
+}
+
+// How a box is walked in the model's view: voxel = start + slice * step[0] + row * step[1] + column * step[2].
 struct Walk {
     std::array<int64_t, 3> count, step;
     std::array<double, 3> pitch_mm;
     int64_t start = 0;
 };
 
-inline Walk walk(const Volume& volume, const std::string& view) {
+inline Walk walk(const Volume& volume, const std::string& view, const Box& box) {
     using Axis = std::pair<int, double>;  // L, P or S, and the sign with which it runs
     static const std::map<std::string, std::array<Axis, 3>> views = {{"sagittal", {{{0, 1.}, {2, -1.}, {1, 1.}}}},
                                                                      {"coronal", {{{1, 1.}, {2, -1.}, {0, 1.}}}},
@@ -92,10 +111,11 @@ inline Walk walk(const Volume& volume, const std::string& view) {
         const auto [world, sign] = views.at(view)[i];
         const int voxel = nearest[world];
         const bool backwards = (volume.direction[3 * world + voxel] >= 0) != (sign > 0);
-        found.count[i] = volume.size[voxel];
+        const auto [first, end] = box[voxel];
+        found.count[i] = end - first;
         found.pitch_mm[i] = volume.spacing_mm[voxel];
         found.step[i] = backwards ? -stride[voxel] : stride[voxel];
-        found.start += backwards ? stride[voxel] * (volume.size[voxel] - 1) : 0;
+        found.start += stride[voxel] * (backwards ? end - 1 : first);
     }
     return found;
 }
@@ -112,12 +132,16 @@ inline double padding_below(const std::vector<float>& sorted) {
 }
 
 // The intensities that become -1 and 1.
-inline std::array<float, 2> bounds_of(const std::vector<float>& voxels, const nlohmann::json& rule) {
+inline std::array<float, 2> bounds_of(const Volume& volume, const Box& box, const nlohmann::json& rule) {
     const double low = rule.at("low"), high = rule.at("high");
     if (rule.at("kind") == "window") return {float(low), float(high)};
     if (rule.at("kind") != "percentile") throw std::runtime_error("an intensity rule that this host does not know");
     std::vector<float> sorted;
-    std::copy_if(voxels.begin(), voxels.end(), std::back_inserter(sorted), [](float v) { return std::isfinite(v); });
+    for (int64_t z = box[2][0]; z < box[2][1]; ++z)
+        for (int64_t y = box[1][0]; y < box[1][1]; ++y) {
+            const auto line = volume.voxels.begin() + (z * volume.size[1] + y) * volume.size[0];
+            std::copy_if(line + box[0][0], line + box[0][1], std::back_inserter(sorted), [](float v) { return std::isfinite(v); });
+        }
     std::sort(sorted.begin(), sorted.end());
     const double padding = padding_below(sorted);
     sorted.erase(sorted.begin(), std::upper_bound(sorted.begin(), sorted.end(), padding));
@@ -137,9 +161,10 @@ inline std::array<float, 2> bounds_of(const std::vector<float>& voxels, const nl
 inline std::vector<uint8_t> segment(const Bundle& bundle, const Engine& engine, const Volume& volume,
                                     const std::function<void(int64_t, int64_t)>& done = {}) {
     const auto& manifest = bundle.manifest;
-    const Walk way = walk(volume, manifest.at("view"));
-    if (int64_t(volume.voxels.size()) != way.count[0] * way.count[1] * way.count[2])
+    if (int64_t(volume.voxels.size()) != volume.size[0] * volume.size[1] * volume.size[2])
         throw std::runtime_error("a volume whose voxels are not those of its size");
+    const Box box = picture_of(volume);
+    const Walk way = walk(volume, manifest.at("view"), box);
     const int64_t multiple = manifest.at("multiple"), samples = manifest.at("defaults").at("samples");
     const uint64_t seed = manifest.at("defaults").at("seed");
     const double spacing = manifest.at("spacing_mm");
@@ -149,7 +174,7 @@ inline std::vector<uint8_t> segment(const Bundle& bundle, const Engine& engine, 
     Question ask{1, way.count[1], way.count[2], samples, int64_t(manifest.at("labels").size()), 0, 0, {}, {}, {}, {}};
     ask.size = {in_model(1), in_model(2)};
     ask.H = padded(ask.size[0]), ask.W = padded(ask.size[1]);
-    ask.bounds = bounds_of(volume.voxels, manifest.at("intensity"));
+    ask.bounds = bounds_of(volume, box, manifest.at("intensity"));
     ask.slices.resize(ask.h * ask.w);
     const size_t count = ask.K * ask.H * ask.W;
     ask.noise.resize(samples * count);

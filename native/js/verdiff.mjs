@@ -1,4 +1,4 @@
-// A host for verdiff's models in JavaScript: docs/contract.md, version 1, for Node and for browsers.
+// A host for verdiff's models in JavaScript: docs/contract.md, version 2, for Node and for browsers.
 //
 //     const bundle = await openBundle(bytes)                                        // checked, hash by hash
 //     const session = await ort.InferenceSession.create(bundle.read(PIPELINE))
@@ -89,8 +89,26 @@ const VIEWS = {
 }
 const ORDERS = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
 
-/** How a volume is walked in a view: voxel = start + slice step[0] + row step[1] + column step[2]. */
-export function walk({ size, spacingMm, direction }, view) {
+/** The box of the voxels brighter than the darkest, without the margins around it: [first, last + 1] of x, y and z. */
+export function pictureOf({ size: [X, Y, Z], voxels }) {
+  const least = voxels.reduce((found, value) => (Number.isFinite(value) && value < found ? value : found), Infinity)
+  const box = [[X, 0], [Y, 0], [Z, 0]]
+  let voxel = 0
+  for (let z = 0; z < Z; z++)
+    for (let y = 0; y < Y; y++)
+      for (let x = 0; x < X; x++) {
+        const value = voxels[voxel++]
+        if (!(value > least && value < Infinity)) continue
+        for (const [axis, at] of [x, y, z].entries()) {
+          if (at < box[axis][0]) box[axis][0] = at
+          if (at >= box[axis][1]) box[axis][1] = at + 1
+        }
+      }
+  return box[0][1] > 0 ? box : [[0, X], [0, Y], [0, Z]]
+}
+
+/** How a box of a volume is walked in a view: voxel = start + slice step[0] + row step[1] + column step[2]. */
+export function walk({ size, spacingMm, direction }, view, box) {
   if (!(view in VIEWS)) throw new Error(`this host takes volumes, and the model the view ${view}`)
   // For each of the patient's axes the voxel axis nearest to it: the assignment with the largest sum of cosines.
   const fit = (axes) => Math.round(1e6 * axes.reduce((sum, axis, world) => sum + Math.abs(direction[3 * world + axis]), 0))
@@ -100,10 +118,11 @@ export function walk({ size, spacingMm, direction }, view) {
   for (const [world, sign] of VIEWS[view]) {
     const voxel = nearest[world]
     const backwards = direction[3 * world + voxel] >= 0 !== sign > 0
-    found.count.push(size[voxel])
+    const [first, end] = box[voxel]
+    found.count.push(end - first)
     found.pitchMm.push(spacingMm[voxel])
     found.step.push(backwards ? -stride[voxel] : stride[voxel])
-    found.start += backwards ? stride[voxel] * (size[voxel] - 1) : 0
+    found.start += stride[voxel] * (backwards ? end - 1 : first)
   }
   return found
 }
@@ -125,6 +144,15 @@ function countPadding(sorted) {
   const [same, upto] = [sorted[0], sorted[0] / 2].map((limit) => countUpTo(sorted, limit))
   if (same < 1e-3 * sorted.length || upto - same > 0.25 * same || upto === sorted.length) return 0
   return upto + countPadding(sorted.subarray(upto))
+}
+
+/** The voxels of a box, in any order. */
+function voxelsOf({ size: [X, Y], voxels }, [[x0, x1], [y0, y1], [z0, z1]]) {
+  const found = new Float32Array((x1 - x0) * (y1 - y0) * (z1 - z0))
+  let at = 0
+  for (let z = z0; z < z1; z++)
+    for (let y = y0; y < y1; y++, at += x1 - x0) found.set(voxels.subarray((z * Y + y) * X + x0, (z * Y + y) * X + x1), at)
+  return found
 }
 
 /** The intensities that become -1 and 1. */
@@ -168,15 +196,16 @@ export function engineOf(ort, session) {
 
 /** The mask of a volume in its own voxels: 0 for background, else the id of a structure. `done` hears of every slice. */
 export async function segment({ manifest }, engine, volume, done = () => {}) {
-  const { count, step, pitchMm, start } = walk(volume, manifest.view)
-  if (volume.voxels.length !== count[0] * count[1] * count[2]) throw new Error('a volume whose voxels are not those of its size')
+  if (volume.voxels.length !== volume.size[0] * volume.size[1] * volume.size[2]) throw new Error('a volume whose voxels are not those of its size')
+  const box = pictureOf(volume)
+  const { count, step, pitchMm, start } = walk(volume, manifest.view, box)
   const [slices, h, w] = count
   const size = [1, 2].map((i) => Math.max(1, roundHalfToEven((count[i] * pitchMm[i]) / manifest.spacing_mm)))
   const [H, W] = size.map((length) => Math.ceil(length / manifest.multiple) * manifest.multiple)
   const { samples, seed } = manifest.defaults
   const shape = [samples, 1, manifest.labels.length, H, W]
   const perSample = manifest.labels.length * H * W
-  const bounds = boundsOf(volume.voxels, manifest.intensity)
+  const bounds = boundsOf(voxelsOf(volume, box), manifest.intensity)
   const mask = new Uint8Array(volume.voxels.length)
   for (let slice = 0; slice < slices; slice++) {
     const voxelOf = (pixel) => start + slice * step[0] + Math.floor(pixel / w) * step[1] + (pixel % w) * step[2]

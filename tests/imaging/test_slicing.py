@@ -45,6 +45,24 @@ def test_insert_undoes_extract_exactly(geometry: Geometry, view: Any) -> None:
     np.testing.assert_array_equal(plan.extract(plan.insert(planes)), planes)
 
 
+@settings(deadline=None, max_examples=50)
+@given(geometries(), st.sampled_from(VIEWS), st.data())
+def test_the_slices_of_a_picture_are_those_of_the_scan_cut_to_it(geometry: Geometry, view: Any, data: Any) -> None:
+    starts = [data.draw(st.integers(0, length - 1)) for length in geometry.shape]
+    box = [slice(s, data.draw(st.integers(s + 1, length))) for s, length in zip(starts, geometry.shape, strict=True)]
+    picture = (box[0], box[1], box[2])
+    array = textured(geometry.shape)
+    plan = plan_slices(geometry, view=view, spacing_mm=1.0, multiple=4, picture=picture)
+    size = array[picture].shape[::-1]
+    cut = plan_slices(replace(geometry, size=size), view=view, spacing_mm=1.0, multiple=4)
+    assert replace(plan, picture=None, source_shape=cut.source_shape) == cut
+    np.testing.assert_array_equal(plan.extract(array), cut.extract(array[picture]))
+    back = plan.insert(plan.extract(array))
+    np.testing.assert_array_equal(back[picture], array[picture])
+    back[picture] = 0
+    assert not back.any()
+
+
 @pytest.mark.parametrize("view", CANONICAL)
 @pytest.mark.parametrize("direction", ORIENTATIONS)
 def test_the_48_orientations_give_the_same_canonical_slices(direction: tuple[float, ...], view: Any) -> None:

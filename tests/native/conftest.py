@@ -67,7 +67,7 @@ def oblique(tmp_path_factory: pytest.TempPathFactory) -> Path:
     array = scan.array[:, :, 28:40].astype(np.int16)
     # Of [z, y, x] to [x, z, y], the last two backwards.
     turned = np.ascontiguousarray(array.transpose(2, 0, 1)[:, ::-1, ::-1])
-    turned[:, :6] = -1024
+    turned[:, :6] = turned[:, :, -3:] = -1024
     angle = np.radians(10)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     columns = scan.geometry.matrix[:, [1, 2, 0]] * [-1, -1, 1]

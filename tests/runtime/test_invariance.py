@@ -117,3 +117,16 @@ def test_features_not_kept_give_the_same_answer(monkeypatch: pytest.MonkeyPatch)
     streamed = list(segmenter.stream(scan, samples=4))
     assert [partial.outcome for partial in streamed] == ["prior", "complete"]
     assert same(streamed[-1], expected)
+
+
+@pytest.mark.parametrize("sides", [((0, 0), (3, 0), (0, 0)), ((1, 2), (0, 5), (7, 1)), ((0, 0), (40, 40), (40, 40))])
+def test_uniform_margins_do_not_change_a_bit(sides: tuple[tuple[int, int], ...]) -> None:
+    scan = mr_scan()
+    padded = np.pad(scan.array, sides, constant_values=scan.array.min())
+    geometry = replace(scan.geometry, size=(padded.shape[2], padded.shape[1], padded.shape[0]))
+    segmenter = numpy_segmenter()
+    plain = segmenter.segment(scan)
+    framed = segmenter.segment(replace(scan, array=padded, geometry=geometry), force=True)
+    assert framed.geometry == geometry
+    np.testing.assert_array_equal(framed.labels, np.pad(plain.labels, sides))
+    np.testing.assert_array_equal(framed.uncertainty, np.pad(plain.uncertainty, sides))

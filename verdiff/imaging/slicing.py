@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from verdiff.choices import VIEWS, View
 from verdiff.errors import VerdiffError
+from verdiff.imaging.picture import Box
 from verdiff.imaging.resample import resize_planes
 from verdiff.imaging.volume import IDENTITY, Array, Geometry
 
@@ -42,6 +43,8 @@ class SlicePlan:
         pixel_spacing_mm: Row and column pitch of the scan's pixels.
         slice_spacing_mm: Distance of slices.
         top, left: Where the network's input begins in the model's pixels; not 0 in a plan made by :meth:`windowed`.
+        picture: The box [z, y, x] of the scan's array that the slices are taken from, or None for all of it. What is
+            outside comes back as zeros.
     """
 
     view: View
@@ -60,6 +63,7 @@ class SlicePlan:
     slice_spacing_mm: float
     top: int = 0
     left: int = 0
+    picture: Box | None = None
 
     def windowed(self, rows: slice, cols: slice) -> SlicePlan:
         """The same slices with a part of each as the network's input; what lies outside comes back as zeros.
@@ -88,12 +92,14 @@ class SlicePlan:
 
     def extract(self, array: Array) -> Array:
         """The scan's array [z, y, x] as a view [slices, scan_rows, scan_cols] in canonical orientation."""
-        return np.flip(array.transpose(self.permutation), self._flipped)
+        inside = array if self.picture is None else array[self.picture]
+        return np.flip(inside.transpose(self.permutation), self._flipped)
 
     def insert(self, planes: Array) -> Array:
         """Planes [slices, scan_rows, scan_cols] as an array [z, y, x] in the scan's axes: extract undone exactly."""
-        inverse = [self.permutation.index(axis) for axis in range(3)]
-        return np.ascontiguousarray(np.flip(planes, self._flipped).transpose(inverse))
+        whole = np.zeros(self.source_shape, planes.dtype)
+        self.extract(whole)[...] = planes
+        return whole
 
     def to_model(self, planes: Array) -> NDArray[np.float32]:
         """Normalised planes [n, scan_rows, scan_cols] as network input [n, 1, padded_rows, padded_cols].
@@ -131,7 +137,9 @@ class SlicePlan:
         return tuple(axis for axis, flip in enumerate(self.flips) if flip)
 
 
-def plan_slices(geometry: Geometry, *, view: View, spacing_mm: float | None, multiple: int = 1) -> SlicePlan:
+def plan_slices(
+    geometry: Geometry, *, view: View, spacing_mm: float | None, multiple: int = 1, picture: Box | None = None
+) -> SlicePlan:
     """How to slice this grid for a model.
 
     The voxel axes nearest to the patient's are permuted and flipped, never resampled: exact for the 48 axis
@@ -144,6 +152,8 @@ def plan_slices(geometry: Geometry, *, view: View, spacing_mm: float | None, mul
         view: The model's view.
         spacing_mm: The model's pixel, or None for the scan's own.
         multiple: What the network's input must be a multiple of.
+        picture: Box of the scan's array to take the slices from (:func:`verdiff.imaging.picture.picture_of`), or None
+            for all of it.
 
     Raises:
         VerdiffError: For an unknown view, a spacing that is not positive, or a multiple below 1.
@@ -156,7 +166,8 @@ def plan_slices(geometry: Geometry, *, view: View, spacing_mm: float | None, mul
         )
     permutation, flips = ((0, 1, 2), (False, False, False)) if view == "film" else _nearest_axes(geometry, view)
     shape, spacing = geometry.shape, geometry.spacing_mm[::-1]
-    slices, rows, cols = (shape[axis] for axis in permutation)
+    lengths = shape if picture is None else [part.stop - part.start for part in picture]
+    slices, rows, cols = (lengths[axis] for axis in permutation)
     slice_pitch, row_pitch, col_pitch = (float(spacing[axis]) for axis in permutation)
     model_rows = rows if spacing_mm is None else max(1, round(rows * row_pitch / spacing_mm))
     model_cols = cols if spacing_mm is None else max(1, round(cols * col_pitch / spacing_mm))
@@ -175,6 +186,7 @@ def plan_slices(geometry: Geometry, *, view: View, spacing_mm: float | None, mul
         spacing_mm=(rows * row_pitch / model_rows, cols * col_pitch / model_cols),
         pixel_spacing_mm=(row_pitch, col_pitch),
         slice_spacing_mm=slice_pitch,
+        picture=picture,
     )
 
 

@@ -150,7 +150,7 @@ def restore_uncertainty(answer: Answer, plan: SlicePlan, over: Mapper = map) -> 
 
 def in_scan(plan: SlicePlan, dtype: np.dtype[Any], one: Callable[[int], Plane], over: Mapper = map) -> NDArray[Any]:
     """The scan's array [z, y, x] of the planes ``one(index)`` [rows, cols]; never held twice."""
-    whole = np.empty(plan.source_shape, dtype)
+    whole = np.zeros(plan.source_shape, dtype)
     planes = plan.extract(whole)
     size = max(1, _BLOCK_BYTES // (plan.scan_rows * plan.scan_cols * dtype.itemsize))
     for block in chunks_of(plan.slices, size):

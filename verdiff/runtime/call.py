@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verdiff.imaging import intensity_bounds, volume_from
+from verdiff.imaging.picture import picture_of
 from verdiff.runtime.answer import Answer, restore
 from verdiff.runtime.budget import require_time
 from verdiff.runtime.plausibility import Warned, warnings_of_mask, warnings_of_scan
@@ -108,9 +109,10 @@ def open_call(model: LoadedModel, request: Request) -> Iterator[Call]:
         whole = kind.slices(manifest, volume.geometry)
         forced = unsuitable_reasons(volume, manifest, whole)
         require_suitable(forced, manifest, force=request.options.force)
-        bounds = intensity_bounds(volume.array, manifest.intensity)
+        picture = picture_of(volume.array)
+        bounds = intensity_bounds(volume.array[picture], manifest.intensity)
     ids = manifest.mask_ids
-    scan = CheckedScan(volume, bounds, ids, forced)
+    scan = CheckedScan(volume, picture, bounds, ids, forced)
     with kind.work(model, request, sampling, scan) as work:
         yield Call(model, request, scan, work, warnings_of_scan(manifest, whole, volume.array, bounds))
 

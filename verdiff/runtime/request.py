@@ -15,6 +15,7 @@ from verdiff.options import CallOptions
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
     from verdiff.imaging import Geometry, SlicePlan, Volume
+    from verdiff.imaging.picture import Box
     from verdiff.runtime.answer import Answer
     from verdiff.runtime.clock import Clock
     from verdiff.runtime.lanes import Lanes
@@ -45,12 +46,14 @@ class CheckedScan:
 
     Attributes:
         volume: The scan.
+        picture: Box of its array without the uniform margins around it.
         bounds: Intensities that become -1 and 1.
         ids: Label id of each class index, uint8 [K + 1].
         forced: Reasons against it that ``force`` went past.
     """
 
     volume: Volume
+    picture: Box
     bounds: tuple[float, float]
     ids: NDArray[np.uint8]
     forced: tuple[str, ...]

@@ -15,6 +15,7 @@ from verdiff.imaging.volume_plan import VolumePlan, plan_volume
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
     from verdiff.imaging import Geometry, SlicePlan
+    from verdiff.imaging.picture import Box
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,14 @@ class Scan:
     multiple: int
 
 
-def slices_of(manifest: Manifest, geometry: Geometry) -> SlicePlan:
-    """A scan's way to the grid of a model that takes slices, and back."""
+def slices_of(manifest: Manifest, geometry: Geometry, picture: Box | None = None) -> SlicePlan:
+    """The way of a scan, or of the part that shows anything, to the grid of a model that takes slices, and back."""
     return plan_slices(
         geometry,
         view=manifest.view,  # type: ignore[arg-type]
         spacing_mm=manifest.spacing_mm,
         multiple=manifest.multiple,
+        picture=picture,
     )
 
 

@@ -37,7 +37,7 @@ def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: Che
     manifest, clock, options = model.manifest, request.clock, request.options
     with model.executor.call(manifest, clock, model.memory_mb) as (lanes, runner):
         with clock.stage("normalise"):
-            plan = slices_of(manifest, checked.volume.geometry)
+            plan = slices_of(manifest, checked.volume.geometry, checked.picture)
             planes = plan.extract(checked.volume.array)
         scan = Scan(plan, planes, checked.bounds, checked.ids, manifest.multiple)
         # Agreement is asked after rounds, which an anytime call has.

@@ -3,7 +3,8 @@
 An export folds batch norms into the convolutions in front of them (:mod:`verdiff.train.networks.folding`), and a
 network without them trains badly. They are put back here: each gets, as its running statistics, what its convolution
 gives on batches of the data, and the weight and bias that undo them. The function stays the same, up to the rounding
-of weights that are stored as float16.
+of weights that are stored as float16; where the run resamples maps otherwise than the model did, the weights are a
+beginning and no more.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ SMALL = NetworkConfig((8, 8, 16), (8, 8), 2, 8, "decoder", norm="batch", pooling
 def trained_in_appearance(norm: str) -> VerdiffNet:
     """A network whose norms have seen something, so that none of them is the identity."""
     torch.manual_seed(3)
-    net = VerdiffNet(2, NetworkConfig(*list(vars(SMALL).values())[:-2], norm=norm, pooling="body"))
+    net = VerdiffNet(2, replace(SMALL, norm=norm))
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -62,3 +64,21 @@ def test_margins_count_less_without_statistics_of_the_field_of_view() -> None:
     assert moved_by_a_margin("batch", "body") < 0.02
     assert moved_by_a_margin("group", "field") > 10 * moved_by_a_margin("batch", "body")
     assert moved_by_a_margin("batch", "field") > 2 * moved_by_a_margin("batch", "body")
+
+
+def moved_by_a_pixel(resampling: str) -> float:
+    """How far logits move, against their own spread, when the picture lies one row and column further on."""
+    torch.manual_seed(7)
+    config = NetworkConfig((8, 8, 8, 8), (8, 8), 2, 8, "decoder", norm="batch", pooling="body", resampling=resampling)
+    net = VerdiffNet(2, config).eval()
+    noise = torch.rand(1, 1, 97, 97)
+    picture = nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)
+    with torch.no_grad():
+        here, there = (net.prior(picture[..., at : at + 96, at : at + 96]).logits for at in (0, 1))
+    inside = slice(24, 72)
+    moved = (here[..., inside, inside] - there[..., 23:71, 23:71]).abs().mean()
+    return float(moved / here[..., inside, inside].std())
+
+
+def test_smooth_resampling_lets_the_place_on_the_grid_count_less() -> None:
+    assert moved_by_a_pixel("smooth") < 0.5 * moved_by_a_pixel("plain")

@@ -11,6 +11,7 @@ import numpy as np
 from verdiff.errors import DataError, VerdiffError
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds, normalise
 from verdiff.imaging.look import look_of_mask, look_of_scan
+from verdiff.imaging.picture import picture_of
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.slicing import SlicePlan, plan_slices
 from verdiff.imaging.volume import Volume
@@ -152,7 +153,7 @@ def _prepare(
         "intensity": (float(volume.array.min()), float(volume.array.max())),
     }
     rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
-    bounds = intensity_bounds(volume.array, rule)
+    bounds = intensity_bounds(volume.array[picture_of(volume.array)], rule)
     look = look_of_scan(plan, volume.array, bounds) | look_of_mask(plan, truth.array, table, volume.array, bounds)
     fact.update({key: (value, value) for key, value in look.items()})
     if config.slice_spacing_mm is not None:
@@ -173,7 +174,7 @@ def _slices_case(
 ) -> CaseSlices:
     """The slices of a scan, and of its mask on the same grid or on a finer one over the same field of view."""
     rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
-    low, high = intensity_bounds(volume.array, rule)
+    low, high = intensity_bounds(volume.array[picture_of(volume.array)], rule)
     images = plan.to_model(normalise(plan.extract(volume.array), low, high))[:, 0].astype(np.float16)
     masks = finer(plan, truth.geometry)
     planes = masks.extract(truth.array)
