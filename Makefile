@@ -5,10 +5,10 @@
 # make architecture             draw docs/architecture.svg anew from the import graph
 # make reference              write docs/reference/ and docs/configuration.md anew from the code
 # make picture                segment the sample anew for the picture in README.md
-# make peers                    install programs that some tests talk to (apt-get as root or with sudo; npm)
+# make peers                    install what some tests talk to (apt-get as root or with sudo; npm; .venv-webgpu)
 # make web [MODEL=m.verdiff]    build dist/web, a static page that runs the model in the browser (wants Node's npm)
 # make sbom                     write bills of materials (CycloneDX) of the lean installation and of the model to dist/
-# make clean                    remove the two environments, the wheel and the demo's output
+# make clean                    remove the environments, the wheel and the demo's output
 #
 # PYTHON=python3.12 chooses the interpreter that the environments are made with (3.11 or newer).
 
@@ -23,8 +23,8 @@ REFERENCE = $(if $(filter $(SAMPLE),$(SCAN)),--reference $(EXPERT))
 PIP_FLAGS := --disable-pip-version-check --quiet
 
 # Programs that nobody here wrote and that tests talk to: tests/peers.py skips by name what is missing.
-PEERS := chromium cmake dcmtk dicom3tools g++ libnifti-dev libopenigtlink-dev libssl-dev nlohmann-json3-dev nodejs \
-  openigtlink-examples orthanc orthanc-dicomweb
+PEERS := chromium cmake dcmtk dicom3tools g++ libnifti-dev libopenigtlink-dev libssl-dev libvulkan1 \
+  nlohmann-json3-dev nodejs openigtlink-examples orthanc orthanc-dicomweb
 # Debian's npm conflicts with Node's own package, which brings one.
 PEERS += $(if $(shell command -v npm),,npm)
 
@@ -57,7 +57,7 @@ sbom: .venv-demo/installed .venv-test/ready
 
 # `apt-get update` only where something is missing: a machine that has all of them needs no mirror.
 peers: debian
-	@$(MAKE) --no-print-directory native/js/node_modules web/node_modules
+	@$(MAKE) --no-print-directory native/js/node_modules web/node_modules .venv-webgpu/ready
 
 debian:
 	@dpkg-query --show $(PEERS) >/dev/null 2>&1 || { \
@@ -87,7 +87,7 @@ picture: .venv-test/ready
 	.venv-test/bin/python -m tools.picture
 
 clean:
-	rm -rf .venv-demo .venv-test dist '$(DEMO_OUT)'
+	rm -rf .venv-demo .venv-test .venv-webgpu dist '$(DEMO_OUT)'
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -119,4 +119,12 @@ python:
 	  --editable '.[cpu,openvino,tensorrt-rtx,train,dev]'
 	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps tensorrt-stubs
 	.venv-test/bin/python -m tests.tensorrt_stubs
+	touch $@
+
+# ONNX Runtime for WebGPU, which cannot lie beside the one of .venv-test; SwiftShader of chromium is its device in tests.
+.venv-webgpu/ready: pyproject.toml constraints.txt | python
+	@echo 'making .venv-webgpu: ONNX Runtime for WebGPU'
+	rm -rf .venv-webgpu
+	$(PYTHON) -m venv .venv-webgpu
+	.venv-webgpu/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[webgpu]'
 	touch $@

@@ -27,6 +27,7 @@ TORCH, ENGINE = "torch", "engine"
 NEEDS = {
     "cpu": {ENGINE},
     "gpu": {ENGINE, "cuda-core"},
+    "webgpu": {ENGINE, "onnxruntime-webgpu"},
     "openvino": {ENGINE},
     "evaluate": {"scipy", "surface-distance", "matplotlib"},
     "anatomy": {"scipy", "scikit-image"},
@@ -55,7 +56,7 @@ def brought(extra: str) -> set[str]:
             found |= {package for each in inner[1].split(",") for package in brought(each)}
         else:
             found.add(name[0])
-    return found | ({ENGINE} if found & {"onnxruntime", "onnxruntime-gpu", "openvino"} else set())
+    return found | ({ENGINE} if found & {"onnxruntime", "onnxruntime-gpu", "onnxruntime-webgpu", "openvino"} else set())
 
 
 def line_of(extra: str) -> str:

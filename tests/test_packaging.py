@@ -16,7 +16,7 @@ import verdiff
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = {
-    *("cpu", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "igtl", "sign"),
+    *("cpu", "gpu", "webgpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "igtl", "sign"),
     *("train", "export", "evaluate", "comparators", "nnunetv2", "anatomy", "dicom", "dev"),
 }
 MIB = 1 << 20
@@ -100,11 +100,12 @@ def test_the_command_is_installed(wheel: Path) -> None:
         assert "verdiff = verdiff.cli:main" in archive.read(name).decode()
 
 
-def test_the_two_onnx_runtimes_are_never_asked_for_together() -> None:
+def test_onnx_runtimes_packages_are_never_asked_for_together() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for extra, requirements in project["optional-dependencies"].items():
         engines = {r.split(">")[0].split("[")[0] for r in requirements if r.startswith("onnxruntime")}
-        assert engines <= {{"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}.get(extra, "")}, extra
+        own = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu", "webgpu": "onnxruntime-webgpu"}
+        assert engines <= {own.get(extra, "")}, extra
 
 
 def test_the_constraints_pin_the_torch_that_training_asks_for() -> None:

@@ -37,8 +37,12 @@ BACKENDS = ("onnxruntime", "openvino")
 ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
 # ONNX Runtime with another provider than the CUDA one that plain ``onnxruntime`` takes on a GPU.
 PROVIDER_BACKENDS = ("onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
-DEVICE = r"cpu|cuda(:\d+)?"
+# ONNX Runtime's WebGPU provider: its device is a GPU of any make, or a driver that computes on the processor.
+WEBGPU = "webgpu"
+WEBGPU_DEVICES = ("webgpu", "webgpu:software")
 GPU = r"cuda(:\d+)?"
+DEVICE = rf"cpu|{GPU}|{'|'.join(WEBGPU_DEVICES)}"
+DEVICE_WORDS = "cpu, cuda, cuda:N, webgpu or webgpu:software"
 
 # PS3.5, 6.2: an application entity's title has 16 characters at most, none of them a backslash or a control character.
 AE_TITLE = r"(?! +$)[ -\[\]-~]{1,16}"

@@ -11,6 +11,7 @@ from verdiff.choices import (
     AUTO,
     BACKENDS,
     DEVICE,
+    DEVICE_WORDS,
     ENGINE_BACKENDS,
     ENGINE_PRECISIONS,
     ENGINE_ROLES,
@@ -24,11 +25,12 @@ from verdiff.choices import (
     SHA256,
     SIZE,
     SM,
+    WEBGPU,
     WHOLE,
 )
 from verdiff.settings import Bounds, OneOf, Pattern, keyword, option
 
-ANY_BACKEND = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS)
+ANY_BACKEND = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS, WEBGPU)
 # TensorRT's engines take INT8 by the name of its form too.
 BUILT_PRECISIONS = (*PRECISIONS, *(each for each in ENGINE_PRECISIONS if each not in PRECISIONS))
 ANY_PRECISION = (AUTO, *BUILT_PRECISIONS)
@@ -70,7 +72,7 @@ class LoadOptions(TrustOptions):
 
     model: str | Path | None = keyword(None, "A shipped model's name or a bundle; None is the default model.")
     _: KW_ONLY
-    device: str = option("cpu", "cpu, cuda or cuda:N.", Pattern(DEVICE, "cpu, cuda or cuda:N"))
+    device: str = option("cpu", f"{DEVICE_WORDS}.", Pattern(DEVICE, DEVICE_WORDS))
     backend: str = option(AUTO, "What runs it; see docs/runtime.md.", OneOf(ANY_BACKEND))
     precision: str = option(
         "fp32", "auto: the fastest that passed its gate for this processor, where trying pays.", OneOf(ANY_PRECISION)

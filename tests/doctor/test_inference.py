@@ -60,15 +60,21 @@ def test_without_any_backend_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("packages", "state"), [(("onnxruntime", "onnxruntime-gpu"), BAD), (("onnxruntime-gpu",), GOOD), ((), GOOD)]
+    ("packages", "state"),
+    [
+        (("onnxruntime", "onnxruntime-gpu"), BAD),
+        (("onnxruntime", "onnxruntime-webgpu"), BAD),
+        (("onnxruntime-gpu",), GOOD),
+        ((), GOOD),
+    ],
 )
-def test_both_onnxruntime_packages_are_a_problem(
+def test_several_onnxruntime_packages_are_a_problem(
     monkeypatch: pytest.MonkeyPatch, packages: tuple[str, ...], state: str
 ) -> None:
     monkeypatch.setattr("verdiff.runtime.backends.providers.installed_packages", lambda: packages)
     check = check_packages()
     assert check.state == state
-    assert (state == BAD) == ("uninstall -y onnxruntime onnxruntime-gpu" in check.remedy)
+    assert (state == BAD) == (f"uninstall -y {' '.join(packages)}, then" in check.remedy)
 
 
 def test_a_processor_that_is_not_asked_for_may_lack_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:

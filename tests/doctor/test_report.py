@@ -63,7 +63,7 @@ def test_a_gpu_that_the_one_installed_tensorrt_is_not_for_is_a_problem(
 
 def test_a_device_of_no_known_kind_is_a_problem_of_a_whole_report(tmp_path: Path, cache: Path) -> None:
     checks = doctor.examine(tmp_path, device="gpu")
-    assert by_name(checks)["device gpu"].remedy == "choose cuda or cuda:N for a GPU, or cpu"
+    assert by_name(checks)["device gpu"].remedy == "choose cpu, cuda, cuda:N, webgpu or webgpu:software"
     assert not doctor.healthy(checks)
     assert {check.name for check in doctor.examine(tmp_path)} <= by_name(checks).keys()
 

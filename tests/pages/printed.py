@@ -128,6 +128,7 @@ HOW: dict[str, How] = {
     "verdiff infer scan.nii.gz --model safnet.verdiff": How("the scan is cut to a few slices", "--force", _TINY.codes),
     "verdiff infer scan.nii.gz -o mask.nii.gz --model spinesegdiff.verdiff": _TINY,
     "verdiff infer scan.nii.gz --device cuda:0": How(_GPU, codes=(SUCCESS, BackendError.exit_code)),
+    "verdiff infer scan.nii.gz --device webgpu": How(_GPU, codes=(SUCCESS, BackendError.exit_code)),
     "verdiff serve": How("it serves until it is ended", tested_by="tests/serve/igtl/test_faults.py"),
     "verdiff doctor": How(codes=(SUCCESS, VerdiffError.exit_code)),
     "verdiff evaluate OUT/": How("it wants a run of nnU-Net's own", tested_by="tests/train/test_nnunetv2_adapter.py"),

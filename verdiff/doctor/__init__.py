@@ -6,15 +6,17 @@ to be mended before ``verdiff infer`` works here, or on the device that was name
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from verdiff.choices import DEVICE, DEVICE_WORDS, WEBGPU_DEVICES
 from verdiff.doctor.device import check_device
 from verdiff.doctor.gpu import check_driver, check_gpu_packages
 from verdiff.doctor.inference import check_inference
 from verdiff.doctor.models import check_models
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, as_json, healthy, lines
 from verdiff.doctor.system import check_disks, check_installation, check_memory, check_processor, check_training
-from verdiff.errors import BackendError
+from verdiff.doctor.webgpu import check_webgpu_device
 
 __all__ = ["BAD", "GOOD", "NOTE", "Check", "as_json", "examine", "healthy", "lines"]
 
@@ -24,29 +26,29 @@ def examine(folder: Path | None = None, *, device: str = "cpu", model: str | Non
 
     Args:
         folder: Where results would go; None is the working folder.
-        device: What is to be used: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; another name is a problem of the report.
+        device: What is to be used, as for :meth:`verdiff.runtime.Segmenter.load`; another name is a problem of the
+            report.
         model: A shipped model's name or a bundle's path to check too; the shipped ones always are.
     """
     from verdiff.engines.doctor.cache import check_engines
     from verdiff.engines.doctor.installed import check_tensorrt, find_tensorrt
 
-    refusal = []
-    if device != "cpu":
-        from verdiff.nvidia import device_index
-
-        try:
-            device_index(device)
-        except BackendError as error:
-            remedy = f"choose {error.expected}, or cpu"
-            refusal, device = [Check(f"device {device}", BAD, "names no device", remedy)], "cpu"
-    driver, driver_checks = check_driver(wanted=device != "cpu")
-    there = find_tensorrt(driver, device)
-    cache = check_engines(driver, there, device)
+    named = []
+    if re.fullmatch(DEVICE, device) is None:
+        named = [Check(f"device {device}", BAD, "names no device", f"choose {DEVICE_WORDS}")]
+    elif device in WEBGPU_DEVICES:
+        named = check_webgpu_device(device)
+    needed = device == "cpu" or bool(named)
+    # NVIDIA's side is looked at for one of its own devices.
+    cuda = "cpu" if needed else device
+    driver, driver_checks = check_driver(wanted=not needed)
+    there = find_tensorrt(driver, cuda)
+    cache = check_engines(driver, there, cuda)
     return [
         check_installation(),
         check_processor(),
         check_memory(),
-        *check_inference(driver, needed=device == "cpu"),
+        *check_inference(driver, needed=needed),
         *driver_checks,
         *check_tensorrt(driver, there),
         check_gpu_packages(driver),
@@ -54,6 +56,6 @@ def examine(folder: Path | None = None, *, device: str = "cpu", model: str | Non
         *check_models(model),
         check_training(),
         *check_disks(folder),
-        *refusal,
-        *check_device(device, there, cache.loading, model),
+        *named,
+        *check_device(cuda, there, cache.loading, model),
     ]

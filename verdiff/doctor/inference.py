@@ -18,6 +18,10 @@ DOUBLING_MODEL = bytes.fromhex(
     "0f0a0162120a0a08080112040a02080142040a001012"
 )
 
+# The packages that install a library, and what the others than the processor's are made for.
+PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-webgpu")}
+MADE_FOR = {"onnxruntime-gpu": " (the package for GPUs)", "onnxruntime-webgpu": " (the package for WebGPU)"}
+
 
 def check_inference(driver: InstalledDriver | BackendError, *, needed: bool = True) -> list[Check]:
     """ONNX Runtime and OpenVINO, whether one of them is enough for ``verdiff infer``, and the providers.
@@ -49,11 +53,11 @@ def check_inference(driver: InstalledDriver | BackendError, *, needed: bool = Tr
 
 def check_backend(name: str, double: Callable[[], float]) -> Check:
     """Whether a library is there and computes 2 + 2."""
-    version = version_of(name) or (version_of("onnxruntime-gpu") if name == "onnxruntime" else None)
+    package = next((each for each in PACKAGES.get(name, (name,)) if version_of(each)), name)
+    version = version_of(package)
     if version is None:
         extra = "cpu" if name == "onnxruntime" else "openvino"
         return Check(name, NOTE, "not installed", f"if it is wanted: {install(extra)}")
-    package = "onnxruntime-gpu" if name == "onnxruntime" and version_of(name) is None else name
     try:
         answer = double()
     except Exception as error:
@@ -63,7 +67,7 @@ def check_backend(name: str, double: Callable[[], float]) -> Check:
         )
     if answer != 4.0:
         return Check(name, BAD, f"{version} computes 2 + 2 = {answer}", f"pip install --force-reinstall {package}")
-    return Check(name, GOOD, f"{version} works" + (" (the package for GPUs)" if package != name else ""))
+    return Check(name, GOOD, f"{version} works" + MADE_FOR.get(package, ""))
 
 
 def double_onnxruntime() -> float:
@@ -91,15 +95,16 @@ def double_openvino() -> float:
 
 
 def check_packages() -> Check:
-    """That not both of ONNX Runtime's packages are installed: each overwrites the other's files."""
+    """That one of ONNX Runtime's packages is installed at most: each overwrites the others' files."""
     from verdiff.runtime.backends.providers import installed_packages
 
-    if len(installed_packages()) == 2:
+    packages = installed_packages()
+    if len(packages) > 1:
         return Check(
             "onnxruntime files",
             BAD,
-            "onnxruntime and onnxruntime-gpu overwrite each other",
-            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {install('cpu', 'gpu')}",
+            f"{' and '.join(packages)} overwrite each other",
+            f"pip uninstall -y {' '.join(packages)}, then {install('cpu', 'gpu', 'webgpu')}",
         )
     return Check("onnxruntime files", GOOD, "one package at most")
 
@@ -129,10 +134,25 @@ def check_providers(onnxruntime: Any, driver: InstalledDriver | BackendError) ->
         else:
             found = "listed; its libraries and the driver are there"
             checks.append(Check(f"onnxruntime {provider.title}", GOOD, found))
+    checks += check_webgpu(listed)
     if len(checks) == 1 and not isinstance(driver, BackendError):
         remedy = f"to use the GPU through it: pip uninstall -y onnxruntime, then {install('gpu')}"
         checks.append(Check("onnxruntime CUDA", NOTE, "the package for the CPU is installed", remedy))
     return checks
+
+
+def check_webgpu(listed: list[str]) -> list[Check]:
+    """Where ONNX Runtime lists WebGPU, the GPU it would take. Nothing is computed on it."""
+    from verdiff.runtime.backends.adapters import named
+    from verdiff.runtime.backends.webgpu import PROVIDER, require_adapter
+
+    if PROVIDER not in listed:
+        return []
+    try:
+        found = f"listed; {named(require_adapter('webgpu'))} is there"
+    except BackendError as error:
+        return [refused("onnxruntime WebGPU", NOTE, error)]
+    return [Check("onnxruntime WebGPU", GOOD, found)]
 
 
 def check_openvino_devices() -> Check:

@@ -61,7 +61,15 @@ def open_model(bundle: Bundle, options: LoadOptions) -> LoadedModel:
 def _open(bundle: Bundle, options: LoadOptions) -> Executor:
     chosen = choose_backend(options.backend, options.device, options.precision)
     if not on_device(chosen, options.device):
-        return HostExecutor(open_backend(bundle, backend=chosen, precision=options.precision, threads=options.threads))
+        return HostExecutor(
+            open_backend(
+                bundle,
+                backend=chosen,
+                precision=options.precision,
+                threads=options.threads,
+                device=options.device,
+            )
+        )
     # A host without a GPU never loads that half of the runtime.
     from verdiff.runtime.device.executor import DeviceExecutor
     from verdiff.runtime.device.opening import open_device

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verdiff import __version__
+from verdiff.runtime.backends.protocol import OnAdapter
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
@@ -40,6 +41,7 @@ def describe_backend(backend: Described) -> dict[str, Any]:
         "name": backend.name,
         "version": backend.version,
         "device": backend.device,
+        **({"adapter": backend.adapter} if isinstance(backend, OnAdapter) else {}),
         "precision": backend.precision,
         "threads": backend.threads,
         "batch": backend.batch,

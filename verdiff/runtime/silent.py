@@ -26,7 +26,7 @@ def onnxruntime() -> Any:
     """The onnxruntime module."""
     if "onnxruntime" in sys.modules:
         return import_module("onnxruntime")
-    with _LOCK, _environment(ORT_SWITCH, "1"):
+    with _LOCK, environment(ORT_SWITCH, "1"):
         return import_module("onnxruntime")
 
 
@@ -39,7 +39,8 @@ def openvino() -> Any:
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
+def environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for the length of the block; it is the whole process's."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

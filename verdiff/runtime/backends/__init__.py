@@ -15,7 +15,18 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from verdiff.bundle.layout import graph_name
-from verdiff.choices import AUTO, BACKENDS, DEVICE, ENGINE_BACKENDS, GPU, PRECISIONS, PROVIDER_BACKENDS
+from verdiff.choices import (
+    AUTO,
+    BACKENDS,
+    DEVICE,
+    DEVICE_WORDS,
+    ENGINE_BACKENDS,
+    GPU,
+    PRECISIONS,
+    PROVIDER_BACKENDS,
+    WEBGPU,
+    WEBGPU_DEVICES,
+)
 from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.precisions import TABLE, processor_precision
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["DEVICE_BACKENDS", "Backend", "CompilesSizes", "Described", "Maps", "graph_bytes"]
 
 DEVICE_BACKENDS = (*ENGINE_BACKENDS, *PROVIDER_BACKENDS)
+ON_PROVIDERS = tuple(name for name, each in TABLE.items() if each.on_providers)
 
 
 def installed_backends() -> tuple[str, ...]:
@@ -60,13 +72,15 @@ def choose_backend(backend: str, device: str, precision: str) -> str:
     """
     if backend in DEVICE_BACKENDS:
         return _device_backend(backend, device, precision)
+    if backend == WEBGPU or device in WEBGPU_DEVICES:
+        return _webgpu_backend(backend, device, precision)
     if backend not in (AUTO, *BACKENDS):
-        known = " or ".join((AUTO, *BACKENDS, *DEVICE_BACKENDS))
+        known = " or ".join((AUTO, *BACKENDS, *DEVICE_BACKENDS, WEBGPU))
         raise BackendError(f"backend {backend!r}", known, "choose one of them")
     if precision not in PRECISIONS:
         raise BackendError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of them")
     if re.fullmatch(DEVICE, device) is None:
-        raise BackendError(f"device {device!r}", "cpu, cuda or cuda:N", "choose one of them")
+        raise BackendError(f"device {device!r}", DEVICE_WORDS, "choose one of them")
     cuda = device != "cpu"
     wanted = backend
     if backend == AUTO:
@@ -104,7 +118,7 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
     from verdiff.engines import ENGINE_PRECISIONS, require_package
 
     runs_engines = backend in ENGINE_BACKENDS
-    precisions = PRECISIONS if runs_engines else tuple(name for name, each in TABLE.items() if each.on_providers)
+    precisions = PRECISIONS if runs_engines else ON_PROVIDERS
     if precision not in precisions and not (runs_engines and precision in ENGINE_PRECISIONS):
         raise BackendError(
             f"precision {precision!r} with the {backend} backend",
@@ -118,13 +132,29 @@ def _device_backend(backend: str, device: str, precision: str) -> str:
     return backend
 
 
+def _webgpu_backend(backend: str, device: str, precision: str) -> str:
+    if backend not in (AUTO, WEBGPU) or device not in WEBGPU_DEVICES:
+        raise BackendError(
+            f"device {device!r} with the {backend} backend",
+            f"{' or '.join(WEBGPU_DEVICES)} with the {WEBGPU} backend",
+            f"pass --device {WEBGPU} and no backend, or --device cpu",
+        )
+    if precision not in ON_PROVIDERS:
+        raise BackendError(
+            f"precision {precision!r} on {device}", f"one of {', '.join(ON_PROVIDERS)}", "choose one of them"
+        )
+    if find_spec("onnxruntime") is None:
+        raise BackendError("onnxruntime is not installed", f"its package for {WEBGPU}", install("webgpu"))
+    return WEBGPU
+
+
 def on_device(backend: str, device: str) -> bool:
     """Whether a chosen backend runs the loop on the device, rather than its networks for a loop on the host."""
-    return backend in DEVICE_BACKENDS or device != "cpu"
+    return backend in DEVICE_BACKENDS or re.fullmatch(GPU, device) is not None
 
 
-def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int | None) -> Backend:
-    """Load the networks of ``bundle`` on the CPU; ``threads=None`` is every core this process may use.
+def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int | None, device: str = "cpu") -> Backend:
+    """Load the networks of ``bundle`` for a loop on the host; ``threads=None`` is every core this process may use.
 
     Raises:
         BackendError: See :func:`choose_backend`; also when the library cannot load the graphs, or the processor or
@@ -133,10 +163,14 @@ def open_backend(bundle: Bundle, *, backend: str, precision: str, threads: int |
     from verdiff.runtime.backends.laned import LanedBackend
 
     count = resolve_threads(threads)
+    chosen = choose_backend(backend, device, precision)
+    if chosen == WEBGPU:
+        from verdiff.runtime.backends.webgpu import WebGpuBackend
+
+        return WebGpuBackend(bundle, device=device, precision=precision)
     stored = processor_precision(precision)
     # Of several lanes the other form is opened at the first single slice: it must not need the file any more then.
     wanted = [graph_name(role, stored) for role in ("prior", "denoiser")]
-    chosen = choose_backend(backend, "cpu", precision)
     if count > 1:
         bundle = bundle.in_memory(name for name in wanted if name in bundle.manifest.files)
     opened: Callable[[int], Backend]

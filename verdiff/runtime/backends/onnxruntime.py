@@ -60,14 +60,14 @@ class OnnxRuntimeBackend:
         """This backend, which takes calls from :attr:`lanes` threads at once."""
         return self
 
-    def _network(self, onnxruntime: Any, graph: bytes, role: str) -> _LaneSessions:
+    def _network(self, onnxruntime: Any, graph: bytes, role: str) -> LaneSessions:
         share = max(1, self.threads // self.lanes)
 
         def session() -> Any:
             return open_session(onnxruntime, graph, role, self.device, [CPU], threads=share)
 
         # A session without threads of its own runs on its callers'; else they would share its few.
-        return _LaneSessions([session()] * self.lanes if share == 1 else [session() for _ in range(self.lanes)])
+        return LaneSessions([session()] * self.lanes if share == 1 else [session() for _ in range(self.lanes)])
 
     def prior(self, image: Maps) -> tuple[Maps, tuple[NDArray[Any], ...]]:
         """``image`` [N, 1, H, W] -> prior [N, K, H, W] in [-1, 1] and the features, in the type the graph has them."""
@@ -84,7 +84,7 @@ class OnnxRuntimeBackend:
         return x0hat.astype(np.float32, copy=False)
 
 
-class _LaneSessions:
+class LaneSessions:
     """Sessions of one network, one a lane, given arrays in whatever type its inputs have."""
 
     def __init__(self, sessions: list[Any]) -> None:

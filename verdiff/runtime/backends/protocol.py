@@ -20,9 +20,9 @@ class Described(Protocol):
     """What runs networks, as it is named in messages and in the provenance.
 
     Attributes:
-        name: ``"onnxruntime"``, ``"openvino"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        name: ``"onnxruntime"``, ``"openvino"``, ``"tensorrt"``, ``"tensorrt-rtx"`` or ``"webgpu"``.
         version: Version of the runtime library.
-        device: ``"cpu"`` or ``"cuda:N"``.
+        device: ``"cpu"``, ``"cuda:N"``, ``"webgpu"`` or ``"webgpu:software"``.
         precision: What the networks compute in: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``.
         threads: CPU threads of one network call; 0 on a device.
         batch: Images of a network call.
@@ -62,6 +62,17 @@ class Backend(Described, Protocol):
     def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
         """``x`` [N, K, H, W] at ``timestep`` -> x0hat [N, K, H, W]."""
         ...
+
+
+@runtime_checkable
+class OnAdapter(Protocol):
+    """A backend whose device has a name of its own, which its caller did not give.
+
+    Attributes:
+        adapter: Name of the GPU.
+    """
+
+    adapter: str
 
 
 @runtime_checkable

@@ -25,6 +25,8 @@ CUDNN = "libcudnn.so.9"
 # TensorRT's switch where its caller has none. It warns when it is not the same as an engine was built with.
 TF32_SWITCH = "NVIDIA_TF32_OVERRIDE"
 FIRST_SM_WITH_TF32 = 80
+# ONNX Runtime as it is built for processors, for CUDA and for WebGPU: each installs the module ``onnxruntime``.
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-webgpu")
 # What works out shapes may stay on the CPU, where ONNX Runtime puts it on purpose; a network's layers may not.
 SHAPE_OPERATORS = frozenset(
     (
@@ -198,21 +200,24 @@ def require_placement(session: Any, provider: Provider, role: str, device: str, 
             f"{provider.name} on {device}",
             "run 'verdiff doctor', or pass --device cpu",
         )
-    on_cpu = sorted(
-        {
-            node.op_type
-            for part in session.get_provider_graph_assignment_info()
-            if part.ep_name == "CPUExecutionProvider"
-            for node in part.get_nodes()
-        }
-        - SHAPE_OPERATORS
-    )
+    on_cpu = layers_on_cpu(session)
     if on_cpu:
         raise BackendError(
             f"onnxruntime {version} puts layers of the {role} graph on the CPU: {', '.join(on_cpu)}",
             f"the whole network on {device}",
             "use --backend tensorrt or --device cpu, and report the model",
         )
+
+
+def layers_on_cpu(session: Any) -> list[str]:
+    """The operators of a session's layers that run on the CPU, apart from those that work out shapes."""
+    on_cpu = {
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name == "CPUExecutionProvider"
+        for node in part.get_nodes()
+    }
+    return sorted(on_cpu - SHAPE_OPERATORS)
 
 
 def plugin_path(onnxruntime: Any, provider: Provider) -> Path:
@@ -224,9 +229,9 @@ def plugin_path(onnxruntime: Any, provider: Provider) -> Path:
 
 
 def installed_packages() -> tuple[str, ...]:
-    """Those of ``onnxruntime`` and ``onnxruntime-gpu`` that pip knows; two at once have overwritten each other."""
+    """Those of :data:`PACKAGES` that pip knows; two at once have overwritten each other."""
     found = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
+    for name in PACKAGES:
         try:
             metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -238,11 +243,11 @@ def installed_packages() -> tuple[str, ...]:
 def _not_built_in(version: str, provider: Provider, device: str) -> BackendError:
     packages = installed_packages()
     found = f"device {device}, and onnxruntime {version} has no {provider.title} provider"
-    if len(packages) == 2:
+    if len(packages) > 1:
         return BackendError(
-            f"{found}: onnxruntime and onnxruntime-gpu are both installed and have overwritten each other",
-            "one of the two packages",
-            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {install('gpu')}",
+            f"{found}: {' and '.join(packages)} are installed and have overwritten each other",
+            "one of these packages",
+            f"pip uninstall -y {' '.join(packages)}, then {install('gpu')}",
         )
     if "onnxruntime-gpu" in packages:
         return BackendError(
@@ -250,10 +255,11 @@ def _not_built_in(version: str, provider: Provider, device: str) -> BackendError
             f"an onnxruntime-gpu that is built with {provider.title}",
             "use --backend onnxruntime for CUDA, or --backend tensorrt or tensorrt-rtx for engines of verdiff's own",
         )
+    other = packages[0] if packages else "onnxruntime"
     return BackendError(
-        f"{found}: it is the package for the CPU",
+        f"{found}: it is the package for {'WebGPU' if other.endswith('webgpu') else 'the CPU'}",
         "onnxruntime-gpu",
-        f"pip uninstall -y onnxruntime, then {install('gpu')}; the two overwrite each other",
+        f"pip uninstall -y {other}, then {install('gpu')}; the two overwrite each other",
     )
 
 
