@@ -69,6 +69,11 @@ def test_links_lead_to_files_and_headings_that_exist(name: str) -> None:
     assert broken == []
 
 
+def test_the_list_of_pages_has_every_page() -> None:
+    listed = set(LINK.findall((ROOT / "docs/README.md").read_text("utf-8")))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} <= listed
+
+
 @pytest.mark.parametrize("name", PAGE_NAMES)
 def test_every_example_of_the_command_parses(name: str) -> None:
     failures = []

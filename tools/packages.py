@@ -35,7 +35,7 @@ class Package:
     """One package of others.
 
     Attributes:
-        name: As its authors write it.
+        name: Name, as its authors write it.
         version: Installed.
         licence: SPDX expression.
         summary: Its own line of what it is.
@@ -67,7 +67,7 @@ def packages(extras: Iterable[str], *, installed: Path | None = None) -> list[Pa
     """Everything that verdiff with these extras brings, in alphabetical order within an extra.
 
     Args:
-        extras: Of ``pyproject.toml``, in the order they are counted in.
+        extras: Extras of ``pyproject.toml``, in the order they are counted in.
         installed: The ``site-packages`` to look in; None is this environment's.
 
     Raises:

@@ -263,7 +263,7 @@ def _definition(head: str, made: inspect.Signature, *, returns: bool = True) -> 
 
 def _type(annotation: Any) -> str:
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:verdiff|typing|collections|pathlib|numpy)\.[\w.]*?(?=\w+\b(?!\.))", "", text).replace("'", "")
+    return re.sub(r"\b(?:verdiff|typing|collections|pathlib|numpy)\.[\w.]*?(?=\w+\b(?!\.))", "", text)
 
 
 def _value(value: Any) -> str:

@@ -31,7 +31,7 @@ def lean_bom(extras: tuple[str, ...] = LEAN, *, installed: Path | None = None) -
     """What is installed with verdiff and some extras, and what of it requires what.
 
     Args:
-        extras: Of verdiff.
+        extras: Extras of verdiff.
         installed: The ``site-packages`` of the installation; None is this environment's.
 
     Raises:

@@ -49,9 +49,9 @@ class InstalledDriver:
     """The driver and what it drives.
 
     Attributes:
-        version: Such as ``"580.65.06"``; ``""`` where it does not tell.
+        version: Version such as ``"580.65.06"``; ``""`` where it does not tell.
         cuda: The newest CUDA it runs, as (major, minor).
-        gpus: In the order of ``cuda:N``.
+        gpus: GPUs, in the order of ``cuda:N``.
     """
 
     version: str

@@ -73,7 +73,7 @@ class LoadOptions(TrustOptions):
     model: str | Path | None = keyword(None, "A shipped model's name or a bundle; None is the default model.")
     _: KW_ONLY
     device: str = option("cpu", f"{DEVICE_WORDS}.", Pattern(DEVICE, DEVICE_WORDS))
-    backend: str = option(AUTO, "What runs it; see docs/runtime.md.", OneOf(ANY_BACKEND))
+    backend: str = option(AUTO, "Library that runs the networks; see docs/runtime.md.", OneOf(ANY_BACKEND))
     precision: str = option(
         "fp32", "auto: the fastest that passed its gate for this processor, where trying pays.", OneOf(ANY_PRECISION)
     )
@@ -111,14 +111,14 @@ class BuildOptions(TrustOptions):
     model: str | Path | None = keyword(None, "A shipped model's name or a bundle; None is the default model.")
     precision: str = option("fp32", "Precision of the engines, which the bundle must have.", OneOf(BUILT_PRECISIONS))
     roles: tuple[str, ...] = option(
-        (), "Which engine, repeatable; what the runtime drives by default.", OneOf(ENGINE_ROLES), flag="--role"
+        (), "Engine to build, repeatable; by default what the runtime drives.", OneOf(ENGINE_ROLES), flag="--role"
     )
     _: KW_ONLY
     version_compatible: bool = option(False, "For TensorRT's lean runtime of the same version too.")
     hardware_compatible: bool = option(False, "For every GPU from Ampere on.")
     sizes: tuple[str | tuple[int, int], ...] = option(
         (),
-        "ROWSxCOLUMNS to build for; the usual fields of view.",
+        "ROWSxCOLUMNS to build for; by default the usual fields of view.",
         Pattern(SIZE, "ROWSxCOLUMNS, such as 320x256"),
         flag="--size",
     )
@@ -128,11 +128,11 @@ class BuildOptions(TrustOptions):
     flavour: str = option(AUTO, "Which library; auto: which is installed.", OneOf((AUTO, *ENGINE_BACKENDS)))
     sms: tuple[str, ...] = option(
         (),
-        "TensorRT-RTX: compute capability to build for, 89.",
+        "TensorRT-RTX: compute capability to build for, such as 89.",
         Pattern(SM, "a compute capability, such as 89"),
         flag="--sm",
     )
-    cache: Path | None = option(None, "What VERDIFF_CACHE is otherwise; the user's cache.")
+    cache: Path | None = option(None, "Folder of the engines, in place of VERDIFF_CACHE or the user's cache.")
 
     def __post_init__(self) -> None:
         sizes = tuple(each if isinstance(each, str) else f"{each[0]}x{each[1]}" for each in self.sizes)
@@ -155,7 +155,7 @@ class SampleOptions:
     )
     seed: int | None = option(None, "Key of the noise.", Bounds(0, 2**64 - 1))
     sampler: str | None = option(None, "What walks the timesteps.", OneOf(SAMPLERS))
-    fusion: str | None = option(None, "What makes one mask of the samples; staple on processors.", OneOf(FUSIONS))
+    fusion: str | None = option(None, "What makes one mask of the samples; staple is for processors.", OneOf(FUSIONS))
     policy: str | None = option(
         None,
         "What not to compute: locate, skip, agree joined by '+'; whole; or fast, which brings steps and samples.",
@@ -201,7 +201,9 @@ class CalibrateOptions(LoadOptions, ScanOptions):
 class CallOptions(ScanOptions):
     """What :meth:`verdiff.runtime.Segmenter.segment` and ``stream`` take beside the scan."""
 
-    budget_ms: float | None = option(None, "Best mask in so many milliseconds (loading apart).", Bounds(0, above=True))
+    budget_ms: float | None = option(
+        None, "Time for the best mask in milliseconds, without loading.", Bounds(0, above=True)
+    )
     cancel: Callable[[], bool] | None = keyword(
         None, "Asked between chunks and steps; yes ends the call with the answer there is."
     )
@@ -221,7 +223,7 @@ class BatchOptions:
     """What ``verdiff infer`` does with a list of scans; see docs/batches.md."""
 
     manifest: Path | None = option(
-        None, "A CSV list of scans: the column scan, and name and lowest where wanted.", metavar="CSV"
+        None, "A CSV list of scans with the column scan, and name and lowest where wanted.", metavar="CSV"
     )
     redo: bool = option(False, "Segment again what an earlier call did, too.")
     leave_out_bad: bool = option(False, "Go on without the scans of a list that are missing, named twice and the like.")

@@ -43,9 +43,9 @@ class Precision:
         name: Name that callers use.
         on_processors: The form that a processor runs: OpenVINO computes the FP32 graphs in BF16 by itself.
         in_engines: The form that TensorRT's engines are built of, which is what their keys and files call it.
-        backends: Those that run it on a processor, the one that ``auto`` takes first.
+        backends: Backends that run it on a processor, the one that ``auto`` takes first.
         on_providers: Whether ONNX Runtime's GPU providers run it.
-        weights: In what most weights of an engine are, in numpy's words.
+        weights: Type of most weights of an engine, in numpy's words.
         self_test: The largest difference of a network's output from the golden one that rounding explains: the mean of
             |difference| on [-1, 1], and the share of pixels for labels.
         tried_on: Each form that a conversion writes, and the backends whose own kernels its gate tries on a processor.

@@ -23,7 +23,7 @@ class System:
         diffusion: Whether a denoiser refines the prior's answer; else one pass is the answer.
         labels: What its paper segments.
         source: Whose code the network is made of.
-        parameters: In all its networks.
+        parameters: Parameters of all its networks.
         gflop: Operations of one pass of each of its networks, in 10^9; a multiplication and its addition are two.
         module: Module of ``verdiff.train.networks`` that holds the network.
         network: Its class there, a ``SegmentationModel``.

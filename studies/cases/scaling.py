@@ -42,7 +42,7 @@ class MeasuredSize:
 
     Attributes:
         size: Voxels along x, y, z.
-        timing: From file to file, the model loaded.
+        timing: Time from file to file, the model loaded.
         stages: Seconds of each stage of each repeat.
         networks: Network -> seconds of each repeat in which it was at work.
         work: What was asked of the networks.

@@ -58,7 +58,7 @@ def race(
 
     Args:
         entrants: Name -> what to time.
-        patients: With their slices.
+        patients: Patients with their slices.
         repeats: Timed rounds.
         warmup: Runs on the first patient before them, untimed.
         on_round: Called with the number of each round after it, from 1.
@@ -95,7 +95,7 @@ def score(
 
     Args:
         scorer: Scores in the scan's own grid.
-        patients: With their true masks.
+        patients: Patients with their true masks.
         chosen: Patient -> the slices that count; patients that are not there do not.
         probabilities: Patient -> [n, K, H, W] of those slices.
     """

@@ -15,6 +15,8 @@ SHELL = ("", "sh", "bash", "shell", "console")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("verdiff", "make", "pip", "python")
 STUDIES = "python -m studies "
+# Its steps follow from one another: tests/pages/test_tutorial.py runs them in one folder.
+TUTORIAL = "docs/tutorial.md"
 
 
 @dataclass(frozen=True)

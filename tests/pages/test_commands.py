@@ -14,18 +14,15 @@ from pathlib import Path
 import pytest
 import typer
 import typer.main
-from typer.testing import CliRunner
 
-from studies.__main__ import app as studies
-from tests.pages.printed import FENCE, HOW, ROOT, STUDIES, How, how, printed_commands, shell_lines, words
+from tests.pages.printed import FENCE, HOW, ROOT, STUDIES, TUTORIAL, How, how, printed_commands, shell_lines, words
+from tests.pages.running import in_folder, program_of
 from tests.pages.workshop import fresh, make_workshop
-from verdiff.bundle import open_bundle, resolve_model
-from verdiff.cli import app
 from verdiff.engines import find_package
 from verdiff.extras import WHEEL
 
 COMMANDS = printed_commands()
-OURS = [command for command in COMMANDS if command.startswith(("verdiff ", STUDIES))]
+OURS = [c for c, pages in COMMANDS.items() if c.startswith(("verdiff ", STUDIES)) and pages != [TUTORIAL]]
 RUN = [command for command in OURS if not how(command).tested_by]
 PARSED = [command for command in OURS if how(command).tested_by]
 
@@ -43,29 +40,9 @@ def trained(template: Path) -> Path:
         next(c for c in OURS if c.startswith("verdiff train spine-mr") and "--prepare" not in c),
     ):
         with pytest.MonkeyPatch.context() as patch:
-            code, output = in_folder(template, command, patch)
+            code, output = in_folder(template, command, how(command), patch)
         assert code == 0, output
     return template
-
-
-def program_of(command: str) -> tuple[typer.Typer, list[str]]:
-    """The program that a command runs, and the words it is given."""
-    if command.startswith(STUDIES):
-        return studies, words(command.removeprefix(STUDIES))
-    return app, words(command)[1:]
-
-
-def in_folder(folder: Path, command: str, patch: pytest.MonkeyPatch) -> tuple[int, str]:
-    """Run a command in a folder, with the data sets that ``$VERDIFF_DATA`` names there; its exit code and output."""
-    patch.chdir(folder)
-    patch.setenv("VERDIFF_DATA", str(folder / "data"))
-    patch.setenv("MANIFEST_SHA256", open_bundle(resolve_model()).manifest_sha256)
-    patch.setenv("VERDIFF_CACHE", str(folder / "cache-of-engines"))
-    program, asked = program_of(f"{command} {how(command).add}")
-    result = CliRunner().invoke(program, [os.path.expandvars(word) for word in asked])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 @pytest.mark.parametrize("command", RUN)
@@ -77,7 +54,7 @@ def test_it_runs(command: str, trained: Path, tmp_path: Path, monkeypatch: pytes
     named = [after for word, after in pairwise(asked) if word in ("-o", "--output") and "." in after]
     for name in (*how(command).without, *named):
         shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
-    code, output = in_folder(folder, command, monkeypatch)
+    code, output = in_folder(folder, command, how(command), monkeypatch)
     assert code in how(command).codes, output
 
 
@@ -104,7 +81,7 @@ def test_a_new_command_is_run_as_printed_and_one_that_cannot_be_is_noticed(
 ) -> None:
     (new,) = shell_lines("Try it:\n\n```sh\nverdiff infer nowhere.nii.gz   # a scan\n```\n")
     assert how(new) == How()
-    code, output = in_folder(fresh(template, tmp_path / "here"), new, monkeypatch)
+    code, output = in_folder(fresh(template, tmp_path / "here"), new, how(new), monkeypatch)
     assert code not in how(new).codes and "nowhere.nii.gz" in output
 
 

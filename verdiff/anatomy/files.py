@@ -146,7 +146,7 @@ def write_anatomy(
 
     Args:
         spine: What was found.
-        scan: It was found in.
+        scan: Scan that the spine was found in.
         files: Where the files go.
         moved: Side (``"outer"``, ``"inner"``) -> structure -> surface moved by its margin; written with the meshes.
         label_ids: Numbers of those structures in the mask.

@@ -160,7 +160,7 @@ def surface_errors(field: DistanceField | None, truth: NDArray[np.bool_], geomet
     Args:
         field: Distances from the surface, from :func:`distance_field`; None where there is none.
         truth: The true structure in the scan's grid, [z, y, x].
-        geometry: That grid.
+        geometry: The grid of both.
     """
     if field is None:
         return SurfaceErrors(np.full(1, np.inf), np.ones(1, np.int64), np.zeros(0), np.zeros(0, np.int64), 0)

@@ -28,7 +28,7 @@ class Names:
 
     Attributes:
         levels: One each; None where unknown.
-        source: Who says so: ``"lowest"``, ``"model"``, ``"sacrum"``, or None.
+        source: Origin of the names: ``"lowest"``, ``"model"``, ``"sacrum"``, or None.
         remarks: What a reader should know.
     """
 
@@ -42,8 +42,8 @@ def numbered(middles_mm: Sequence[float], heights_mm: Sequence[float] | None = N
 
     Args:
         middles_mm: Their places on the curve, which runs downwards.
-        heights_mm: Theirs. A collapsed body brings its neighbours nearer, and no body is missing elsewhere for that:
-            with heights, distances are those that whole bodies would have.
+        heights_mm: Heights of the bodies. A collapsed body brings its neighbours nearer, and no body is missing
+            elsewhere for that: with heights, distances are those that whole bodies would have.
     """
     steps = -np.diff(np.asarray(middles_mm, dtype=np.float64))
     if heights_mm is not None and len(heights_mm):
@@ -86,9 +86,9 @@ def names_of(
     A level that the caller gives counts before the model's own, and those before the sacrum, on which L5 usually lies.
 
     Args:
-        numbers: From :func:`numbered`.
+        numbers: Numbers that :func:`numbered` gives.
         lowest: Level of number 1, from the caller.
-        votes: For each vertebra how many of its voxels the model gave each level.
+        votes: Number of voxels that the model gave each level, for each vertebra.
         on_sacrum: Whether the mask has a sacrum right below number 1.
     """
     unknown = Names((None,) * len(numbers), None)

@@ -47,7 +47,7 @@ def owners(
     Args:
         fragments: Their labels are above the number of segments.
         contacts: Area in mm2 between two labels; labels from 1 to the number of segments are the bodies.
-        segments: From top to bottom.
+        segments: Segments from top to bottom.
     """
     owner: dict[int, int] = {}
     if not segments:

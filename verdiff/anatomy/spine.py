@@ -21,7 +21,7 @@ class Vertebra:
         number: 1 is the lowest in the mask; one is left out for each that the mask misses.
         level: ``"L4"``, or None where nothing says.
         complete: Whether its body is there from top to bottom: neither the scan nor the mask ends in it.
-        volume_ml: With its arch and processes, as far as the mask has them; None for a film.
+        volume_ml: Volume with arch and processes, as far as the mask has them; None for a film.
         centroid_mm: LPS.
         height_mm: Height of the body along the spine's curve.
         separation: How clearly its body is apart from its neighbours, in [0, 1].
@@ -69,7 +69,7 @@ class Spine:
     Attributes:
         instances: uint8 [z, y, x] in the scan's grid, numbered as SPIDER's masks: vertebrae 1, 2, ... from the lowest
             up, 101, 102, ... where the scan or the mask ends in their body, 100 canal, 200 + n the disc below n.
-        vertebrae: From the lowest up.
+        vertebrae: Vertebrae from the lowest up.
         named_by: ``"lowest"`` (the caller), ``"model"``, ``"sacrum"``, or None: levels unknown.
         remarks: What a reader should know: vertebrae missed, cut off, leaks left out, levels replaced.
         geometry: The grid.

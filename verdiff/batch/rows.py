@@ -22,12 +22,12 @@ class Row:
 
     Attributes:
         case: The name of its files.
-        scan: As it was named.
+        scan: Name of the scan, as it was given.
         status: ``done``, ``empty`` (no structure was found) and ``doubtful`` (unlike the training masks) have a mask;
             ``refused`` (unlike the training data) and ``failed`` have none.
         exit_code: What ``verdiff infer`` of this scan alone ends with.
-        earlier: It was done before this call, which left it as it is.
-        seconds: Of reading, running and writing, of the call that did it; None where there is no mask.
+        earlier: Whether it was done before this call, which left it as it is.
+        seconds: Time of reading, running and writing in the call that did it; None where there is no mask.
         mask: Its name.
         volumes_ml: Volume by structure.
         says: Warnings and what was forced, or the error.

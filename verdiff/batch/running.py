@@ -37,7 +37,7 @@ def run_batch(
     far: the same call goes on where this one stopped.
 
     Args:
-        batch: From :func:`verdiff.batch.plan_batch`.
+        batch: Batch that :func:`verdiff.batch.plan_batch` gives.
         load: Loads the model; not called where nothing is to do.
         on_case: Called with each row, in the caller's thread: first those of the list that are bad or done.
         on_share: Called with the share of the scan in work that is done, 0 to 1, in the caller's thread.

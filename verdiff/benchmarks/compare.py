@@ -28,7 +28,7 @@ class Change:
     Attributes:
         name: The rival.
         before: Its durations in the first record.
-        after: In the second.
+        after: Its durations in the second record.
         ratio: Median after over median before, with a 95 % bootstrap interval; above 1 is slower.
     """
 
@@ -58,7 +58,7 @@ class RecordComparison:
     Attributes:
         case: The case.
         changes: The rivals that both have.
-        stages: Those of the same rivals, a name being ``"rival: stage"``, that both have and that took time.
+        stages: Stages of the same rivals, a name being ``"rival: stage"``, that both have and that took time.
         missing: Rivals of the first that the second has not.
         missed: Figures that met their aim in the first record and do not in the second.
         cautions: Why the two may not be comparable.

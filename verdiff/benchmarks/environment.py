@@ -51,7 +51,7 @@ class Environment:
         cpu: Model name of the processor.
         cores: Cores this process may use.
         memory_gb: Installed memory in GB (10^9 bytes); None where the system does not tell.
-        flags: Those of the processor's instruction sets that change how fast networks run.
+        flags: Instruction sets of the processor that change how fast networks run.
         system: Operating system and architecture.
         python: Version of Python.
         load: Load average of the last minute when this was asked for; None where the system does not tell.

@@ -33,11 +33,11 @@ class Margin:
         structure: Name of a structure in the model's table.
         side: ``"outer"``, which holds the true structure, or ``"inner"``, which the true structure holds.
         mm: How far the surface is moved; infinite where too many patients were missed.
-        probability: That a patient like those it was calibrated on is covered, at least, over all patients and all
-            calibrations of this size.
+        probability: Least probability that a patient like those it was calibrated on is covered, over all patients
+            and all calibrations of this size.
         share: Share of the true surface that the outer one holds. What is left to 1 is how much of the structure that
             was found is wrong and within the inner one, at most.
-        patients: It was calibrated on.
+        patients: Number of patients that it was calibrated on.
         at_least: The probability that this one calibration reaches with a confidence of 95 %: few patients may have
             been lucky ones.
     """

@@ -29,7 +29,7 @@ def bench(
     ] = None,
     scan: Annotated[Path | None, typer.Option(help="A scan to time on; for throughput also a folder of scans.")] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="The expert's mask of --scan: its Dice beside the times.")
+        Path | None, typer.Option(help="An expert's mask of --scan, to give the Dice beside the times.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
     run: Annotated[Path | None, typer.Option(help="The training run behind the bundle, for PyTorch's weights.")] = None,

@@ -20,10 +20,10 @@ def compare(
         list[str],
         typer.Argument(
             callback=evaluations,
-            help="MODEL=PATH or MODEL/SET=PATH of a scores.json or its folder; the first against the others.",
+            help="MODEL=PATH or MODEL/SET=PATH of a scores.json or its folder. The first is compared with the others.",
         ),
     ],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the table and its files.")] = None,
     overwrite: Overwrite = False,
     metrics: Annotated[
         str, typer.Option(callback=metric_names, help="Columns of the table, joined by commas.")

@@ -12,7 +12,7 @@ from verdiff.commands.options import AsJson, Orientation, Patients, listed, meta
 from verdiff.commands.printing import say, show
 
 DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
-Folds = Annotated[int, typer.Option(min=2, help="How many folds; fewer where there are fewer patients.")]
+Folds = Annotated[int, typer.Option(min=2, help="Number of folds; fewer where there are fewer patients.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the shuffle.")]
 First = Annotated[list[str] | None, typer.Option(help="A patient to validate on in fold 0; can be repeated.")]
 
@@ -34,21 +34,23 @@ def convert(
     name: Annotated[
         str, typer.Argument(callback=one_of(*DATA_SETS), help="Which data set; 'verdiff data list' names them.")
     ],
-    source: Annotated[Path, typer.Argument(help="The unpacked download.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the unpacked download.")],
     output: Annotated[Path, typer.Argument(help="The nnU-Net raw data set to make.")],
     labels: Annotated[
         str,
         typer.Option(
             callback=one_of(*DATA_LABELS),
             metavar=metavar(*DATA_LABELS),
-            help="structures: all vertebrae one label; levels: each its own.",
+            help="structures: one label for all vertebrae; levels: one for each.",
         ),
     ] = "structures",
     contrasts: Annotated[
         str | None,
         typer.Option(callback=listed(*CONTRASTS), help=f"spider: of {', '.join(CONTRASTS)}, joined by commas; all."),
     ] = None,
-    midline: Annotated[bool, typer.Option("--midline", help="spider: as Dataset101_SpineMR was made.")] = False,
+    midline: Annotated[
+        bool, typer.Option("--midline", help="spider: slices near the midline, as in Dataset101_SpineMR.")
+    ] = False,
     subset: Annotated[str | None, typer.Option(help="Only what lies in folders of this name.")] = None,
     folds: Folds = 5,
     seed: Seed = 35,

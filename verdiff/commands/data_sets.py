@@ -79,7 +79,7 @@ def split(folder: Path, folds: FoldOptions, *, replace: bool = False, say: Calla
         folder: The data set.
         folds: How many, from which seed, and who is validated on in fold 0.
         replace: Write over folds that are there.
-        say: Is given a line a fold.
+        say: Called with a line a fold.
 
     Raises:
         DataError: No usable data set, folds are there already, or fewer patients than folds.
@@ -112,10 +112,10 @@ def check(
 
     Args:
         folders: The data sets.
-        patients: With several: pattern of a patient within a case's name.
+        patients: Pattern of a patient within a case's name, for several data sets.
         as_json: Say the report as JSON; of several data sets a list of reports.
         orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
-        say: Is given the lines.
+        say: Called with each line.
 
     Returns:
         0, or DataError's exit code when it cannot be trained or scored with.

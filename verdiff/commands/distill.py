@@ -18,15 +18,15 @@ def distill(
     data: Annotated[Path, typer.Option(help="The data set it was trained on: nnU-Net raw, or a prepared cache.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The student's run.")],
     steps: Annotated[int | None, typer.Option(min=1, max=4, help="Steps of the student.")] = None,
-    weights: Annotated[str, typer.Option(help="Which checkpoint of RUN is the teacher.")] = "best.pt",
+    weights: Annotated[str, typer.Option(help="Checkpoint of RUN that is the teacher.")] = "best.pt",
     teacher_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the teacher.")] = None,
     teacher_samples: Annotated[int | None, typer.Option(min=1, help="Samples of the teacher, averaged.")] = None,
     truth_weight: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the true mask in the loss; the rest is the teacher's.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="Adam's, at its highest.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="Highest learning rate of Adam.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget of the training.")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Most iterations.")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Largest number of iterations.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Judge on every n-th slice.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT.")] = False,
     threads: Threads = None,

@@ -270,7 +270,9 @@ def evaluate(
             callback=structures, help="name=id,name=id or a dataset.json; found beside the references by default."
         ),
     ] = None,
-    splits: Annotated[Path | None, typer.Option(help="splits_final.json; that of the references' data set.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="A splits_final.json; by default that of the references' data set.")
+    ] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Score the validation cases of one fold.")] = None,
     cases: Annotated[
         str | None, typer.Option(help="Score these cases alone: NAME,NAME, or a file with one a line.")

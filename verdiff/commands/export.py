@@ -28,7 +28,11 @@ def export(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The bundle: NAME.verdiff is one file, else a folder; MODEL-fp16.verdiff."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The bundle: NAME.verdiff is one file, else a folder. By default MODEL-fp16.verdiff or the like.",
+        ),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Add FP16 graphs that passed the gate.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Add BF16 graphs, for TensorRT.")] = False,
@@ -42,27 +46,29 @@ def export(
         Path | None, typer.Option(help="An nnU-Net raw data set: measure Dice against time on it, into the manifest.")
     ] = None,
     fold: Annotated[
-        int | None, typer.Option(min=0, help="Fold of --data whose validation cases are scored; 0.")
+        int | None, typer.Option(min=0, help="Fold of --data whose validation cases are scored; by default 0.")
     ] = None,
-    every: Annotated[int | None, typer.Option(min=1, help="With --data: score every n-th slice; 1.")] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="With --data: score every n-th slice; by default every one.")
+    ] = None,
     release: Annotated[
         str | None,
         typer.Option(
             callback=written_as(VERSION, "a semantic version, such as 1.0.0"),
-            help="Semantic version of the new bundle; the source's.",
+            help="Semantic version of the new bundle; by default the source's.",
         ),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
             callback=written_as(MODEL_NAME, "lower-case letters, digits, '.', '_' and '-'"),
-            help="With a run: the model's name; that of the run's folder.",
+            help="With a run: the model's name; by default that of the run's folder.",
         ),
     ] = None,
     card: Annotated[
         Path | None, typer.Option(help="With a run: JSON with what no run knows: licence, metrics, intended use.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="With a run: which checkpoint; best.pt.")] = None,
+    weights: Annotated[str | None, typer.Option(help="With a run: its checkpoint; by default best.pt.")] = None,
     full_weights: Annotated[
         bool, typer.Option("--float32-weights", help="With a run: do not store weights as float16.")
     ] = False,

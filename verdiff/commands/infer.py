@@ -180,7 +180,9 @@ def infer(
     ] = None,
     margin_probability: Annotated[
         float | None,
-        typer.Option(callback=within(_A_SHARE), help="With --mesh: what no-go surfaces promise; see docs/margins.md."),
+        typer.Option(
+            callback=within(_A_SHARE), help="With --mesh: probability that no-go surfaces promise; see docs/margins.md."
+        ),
     ] = None,
     margin_share: Annotated[
         float | None,
@@ -199,7 +201,7 @@ def infer(
         typer.Option(
             callback=one_of(*SEGMENTATION_TYPES),
             metavar=metavar(*SEGMENTATION_TYPES),
-            help="Of --dicom-seg; few receivers know LABELMAP yet.",
+            help="Form of --dicom-seg; few receivers know LABELMAP yet.",
         ),
     ] = SEGMENTATION_TYPES[0],
     rtstruct: Annotated[

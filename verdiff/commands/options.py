@@ -238,7 +238,7 @@ Patients = Annotated[
     str | None,
     typer.Option(
         callback=pattern,
-        help="Regular expression: the part of a case's name that is its patient; where nothing else says.",
+        help="Regular expression for the part of a case's name that is its patient, where nothing else says it.",
     ),
 ]
 Threads = Annotated[int | None, parameter(LoadOptions, "threads")]
@@ -271,6 +271,6 @@ Orientation = Annotated[
     str | None,
     typer.Option(
         callback=_orientation,
-        help="Where a file leaves it open: qform, sform, or where its voxel axes run, such as RAS.",
+        help="Orientation of files that leave it open: qform, sform, or where voxel axes run, such as RAS.",
     ),
 ]

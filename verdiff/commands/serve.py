@@ -68,11 +68,11 @@ def serve(
     quiet_s: Annotated[
         float,
         typer.Option(
-            callback=within(Bounds(0, above=True)), help="A series is complete when nothing came for so many seconds."
+            callback=within(Bounds(0, above=True)), help="Seconds without a new image that complete a series."
         ),
     ] = 10.0,
     instances: Annotated[
-        int | None, typer.Option(min=1, help="A series is complete with so many instances, without waiting.")
+        int | None, typer.Option(min=1, help="Instances that complete a series, without waiting.")
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on. The protocols know no passwords: whoever reaches it may use it.")
@@ -81,7 +81,7 @@ def serve(
     deadline_ms: Annotated[
         float | None,
         typer.Option(
-            callback=within(Bounds(0, above=True)), help="The best mask of each scan in so many milliseconds."
+            callback=within(Bounds(0, above=True)), help="Time for the best mask of each scan in milliseconds."
         ),
     ] = None,
     surfaces: Annotated[bool, typer.Option("--surfaces", help="Send surfaces after each last mask too.")] = False,
@@ -89,7 +89,7 @@ def serve(
         str,
         typer.Option(
             callback=written_as(r"[A-Za-z0-9_.-]{0,8}", "at most 8 letters, digits or _.-"),
-            help="Behind a scan's OpenIGTLink device name for its mask, for hosts that keep one image a name.",
+            help="Suffix of a mask's OpenIGTLink device name, for hosts that keep one image a name.",
         ),
     ] = "",
     max_mb: Annotated[int, typer.Option(min=1, max=16384, help="The largest OpenIGTLink message, in MiB.")] = 512,

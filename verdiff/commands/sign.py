@@ -55,7 +55,8 @@ def sign(
         typer.Option(metavar="PEM", help="Ed25519 private key; VERDIFF_KEY_PASSPHRASE has its passphrase, if any."),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The signature; BUNDLE.sig, where it is looked for.")
+        Path | None,
+        typer.Option("--output", "-o", help="File of the signature; by default BUNDLE.sig, where it is looked for."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

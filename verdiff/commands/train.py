@@ -44,11 +44,12 @@ def train(
     fold: Annotated[
         str | None,
         typer.Option(
-            callback=fold_or_all, help="Fold that validates; 0. 'all' trains on every case and puts none aside."
+            callback=fold_or_all,
+            help="Fold that validates; by default 0. 'all' trains on every case and puts none aside.",
         ),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Make so many folds by patient instead of the data set's own.")
+        int | None, typer.Option(min=2, help="Number of folds by patient to make, instead of the data set's own.")
     ] = None,
     patients: Patients = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,

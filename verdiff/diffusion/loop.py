@@ -52,7 +52,7 @@ def run_loop(
 
     Args:
         denoise: Called once a row.
-        table: From :func:`verdiff.diffusion.make_table`.
+        table: Table that :func:`verdiff.diffusion.make_table` gives.
         prior: f on [-1, 1], float32 [N, K, H, W]. N counts slices and samples together; no row of it sees another.
         noise: Where z comes from, for example :func:`verdiff.diffusion.noise.noise_source`.
         on_step: Called after the denoiser at each row; returning ``False`` ends the loop with the x0hat of that row.

@@ -83,7 +83,7 @@ def philox_normal(seed: int, *, slice_index: int, sample: int, step: int, shape:
         slice_index: The slice's number in the scan's canonical order, 0 ... 2^32 - 1 (not its place in a batch).
         sample: The ensemble member.
         step: 0 for the start, i + 1 for row i of the table.
-        shape: For example [K, H, W].
+        shape: Shape of the array, for example [K, H, W].
 
     Returns:
         float32 of that shape.

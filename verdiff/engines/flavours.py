@@ -47,7 +47,7 @@ class Package:
     Attributes:
         flavour: A key of :data:`FLAVOURS`.
         module: The Python module to import.
-        version: Such as ``"10.13.0.35"``; ``""`` where its package does not tell.
+        version: Version such as ``"10.13.0.35"``; ``""`` where its package does not tell.
         cuda: Major version of the CUDA it was built for, such as ``"13"``; ``""`` where its package does not tell.
         lean: Whether it is the lean runtime, which builds nothing and loads version-compatible engines only.
     """

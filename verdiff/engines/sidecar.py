@@ -74,7 +74,7 @@ class TensorInfo:
 
     Attributes:
         name: Name in the engine.
-        dtype: In numpy's words: ``"float32"``, ``"float16"``, ``"int64"``.
+        dtype: Type in numpy's words: ``"float32"``, ``"float16"``, ``"int64"``.
         mode: ``"input"`` or ``"output"``.
         shape: -1 where it is dynamic.
     """

@@ -19,7 +19,7 @@ class Compared:
     """One metric of one structure, first model minus second.
 
     Attributes:
-        comparison: Over the cases where both are defined; None where there is no such case.
+        comparison: Comparison over the cases where both are defined; None where there is no such case.
         adjusted_p: Wilcoxon's p after Holm's correction for every row of the same table.
         left_out: Cases where either is undefined.
     """

@@ -85,7 +85,7 @@ def score_cases(
     """Score every case.
 
     Args:
-        cases: To be scored; each is dropped before the next is asked for.
+        cases: Cases to score; each is dropped before the next is asked for.
         labels: Name -> id of each structure, in both masks.
         measures: What to score.
         on_case: Called after each case with its masks' scores, for a progress bar.

@@ -27,7 +27,7 @@ def summary(
 
     Args:
         results: The scores.
-        comparisons: With the other model, by table; empty without one.
+        comparisons: Comparisons with the other model, by table; empty without one.
         other: What the other model is called.
         remarks: All there are; the first few are printed.
     """

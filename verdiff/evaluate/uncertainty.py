@@ -60,7 +60,7 @@ class UncertaintyScores:
         error_auroc: Probability that a wrong voxel is more uncertain than a right one, ties counting half; NaN where
             every voxel is right (or every one wrong).
         voxels: Voxels near the anatomy, which are the ones judged.
-        wrong_voxels: Those of them that are wrong.
+        wrong_voxels: Number of voxels that are wrong.
         reliability: The bins behind ``ece``; None without probabilities.
     """
 
@@ -81,8 +81,8 @@ def reliability(probability: Floats, came_true: Mask, *, bins: int = BINS) -> Re
     """Sort voxels into bins by their probability.
 
     Args:
-        probability: In [0, 1], any shape.
-        came_true: Same shape.
+        probability: Probabilities in [0, 1], of any shape.
+        came_true: Whether each came true, of the same shape.
         bins: Bins of equal width; 1 belongs to the last.
 
     Raises:
@@ -112,7 +112,7 @@ def error_auroc(uncertainty: NDArray[np.uint8], wrong: Mask) -> float:
 
     Args:
         uncertainty: 0 sure ... 255 unsure, any shape.
-        wrong: Same shape.
+        wrong: Whether each voxel is wrong, of the same shape.
     """
     failed = np.bincount(uncertainty[wrong], minlength=LEVELS).astype(np.float64)
     right = np.bincount(uncertainty[~wrong], minlength=LEVELS).astype(np.float64)

@@ -76,8 +76,9 @@ def add_judged(
 
     Args:
         precision: A key of ``GRAPHS``.
-        calibration: For INT8: slices of other patients, whose activations set the steps.
-        store: Off records the gate alone, from which FP16 and BF16 graphs can be made again bit for bit.
+        calibration: Slices of other patients, whose activations set the steps of INT8.
+        store: Whether to store the graphs. Without it only the gate is recorded, from which FP16 and BF16 graphs can
+            be made again bit for bit.
 
     Raises:
         VerificationError: The gate is not passed, FP32 finds nothing in a patient or a structure in none, or there is

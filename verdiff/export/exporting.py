@@ -48,19 +48,20 @@ class ExportOptions:
         precisions: Some of ``"fp16"``, ``"bf16"`` and ``"int8"`` (or of the latter one form alone: ``"int8-ov"`` or
             ``"int8-trt"``), beside FP32.
         scans: A folder of scans for the gate, one a patient.
-        card: For a run: JSON with what no run knows.
-        weights: For a run: which checkpoint; None is the best.
-        half_weights: For a run: store weights as float16.
+        card: JSON with what no run knows, for a run.
+        weights: Checkpoint of a run; None is the best.
+        half_weights: Whether a run's weights are stored as float16.
         data: An nnU-Net raw data set, to measure the frontier on.
-        fold: With data: whose validation cases are scored; None is 0.
-        every: With data: every how-manieth slice of them; None is all.
+        fold: Fold whose validation cases are scored, with data; None is 0.
+        every: n, where every n-th slice of them is scored, with data; None is all.
         release: Version of the new bundle; None is that of the source.
         engine: TensorRT engines are to be built of it, so TensorRT has to be there.
-        name: For a run: the model's id; None is that of the card, or the name of the run's folder.
-        invariant: For a run: refuse a model whose mask hangs on margins, field of view, grey units or slice order.
+        name: Id of the model, for a run; None is that of the card, or the name of the run's folder.
+        invariant: Whether to refuse a run's model whose mask depends on margins, field of view, grey units or slice
+            order.
         overwrite: Whether a file that is no bundle may be replaced.
-        expect_sha256: For a bundle: SHA-256 of its manifest, or it is refused.
-        trusted_key: For a bundle: public keys, one of which has signed it, or it is refused.
+        expect_sha256: SHA-256 that a bundle's manifest must have, or it is refused.
+        trusted_key: Public keys, one of which must have signed a bundle, or it is refused.
     """
 
     output: Path | None = None

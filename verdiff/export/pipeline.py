@@ -53,13 +53,14 @@ def build_pipeline(
     ``probabilities`` [N, K, h, w] and ``uncertainty`` [N, h, w] in [0, 1].
 
     Args:
-        denoiser: With ``table``; both None for a single-pass model.
+        denoiser: Denoiser that goes with ``table``; both are None for a single-pass model.
         table: A sampler without step noise (eta = 0): the start is the only place that takes any.
         label_ids: The mask value of each channel.
         model_id: Name of the model, for the graph's metadata.
-        unrolled: For CUDA graphs and TensorRT, which cannot hold control flow; the steps share the weights.
-        multiple: For a single-pass model: what rows and columns are padded to multiples of. For a diffusion the noise
-            says it.
+        unrolled: Whether the steps stand one after the other, sharing the weights, as CUDA graphs and TensorRT want
+            it, which cannot hold control flow.
+        multiple: Number that rows and columns of a single-pass model are padded to multiples of. A diffusion takes it
+            from the noise.
     """
     if table is not None and not table.deterministic:
         raise ValueError("a pipeline graph takes noise at its start alone: use a table with eta = 0")

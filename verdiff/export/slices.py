@@ -36,7 +36,7 @@ class Chosen:
     """What a folder of scans gives.
 
     Attributes:
-        judged: For the gate.
+        judged: Patients for the gate.
         calibration: Other patients, to calibrate on.
         seen: Names of those in ``judged`` that training did not put aside, as far as the manifest says.
     """

@@ -38,8 +38,8 @@ class Spread:
     """How far a model is from itself at one stage, in probability.
 
     Attributes:
-        worst: At the worst pixel.
-        mean: Over all pixels.
+        worst: Difference at the worst pixel.
+        mean: Mean difference over all pixels.
         half: Whether it was rounded to FP16. The gate has then judged what that does to the mask, so nothing caps
             what is allowed.
     """

@@ -19,7 +19,7 @@ def require_folder(folder: Path, *, make: bool = False) -> None:
 
     Args:
         folder: Where files are to go.
-        make: It may be missing, if it can be made.
+        make: Whether it may be missing, if it can be made.
 
     Raises:
         OutputError: It is missing, no folder, or cannot be made or written.

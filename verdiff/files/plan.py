@@ -43,7 +43,7 @@ class Plan:
 
         Args:
             path: Where a file is to go.
-            what: It holds.
+            what: What it holds, in words.
 
         Raises:
             OutputError: It is taken by something that must not be replaced.

@@ -51,7 +51,7 @@ def joined(files: Sequence[Path], shape: Sequence[int], read: Callable[[Path, Se
     """The array of all files, each of which holds as much of it, one after the other along its slowest axis.
 
     Args:
-        files: In their order.
+        files: Files, in their order.
         shape: Shape of the whole, the slowest axis first.
         read: One file's part of a shape.
 

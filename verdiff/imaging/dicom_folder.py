@@ -24,7 +24,7 @@ class Series:
     """The files of one series, and what has to be said of the others.
 
     Attributes:
-        files: In the order of their names.
+        files: Files, in the order of their names.
         notes: Which files were passed over, and what the series does not state.
     """
 

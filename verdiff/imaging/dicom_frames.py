@@ -33,7 +33,7 @@ class DicomFrame:
         file: Whose it is.
         index: Its number in the file, from 0.
         plane: Where it lies.
-        slope, intercept: From stored numbers to intensities.
+        slope, intercept: Factor and summand that make intensities of stored numbers.
     """
 
     file: DicomFile

@@ -43,7 +43,7 @@ class DicomFile:
         syntax: Its transfer syntax's UID; empty where it has none.
         elements: Values by tag, as stored: bytes, or the items of a sequence.
         pixels: Byte and length at which the pixels lie, None without any; the length is None where they are packed.
-        pixel_tag: Under which tag they are: whole numbers, or floats of 32 or 64 bits.
+        pixel_tag: Tag of the pixels: whole numbers, or floats of 32 or 64 bits.
         headless: Whether the 128 bytes and the mark DICM at its start are missing.
         inflated: The whole data set where the file is packed as one ("deflated"), else None.
     """

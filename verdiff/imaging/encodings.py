@@ -22,10 +22,10 @@ def decoded(stream: BufferedReader, encoding: str, kind: np.dtype, path: Path) -
     """What follows in a file as the voxels' bytes.
 
     Args:
-        stream: At the first voxel.
+        stream: Stream that stands at the first voxel.
         encoding: "text", "hex", or one of :func:`verdiff.imaging.voxels.unpacked`.
         kind: Type of a voxel; of text it has the machine's byte order.
-        path: For messages.
+        path: Path, for messages.
     """
     if encoding == TEXT:
         return _Numbers(stream, kind, path)

@@ -67,7 +67,7 @@ def geometry(header: NiftiHeader, path: Path, choice: str | None) -> tuple[Geome
 
     Args:
         header: Header of the file.
-        path: For messages.
+        path: Path, for messages.
         choice: What the user says where the header leaves it open: "qform", "sform", or a code of three letters.
 
     Raises:

@@ -33,7 +33,7 @@ class Plane:
     Attributes:
         name: The file or frame, for messages.
         size: Columns and rows.
-        pixel_spacing: From row to row and from column to column, mm.
+        pixel_spacing: Millimetres from row to row and from column to column.
         position: Centre of the first pixel, LPS mm; empty where nothing is stated.
         orientation: Cosines along a row and along a column, six; empty where nothing is stated.
         thickness: Thickness of the slice, mm; 0 where nothing is stated.

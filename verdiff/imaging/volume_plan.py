@@ -31,7 +31,7 @@ class VolumePlan:
         planes: The scan's slices and their way to the model's pixels; with a crop, only what lies in it.
         slices: The model's slices over the same extent, before padding.
         shape: Slices, rows and columns that windows are laid over: at least a patch each, never made a multiple of it.
-        spacing_mm: From slice to slice, row to row and column to column of the model's grid.
+        spacing_mm: Millimetres from slice to slice, row to row and column to column of the model's grid.
     """
 
     planes: SlicePlan
@@ -76,7 +76,7 @@ class VolumePlan:
 
         Args:
             plane_of: Slice of the scan -> [scan_rows, scan_cols].
-            wanted: Within :attr:`shape`.
+            wanted: Part of :attr:`shape` that is wanted.
             padding: Fills what lies beyond the scan.
             over: See :meth:`reader`.
         """

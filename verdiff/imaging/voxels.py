@@ -70,11 +70,11 @@ def read_voxels(stream: Stream, shape: Sequence[int], kind: np.dtype, held: floa
     """The array of a header, in native byte order, and proof that nothing but it is left in the file.
 
     Args:
-        stream: At the first voxel.
+        stream: Stream that stands at the first voxel.
         shape: Shape of the array.
         kind: Type of a stored number.
         held: The most bytes that the file can hold, from :func:`most_bytes`.
-        path: For the message.
+        path: Path, for the message.
 
     Raises:
         InputError: If the header claims more or fewer bytes than there are, its compression or checksum is damaged, or

@@ -28,7 +28,7 @@ def element(name: str, /, *children: str, **attributes: str | bool | None) -> Ht
     """An element.
 
     Args:
-        name: Of the tag.
+        name: Name of the tag.
         children: Markup, or text, which is escaped.
         attributes: A trailing underscore is left out (``class_``), others are hyphens (``data_name``). True is an
             attribute without a value; None and False are left out.

@@ -49,7 +49,7 @@ class Fastest:
     Attributes:
         backend: The networks, tested and warm.
         differences: Differences that its self-test found.
-        chosen: For the provenance, plain values: what was asked for, why this, what each candidate took or why it
+        chosen: Plain values for the provenance: what was asked for, why this, what each candidate took or why it
             was out of the question, and the seconds that choosing took.
     """
 

@@ -29,7 +29,7 @@ def require_reach(clock: Clock, least: float, enough: float, work: str) -> None:
     """Refuse a budget that the networks alone would overrun, by the quickest they were seen to be on this machine.
 
     Args:
-        clock: With the deadline.
+        clock: Clock with the deadline.
         least: Seconds of the networks for one answer everywhere, and nothing beside them.
         enough: Seconds of an answer that surely would be there, without the time that stands beside the networks.
         work: What ``least`` is of: ``"18 slices"``.

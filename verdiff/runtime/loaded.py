@@ -104,7 +104,7 @@ class LoadedModel:
         chunk: Slices worked on at once, or None for the backend's batch. It never changes the mask.
         differences: Mean difference from the bundle's golden outputs of each stage; empty without self-test.
         pace: What the networks were seen to need at load; None on a device and without self-test.
-        chosen: For ``precision="auto"``, what was chosen from and why; empty else.
+        chosen: What ``precision="auto"`` chose from, and why; empty with another precision.
     """
 
     manifest: Manifest

@@ -84,8 +84,8 @@ def reaches_border(plan: SlicePlan, whole: SlicePlan, structures: Mask) -> bool:
     """Whether a structure comes near a border of the window that is not one of the slice.
 
     Args:
-        plan: With the window.
-        whole: Without it.
+        plan: Plan with the window.
+        whole: Plan without the window.
         structures: [n, padded_rows, padded_cols] of ``plan``.
     """
     down, across = (math.ceil(BORDER_MM / pitch) for pitch in plan.spacing_mm)

@@ -101,7 +101,7 @@ def no_go_surfaces(result: Segmentation, record: Mapping[str, Any], margins: tup
     Args:
         result: Result for a scan with depth.
         record: The manifest's ``margins``.
-        margins: From :func:`margins_of`.
+        margins: Margins that :func:`margins_of` gives.
 
     Raises:
         InputError: A film, which has no depth.

@@ -59,13 +59,13 @@ def prepare(
     """Look for the spine if the policy says so, choose the setting if that is open, and take the memory.
 
     Args:
-        runner: Not begun.
+        runner: Runner that has not begun.
         scan: The scan.
         sampling: What was asked for.
         settings: What to choose from instead, where a deadline leaves open how much to compute; else empty.
         resolve: A setting as a sampling.
         pace: Pace of this machine, where there is a deadline to judge by it; else None.
-        clock: With the deadline.
+        clock: Clock with the deadline.
         chunk: Slices worked on at once; None is the runner's choice.
         anytime: Whether there will be rounds.
         waits: Seconds before the networks can take slices of a plan: the prior alone, or the denoiser too.

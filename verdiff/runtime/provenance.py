@@ -77,8 +77,8 @@ def describe_run(
     """The provenance of one mask.
 
     Args:
-        model: From :func:`describe_model`.
-        backend: From :func:`describe_backend`.
+        model: Model that :func:`describe_model` describes.
+        backend: Backend that :func:`describe_backend` describes.
         volume: The scan.
         sampling: What was asked for.
         answer: What was reached.

@@ -95,7 +95,7 @@ class Client:
 
         Args:
             scan: A scan that :meth:`verdiff.runtime.Segmenter.segment` takes.
-            deadline_ms: From now, waiting included: the best answer by then.
+            deadline_ms: Milliseconds from now, waiting included, after which the best answer so far is given.
             uncertainty: Have the uncertainty in each reply.
             surfaces: Make the structures' surfaces of the last mask (``job.surfaces``; the extra ``anatomy``).
             on_reply: Called with each reply, in the supervisor's thread: it must return soon.

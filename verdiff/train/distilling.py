@@ -33,8 +33,8 @@ class DistillOptions:
         teacher_samples: Samples of the teacher, whose mean it is.
         truth_weight: Share of the true mask in the loss, 0 to 1.
         minutes: Wall-clock budget of the training, without the verdict.
-        iterations: Most iterations.
-        learning_rate: Adam's, at its highest.
+        iterations: Largest number of iterations.
+        learning_rate: Highest learning rate of Adam.
         every: Judge on every ``every``-th slice.
         threads: PyTorch's; ``None`` leaves them.
         resume: Go on with the run in the output folder.

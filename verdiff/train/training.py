@@ -70,7 +70,7 @@ def run(
         patients: Pattern of a patient within a case's name.
         settings: ``TABLE.KEY=VALUE`` each, in place of what the configuration says.
         minutes: Wall-clock budget.
-        iterations: Most iterations.
+        iterations: Largest number of iterations.
         seed: Seed of weights, batches and augmentation.
         threads: CPU threads.
         origin: What has the first weights: the folder of a run of the same network or a checkpoint in one, a bundle, or
@@ -156,7 +156,7 @@ def run_nnunetv2(
     """Train the real nnU-Net, with its own planner and trainer, on the fold that the other systems are trained on.
 
     Args:
-        config_name: Has to be ``nnunet``; its settings are nnunetv2's own business.
+        config_name: Name of the configuration, which must be ``nnunet``; its settings are nnunetv2's own business.
         data: An nnU-Net raw data set.
         output: Where its plan, weights and predictions go.
         fold: Whose cases validate.

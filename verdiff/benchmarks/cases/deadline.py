@@ -28,7 +28,7 @@ class Budgeted:
 
     Attributes:
         seconds: Duration of each call that gave a mask.
-        late: By how much each was late, as a share of the budget; negative when early.
+        late: How late each was, as a share of the budget; negative when early.
         dice: Patient -> mean over structures, of the last round.
         outcomes: How often each outcome, and ``"refused"``, came.
         settings: How often each setting was chosen.

@@ -51,7 +51,7 @@ def runtime_rival(
         device: ``"cuda:N"``.
         backend: A backend that ``verdiff infer`` takes.
         precision: A precision that ``verdiff infer`` takes.
-        graphs: For ONNX Runtime: with CUDA graphs or without them.
+        graphs: Whether ONNX Runtime replays CUDA graphs.
 
     Raises:
         VerdiffError: The backend, an engine or the precision is not there.

@@ -25,7 +25,7 @@ class Trace:
 
     Attributes:
         steps: How many.
-        span_s: From the first kernel's beginning to the last one's end.
+        span_s: Seconds from the first kernel's beginning to the last one's end.
         busy_s: How much of that some kernel ran.
         calls: How often the host waited for the device, copied, and allocated or freed.
     """

@@ -106,9 +106,9 @@ def build_plan(
     """Build one engine.
 
     Args:
-        library: To build with.
+        library: Library to build with.
         graph: What to build.
-        key: From :func:`make_key`, of the same graph and target.
+        key: Key that :func:`make_key` gives for the same graph and target.
         target: Where it is to run.
         arguments: Arguments of the ``verdiff build`` that makes it again, for the sidecar.
         timings: What earlier builds measured, and what this one adds.

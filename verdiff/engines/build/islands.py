@@ -19,7 +19,7 @@ def keep_islands(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network; in half precision, with an activation of slope 1 behind every layer with weights in FP32.
 
     Args:
-        model: With plain weights and named nodes (:func:`~verdiff.export.precision.graphs.plain_weights`).
+        model: Model with plain weights and named nodes (:func:`~verdiff.export.precision.graphs.plain_weights`).
     """
     types = element_types(model)
     if not LOW & set(types.values()):

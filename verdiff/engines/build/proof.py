@@ -143,7 +143,7 @@ def prove_weights(
     Args:
         graph: What was built.
         reported: Bytes; None proves nothing, and is said.
-        source: Who reported them.
+        source: Library or report that they come from.
         precision: What was asked for.
         layers: How many of the engine's layers give which type, from :func:`prove_engine`; empty if it was not asked.
         plan: What was seen of them in the plan.

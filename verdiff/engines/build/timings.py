@@ -21,8 +21,8 @@ class TimingCache:
 
     Attributes:
         folder: Folder of the engines.
-        library: That builds.
-        gpu: That kernels are measured on.
+        library: Library that builds.
+        gpu: GPU that kernels are measured on.
     """
 
     folder: Path

@@ -103,7 +103,7 @@ def check_engine(
         sidecar: The engine's.
         installed: Its flavour of TensorRT, if it is.
         driver: Driver of this machine, or why there is none.
-        gpus: At least one; None is a machine that shows none.
+        gpus: GPUs, at least one; None is a machine that shows none.
     """
     key = sidecar.key
     name, flavour = f"engine {key.stem}", FLAVOURS[key.flavour]

@@ -23,7 +23,7 @@ def check_way(
     Args:
         name: The device's, in the report.
         installed: The flavour.
-        driver: This machine's.
+        driver: Driver of this machine.
         gpu: The device.
         loading: The engines that load on it.
         model: A shipped model's name or a bundle's path; None is any.

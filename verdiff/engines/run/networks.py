@@ -68,9 +68,9 @@ class TensorRtNetworks:
 
     Args:
         library: TensorRT.
-        machine: This machine.
+        machine: The machine that runs them.
         precision: What the engines compute in.
-        engines: By role.
+        engines: Engines by role.
         strides: Stride of each condition feature.
     """
 

@@ -38,7 +38,7 @@ def pass_gate(
         gate: FP32's answers for the patients.
         ranges: Role -> magnitudes that FP32 reached on them.
         limits: What the mask may differ by.
-        precision: For the message.
+        precision: Precision, for the message.
         report: What the gate has measured on these graphs already.
 
     Raises:

@@ -114,7 +114,7 @@ def write_dicom(mask: Mask, files: DicomFiles, *, staged: Staging) -> None:
     """Write the files that were asked for.
 
     Args:
-        mask: With its uncertainty if that was asked for.
+        mask: Mask, with its uncertainty if that was asked for.
         files: Where they go.
         staged: Where they are written until they appear.
 

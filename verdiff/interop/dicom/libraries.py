@@ -15,7 +15,7 @@ def require_libraries(*modules: str) -> None:
     """Refuse DICOM objects where a package is missing, before anything is computed for them.
 
     Args:
-        modules: For example ``"highdicom"``.
+        modules: Names of modules, such as ``"highdicom"``.
 
     Raises:
         BackendError: Says which extra has it.

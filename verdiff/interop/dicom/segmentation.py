@@ -44,7 +44,7 @@ def uncertainty_of(mask: Mask, source: Source) -> Any:
     """The uncertainty as a fractional segmentation: 0 sure to 255, the entropy of the classes.
 
     Args:
-        mask: With its uncertainty.
+        mask: Mask, with its uncertainty.
         source: The stored images of its scan.
     """
     assert mask.uncertainty is not None

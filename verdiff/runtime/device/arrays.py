@@ -82,7 +82,7 @@ class DeviceArray:
 
         Args:
             stream: The consumer's.
-            max_version: Whatever it is, the capsule is of the version that every consumer reads.
+            max_version: Ignored: the capsule is of the version that every consumer reads.
             dl_device: Where the consumer wants it.
             copy: Whether it wants a copy; there is none to be had.
 
@@ -107,7 +107,7 @@ class Given:
 
     Attributes:
         pointer: Its address.
-        stream: On which it becomes ready, or None if nothing has to be waited for.
+        stream: Stream on which it becomes ready, or None if nothing has to be waited for.
     """
 
     pointer: Pointer

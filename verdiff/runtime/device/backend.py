@@ -40,7 +40,7 @@ class DeviceBackend:
         limit: Bytes of device memory to take beside the engines, or None for a share of what is free.
         stream: The caller's stream, or None.
         priority: Priority of a stream of its own: lower numbers go first; None is the default.
-        keep: Whatever keeps the caller's stream alive, such as its library's object.
+        keep: Object that keeps the caller's stream alive, such as its library's object.
     """
 
     threads = 0

@@ -262,7 +262,7 @@ def compile_cubin(core: Any, source: str, architecture: str, macros: tuple[tuple
     Args:
         core: The module ``cuda.core``.
         source: CUDA C.
-        architecture: Such as ``"sm_90"``.
+        architecture: Name of the architecture, such as ``"sm_90"``.
         macros: Names and values.
     """
     # cuda-core does not take an empty list of macros.

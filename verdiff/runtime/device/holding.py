@@ -73,7 +73,7 @@ class Holding:
         size: Bytes of device memory.
         staging: Bytes of page-locked memory.
         stream: Where the session's work is put.
-        keep: Whatever keeps that stream alive.
+        keep: Object that keeps that stream alive.
 
     Raises:
         BudgetError: The memory is not there.

@@ -55,7 +55,7 @@ class Grids:
         cols: What ``rows`` is, over columns.
         host: Rows and columns of the host's planes.
         model: Size of that field of view in the model's pixels.
-        padded: That rounded up to the model's multiple.
+        padded: The size, rounded up to the model's multiple.
     """
 
     rows: tuple[Pointer, Pointer]

@@ -67,7 +67,7 @@ class DeviceSession:
         shape: Slices, rows and columns of a call.
         spacing_mm: Spacing of the pixels: from row to row, from column to column.
         stream: Where the work is put; None is the backend's.
-        keep: Whatever keeps that stream alive, such as its library's object.
+        keep: Object that keeps that stream alive, such as its library's object.
 
     Raises:
         BackendError: No engine holds slices of this size.

@@ -26,7 +26,7 @@ class Workspace:
         driver: The device.
         kernels: Its compiled kernels.
         networks: The engines.
-        block: At least as large as ``layout_of(need)``.
+        block: Block of device memory, at least as large as ``layout_of(need)``.
         need: The shape.
         capturing: A stream of our own: a capture cannot be made on a default stream.
     """

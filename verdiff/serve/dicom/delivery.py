@@ -33,7 +33,7 @@ class Parcel:
     """What goes to each destination.
 
     Attributes:
-        number: Of the series.
+        number: Number of the series.
         objects: DICOM files.
     """
 

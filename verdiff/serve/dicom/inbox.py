@@ -49,7 +49,7 @@ class ReceivedSeries:
         sender: AE title, or how it came.
         folder: Where its files lie.
         files: Size of each instance's file by its SOP Instance UID.
-        last: When the last came, by :func:`time.monotonic`.
+        last: Time at which the last instance came, by :func:`time.monotonic`.
         fresh: Whether something came since it was last handed on.
     """
 
@@ -66,7 +66,7 @@ class Inbox:
 
     Args:
         folder: Its own, empty.
-        completion: When a series is complete.
+        completion: Rule by which a series is complete.
         limits: How much is held.
         clock: Seconds.
     """

@@ -28,7 +28,7 @@ class Body:
     """A body whose length is stated, or that comes in chunks (RFC 9112, sections 6 and 7).
 
     Args:
-        stream: Behind the request's headers.
+        stream: Stream that stands behind the request's headers.
         headers: The request's.
         longest: Bytes that are taken.
         renew: Called before each block: whoever waits for it starts to count anew.
@@ -108,7 +108,7 @@ def parts(body: Body, boundary: str, longest: int, most: int) -> Iterator[bytes]
 
     Args:
         body: The request's.
-        boundary: Of its content type.
+        boundary: Boundary that its content type states.
         longest: Bytes that a part may have.
         most: Number of parts.
 

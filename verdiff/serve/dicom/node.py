@@ -64,13 +64,13 @@ class DicomNode:
 
     Args:
         client: The worker; it stays the caller's.
-        port: To listen on; 0 takes a free one.
+        port: Port to listen on; 0 takes a free one.
         delivery: What goes back, and where to.
         stow_in: Port of a DICOMweb service that takes series by STOW-RS, too; 0 takes a free one, None serves none.
         host: Address to listen on.
         title: Own AE title.
         allowed: AE titles that may send.
-        completion: When a series is complete.
+        completion: Rule by which a series is complete.
         limits: How much it takes.
         options: Options of :meth:`verdiff.serve.Client.submit`.
         deadline_ms: Time that a job has.

@@ -77,7 +77,7 @@ class NodeLimits:
         associations: Open at once; connections of DICOMweb, too.
         network_s: Seconds without a byte after which an association is ended; over DICOMweb, for each 64 KiB.
         keep_s: Seconds for which a series is kept after its end, for instances that come late.
-        attempts: To deliver a result.
+        attempts: Attempts to deliver a result.
         retry_s: Pause before the second attempt; it grows fivefold each time.
         waiting: Results that may wait for a destination; one more is given up.
     """

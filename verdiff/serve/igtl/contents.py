@@ -54,9 +54,9 @@ class Command:
     """A COMMAND.
 
     Attributes:
-        number: By which the answer is known.
+        number: Number that the answer repeats.
         name: What to do.
-        text: With what.
+        text: Words that go with the name.
         name_size: Bytes of its field for the name, of which there are several kinds.
     """
 

@@ -31,7 +31,7 @@ class MessageHeader:
 
     Attributes:
         version: Version of the header, 1 or 2.
-        type: Such as ``IMAGE``.
+        type: Type of the message, such as ``IMAGE``.
         device: The sender's name, as its bytes.
         timestamp: Seconds since 1970 in 32.32 fixed point, as it came; 0 is none.
         size: Bytes of the body.
@@ -125,9 +125,9 @@ def pieces_of(
         content: What it says.
         device: A name of at most 20 bytes.
         version: Version of the header.
-        timestamp: In 32.32 fixed point; None is now.
-        metadata: For version 2; left out in version 1.
-        id: For version 2.
+        timestamp: Time in 32.32 fixed point; None is now.
+        metadata: Metadata of version 2; version 1 leaves them out.
+        id: Id of the message in version 2.
     """
     body = list(content)
     if version > 1:

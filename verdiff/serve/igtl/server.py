@@ -52,7 +52,7 @@ class IgtlServer:
 
         Args:
             client: The worker.
-            port: To listen on; 0 is any that is free.
+            port: Port to listen on; 0 takes a free one.
             host: The address to listen on. The protocol knows no passwords: whoever reaches it may use it.
             limits: Limits of connections and messages.
             options: Options of each job, as :meth:`verdiff.serve.Client.submit` takes them.

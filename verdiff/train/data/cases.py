@@ -75,7 +75,7 @@ class Dataset:
         labels: Foreground structure names in channel order.
         label_ids: Their ids in the masks verdiff writes (and in the source).
         cases: All cases.
-        splits: Per fold, the names under ``train`` and ``val``.
+        splits: Names under ``train`` and ``val``, fold by fold.
         statistics: Measured ranges of the source scans, for the bundle's suitability check.
         preparation: The ``[data]`` settings that the cases were made with (:meth:`DataConfig.preparation`).
         patients: The patient of each case; a case that is not in it is a patient of its own.

@@ -41,7 +41,7 @@ class DataReport:
         cases: Number of masks.
         patients: Number of patients among them.
         labels: Id of each structure.
-        cases_with: For each structure, how many masks hold it.
+        cases_with: Number of masks that hold each structure.
         folds: Number of folds, those made by patient included.
         findings: Fatal ones first, otherwise in the order of the files.
     """
@@ -101,8 +101,8 @@ def check_dataset(
     never trains on, a single patient, patients or identical images on both sides of a fold, cases no fold validates.
 
     Args:
-        folder: With ``dataset.json``, ``imagesTr`` and ``labelsTr``.
-        progress: Is told of each case.
+        folder: Folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
+        progress: Called with each case.
         orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
 
     Raises:

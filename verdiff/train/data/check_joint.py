@@ -33,7 +33,7 @@ def check_together(
         folders: Raw data sets.
         patients: Pattern of a patient within a case's name, as ``verdiff train`` takes it.
         orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
-        progress: Is told of each case.
+        progress: Called with each case.
 
     Raises:
         DataError: There is no such folder.

@@ -63,7 +63,7 @@ class Files:
         images: First channel of each case.
         masks: Mask of each case.
         fine: Mask of a case on a finer grid, for cases that have one.
-        further: For each further channel (``0001`` ...), the cases that have it.
+        further: Cases that have a further channel, by channel (``0001`` ...).
         strange: Names, with their folder, that follow no rule of the layout.
     """
 

@@ -23,7 +23,7 @@ def load_sources(
         sources: Where they are, and how often their patients are drawn.
         config: How slices are prepared.
         patients: Pattern of a patient within a case's name. Folds are then made anew where a data set brings none.
-        progress: Is told of each case that is prepared.
+        progress: Called with each case that is prepared.
 
     Raises:
         DataError: What :func:`~verdiff.train.data.nnunet.load_dataset` and :func:`~verdiff.train.data.joining.join`

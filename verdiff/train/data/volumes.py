@@ -27,7 +27,7 @@ def volume_case(name: str, volume: Volume, truth: Volume, ids: Sequence[int], co
         volume: The scan.
         truth: Its mask, on the same grid.
         ids: Label ids of the structures, in the order of the channels.
-        config: With ``spacing_mm`` and ``slice_spacing_mm``.
+        config: Configuration with ``spacing_mm`` and ``slice_spacing_mm``.
 
     Raises:
         DataError: One of the two spacings is missing.

@@ -13,7 +13,7 @@ class PriorOutput(NamedTuple):
     Attributes:
         logits: [N, K, H, W], in 3D [N, K, D, H, W]: K structures, each a sigmoid of its own.
         features: Condition features for the denoiser by ascending stride, [N, C_i, H / stride_i, W / stride_i].
-        auxiliary: While training with deep supervision: logits at lower resolution, the finest first.
+        auxiliary: Logits at lower resolution while training with deep supervision, the finest first.
     """
 
     logits: Tensor

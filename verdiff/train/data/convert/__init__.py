@@ -50,7 +50,7 @@ def convert(
         options: What to make of it; ``None``: the defaults.
         folds: How folds are made; ``None``: five, seed 35.
         leave_out_bad: Put cases that cannot be converted into the record instead of ending at the first.
-        progress: Is told of each case.
+        progress: Called with each case.
 
     Raises:
         DataError: An unknown data set, an option it does not take, a folder that is not the download, or what

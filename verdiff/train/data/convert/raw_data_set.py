@@ -79,7 +79,7 @@ def write_raw(
         folds: How folds are made.
         source: The download; paths in the record are relative to it.
         leave_out_bad: Put cases that cannot be converted into the record instead of ending at the first.
-        progress: Is told of each case.
+        progress: Called with each case.
 
     Raises:
         DataError: Naming the case: one half is missing, unreadable, on another grid, with an id the data set does not
