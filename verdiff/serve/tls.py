@@ -61,7 +61,7 @@ class Deferred:
     """Wraps what a server accepts without a handshake: a silent client must not keep the next one waiting.
 
     Attributes:
-        context: Of :func:`serving`.
+        context: TLS context that :func:`serving` gives.
     """
 
     context: ssl.SSLContext

@@ -127,7 +127,7 @@ def require_adapter(device: str, *, platform: str = sys.platform) -> tuple[Adapt
 
     Args:
         device: ``"webgpu"`` for a GPU, ``"webgpu:software"`` for a Vulkan driver that computes on the processor.
-        platform: As :data:`sys.platform` has it.
+        platform: Name of the platform, as :data:`sys.platform` has it.
 
     Raises:
         BackendError: There is none, or the other kind cannot be kept out.

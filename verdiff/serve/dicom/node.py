@@ -74,7 +74,7 @@ class DicomNode:
         limits: How much it takes.
         options: Options of :meth:`verdiff.serve.Client.submit`.
         deadline_ms: Time that a job has.
-        tls: To speak TLS to those that send, of :func:`verdiff.serve.tls.serving`; None speaks plain.
+        tls: TLS context for those that send, which :func:`verdiff.serve.tls.serving` gives; None speaks plain.
         say: Takes a line about each series; it names no patient and no UID.
 
     Raises:

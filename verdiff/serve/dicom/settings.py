@@ -36,7 +36,7 @@ class Peer:
         """The peer that a text names.
 
         Args:
-            text: As above.
+            text: ``TITLE@HOST:PORT``.
             tls: Whether it is spoken to over TLS.
 
         Raises:

@@ -45,7 +45,7 @@ class StowServer(ThreadingMixIn, HTTPServer):
         listen: Address and port; 0 takes a free one.
         inbox: Keeps the instances.
         limits: How much it takes.
-        tls: To speak HTTPS; None is HTTP.
+        tls: TLS context for HTTPS; None is HTTP.
 
     Raises:
         OSError: The address cannot be listened on.

@@ -59,7 +59,7 @@ class IgtlServer:
             deadline_ms: Deadline of each job, until a client sets its own.
             surfaces: Send surfaces after the last mask, until a client says otherwise.
             suffix: Put behind a scan's device name to name its mask.
-            tls: To speak TLS, of :func:`verdiff.serve.tls.serving`; None speaks plain, as the protocol has it.
+            tls: TLS context that :func:`verdiff.serve.tls.serving` gives; None speaks plain, as the protocol has it.
         """
         self._service = Service(client, limits or IgtlLimits(), dict(options or {}), deadline_ms, surfaces, suffix)
         self._host, self._port, self._tls = host, port, tls
