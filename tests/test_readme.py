@@ -21,6 +21,9 @@ PAGE_NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+# A page sets a term in italics where it introduces it.
+ITALICS = re.compile(r"(?<![\w*])\*(?!\*)([A-Za-z][^*\n]{1,40}?)\*(?![\w*])")
+EMPHASIS = ("and", "modules", "italics")
 INLINE_COMMAND = re.compile(r"`verdiff ([a-z]+)[^`]*`")
 
 
@@ -72,6 +75,14 @@ def test_links_lead_to_files_and_headings_that_exist(name: str) -> None:
 def test_the_list_of_pages_has_every_page() -> None:
     listed = set(LINK.findall((ROOT / "docs/README.md").read_text("utf-8")))
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} <= listed
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_a_term_that_a_page_introduces_is_in_the_glossary(name: str) -> None:
+    glossary = set(re.findall(r"\*\*([^*]+)\*\*", (ROOT / "docs/glossary.md").read_text("utf-8")))
+    text = re.sub(r"`[^`]*`", "", re.sub(FENCE, "", (ROOT / name).read_text("utf-8")))
+    introduced = {term for term in ITALICS.findall(text) if term not in EMPHASIS}
+    assert {term for term in introduced if not {term, term.removesuffix("s")} & glossary} == set()
 
 
 @pytest.mark.parametrize("name", PAGE_NAMES)
