@@ -12,7 +12,7 @@ from verdiff.cli import app
 
 PICTURE = ROOT / "docs" / "mask-on-scan.png"
 SAMPLE = ROOT / "examples" / "mr_t2_sample.nii.gz"
-COLOURS = 128
+COLOURS, ROUNDS = 256, 3
 
 
 def main() -> None:
@@ -20,8 +20,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         app(["infer", str(SAMPLE), "--uncertainty", "--preview", "--output", f"{folder}/"], standalone_mode=False)
         (preview,) = Path(folder).glob("*.png")
-        picture = Image.open(preview).convert("P", palette=Image.Palette.ADAPTIVE, colors=COLOURS)
-        picture.save(PICTURE, optimize=True)
+        # Colours of few pixels, as those of outlines are, have to stay.
+        few = Image.open(preview).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, ROUNDS, dither=Image.Dither.NONE)
+        few.save(PICTURE, optimize=True)
 
 
 if __name__ == "__main__":
