@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from studies.training.plans import PLANS, TablePlan
 from verdiff.cli import Commands
 from verdiff.commands.options import Overwrite, Threads
 from verdiff.commands.printing import say, show
@@ -40,7 +41,8 @@ def listing() -> None:
     """Name the studies."""
     from studies.running import STUDIES
 
-    show("\n".join(f"{name:<20} {what}" for name, what in STUDIES.items()))
+    every = {**STUDIES, **{name: plan.question for name, plan in PLANS.items()}}
+    show("\n".join(f"{name:<20} {what}" for name, what in every.items()))
 
 
 @app.command()
@@ -75,6 +77,27 @@ def rivals(
 ) -> None:
     """The default setting against PyTorch, a naive loop and MedSegDiff's recipe on the same slices."""
     _run("rivals", **locals())
+
+
+@app.command("side-by-side")
+def side_by_side(
+    data: DataSet,
+    output: Output = None,
+    model: Model = None,
+    nnunet: Annotated[
+        Path | None, typer.Option(help="What 'verdiff train nnunet --nnunetv2' left; else random weights, time alone.")
+    ] = None,
+    medsegdiff: Annotated[
+        Path | None, typer.Option(help="A bundle of MedSegDiff, whose own networks its recipe then runs.")
+    ] = None,
+    fold: Fold = 0,
+    every: Annotated[int, typer.Option(min=1, help="Take every n-th scan of the fold.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds, each in fresh processes.")] = 5,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Whole scans by verdiff, nnunetv2's predictor and MedSegDiff's recipe: seconds, peak memory, Dice."""
+    _run("side-by-side", **locals())
 
 
 @app.command("prior-at-equal-time")
@@ -118,6 +141,63 @@ def scaling(
 ) -> None:
     """Time and peak memory of generated scans that grow up to 512 x 512 x 800 voxels."""
     _run("scaling", **locals())
+
+
+def _training(study: str, plan: TablePlan) -> None:
+    """Add the command of a table that is trained; all of them have the same options."""
+
+    def table(
+        data: Annotated[Path, typer.Argument(help="An nnU-Net raw data set, or a cache of 'verdiff train --prepare'.")],
+        output: Annotated[Path, typer.Option("--output", "-o", help="The queue's folder, which it goes on with.")],
+        minutes: Annotated[
+            float | None, typer.Option(min=0, help="Minutes of this sitting; the same command goes on.")
+        ] = None,
+        budget: Annotated[float, typer.Option(min=0, help="Minutes of training of each main model.")] = plan.budget,
+        others: Annotated[float, typer.Option(min=0, help="Minutes of each other model.")] = plan.others,
+        models: Annotated[
+            str | None, typer.Option(help="Names, joined by commas, in the order of training; all of the table.")
+        ] = None,
+        beside: Annotated[
+            list[Path] | None, typer.Option(help="A further data set, for models that train on several; repeatable.")
+        ] = None,
+        seeds: Annotated[int, typer.Option(min=1, help="Seeds of each model.")] = plan.seeds,
+        seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 35,
+        fold: Fold = 0,
+        every: Annotated[int, typer.Option(min=1, help="Score every n-th case put aside.")] = 1,
+        groups: Annotated[
+            Path | None, typer.Option(help="A CSV file case,group: these cases are looked at apart, too.")
+        ] = None,
+        setting: Annotated[
+            list[str] | None, typer.Option("--set", help="[MODEL:]TABLE.KEY=VALUE for every model or one; repeatable.")
+        ] = None,
+        threads: Threads = None,
+    ) -> None:
+        from studies.training.running import run
+
+        run(
+            study,
+            data,
+            output,
+            minutes=minutes,
+            groups=groups,
+            threads=threads,
+            say=say,
+            budget=budget,
+            others=others,
+            models=tuple(name.strip() for name in (models or "").split(",") if name.strip()),
+            beside=tuple(beside or ()),
+            seeds=seeds,
+            seed=seed,
+            fold=fold,
+            every=every,
+            settings=tuple(setting or ()),
+        )
+
+    app.command(study, help=f"{plan.question}.")(table)
+
+
+for _name, _plan in PLANS.items():
+    _training(_name, _plan)
 
 
 def _run(study: str, **options: Any) -> None:

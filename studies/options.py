@@ -18,10 +18,14 @@ class StudyOptions(Options):
     Attributes:
         every: Every how-manieth slice of the patients is taken; in ``scaling`` what the scans' lengths are divided by.
         recipe_slices: Slices, in all, on which ``rivals`` really runs the thousand-step recipe.
+        nnunet: What ``verdiff train nnunet --nnunetv2`` left, for ``side-by-side``.
+        medsegdiff: A bundle of MedSegDiff, for the same.
     """
 
     every: int = 1
     recipe_slices: int = 1
+    nnunet: Path | None = None
+    medsegdiff: Path | None = None
 
     @property
     def data_set(self) -> Path:

@@ -19,6 +19,7 @@ STUDIES: Mapping[str, str] = MappingProxyType(
         "frontier": "Dice of the prior alone and of steps x samples on a data set's fold: does the diffusion work?",
         "rivals": "the default against PyTorch, a naive loop and MedSegDiff's recipe: time beside Dice, same slices",
         "prior-at-equal-time": "the default against its own prior, which averages over views until the time is up",
+        "side-by-side": "whole scans: verdiff, nnunetv2's predictor, MedSegDiff's recipe: seconds, memory, Dice",
         "samplers": "DDIM, DDPM and DPM-Solver++ from noise and from the prior, at equal denoiser passes",
         "scaling": "time and peak memory of generated scans that grow up to 512 x 512 x 800 voxels",
     }
@@ -35,6 +36,8 @@ def run(
     fold: int = 0,
     every: int = 1,
     recipe_slices: int = 1,
+    nnunet: str | Path | None = None,
+    medsegdiff: str | Path | None = None,
     repeats: int = 5,
     warmup: int = 2,
     threads: int | None = None,
@@ -52,8 +55,11 @@ def run(
         model: A shipped model's name or a bundle; None is the default model.
         training_run: The run behind the bundle, whose weights PyTorch computes with in ``rivals``.
         fold: The fold whose validation cases are taken from the data set.
-        every: Every how-manieth slice of them; in ``scaling`` what the scans' lengths are divided by.
+        every: Every how-manieth slice of them; in ``side-by-side`` every how-manieth of them, in ``scaling`` what the
+            scans' lengths are divided by.
         recipe_slices: Slices, in all, on which ``rivals`` really runs the thousand-step recipe.
+        nnunet: What ``verdiff train nnunet --nnunetv2`` left, for ``side-by-side``.
+        medsegdiff: A bundle of MedSegDiff, for the same.
         repeats: Timed rounds.
         warmup: Rounds before them.
         threads: CPU threads of each rival; None is every core this process may use.
@@ -75,6 +81,8 @@ def run(
         fold=fold,
         every=every,
         recipe_slices=recipe_slices,
+        nnunet=None if nnunet is None else Path(nnunet),
+        medsegdiff=None if medsegdiff is None else Path(medsegdiff),
         repeats=repeats,
         warmup=warmup,
         threads=default_threads() if threads is None else threads,
@@ -88,7 +96,7 @@ def run(
         command=lambda output: repeatable_command(study, options, output),
         settings=options.settings(),
         output=output,
-        inputs={"model": model, "run": training_run, "data set": data},
+        inputs={"model": model, "run": training_run, "data set": data, "bundle of MedSegDiff": medsegdiff},
         overwrite=overwrite,
         say=say,
     )
@@ -118,6 +126,8 @@ def repeatable_command(study: str, options: StudyOptions, output: str | None) ->
             ("--fold", options.fold if scored else None),
             ("--every", options.every),
             ("--recipe-slices", options.recipe_slices if study == "rivals" else None),
+            ("--nnunet", options.nnunet),
+            ("--medsegdiff", options.medsegdiff),
             ("--repeats", options.repeats),
             ("--threads", options.threads),
             ("--output", output),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.diffusion import SamplerTable, background_and_labels, noise_source, run_loop
-from verdiff.evaluate.fold import labelled_scans
+from verdiff.evaluate.fold import LabelledScan, labelled_scans
 from verdiff.evaluate.metrics import score_case
 from verdiff.imaging import SlicePlan, intensity_bounds, normalise, plan_slices
 from verdiff.runtime import Segmenter
@@ -34,21 +34,26 @@ def load_patients(
     segmenter: Segmenter, data: Path, fold: int, *, every: int = 1, say: Callable[[str], object] = print
 ) -> list[StudyPatient]:
     """The validation cases of ``fold`` of an nnU-Net raw data set; every ``every``-th slice of each."""
-    manifest = segmenter.manifest
     patients = []
-    for scan in labelled_scans(data, fold, modality=manifest.modality):
-        plan = plan_slices(
-            scan.volume.geometry,
-            view=manifest.view,  # type: ignore[arg-type]
-            spacing_mm=manifest.spacing_mm,
-            multiple=manifest.multiple,
-        )
-        bounds = intensity_bounds(scan.volume.array, manifest.intensity)
-        chosen = np.arange(plan.slices)[every // 2 :: every]
-        image = plan.to_model(normalise(plan.extract(scan.volume.array)[chosen], *bounds))
-        patients.append(StudyPatient(scan.name, plan, image, plan.extract(scan.truth)[chosen].astype(np.uint8)))
-        say(f"{scan.name}: {len(image)} slices")
+    for scan in labelled_scans(data, fold, modality=segmenter.manifest.modality):
+        patients.append(patient_of(segmenter, scan, every=every))
+        say(f"{scan.name}: {len(patients[-1].image)} slices")
     return patients
+
+
+def patient_of(segmenter: Segmenter, scan: LabelledScan, *, every: int = 1) -> StudyPatient:
+    """A scan on the model's grid; every ``every``-th slice."""
+    manifest = segmenter.manifest
+    plan = plan_slices(
+        scan.volume.geometry,
+        view=manifest.view,  # type: ignore[arg-type]
+        spacing_mm=manifest.spacing_mm,
+        multiple=manifest.multiple,
+    )
+    bounds = intensity_bounds(scan.volume.array, manifest.intensity)
+    chosen = np.arange(plan.slices)[every // 2 :: every]
+    image = plan.to_model(normalise(plan.extract(scan.volume.array)[chosen], *bounds))
+    return StudyPatient(scan.name, plan, image, plan.extract(scan.truth)[chosen].astype(np.uint8))
 
 
 class PatientScorer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -14,6 +16,8 @@ CONFIGS = {
     "light": NetworkConfig((8, 16, 16), (8, 16), 2, 8, "decoder"),
     "paper": NetworkConfig((8, 16, 16), (8, 16, 16), 1, 8, "stem"),
     "full resolution, decoder features": NetworkConfig((8, 16, 16), (8, 16), 1, 8, "decoder"),
+    "without MSFM": NetworkConfig((8, 16, 16), (8, 16), 2, 8, "decoder", msfm=False),
+    "without NSA": NetworkConfig((8, 16, 16), (8, 16), 2, 8, "decoder", nsa=False),
 }
 
 
@@ -60,6 +64,16 @@ def test_the_denoiser_reacts_to_the_timestep_the_prior_and_the_image() -> None:
         assert not torch.allclose(base, net(x, torch.tensor([900.0]), prior, output.features))
         assert not torch.allclose(base, net(x, torch.tensor([10.0]), -prior, output.features))
         assert not torch.allclose(base, net(x, torch.tensor([10.0]), prior, other.features))
+
+
+@pytest.mark.parametrize(("msfm", "nsa"), [(True, False), (False, True), (False, False)])
+def test_a_network_of_the_ablation_lacks_the_part_and_nothing_else(msfm: bool, nsa: bool) -> None:
+    whole = VerdiffNet(1, CONFIGS["light"])
+    cut = VerdiffNet(1, dataclasses.replace(CONFIGS["light"], msfm=msfm, nsa=nsa))
+    names = {name for name, _ in whole.named_parameters()} - {name for name, _ in cut.named_parameters()}
+    beginnings = [*([] if msfm else ["prior.stem."]), *([] if nsa else ["denoiser.adapters."])]
+    assert names == {name for name, _ in whole.named_parameters() if name.startswith(tuple(beginnings))}
+    assert {type(module) for module in cut.modules()} & {MSFM, NSA} == {*([MSFM] * msfm), *([NSA] * nsa)}
 
 
 def test_nsa_starts_as_the_identity() -> None:

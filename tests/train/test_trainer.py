@@ -58,6 +58,17 @@ def test_a_case_of_few_slices_is_validated_on_its_middle_one(tmp_path: Path, eve
         assert chosen.tolist() == [count // 2]
 
 
+def test_validations_look_at_every_so_manieth_case_and_all_are_put_aside(tmp_path: Path) -> None:
+    data = toy_dataset(6)
+    names = [case.name for case in data.cases]
+    data = dataclasses.replace(data, splits=({"train": names[:2], "val": names[2:]},))
+    trainer = Trainer(toy_config(validate_cases=3), data, 0, tmp_path / "run", device="cpu")
+    (first, _) = [state.validation for state in trainer.train() if state.validation is not None]
+    assert first.sampled.shape == (2, 2)
+    assert [case.name for case in trainer.validated] == [names[2], names[5]]
+    assert trainer.facts.validation_cases == tuple(names[2:])
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_the_papers_form_trains_on_whole_slices_one_at_a_time(tmp_path: Path, prediction: str) -> None:
     config = toy_config(crop=None, batch=1, optimizer="adam", loss_dice=0.0, loss_mse=1.0, ema=0.0)

@@ -214,6 +214,7 @@ class TrainingConfig:
     loss_prior: float = setting(1.0, "Weight of the prior's own loss.", NOT_NEGATIVE)
     validate_every: int = setting(250, "Iterations between validations.", COUNT)
     validate_slices: int = setting(3, "n: every n-th slice of a case is validated.", COUNT)
+    validate_cases: int = setting(1, "n: every n-th of the cases put aside is validated.", COUNT)
     patience: int | None = setting(None, "Validations without a better one that end the run. Left out: none do.", COUNT)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from verdiff.train.data.splits import SPLITS, make_splits, read_splits
 CONFIGURATION = "2d"
 PLANS = "nnUNetPlans"
 TRAINER = "nnUNetTrainer"
+PLANNER = "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints"
 LOG = "nnunetv2.log"
 _NAME = re.compile(r"Dataset(\d{3})_\w+")
 _NEEDED = ("channel_names", "numTraining")
@@ -48,6 +49,43 @@ class NnunetRun:
     model: Path
     plan: Mapping[str, object]
     evaluate: str
+
+
+def plan(data: Path, output: Path, *, processes: int = 2) -> Path:
+    """Only what nnU-Net plans for a data set, by its own planner: the path of its ``nnUNetPlans.json``.
+
+    Args:
+        data: A raw data set in a folder named ``DatasetNNN_Name``.
+        output: Gets nnU-Net's ``preprocessed`` and ``nnunetv2.log``; a plan that is there is taken.
+        processes: Number of processes that read the scans.
+
+    Raises:
+        BackendError: nnunetv2 is not installed.
+        DataError: The folder's name or ``dataset.json`` is not what nnU-Net wants.
+        VerdiffError: nnU-Net failed; the message has its last words.
+    """
+    require()
+    number = _number_of(data)
+    data, output = data.resolve(), output.resolve()
+    plans = output / "preprocessed" / data.name / f"{PLANS}.json"
+    if not plans.is_file():
+        for folder in (output / "preprocessed", output / "results"):
+            folder.mkdir(parents=True, exist_ok=True)
+        nnunet = _Processes(data.parent, output / "preprocessed", output / "results", processes, output / LOG)
+        nnunet.call(PLANNER, *("-d", str(number), "-c", CONFIGURATION, "-npfp", str(processes), "--no_pp"))
+    return plans
+
+
+def trained_model(data: Path, output: Path, fold: int) -> Path | None:
+    """nnU-Net's folder of a model that :func:`run` trained, for its predictor; None where that fold is not finished."""
+    model = output.resolve() / "results" / data.resolve().name / f"{TRAINER}__{PLANS}__{CONFIGURATION}"
+    return model if (model / f"fold_{fold}" / "checkpoint_final.pth").is_file() else None
+
+
+def require() -> None:
+    """Raises BackendError where nnunetv2 is not installed."""
+    if util.find_spec("nnunetv2") is None:
+        raise BackendError("no package nnunetv2", "the real nnU-Net beside verdiff", install("train,nnunetv2"))
 
 
 def run(
@@ -81,8 +119,7 @@ def run(
             to go on with was trained on other folds.
         VerdiffError: nnU-Net failed; the message has its last words.
     """
-    if util.find_spec("nnunetv2") is None:
-        raise BackendError("no package nnunetv2", "the real nnU-Net beside verdiff", install("train,nnunetv2"))
+    require()
     number = _number_of(data)
     description = read_description(data)
     patients = {case: description.patients.get(case, case) for case in find_files(data, description.ending).masks}
@@ -106,7 +143,7 @@ def run(
     if not (resume and plans.is_file()):
         say("nnunetv2: planning and preprocessing")
         nnunet.call(
-            "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
+            PLANNER,
             *("-d", str(number), "-c", CONFIGURATION, "-np", str(processes), "--verify_dataset_integrity"),
         )
     with atomic_path(in_use) as path:

@@ -91,6 +91,8 @@ class Trainer:
     ) -> None:
         self.config, self.dataset, self.run, self.kind = config, dataset, run, kind
         self.train_cases, self.val_cases = dataset.fold(fold)
+        # Those that validations look at; all are put aside.
+        self.validated = self.val_cases[:: config.training.validate_cases]
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.bf16 = bf16_is_fast(self.device)
         torch.manual_seed(config.training.seed)
@@ -242,6 +244,8 @@ class Trainer:
         started, saved, wait = time.monotonic() - 60 * self.minutes, self.minutes, FIRST_SAVE_MINUTES
         while self.fraction < 1.0:
             window.append(self.step())
+            # Looked at once: who asks from now on is obeyed after the next iteration, and no run ends unsaved.
+            stopped = self._asked_to_stop
             self.minutes = (time.monotonic() - started) / 60
             validation = None
             if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
@@ -249,12 +253,12 @@ class Trainer:
                 window.clear()
                 self.minutes = (time.monotonic() - started) / 60
                 saved, wait = self.minutes, SAVE_MINUTES
-            elif self._asked_to_stop or self.minutes - saved >= min(wait, SAVE_MINUTES):
+            elif stopped or self.minutes - saved >= min(wait, SAVE_MINUTES):
                 self._save("last.pt")
                 saved, wait = self.minutes, SAVE_MINUTES
             loss = float(np.nansum(list(window[-1].values()))) if window else math.nan
-            yield Progress(self.iteration, self.minutes, self.fraction, loss, validation, self._asked_to_stop)
-            if self._asked_to_stop or (training.patience and self.stale >= training.patience):
+            yield Progress(self.iteration, self.minutes, self.fraction, loss, validation, stopped)
+            if stopped or (training.patience and self.stale >= training.patience):
                 return
         if training.keep_first and (self.run / FIRST).is_file():
             yield self._blended()
@@ -264,7 +268,7 @@ class Trainer:
         training = self.config.training
         blend(self.ema, read_checkpoint(self.run / FIRST).ema, training.keep_first)
         settle_norms(self.ema, self._forward_averaged, self.kind.fixed)
-        validation = self.validate(self.ema, self.config, self.val_cases, every=training.validate_slices)
+        validation = self.validate(self.ema, self.config, self.validated, every=training.validate_slices)
         self._save(BLENDED)
         return Progress(self.iteration, self.minutes, 1.0, validation.loss, validation, self._asked_to_stop)
 
@@ -293,11 +297,11 @@ class Trainer:
         fixed = (*self.kind.fixed, *(["denoiser"] if self.prior_alone else []))
         settle_norms(self.ema, self._forward_averaged, fixed)
         validation = self.validate(
-            self.ema, self.config, self.val_cases, every=training.validate_slices, prior_alone=self.prior_alone
+            self.ema, self.config, self.validated, every=training.validate_slices, prior_alone=self.prior_alone
         )
         # The paper stops on the validation loss; the best weights are those with the best Dice of the sampled mask, in
         # the mean over the data sets: one of many patients shall not hide what another, of few, loses.
-        sets = by_data_set(self.val_cases, validation.sampled)
+        sets = by_data_set(self.validated, validation.sampled)
         score = -validation.loss if training.patience else float(np.mean(list(sets.values())))
         improved = score > self.best
         self.best, self.stale = (score, 0) if improved else (self.best, self.stale + 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -57,6 +59,7 @@ def run(
     origin: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
+    until: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train ``config_name`` on data sets and return the run's folder. ``None`` leaves the configuration's own value.
@@ -77,6 +80,7 @@ def run(
             a shipped model's name.
         resume: Go on with the run in ``output``.
         device: ``"auto"`` takes CUDA where there is one.
+        until: When to stop with the weights kept, as :func:`time.monotonic` has it; ``resume`` goes on from there.
         say: Takes a line of news.
 
     Raises:
@@ -115,7 +119,7 @@ def run(
         Started(tuple(sources), fold or 0, folds, patients).write(output)
         (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
         _announce(trainer, say)
-        follow(trainer, say)
+        follow(trainer, say, until)
     return output
 
 
@@ -198,8 +202,8 @@ def override(config: RunConfig, **values: float | int | None) -> RunConfig:
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **given))  # type: ignore[arg-type]
 
 
-def follow(trainer: Trainer, say: Callable[[str], None]) -> None:
-    """Train to the end behind a progress bar; a line a validation.
+def follow(trainer: Trainer, say: Callable[[str], None], until: float = math.inf) -> None:
+    """Train to the end, or ``until`` some moment, behind a progress bar; a line a validation.
 
     Raises:
         KeyboardInterrupt: The run was stopped by Ctrl-C, its weights are in ``last.pt``; SIGTERM then acts as it would.
@@ -211,6 +215,8 @@ def follow(trainer: Trainer, say: Callable[[str], None]) -> None:
     with Progress(*columns, transient=True) as bar, stopping(trainer.stop) as asked:
         task = bar.add_task("training", total=1.0)
         for state in trainer.train():
+            if time.monotonic() >= until:
+                trainer.stop()
             if state.validation is not None:
                 dice = f", Dice {np.nanmean(state.validation.sampled):.4f}"
             told = f"iteration {state.iteration}, loss {state.loss:.3f}{dice}"

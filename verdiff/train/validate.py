@@ -130,18 +130,26 @@ def dice_of_case(probabilities: np.ndarray, case: CaseSlices, chosen: np.ndarray
     NaN stands for structures that its data set does not label.
     """
     truth = (case.labels if case.own is None else case.own)[chosen]
-    # A few slices at a time: the scan's own pixels, K probabilities each, would take a gigabyte.
-    labels = np.concatenate(
-        [
-            background_and_labels(
-                maps if maps.shape[-2:] == truth.shape[1:] else resize_planes(maps, truth.shape[1], truth.shape[2])
-            )
-            for maps in np.array_split(probabilities, -(-len(chosen) // _SLICES_AT_ONCE))
-        ]
-    )
-    scores = dice_per_class(labels, truth, classes)
+    scores = dice_per_class(labels_of_case(probabilities, case), truth, classes)
     scores[list(case.unknown)] = np.nan
     return scores
+
+
+def labels_of_case(probabilities: np.ndarray, case: CaseSlices) -> np.ndarray:
+    """Channel numbers plus one uint8 [slices, rows, columns] on the scan's own pixels.
+
+    Args:
+        probabilities: Of some of its slices, float32 [slices, K, H, W] on the prepared pixels.
+        case: The case.
+    """
+    rows, cols = (case.labels if case.own is None else case.own).shape[1:]
+    # A few slices at a time: the scan's own pixels, K probabilities each, would take a gigabyte.
+    return np.concatenate(
+        [
+            background_and_labels(maps if maps.shape[-2:] == (rows, cols) else resize_planes(maps, rows, cols))
+            for maps in np.array_split(probabilities, -(-len(probabilities) // _SLICES_AT_ONCE))
+        ]
+    )
 
 
 def scores_row(found: Validation, structures: Sequence[str], data_sets: Mapping[str, float]) -> dict[str, float]:

@@ -27,6 +27,7 @@ class Denoiser(nn.Module):
         embedding: Size of the time embedding.
         norm: One of :data:`verdiff.train.networks.blocks.NORMS`.
         resampling: How maps change their size, one of :data:`verdiff.train.networks.blocks.RESAMPLINGS`.
+        nsa: Whether the adapters are there.
     """
 
     FOLDABLE = (("fuse", "norm"),)
@@ -41,6 +42,7 @@ class Denoiser(nn.Module):
         embedding: int = 96,
         norm: str = "group",
         resampling: str = "plain",
+        nsa: bool = True,
     ) -> None:
         super().__init__()
         self.stride, self.feature_strides = stride, feature_strides
@@ -51,7 +53,8 @@ class Denoiser(nn.Module):
             if level:
                 self.down.append(Downsample(widths[level - 1], width, resampling))
             self.encoder.append(residual_block(norm, width, width, embedding))
-            self.adapters.append(NSA(width))
+            if nsa:
+                self.adapters.append(NSA(width))
         self.middle = residual_block(norm, widths[-1], widths[-1], embedding)
         self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True):
@@ -71,14 +74,16 @@ class Denoiser(nn.Module):
             foreground = nn.functional.avg_pool2d(foreground, self.stride)
         h = self.enter(nn.functional.pixel_unshuffle(mask, self.stride) if self.stride > 1 else mask)
         skips: list[Tensor] = []
-        for level, (block, adapter) in enumerate(zip(self.encoder, self.adapters, strict=True)):
+        for level, block in enumerate(self.encoder):
             if level:
                 h = self.down[level - 1](h)
                 foreground = nn.functional.avg_pool2d(foreground, 2)
             feature = by_stride.get(self.stride * 2**level)
             if feature is not None:
                 h = h + feature
-            h = adapter(block(h, embedding), foreground)
+            h = block(h, embedding)
+            if self.adapters:
+                h = self.adapters[level](h, foreground)
             skips.append(h)
         h = self.middle(skips.pop(), embedding)
         for up, block in zip(self.up, self.decoder, strict=True):

@@ -26,7 +26,8 @@ class PriorNet(nn.Module):
         condition: ``"decoder"`` takes the features from the decoder, ``"stem"`` gives the MSFM's output X at stride 1
             alone, as the paper draws it.
         norm: One of :data:`verdiff.train.networks.blocks.NORMS`.
-        pooling: What the MSFM's choice is averaged over, see :class:`~verdiff.train.networks.msfm.MSFM`.
+        pooling: What the MSFM's choice is averaged over, see :class:`~verdiff.train.networks.msfm.MSFM`; None: one
+            convolution in the MSFM's place.
         resampling: How maps change their size, one of :data:`verdiff.train.networks.blocks.RESAMPLINGS`.
     """
 
@@ -37,12 +38,12 @@ class PriorNet(nn.Module):
         features: dict[int, int],
         condition: str = "decoder",
         norm: str = "group",
-        pooling: str = "field",
+        pooling: str | None = "field",
         resampling: str = "plain",
     ) -> None:
         super().__init__()
         self.strides, self.condition = tuple(sorted(features)), condition
-        self.stem = MSFM(1, widths[0], pooling=pooling)
+        self.stem = nn.Conv2d(1, widths[0], 3, padding=1) if pooling is None else MSFM(1, widths[0], pooling=pooling)
         self.encoder = nn.ModuleList([residual_block(norm, widths[0], widths[0])])
         self.down = nn.ModuleList()
         for narrow, wide in pairwise(widths):

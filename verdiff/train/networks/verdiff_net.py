@@ -45,6 +45,8 @@ class NetworkConfig:
         "How maps change their size: plain is MedSegDiff's, smooth lets a mask depend less on the grid of pixels.",
         OneOf(RESAMPLINGS),
     )
+    msfm: bool = setting(True, "Whether the multi-scale module is there, or one convolution (the paper's table 2).")
+    nsa: bool = setting(True, "Whether the noise semantic adapters are there (the same table).")
 
     def __post_init__(self) -> None:
         check_limits(type(self), vars(self), "[network]")
@@ -81,7 +83,7 @@ class VerdiffNet(SegmentationModel):
             config.features,
             config.condition,
             norm=config.norm,
-            pooling=config.pooling,
+            pooling=config.pooling if config.msfm else None,
             resampling=config.resampling,
         )
         self.denoiser: Denoiser = Denoiser(
@@ -92,4 +94,5 @@ class VerdiffNet(SegmentationModel):
             config.fusion_width,
             norm=config.norm,
             resampling=config.resampling,
+            nsa=config.nsa,
         )

@@ -1,0 +1,233 @@
+"""A table's page: what was trained and how, the papers' table, box plots, and who is ahead on the same patients."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studies.training.folder import CACHE, TableOptions, entries_of, index_of, sittings_of
+from studies.training.table import METRICS, TableLine, against, lines_of, part, read_groups, to_csv
+from verdiff.benchmarks.recording import command_line
+from verdiff.evaluate.comparing import Comparisons, comparison_dict, comparison_markdown
+from verdiff.evaluate.markdown import format_value, papers_table, with_deviation
+from verdiff.evaluate.plots import box_plots
+from verdiff.evaluate.stored import to_dict
+from verdiff.files import plan_files
+from verdiff.markdown import markdown_table
+from verdiff.page.figures import figures_page
+from verdiff.train.data.cases import INDEX
+
+PAGE, SHOWN, RECORD, CASES, BOXES = "table.md", "table.html", "table.json", "cases.csv", "boxes.png"
+CENT = 100.0
+
+
+def write(options: TableOptions, output: Path, *, groups: Path | None = None) -> tuple[Path, ...]:
+    """Write the page of what is scored so far; nothing where nothing is.
+
+    Args:
+        options: Of the queue.
+        output: Its folder.
+        groups: A CSV file ``case,group``: a table of the cases of each group alone.
+
+    Raises:
+        DataError: Runs were scored on different cases, or the groups cannot be read.
+        OutputError: A file cannot be written, or its place is taken by one that is not verdiff's.
+    """
+    entries = entries_of(options, output)
+    lines = lines_of(entries)
+    if not lines:
+        return ()
+    comparisons = against(lines, options.plan.reference)
+    sittings = {entry.run.name: sittings_of(entry.run) for entry in entries}
+    apart = read_groups(groups) if groups is not None else {}
+    text = markdown_page(options, output, lines, comparisons, sittings, apart)
+    files = {name: output / name for name in (CASES, BOXES, PAGE, SHOWN, RECORD)}
+    record = {
+        "command": command(options, output),
+        "options": options.stated(),
+        "sittings": sittings,
+        "models": {line.name: model_record(line) for line in lines},
+        "comparisons": {name: comparison_dict({"masks": found}) for name, found in comparisons.items()},
+    }
+    with plan_files(files, inputs={"data set": options.data}).staged() as staged:
+        staged[files[CASES]].write_text(to_csv(lines), "utf-8")
+        boxes = staged[files[BOXES]]
+        box_plots({line.name: line.table for line in lines}, boxes, METRICS[:1])
+        staged[files[PAGE]].write_text(text, "utf-8")
+        staged[files[SHOWN]].write_text(figures_page(options.plan.title, text, boxes.read_bytes()), "utf-8")
+        staged[files[RECORD]].write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", "utf-8")
+    return tuple(files.values())
+
+
+def markdown_page(
+    options: TableOptions,
+    output: Path,
+    lines: Sequence[TableLine],
+    comparisons: Mapping[str, Comparisons],
+    sittings: Mapping[str, Sequence[Mapping[str, Any]]],
+    groups: Mapping[str, Sequence[str]],
+) -> str:
+    """The whole page."""
+    plan, cases, data = options.plan, lines[0].table.cases, data_of(options, output)
+    held = lines[0].runs[0].facts["validation_cases"]
+    wanted = {entry.run.name for entry in entries_of(options, output)}
+    done = sum(len(line.runs) for line in lines)
+    page = [
+        f"# {plan.title}",
+        "",
+        f"`{data['name']}`, fold {options.fold}: {len(cases)} of the {held} cases put aside, scored in "
+        f"the scan's own pixels. {done} of {len(wanted)} trainings are done.",
+        "",
+        "```",
+        command(options, output),
+        "```",
+        "",
+        *trained_with(options, sittings),
+        "",
+        *models_table(options, lines, data["preparation"]["modality"]),
+        "",
+        "Mean ± standard deviation over cases, shares from 0 to 1, lengths in mm (of films in pixels):",
+        "",
+        *papers_table({line.name: {"": line.table} for line in lines}, METRICS),
+        "",
+        f"![Dice of every case]({BOXES})",
+    ]
+    page += spreads(lines)
+    for name, found in comparisons.items():
+        page += ["", f"## {plan.reference} minus {name}"]
+        page += comparison_markdown({"masks": found}, name).splitlines()
+    for group, names in groups.items():
+        mine = {line.name: {"": part(line.table, names)} for line in lines}
+        count = len(next(iter(mine.values()))[""].cases)
+        if count:
+            page += ["", f"## {group}: {count} cases", "", *papers_table(mine, METRICS)]
+    page += ["", "## What to know", "", *(f"- {note}" for note in notes(options))]
+    return "\n".join(page) + "\n"
+
+
+def trained_with(options: TableOptions, sittings: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Budget, seeds, threads, and the machines."""
+    every = [sitting for run in sittings.values() for sitting in run]
+    machines = sorted({_machine(sitting["machine"]) for sitting in every})
+    shares = [sitting["others"] for sitting in every if sitting["others"] is not None]
+    seeds = ", ".join(str(options.seed + number) for number in range(options.seeds))
+    smaller = "" if options.others == options.budget else f" ({options.others:g} where the table says so)"
+    lines = [
+        f"At most {options.budget:g} minutes of training a model{smaller}, validations included, {options.threads} "
+        f"thread{'s' * (options.threads != 1)}, seed {seeds}, on {'; '.join(machines) or 'an unknown machine'}."
+    ]
+    if shares:
+        lines.append(
+            f"Other processes took {min(shares):.0%} to {max(shares):.0%} of the cores' time meanwhile, so equal "
+            "minutes are not equal work: the table has the minutes of a processor that each training got."
+        )
+    return lines
+
+
+def models_table(options: TableOptions, lines: Sequence[TableLine], kind: str) -> list[str]:
+    """A line a model: what it cost, its mean Dice, and the published one."""
+    published = options.plan.published.get(kind, {})
+    titles = ["model", "minutes", "of a processor", "iterations", "parameters (M)", "seconds a case", "mean Dice"]
+    rows = []
+    for line in lines:
+        facts = [run.facts for run in line.runs]
+        summary = line.table.summary(line.row, "dice")
+        seconds = [value for run in line.runs for value in run.seconds]
+        row = [
+            line.name,
+            _range([fact["minutes"] for fact in facts], "{:.1f}"),
+            _range([fact["processor_minutes"] for fact in facts], "{:.1f}"),
+            _range([fact["iterations"] for fact in facts], "{:.0f}"),
+            f"{facts[0]['parameters'] / 1e6:.2f}",
+            f"{sum(seconds) / len(seconds):.2f}",
+            with_deviation(summary.mean, summary.deviation, "dice"),
+        ]
+        if published:
+            row.append(f"{published[line.name] / CENT:.4f}" if line.name in published else "none")
+        rows.append(row)
+    return markdown_table([*titles, *(["published"] if published else [])], rows)
+
+
+def spreads(lines: Sequence[TableLine]) -> list[str]:
+    """Each seed's mean Dice, and which differences are smaller than what a seed alone makes; none of one seed."""
+    if all(math.isnan(line.spread) for line in lines):
+        return []
+    rows = [
+        [line.name, *(format_value(value, "dice") for value in (line.spread, *line.seed_means))]
+        for line in lines
+        if not math.isnan(line.spread)
+    ]
+    seeds = max(len(line.runs) for line in lines)
+    widest = max(line.spread for line in lines if not math.isnan(line.spread))
+    titles = ["model", "spread", *(f"Dice, seed {number}" for number in range(1, seeds + 1))]
+    return [
+        "",
+        "## Spread over the seeds",
+        "",
+        *markdown_table(titles, rows),
+        "",
+        f"A difference of mean Dice below {widest:.4f}, the widest spread, is no difference between models.",
+    ]
+
+
+def notes(options: TableOptions) -> tuple[str, ...]:
+    """What a reader must know."""
+    found = [
+        "All models train from one prepared cache: the same slices, folds and pixels. Network, loss, optimiser, "
+        "augmentation and sampling are each shipped configuration's own.",
+        "The last averaged weights are scored; the patients who are scored chose none.",
+        "Seconds a case are from prepared slices to the mask, networks in PyTorch; the runtime is faster.",
+        "Intervals are bootstrapped over cases of one fold: they say nothing of another training set.",
+        *options.plan.notes,
+    ]
+    if options.every > 1:
+        found.insert(1, f"Every {options.every}th validation case is scored (--every), the same ones of every model.")
+    if options.settings:
+        found.append("Set for this table: " + ", ".join(f"`{text}`" for text in options.settings) + ".")
+    return tuple(found)
+
+
+def command(options: TableOptions, output: Path) -> str:
+    """The command that makes this table, or goes on with it."""
+    given: list[tuple[str, object]] = [("--beside", path) for path in options.beside]
+    given += [
+        ("--fold", options.fold),
+        ("--budget", f"{options.budget:g}"),
+        ("--others", f"{options.others:g}"),
+        ("--seeds", options.seeds),
+        ("--seed", options.seed),
+        ("--threads", options.threads),
+        ("--every", options.every),
+        ("--models", ",".join(options.models) or None),
+        *(("--set", text) for text in options.settings),
+        ("--output", output.absolute().name),
+    ]
+    return command_line("python", "-m", "studies", options.study, options.data, options=given)
+
+
+def model_record(line: TableLine) -> dict[str, Any]:
+    """A model's plain values: its scores, and each training."""
+    return {
+        **{key: to_dict(line.table)[key] for key in ("summary", "averaged")},
+        "trainings": [{**run.facts, "mean_dice": run.table.summary(line.row, "dice").mean} for run in line.runs],
+        "spread": None if math.isnan(line.spread) else line.spread,
+    }
+
+
+def data_of(options: TableOptions, output: Path) -> dict[str, Any]:
+    """What the cache says of itself."""
+    return index_of(options.data if (options.data / INDEX).is_file() else output / CACHE)
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
+    flags = [flag for flag in machine["flags"] if "bf16" in flag]
+    return ", ".join([machine["gpu"] or machine["cpu"], cores, *flags[:1]])
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,210 @@
+"""Which models each table trains, under which name, and which published figures stand beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from verdiff.errors import InputError
+from verdiff.systems import system_named
+
+TITLES: Mapping[str, str] = MappingProxyType({"nnunet": "nnunet-like"})
+"""What tables call a system where that is not its own name: nnU-Net's network in verdiff's training is not nnU-Net."""
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """A line of a table.
+
+    Attributes:
+        name: What the table calls it.
+        configuration: The shipped configuration that it is trained with.
+        settings: ``TABLE.KEY=VALUE`` in place of what stands there.
+        main: Whether it has the table's full budget, or the smaller one of the others.
+        joined: Whether it is trained on the further data sets, too.
+    """
+
+    name: str
+    configuration: str
+    settings: tuple[str, ...] = ()
+    main: bool = True
+    joined: bool = False
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder has it."""
+        return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in self.name.lower())
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """One table.
+
+    Attributes:
+        title: Heading of its page.
+        question: What it answers, for ``python -m studies list``.
+        data: The shipped configuration whose ``[data]`` prepares the one cache that all models train from.
+        models: Its lines, in the order of training.
+        reference: The model that is compared with each other one.
+        budget: Minutes of training of each main model, where none is given.
+        others: Minutes of the others.
+        seeds: How many seeds each model is trained with.
+        published: Modality -> model -> Dice in per cent, as its paper prints it.
+        notes: What a reader must know of the published figures and the models.
+    """
+
+    title: str
+    question: str
+    data: str
+    models: tuple[TableModel, ...]
+    reference: str
+    budget: float
+    others: float
+    seeds: int = 1
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def chosen(self, names: Sequence[str] | None, *, joined: bool) -> tuple[TableModel, ...]:
+        """The models by name, in that order; all that can be trained where none is named.
+
+        Raises:
+            InputError: There is no such model, or it needs a further data set and there is none.
+        """
+        there = {model.name: model for model in self.models if joined or not model.joined}
+        unknown = [name for name in names or () if name not in there]
+        if unknown:
+            lacking = any(model.name == unknown[0] for model in self.models)
+            raise InputError(
+                f"the model {unknown[0]!r}" + (" without a further data set" if lacking else ""),
+                "one of " + ", ".join(there),
+                "name its data with --beside" if lacking else "correct --models",
+            )
+        return tuple(there[name] for name in dict.fromkeys(names)) if names else tuple(there.values())
+
+
+def _system(name: str, *, main: bool = True) -> TableModel:
+    return TableModel(TITLES.get(name, name), system_named(name).configuration, main=main)
+
+
+def _spinesegdiff(name: str, *settings: str, joined: bool = False) -> TableModel:
+    return TableModel(name, "spinesegdiff", settings, joined=joined)
+
+
+def _losses(mse: float, bce: float, dice: float) -> tuple[str, ...]:
+    return f"training.loss_mse={mse}", f"training.loss_bce={bce}", f"training.loss_dice={dice}"
+
+
+def _chain(timesteps: int, start: int) -> tuple[str, ...]:
+    return f"process.timesteps={timesteps}", f"sampling.start_step={start}"
+
+
+def _parts(name: str, table: str, main: bool = True, **switches: bool) -> TableModel:
+    configuration = {"spine-mr": "spine-mr", "safnet": "safnet"}[table]
+    settings = tuple(f"network.{key}={str(value).lower()}" for key, value in switches.items())
+    return TableModel(name, configuration, settings, main=main)
+
+
+_NNUNET = (
+    "nnunet-like is nnU-Net's plan and network in verdiff's training, not the package nnunetv2: no claim about nnU-Net "
+    "follows from it."
+)
+_PUBLISHED = "The papers' figures are of other patients, mostly private, on a GPU; they orient, they do not compare."
+
+PLANS: Mapping[str, TablePlan] = MappingProxyType(
+    {
+        "table1": TablePlan(
+            title="Table 1: the 2D systems",
+            question="Verdiff-Net's table 1: 2D systems at equal wall-clock budget, paired per patient",
+            data="spine-mr",
+            models=(
+                *map(_system, ("verdiff-net", "unet", "nnunet", "medsegdiff", "spinesegdiff")),
+                *(_system(name, main=False) for name in ("fcn", "deeplabv3", "swin-unet", "sam")),
+            ),
+            reference="verdiff-net",
+            budget=45,
+            others=15,
+            published={
+                "XR": {
+                    "verdiff-net": 88.74, "unet": 60.78, "nnunet-like": 89.77, "medsegdiff": 87.59, "fcn": 65.30,
+                    "deeplabv3": 72.44, "swin-unet": 68.93, "sam": 67.89,
+                },
+                "MR": {
+                    "verdiff-net": 93.86, "unet": 91.23, "nnunet-like": 92.16, "medsegdiff": 92.96, "fcn": 91.50,
+                    "deeplabv3": 91.06, "swin-unet": 85.86, "sam": 81.00,
+                },
+            },
+            notes=(_NNUNET, f"{_PUBLISHED} On MR the paper segments vertebrae alone."),
+        ),
+        "ablation": TablePlan(
+            title="Table 2: MSFM and NSA",
+            question="Verdiff-Net's table 2: without and with MSFM and NSA, three seeds, so that the spread is known",
+            data="spine-mr",
+            models=(
+                _parts("MSFM and NSA", "spine-mr"),
+                _parts("neither", "spine-mr", msfm=False, nsa=False),
+                _parts("MSFM alone", "spine-mr", nsa=False),
+                _parts("NSA alone", "spine-mr", msfm=False),
+            ),
+            reference="MSFM and NSA",
+            budget=20,
+            others=20,
+            seeds=3,
+            published={"MR": {"neither": 88.68, "MSFM alone": 91.96, "NSA alone": 90.27, "MSFM and NSA": 93.86}},
+            notes=(_PUBLISHED, "A 3 x 3 convolution stands in the place of the MSFM."),
+        ),
+        "spinesegdiff": TablePlan(
+            title="SpineSegDiff: the chain, its start, its loss",
+            question="SpineSegDiff: T and start step against Dice and time, pre-segmentation, loss terms, T1w",
+            data="spine-mr",
+            models=(
+                _spinesegdiff("T 30 from 20"),
+                _spinesegdiff("T 30 from 10", *_chain(30, 10)),
+                _spinesegdiff("T 30 from 27", *_chain(30, 27)),
+                _spinesegdiff("T 100 from 67", *_chain(100, 67)),
+                _spinesegdiff("T 1000 from 667", *_chain(1000, 667)),
+                _spinesegdiff(
+                    "from noise, no pre-segmentation",
+                    *("process.timesteps=30", "sampling.start=noise", "sampling.start_step=30"),
+                    *("sampling.steps=10", "training.from_prior=0.0"),
+                ),
+                _spinesegdiff("MSE alone", *_losses(0.25, 0.0, 0.0)),
+                _spinesegdiff("BCE alone", *_losses(0.0, 1.0, 0.0)),
+                _spinesegdiff("Dice alone", *_losses(0.0, 0.0, 1.0)),
+                _spinesegdiff("Dice and BCE", *_losses(0.0, 1.0, 1.0)),
+                _spinesegdiff("T1w and T2w", joined=True),
+            ),
+            reference="T 30 from 20",
+            budget=20,
+            others=20,
+            published={},
+            notes=(
+                "The paper has a mean Dice of 0.91 on mid-slices of SPIDER, T1w and T2w; every slice counts here.",
+                "'T 30 from 20' is the shipped configuration; each other line says what differs.",
+            ),
+        ),
+        "safnet": TablePlan(
+            title="SAFNet and the 3D systems",
+            question="SAFNet's tables: the 3D systems, and ASPP, multiscale fusion and self-attention one by one",
+            data="safnet",
+            models=(
+                *map(_system, ("safnet", "unet3d", "resunet3d", "deeplabv3-3d", "cfnet3d")),
+                _parts("base", "safnet", False, aspp=False, fusion=False, attention=False),
+                _parts("base and ASPP", "safnet", False, fusion=False, attention=False),
+                _parts("base and multiscale fusion", "safnet", False, aspp=False, attention=False),
+                _parts("base and self-attention", "safnet", False, aspp=False, fusion=False),
+            ),
+            reference="safnet",
+            budget=45,
+            others=45,
+            published={
+                "MR": {
+                    "safnet": 80.32, "base": 77.15, "base and ASPP": 81.12, "base and multiscale fusion": 80.53,
+                    "base and self-attention": 79.76,
+                }
+            },
+            notes=(f"{_PUBLISHED} SAFNet's are means over 17 structures; its ablation has SAFNet itself at 81.37.",),
+        ),
+    }
+)  # fmt: skip
+"""The tables by the name of their command."""

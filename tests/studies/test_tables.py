@@ -1,0 +1,204 @@
+"""Tables of trained models on tiny films: a queue goes on where it was stopped, and the figures are right."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from studies.__main__ import app
+from studies.training import queue
+from studies.training.folder import TableOptions, entries_of, sources_of, write_configuration
+from studies.training.page import models_table
+from studies.training.plans import PLANS
+from studies.training.running import run
+from studies.training.table import METRICS, TableLine, TrainedRun, against, over_seeds
+from tests.train.toy import write_raw_dataset
+from verdiff.errors import DataError, InputError, VerdiffError
+from verdiff.evaluate.stored import read_results
+from verdiff.evaluate.tables import Table
+from verdiff.train.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "network.prior_widths=[8, 8, 16]",
+    "network.denoiser_widths=[8, 8]",
+    "network.fusion_width=8",
+    "training.crop=[32, 32]",
+    "training.batch=2",
+    "training.iterations=6",
+    "training.validate_every=3",
+)
+# SIGKILL in the middle of the second training: nothing is cleaned up, and last.pt is of its first validation.
+KILLED = """
+import os, signal, sys
+from verdiff.train.trainer import Trainer
+step = Trainer.step
+def killed(self):
+    if self.run.name == "neither" and self.iteration == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self)
+Trainer.step = killed
+from studies.__main__ import app
+app(sys.argv[1:])
+"""
+
+
+def quiet(line: str) -> None:
+    """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_raw_dataset(tmp_path_factory.mktemp("raw") / "Dataset900_Toy", cases=6, ending=".png")
+    names = [f"toy{number}" for number in range(6)]
+    (folder / "splits_final.json").write_text(json.dumps([{"train": names[3:], "val": names[:3]}]), "utf-8")
+    return folder
+
+
+def words(films: Path, output: Path, *more: str) -> list[str]:
+    settings = [word for text in TINY for word in ("--set", text)]
+    return ["ablation", str(films), "-o", str(output), "--seeds", "1", "--threads", "1", *settings, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of the ablation, trained in one sitting by the command."""
+    output = tmp_path_factory.mktemp("whole") / "queue"
+    result = CliRunner().invoke(app, words(films, output, "--models", "MSFM and NSA,neither"))
+    assert result.exit_code == 0, result.output
+    return output
+
+
+def test_a_run_s_folder_has_its_configuration_curves_weights_predictions_and_scores(whole: Path) -> None:
+    run_folder = whole / "neither"
+    names = {path.name for path in run_folder.iterdir()}
+    assert {"configuration.toml", "config.json", "metrics.csv", "curves.png", "last.pt", "sittings.json"} <= names
+    config = load_config(run_folder / "configuration.toml")
+    assert not config.network.msfm and not config.network.nsa and config.data.view == "film"
+    with np.load(run_folder / "predictions" / "toy0.npz") as arrays:
+        assert arrays["labels"].shape == (1, 40, 36) and set(np.unique(arrays["labels"])) <= {0, 1, 2}
+    results = read_results(run_folder)
+    assert results.masks.cases == ("toy0", "toy1", "toy2") and results.masks.structures == ("vertebra", "disc")
+    assert json.loads((run_folder / "scores.json").read_text("utf-8"))["training"]["iterations"] == 6
+
+
+def test_the_page_says_how_it_was_made_and_compares_patient_by_patient(whole: Path) -> None:
+    page = (whole / "table.md").read_text("utf-8")
+    assert "3 of the 3 cases put aside" in page and "2 of 2 trainings are done" in page
+    assert "python -m studies ablation" in page and "--models 'MSFM and NSA,neither'" in page
+    assert "seed 35" in page and "1 thread," in page
+    assert "## MSFM and NSA minus neither" in page and "95 % bootstrap interval" in page
+    assert (whole / "boxes.png").stat().st_size > 0
+    rows = (whole / "cases.csv").read_text("utf-8").splitlines()
+    assert len(rows) == 1 + 2 * 3 * 2
+
+
+def test_a_queue_that_was_killed_goes_on_and_gives_the_same_table(films: Path, whole: Path, tmp_path: Path) -> None:
+    output = tmp_path / "queue"
+    asked = words(films, output, "--models", "MSFM and NSA,neither")
+    done = subprocess.run([sys.executable, "-c", KILLED, *asked], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (output / "msfm-and-nsa" / "scores.json").is_file() and not (output / "neither" / "scores.json").exists()
+    kept = (output / "msfm-and-nsa" / "scores.json").stat().st_mtime_ns
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    assert "goes on at iteration 3" in result.output
+    assert (output / "msfm-and-nsa" / "scores.json").stat().st_mtime_ns == kept
+    ours, theirs = ((folder / "cases.csv").read_text("utf-8").splitlines()[1:] for folder in (output, whole))
+    assert ours == theirs
+
+
+def test_a_sitting_that_is_over_stops_a_training_and_the_next_goes_on(films: Path, whole: Path, tmp_path: Path) -> None:
+    options = TableOptions("ablation", films, budget=20, others=20, models=("MSFM and NSA",), settings=TINY, threads=1)
+    (entry,) = entries_of(options, tmp_path)
+    queue.run(options, tmp_path, minutes=0, say=quiet)
+    assert not entry.run.exists() or not (entry.run / "last.pt").exists()
+    sources = sources_of(options, tmp_path, quiet)
+    queue.advance(options, entry, sources, until=0.0, say=quiet)
+    stopped = queue.read_checkpoint(entry.run / "last.pt")
+    assert 0 < stopped.iteration < 6 and not entry.is_scored()
+    sitting = queue.run(options, tmp_path, say=quiet)
+    assert (sitting.done, sitting.all, sitting.failed) == (1, 1, {})
+    assert len(json.loads((entry.run / "sittings.json").read_text("utf-8"))) == 2
+    assert read_results(entry.run).masks.values == read_results(whole / "msfm-and-nsa").masks.values
+
+
+def test_another_queue_s_folder_is_refused_by_what_differs(films: Path, whole: Path) -> None:
+    options = TableOptions("ablation", films, budget=7)
+    with pytest.raises(DataError, match=r"budget = 7 \(was 20"):
+        queue.run(options, whole, say=quiet)
+
+
+def test_a_training_that_cannot_go_on_is_named_and_the_others_are_trained(films: Path, tmp_path: Path) -> None:
+    given = {"models": ("neither", "NSA alone"), "settings": (*TINY, "neither:training.crop=[30, 30]"), "seeds": 1}
+    with pytest.raises(VerdiffError, match="1 of 2 trainings could not go on; neither"):
+        run("ablation", films, tmp_path / "queue", threads=1, say=quiet, **given)
+    assert (tmp_path / "queue/nsa-alone/scores.json").is_file()
+    assert "| NSA alone |" in (tmp_path / "queue/table.md").read_text("utf-8")
+
+
+def test_what_is_asked_for_has_to_be_there(films: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="without a further data set"):
+        entries_of(TableOptions("spinesegdiff", films, models=("T1w and T2w",)), tmp_path)
+    with pytest.raises(InputError, match="the model 'nnunet'"):
+        entries_of(TableOptions("table1", films, models=("nnunet",)), tmp_path)
+    with pytest.raises(InputError, match="correct the model"):
+        entries_of(TableOptions("table1", films, settings=("unett:training.batch=2",)), tmp_path)
+
+
+def test_nnunet_is_like_nnunet_in_every_table_and_every_configuration_comes_back_from_toml(tmp_path: Path) -> None:
+    assert all("nnunet" not in {model.name for model in plan.models} for plan in PLANS.values())
+    assert "nnunet-like" in {model.name for model in PLANS["table1"].models}
+    for plan in PLANS.values():
+        assert plan.reference in {model.name for model in plan.models}
+        for model in plan.models:
+            config = load_config(model.configuration, model.settings)
+            write_configuration(config, tmp_path / f"{model.folder}.toml")
+            assert load_config(tmp_path / f"{model.folder}.toml") == config
+
+
+def scores(values: dict[str, float]) -> Table:
+    """Dice and IoU of one structure by case."""
+    return Table({case: {"vertebra": dict.fromkeys(METRICS, dice)} for case, dice in values.items()}, METRICS)
+
+
+def line(name: str, *seeds: dict[str, float]) -> TableLine:
+    facts = {
+        "minutes": 12.0,
+        "processor_minutes": 11.0,
+        "iterations": 100,
+        "parameters": 2_000_000,
+        "validation_cases": 3,
+    }
+    runs = tuple(TrainedRun(35 + number, scores(values), facts, (0.5,)) for number, values in enumerate(seeds))
+    return TableLine(name, runs, over_seeds([run.table for run in runs]))
+
+
+def test_the_figures_of_known_scores() -> None:
+    ours = line("verdiff-net", {"a": 0.9, "b": 0.8, "c": 0.7}, {"a": 0.8, "b": 0.7, "c": 0.6})
+    theirs = line("nnunet-like", {"a": 0.8, "b": 0.75, "c": 0.55})
+    assert ours.spread == pytest.approx(0.1) and np.isnan(theirs.spread)
+    assert list(ours.table.by_case("vertebra", "dice").values()) == pytest.approx([0.85, 0.75, 0.65])
+    found = against([ours, theirs], "verdiff-net")["nnunet-like"]["vertebra"]["dice"].comparison
+    assert found is not None
+    # Differences of 0.05, 0 and 0.1: three cases resampled give means from 0 to 0.1.
+    assert found.difference.mean == pytest.approx(0.05)
+    assert (found.difference.low, found.difference.high) == (pytest.approx(0.0), pytest.approx(0.1))
+    assert (found.better, found.worse) == (2, 0)
+    # Two pairs differ, both in one direction: 2 of the 4 arrangements of signs are as far out.
+    assert found.p_value == pytest.approx(0.5)
+
+
+def test_a_table_has_the_published_figure_of_its_own_modality(tmp_path: Path) -> None:
+    lines = [line("verdiff-net", {"a": 0.9, "b": 0.8}), line("spinesegdiff", {"a": 0.9, "b": 0.8})]
+    options = TableOptions("table1", tmp_path / "Dataset103_SpineXray")
+    film, scan = models_table(options, lines, "XR"), models_table(options, lines, "MR")
+    assert film[2].endswith("| 0.8874 |") and scan[2].endswith("| 0.9386 |")
+    assert film[3].endswith("| none |")
