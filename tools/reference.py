@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
 from functools import cached_property
 from importlib import import_module
 from types import FunctionType, ModuleType
@@ -101,9 +102,9 @@ class Reference:
         yield from (f"# `{room}`", "", MADE, "", self.words(inspect.getdoc(module) or ""))
         for name in public_names(module):
             yield from ("", f"## `{name}`", "")
-            yield from self._entry(name, getattr(module, name))
+            yield from self._entry(name, getattr(module, name), room)
 
-    def _entry(self, name: str, value: Any) -> Iterator[str]:
+    def _entry(self, name: str, value: Any, room: str) -> Iterator[str]:
         if hasattr(value, "cache_clear"):
             value = value.__wrapped__
         if inspect.isclass(value):
@@ -111,7 +112,7 @@ class Reference:
         elif inspect.isfunction(value):
             yield from self._callable(f"def {name}", value, inspect.signature(value))
         else:
-            yield from ("```py", f"{name} = {_constant(value)}", "```")
+            yield from ("```py", f"{name} = {_constant(value)}", "```", "", self.words(_comment_on(name, room)))
 
     def _class(self, name: str, kind: type) -> Iterator[str]:
         made = _signature(kind)
@@ -119,6 +120,8 @@ class Reference:
         if made is not None:
             yield from ("```py", _definition(f"class {name}", made, returns=False), "```", "")
         yield from self._said(inspect.getdoc(kind) or "", made)
+        if issubclass(kind, Enum):
+            yield from (f"- `{each.name}`: {each.value}" for each in kind)
         if issubclass(kind, Exception) and code is not None:
             yield from (f"[Exit code](../exit-codes.md) of the command line: {code}.", "")
         started = vars(kind).get("__init__")
@@ -225,7 +228,7 @@ def _text(lines: Iterable[str]) -> str:
 
 def _signature(kind: type) -> inspect.Signature | None:
     inherited = issubclass(kind, Exception) and "__init__" not in vars(kind)
-    if inherited or getattr(kind, "_is_protocol", False):
+    if inherited or getattr(kind, "_is_protocol", False) or issubclass(kind, Enum):
         return None
     try:
         return inspect.signature(kind)
@@ -269,18 +272,35 @@ def _type(annotation: Any) -> str:
 def _value(value: Any) -> str:
     if value is dataclasses.MISSING or type(value).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
         return "..."
+    if type(value) is object or getattr(value, "__name__", "") == "<lambda>":
+        return "..."  # A mark for what was not given, or for nothing.
     if inspect.isclass(value) or inspect.isfunction(value):
         return str(value.__name__)
-    if type(value) is object:
-        return "..."  # A mark for what was not given.
-    if isinstance(value, Mapping) and not value:
-        return "{}"
+    if isinstance(value, Mapping):
+        named = [
+            name for room in ROOMS for name, known in vars(import_module(room)).items() if known is value and value
+        ]
+        return named[0] if named else "{...}" if value else "{}"
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _constant(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= WIDTH else "..."
+    text = str(value) if hasattr(value, "__origin__") else repr(value)
+    if len(text) > WIDTH and isinstance(value, Mapping):
+        text = f"{{{', '.join(f'{json.dumps(key)}: ...' for key in value)}}}"
+    return _type(text) if hasattr(value, "__origin__") else text if len(text) <= 2 * WIDTH else "..."
+
+
+def _comment_on(name: str, room: str) -> str:
+    """What the sources say of a constant: the comment above it, or the string below it."""
+    folder = ROOT.joinpath(*room.split("."))
+    for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]:
+        found = re.search(
+            rf'((?:^# .*\n)*)^{name}(?:: [^\n=]+)? = .*?\n(?:"""(.+?)""")?', path.read_text("utf-8"), flags=re.M
+        )
+        if found and (found[1] or found[2]):
+            return " ".join((found[2] or found[1].replace("# ", "")).split())
+    return ""
 
 
 def _summary(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class Remedy(str):
-    """What to do, of which one way is an option that not every caller has.
+    """What to do, where one way is an option that not every caller has.
 
     It is text, the option's way first, and goes wherever a remedy goes.
 

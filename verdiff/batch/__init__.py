@@ -1,7 +1,7 @@
 """Many scans through one loaded model: which they are, what is done already, and reading, running and writing at once.
 
-Of a command line it knows nothing: :func:`verdiff.batch.plan_batch` and :func:`verdiff.batch.run_batch` are what
-``verdiff infer`` calls, and what any other program may.
+It knows nothing of a command line. ``verdiff infer`` calls :func:`verdiff.batch.plan_batch` and
+:func:`verdiff.batch.run_batch`, and any other program may.
 """
 
 from __future__ import annotations

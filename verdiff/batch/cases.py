@@ -53,12 +53,12 @@ def cases_of(words: Sequence[Path], manifest: Path | None = None) -> list[BatchC
     """The scans that words of a command line and a manifest name, in their order.
 
     A folder that holds DICOM files is one series. One that holds NIfTI, NRRD, MetaImage, PNG or JPEG files, or zips of
-    series, and no DICOM, is a folder of scans, of which verdiff's own files are none; one that holds folders alone
+    series, and no DICOM, is a folder of scans; verdiff's own files are left out. One that holds folders alone
     is a folder of series.
 
     Args:
         words: Files, folders, and patterns with ``*``, ``?``, ``[...]`` and ``**``.
-        manifest: A CSV file with the columns of :data:`COLUMNS`, of which ``scan`` must be there; paths in it are
+        manifest: A CSV file with the columns of :data:`COLUMNS`; ``scan`` must be there. Paths in it are
             relative to it.
 
     Raises:

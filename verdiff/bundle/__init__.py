@@ -1,6 +1,6 @@
 """The contract between export and runtime: one folder or stored zip that holds a model and everything said about it.
 
-Written by `write_bundle`, read by `open_bundle`, found by `resolve_model`. docs/bundle.md explains the format.
+`write_bundle` writes one, `open_bundle` reads it, and `resolve_model` finds it. docs/bundle.md explains the format.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from verdiff.extras import upgrade
 from verdiff.imaging.intensity import IntensityRule
 
 SCHEMA_VERSION = 1
-# Of a bundle whose prior takes windows of a volume: a reader that knows slices alone would give a wrong mask.
+# Schema of a bundle whose prior takes windows of a volume: a reader that knows slices alone would give a wrong mask.
 VOLUME_SCHEMA = 2
 
 WEIGHTS = ("float32", "float16")
@@ -78,7 +78,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What `segment` uses where the caller names nothing; of a single-pass model, steps and samples are 0."""
+    """What `segment` uses where the caller names nothing. A single-pass model has 0 steps and 0 samples."""
 
     steps: int
     samples: int

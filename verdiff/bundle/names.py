@@ -17,7 +17,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def resolve_model(name_or_path: str | Path | None = None) -> Path:
-    """The bundle a user means: None the default model, a shipped model's name that model, anything else a path.
+    """The bundle that a user means: the default model for None, a shipped model for its name, else a path.
 
     A shipped name wins over a file of that name in the working folder; write `./spine-mr` for the file.
 
@@ -51,6 +51,6 @@ def _path(wanted: str | Path) -> Path | None:
 
 
 def model_argument(path: Path) -> str:
-    """What :func:`resolve_model` finds ``path`` by in any working folder: a shipped model's name, or the full path."""
+    """What :func:`resolve_model` knows ``path`` by in any working folder: a shipped model's name, or the full path."""
     names = {shipped: name for name, shipped in shipped_models().items()}
     return names.get(path) or str(path.absolute())

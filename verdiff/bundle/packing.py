@@ -35,10 +35,10 @@ def write_bundle(
     """Write a bundle of `files` (bytes by name, without the manifest) and return the manifest with their hashes.
 
     The same arguments give the same bytes. A zip replaces an older file in one rename, so whoever looks finds the old
-    one or the new one. So it does with a folder, where the system can exchange two folders in one step (Linux); where
-    it cannot, the older one is moved aside first and comes back if the new one cannot take its place. A bundle takes
-    the place of an older bundle or of an empty folder. Another file is replaced if that is asked for, another folder
-    never is.
+    one or the new one. A folder does the same where the system can exchange two folders in one step (Linux).
+    Elsewhere the older one is moved aside first, and comes back if the new one cannot take its place. A bundle takes
+    the place of an older bundle or of an empty folder. Another file is replaced if ``overwrite`` asks for it. Another
+    folder never is.
 
     Args:
         path: Where the bundle goes; its folder is made if needed.

@@ -36,7 +36,8 @@ class Bundle:
         manifest: What the bundle says about its model.
         manifest_sha256: SHA-256 of `manifest.json`'s bytes, which names the whole bundle: it
             holds every other hash.
-        trusted: What it was held against, see :meth:`verdiff.bundle.trust.Trust.check`; empty if nothing was asked for.
+        trusted: What it was compared with, see :meth:`verdiff.bundle.trust.Trust.check`; empty if nothing was asked
+            for.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ def open_bundle(path: str | Path, *, trust: Trust = _NOTHING_ASKED) -> Bundle:
 
     Args:
         path: The folder or the zip.
-        trust: What its manifest is held against before it is read.
+        trust: What its manifest must match before it is read.
 
     Raises:
         BundleError: missing, damaged, unsafe or newer than this version; says what was found and what was expected.

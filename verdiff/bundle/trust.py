@@ -31,7 +31,7 @@ _FROM_PUBLISHER = "do not use this bundle; get it, and what names it, from its p
 
 @dataclass(frozen=True)
 class Trust:
-    """What a bundle is held against before a word of its manifest is believed; by default nothing.
+    """What a bundle must match before its manifest is believed; by default nothing.
 
     Attributes:
         sha256: SHA-256 of ``manifest.json``, 64 hexadecimal digits: this bundle and no other.
@@ -49,7 +49,7 @@ class Trust:
             manifest: The bytes of its ``manifest.json``.
 
         Returns:
-            What was held against it, for the provenance: ``pinned_sha256`` and ``signed_by``, the fingerprint of the
+            What it was compared with, for the provenance: ``pinned_sha256`` and ``signed_by``, the fingerprint of the
             key; empty where nothing was asked for.
 
         Raises:

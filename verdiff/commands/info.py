@@ -85,7 +85,7 @@ def facts_of(
 
 
 def bundle_facts(target: str | Path, trust: Trust) -> dict[str, Any]:
-    """What a verified bundle says about its model, and what it was held against."""
+    """What a verified bundle says about its model, and what it was compared with."""
     from verdiff.bundle import ROLES, open_bundle, resolve_model
 
     bundle = open_bundle(resolve_model(target), trust=trust)

@@ -44,7 +44,7 @@ def one_of(*choices: str) -> Check:
 
 
 def listed(*choices: str) -> Check:
-    """A callback that refuses names, joined by commas, of which one is none of the choices."""
+    """A callback that refuses names, joined by commas, if one is none of the choices."""
     check = one_of(*choices)
 
     def check_each(value: str | None) -> str | None:
@@ -141,7 +141,7 @@ def levels(value: str | None) -> str | None:
 
 
 def metric_names(value: str) -> str:
-    """A callback that refuses names, joined by commas, of which one is no metric."""
+    """A callback that refuses names, joined by commas, if one is no metric."""
     from verdiff.evaluate.empty import EVERY_METRIC
 
     for each in value.split(","):

@@ -45,7 +45,7 @@ def drawn(state: Callable[[float], str]) -> Iterator[None]:
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Say that something runs, of which nobody knows how long it will."""
+    """Say that something runs whose duration nobody knows."""
     detail(what)
     begun = monotonic()
     with drawn(lambda seconds: f"{what} {clock(seconds)}"):

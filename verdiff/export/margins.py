@@ -133,7 +133,7 @@ def margins_record(calibrated: Calibrated, *, probability: float | None, where: 
 
 
 def cross_fitted(calibrated: Calibrated, share: float) -> dict[str, Any]:
-    """Each patient held against the margins of all others: structure -> side -> what came of it.
+    """Each patient compared with the margins of all others: structure -> side -> the result.
 
     The margin is what the others carry at most. ``covered`` counts the patients for whom it was enough. By their ranks
     alone it is all but one, so the figures that say something are ``margins_mm``, the least and the largest of those

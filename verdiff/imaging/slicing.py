@@ -202,12 +202,11 @@ def canonical_direction(view: Literal["sagittal", "coronal", "axial"]) -> tuple[
 def acquisition_view(geometry: Geometry) -> Literal["sagittal", "coronal", "axial", "film", "isotropic"]:
     """How the scan was acquired.
 
-    One slice lies across its own axis; it is a "film" only where the grid says nothing of the patient: it is not
-    ``oriented``, or lies at the origin along the identity without a thickness of its own. A stack lies across the axis
-    of the largest spacing, "isotropic" where
-    that is not clearly larger than the second (within 20 %): then no direction of slices is coarser than the others,
-    also not where slices are thinner than their pixels. Nor is it clear where all spacings lie within a factor of two
-    and the coarsest axis has not the fewest voxels: pixels are merely not square.
+    One slice lies across its own axis. It is a "film" only where the grid says nothing of the patient: it is not
+    ``oriented``, or it lies at the origin along the identity without a thickness of its own. A stack lies across the
+    axis of the largest spacing, where that is clearly the largest. Else it is "isotropic": where the largest is within
+    20 % of the second, as in slices thinner than their pixels, and where all spacings lie within a factor of two and
+    the coarsest axis has not the fewest voxels, so that pixels are merely not square.
     """
     size, spacing = geometry.size, geometry.spacing_mm
     axes, _ = _assignment(geometry)

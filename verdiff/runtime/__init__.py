@@ -1,4 +1,4 @@
-"""The runtime: a verified bundle in, a mask in the scan's own grid out. Never imports torch or onnx.
+"""The runtime: a verified bundle in, a mask in the scan's own grid out. It never imports torch or onnx.
 
 ``Segmenter`` is the door; docs/runtime.md is the guide. The inference library (ONNX Runtime or OpenVINO) and SimpleITK
 are imported when they are first needed.

@@ -28,9 +28,9 @@ class Segmentation:
         labels: Label ids of the model's table, 0 is background: uint8 [z, y, x].
         label_table: The foreground structures, in the order of the model's channels.
         geometry: The scan's grid, which is the mask's.
-        outcome: ``"complete"``; ``"prior"`` and ``"sampling"`` have more to come (a stream), were asked for
-            (``prior_only``) or are all that a budget was enough for; ``"budget"`` and ``"cancelled"`` ended early with
-            an answer for every slice.
+        outcome: ``"complete"`` has all that was asked for. ``"prior"`` and ``"sampling"`` are answers of a stream
+            that has more to come; ``"prior"`` is also what ``prior_only`` asks for, or all that a budget was enough
+            for. ``"budget"`` and ``"cancelled"`` ended early with an answer for every slice.
         timings: Seconds a stage, see :class:`verdiff.runtime.clock.Clock`; ``total`` is the whole call.
         provenance: What made this mask, as plain JSON values; nothing in it identifies a patient or a study.
         identity: Whose spine it is: the UIDs of a scan that was read from DICOM, None for any other.

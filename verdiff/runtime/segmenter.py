@@ -98,8 +98,8 @@ class Segmenter:
         Raises:
             BundleError: The bundle is missing, damaged, too new or unsafe.
             UntrustedBundleError: It is not the one pinned by ``sha256``, or no trusted key has signed it.
-            BackendError: No backend, device, engine or precision as asked for, the self-test failed, or a model that
-                takes volumes on a GPU.
+            BackendError: Backend, device, engine or precision are not there as asked for, the self-test failed, or a
+                model that takes volumes is to run on a GPU.
         """
         check_options(options, BackendError)
         trust = Trust(options.sha256, options.trusted_key)
@@ -109,13 +109,14 @@ class Segmenter:
     def segment(self, scan: Any, options: CallOptions) -> Segmentation:
         """Segment one scan: a :class:`verdiff.imaging.Volume`, a SimpleITK image, or (array, spacing_mm, direction).
 
-        The array is [z, y, x]. With ``budget_ms``, and steps, samples, sampler and policy left open, the best setting
-        on the model's record is taken that this machine has time for; else the prior answers every slice first, and as
-        much of what was asked for is added as fits. The outcome is ``"budget"`` when it was not all, ``"prior"`` when
-        the time was enough for the prior alone, ``"cancelled"`` when ``cancel`` said yes before the end.
+        The array is [z, y, x]. With ``budget_ms`` alone, the call takes the best setting on the model's record that
+        this machine has time for. With steps, samples, sampler or policy beside it, the prior answers every slice first,
+        and as much of what was asked for is added as fits. The outcome is ``"budget"`` when not all of it fitted,
+        ``"prior"`` when the time was enough for the prior alone, and ``"cancelled"`` when ``cancel`` said yes before
+        the end.
 
-        A model that takes volumes (``manifest.volume``) answers in one pass over overlapping windows: see
-        :mod:`verdiff.runtime.volumetric` for what it refuses and what a budget means to it.
+        A model that takes volumes (``manifest.volume``) answers in one pass over overlapping windows. docs/runtime.md
+        says which options it refuses and what a budget means to it.
 
         Raises:
             InputError: The scan cannot be used, or an option is out of range.
@@ -133,9 +134,9 @@ class Segmenter:
     def stream(self, scan: Any, options: CallOptions) -> Iterator[Segmentation]:
         """Segment one scan, giving each better answer as it comes.
 
-        First the prior's (outcome ``"prior"``), then after 1, 2, 4, ... samples (``"sampling"``), at last the one
-        :meth:`segment` would give, bit for bit; of a model that takes volumes that is the only one. Each result stands
-        alone. Raises as :meth:`segment` does, at the first ``next``.
+        The prior's comes first (outcome ``"prior"``), then one after 1, 2, 4, ... samples (``"sampling"``), at last the
+        one that :meth:`segment` would give, bit for bit. A model that takes volumes gives only that one. Each result
+        stands alone. The errors are those of :meth:`segment`, raised at the first ``next``.
         """
         with open_call(self.loaded, Request(scan, options, self._clock(options), anytime=True)) as call:
             yield from call.results()

@@ -114,7 +114,7 @@ class VolumeWork:
 
     @property
     def whole(self) -> SlicePlan:
-        """The slices of the volume, of which no part is left out."""
+        """All slices of the volume, whole."""
         return self.grid.planes
 
     def passes(self) -> Iterator[str]:

@@ -68,7 +68,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number beside the timings, with the aim it is held against where there is one."""
+    """One number beside the timings, and its aim where there is one."""
 
     name: str
     value: float | None

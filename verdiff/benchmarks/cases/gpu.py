@@ -196,7 +196,7 @@ def compare(
 
 
 def figures(rows: Mapping[str, RivalFigures]) -> tuple[Figure, ...]:
-    """What the runtime's rows are held against: time of a volume, the loop against eager fp16, idle time a step."""
+    """The aims of the runtime's rows: time of a volume, the loop against eager fp16, idle time a step."""
     found: list[Figure] = []
     for name, row in rows.items():
         if name in TORCH:

@@ -176,7 +176,7 @@ def figures_of(
     *,
     lumbar: bool,
 ) -> list[Figure]:
-    """What a rival's times are held against; those stated for a full-resolution lumbar volume only on one."""
+    """The aims of a rival's times; those stated for a full-resolution lumbar volume hold only for one."""
     name, whole = rival.name, timings[rival.name]
     share, overhead = outside_share(networks, whole), loop_overhead(stages, networks)
     found = [Figure(f"share outside the networks, {name}", share, "", OUTSIDE_AT_MOST[rival.policy])]

@@ -123,7 +123,7 @@ def require_provider(onnxruntime: Any) -> None:
 
 
 def require_adapter(device: str, *, platform: str = sys.platform) -> tuple[Adapter, ...]:
-    """The adapters that ``device`` may be, of which the provider takes one.
+    """The adapters that ``device`` may be; the provider takes one of them.
 
     Args:
         device: ``"webgpu"`` for a GPU, ``"webgpu:software"`` for a Vulkan driver that computes on the processor.
