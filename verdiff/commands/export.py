@@ -21,6 +21,8 @@ from verdiff.commands.options import (
 from verdiff.commands.printing import say
 from verdiff.commands.progress import busy
 
+DECIDED = r"[^=,]+=0?\.\d+(,[^=,]+=0?\.\d+)*"
+
 
 def export(
     source: Annotated[
@@ -69,6 +71,13 @@ def export(
         Path | None, typer.Option(help="With a run: JSON with what no run knows: licence, metrics, intended use.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="With a run: its checkpoint; by default best.pt.")] = None,
+    decide: Annotated[
+        str | None,
+        typer.Option(
+            callback=written_as(DECIDED, "NAME=P,NAME=P, such as disc=0.4"),
+            help="With a run: NAME=P,NAME=P: the probability from which on a pixel is a structure's.",
+        ),
+    ] = None,
     full_weights: Annotated[
         bool, typer.Option("--float32-weights", help="With a run: do not store weights as float16.")
     ] = False,
@@ -108,6 +117,7 @@ def export(
         release=release,
         engine=engine,
         name=name,
+        decide=_decided(decide),
         invariant=invariant,
         overwrite=overwrite,
         expect_sha256=expect_sha256,
@@ -119,3 +129,9 @@ def export(
         from verdiff.commands.build import build_each
 
         build_each(written, options.precisions, say=say)
+
+
+def _decided(text: str | None) -> dict[str, float]:
+    """The probabilities of ``--decide``."""
+    pairs = [pair.split("=") for pair in text.split(",")] if text else []
+    return {name.strip(): float(probability) for name, probability in pairs}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from verdiff.evaluate.comparing import Comparisons
+from verdiff.evaluate.decision import decisions
 from verdiff.evaluate.empty import EVERY_METRIC
 from verdiff.evaluate.markdown import format_value, with_deviation
 from verdiff.evaluate.tables import MEAN, Results, Table
@@ -37,6 +38,8 @@ def summary(
     lines = [f"{count}{deviation}; shares from 0 to 1, distances in mm", ""]
     for name, table in results.tables.items():
         lines += [*_table(table, FIRST[name], SHOWN[name]), ""]
+    if results.uncertainty is not None:
+        lines += decided(results.uncertainty)
     lines += _worst(results.masks)
     if other is not None and "masks" in comparisons:
         lines += [f"difference to {other}:", *differences(comparisons["masks"], ("dice",))]
@@ -61,6 +64,16 @@ def _table(table: Table, first: str, shown: Sequence[str]) -> list[str]:
     cells.insert(1, ["---", *["---:"] * len(metrics)])
     lines = [f"| {' | '.join(row)} |" for row in cells]
     return [*lines, *([f"... and {left_out} more, in the files"] if left_out else [])]
+
+
+def decided(table: Table) -> Iterator[str]:
+    """A line a structure for which another probability than one half would give a better Dice."""
+    for name, best in decisions(table).items():
+        if best.dice > best.dice_half:
+            yield (
+                f"{name} is best counted from a probability of {best.probability:.2f} on: Dice {best.dice:.4f}, "
+                f"{best.dice_half:.4f} from one half on ({best.cases} cases; export --decide)"
+            )
 
 
 def _worst(table: Table) -> Iterator[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from verdiff.bundle import MANIFEST, Manifest, Trust, open_bundle, resolve_model
@@ -57,6 +57,7 @@ class ExportOptions:
         release: Version of the new bundle; None is that of the source.
         engine: TensorRT engines are to be built of it, so TensorRT has to be there.
         name: Id of the model, for a run; None is that of the card, or the name of the run's folder.
+        decide: Probability of each structure from which on a pixel counts as it, for a run; one half for the others.
         invariant: Whether to refuse a run's model whose mask depends on margins, field of view, grey units or slice
             order.
         overwrite: Whether a file that is no bundle may be replaced.
@@ -76,6 +77,7 @@ class ExportOptions:
     release: str | None = None
     engine: bool = False
     name: str | None = None
+    decide: Mapping[str, float] = field(default_factory=dict)
     invariant: bool = False
     overwrite: bool = False
     expect_sha256: str | None = None
@@ -320,7 +322,13 @@ def _of_run(path: Path, options: ExportOptions, say: Callable[[str], None]) -> t
 
     weights = options.weights or CHECKPOINTS[0]
     draft = draft_of_run(
-        path, card=options.card, half_weights=options.half_weights, weights=weights, name=options.name, say=say
+        path,
+        card=options.card,
+        half_weights=options.half_weights,
+        weights=weights,
+        name=options.name,
+        decided=options.decide,
+        say=say,
     )
     if draft.manifest.volume:
         _require_slices(draft.manifest, options)
@@ -369,6 +377,7 @@ def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
         "--float32-weights": not options.half_weights,
         "--invariant": options.invariant,
         "--name": options.name,
+        "--decide": options.decide,
     }
     for name in [name for name, value in given.items() if value]:
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from verdiff.export.volumetric import draft_of_volume_run
 from verdiff.export.weights import store_as_half
 from verdiff.settings import table_of
 from verdiff.train.checkpoint import load_network
-from verdiff.train.config import SamplingConfig
+from verdiff.train.config import RunConfig, SamplingConfig
+from verdiff.train.networks.deciding import decide
 from verdiff.train.networks.folding import folded
 
 _LONGEST_NAME = 58
@@ -43,6 +44,7 @@ def draft_of_run(
     half_weights: bool,
     weights: str,
     name: str | None = None,
+    decided: Mapping[str, float] | None = None,
     say: Callable[[str], None],
 ) -> Draft:
     """The FP32 bundle of the run in folder ``source``, 2D or 3D, verified and not yet written.
@@ -54,6 +56,7 @@ def draft_of_run(
             what is stored.
         weights: Which checkpoint of the run.
         name: The model's id; None is that of the card, or the name of the run's folder.
+        decided: Structure -> probability from which on a pixel counts as it, where that is not one half.
 
     Raises:
         DataError: ``source`` is no run, or ``card`` is not usable.
@@ -62,6 +65,9 @@ def draft_of_run(
     net, checkpoint = load_network(source, weights)
     net = folded(net)
     config, facts = checkpoint.config, checkpoint.facts
+    if decided:
+        require_logits(config)
+        decide(net, facts.labels, decided)
     statements = {"model_id": name or name_of(source), **read_card(card)}
     said = untrained(checkpoint)
     if said:
@@ -92,12 +98,25 @@ def draft_of_run(
     defaults = Defaults(**asdict(sampling))
     if table is None:
         defaults = replace(defaults, steps=0, samples=0)
+    if decided:
+        statements["training"] = {**statements.get("training", {}), "decided": dict(decided)}
     manifest = make_manifest(checkpoint, table, defaults, statements, half_weights)
     draft = Draft(manifest, files)
     image = np.concatenate([patient.image for patient in slices_of_run(source, config.network.multiple)])
     with draft.opened() as bundle:
         verify_bundle(bundle, net, config, table, image, say)
     return draft
+
+
+def require_logits(config: RunConfig) -> None:
+    """Refuse to shift the logits of a network that gives none. Raises DataError."""
+    if config.dimensions == 3 or (config.diffusion and config.process.prediction != "x0"):
+        raise DataError(
+            f"--decide with {config.system}, which "
+            + ("takes volumes" if config.dimensions == 3 else "predicts noise"),
+            "a 2D system that predicts masks (prediction = x0), or answers in one pass",
+            "leave --decide out",
+        )
 
 
 def name_of(run: Path) -> str:
