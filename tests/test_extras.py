@@ -32,6 +32,7 @@ NEEDS = {
     "evaluate": {"scipy", "surface-distance", "matplotlib"},
     "anatomy": {"scipy", "scikit-image"},
     "igtl": {"fastcrc"},
+    "ray": {"ray"},
     "export": {"onnx", "scipy", "surface-distance"},
     "train": {TORCH, "onnx", "onnxscript", "matplotlib"},
     "comparators": {TORCH, "onnx", "monai", "transformers"},
@@ -74,7 +75,7 @@ def test_an_extra_brings_what_its_commands_import(extra: str) -> None:
     assert NEEDS[extra] - brought(extra) == set()
 
 
-@pytest.mark.parametrize("extra", ["evaluate", "anatomy", "igtl", "export", "train"])
+@pytest.mark.parametrize("extra", ["evaluate", "anatomy", "igtl", "ray", "export", "train"])
 def test_an_extra_without_an_engine_says_what_it_stands_beside(extra: str) -> None:
     assert ENGINE not in brought(extra)
     assert re.search(r"beside `cpu`(, | or )`gpu`", line_of(extra))

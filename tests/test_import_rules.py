@@ -122,6 +122,7 @@ HEAVY = {
         "pandas",
         "monai",
         "transformers",
+        "ray",
     ),
 }
 

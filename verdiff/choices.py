@@ -43,6 +43,9 @@ WEBGPU_DEVICES = ("webgpu", "webgpu:software")
 GPU = r"cuda(:\d+)?"
 DEVICE = rf"cpu|{GPU}|{'|'.join(WEBGPU_DEVICES)}"
 DEVICE_WORDS = "cpu, cuda, cuda:N, webgpu or webgpu:software"
+# Where a Ray cluster is, and what its workers compute on: Ray says which GPU.
+CLUSTER_DEVICES = ("cpu", "cuda")
+CLUSTER = r"local|auto|[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}"
 
 # PS3.5, 6.2: an application entity's title has 16 characters at most, none of them a backslash or a control character.
 AE_TITLE = r"(?! +$)[ -\[\]-~]{1,16}"

@@ -10,6 +10,7 @@ from typing import Any
 from verdiff.choices import (
     AUTO,
     BACKENDS,
+    CLUSTER,
     DEVICE,
     DEVICE_WORDS,
     ENGINE_BACKENDS,
@@ -228,3 +229,12 @@ class BatchOptions:
     redo: bool = option(False, "Segment again what an earlier call did, too.")
     leave_out_bad: bool = option(False, "Go on without the scans of a list that are missing, named twice and the like.")
     dry_run: bool = option(False, "Look at every scan's place and say what would be written; compute nothing.")
+    ray: str | None = option(
+        None,
+        "Hand the scans to workers on a Ray cluster: local starts one here; see docs/batches.md.",
+        Pattern(CLUSTER, "local, auto or HOST:PORT"),
+        metavar="ADDRESS",
+    )
+    patience: float = option(
+        3600.0, "With --ray: seconds that a worker may have a scan, before it is ended.", Bounds(1.0)
+    )

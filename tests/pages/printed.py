@@ -72,6 +72,10 @@ HOW: dict[str, How] = {
     "verdiff train -o runs/from-cache --resume": How(
         "it goes on with a run of an hour", tested_by="tests/train/test_run_folder.py"
     ),
+    "verdiff infer --manifest cases.csv -o out --ray": How(
+        "a cluster takes half a minute to start, and one of several machines is not here",
+        tested_by="tests/batch/test_ray.py",
+    ),
     "verdiff train unet": _2D,
     "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --data $VERDIFF_DATA/Dataset106_SpineT2Slices "
     "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold 0 --minutes 112": How(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from verdiff.batch.asked import AnatomyOptions, Asked, DicomOptions
 from verdiff.batch.cases import BatchCase, are_several, cases_of
+from verdiff.batch.on_ray import run_on_ray
 from verdiff.batch.planning import Batch, plan_batch
 from verdiff.batch.rows import Row
 from verdiff.batch.running import run_batch
+from verdiff.batch.worker import WorkerPlan
 
 __all__ = [
     "AnatomyOptions",
@@ -19,8 +21,10 @@ __all__ = [
     "BatchCase",
     "DicomOptions",
     "Row",
+    "WorkerPlan",
     "are_several",
     "cases_of",
     "plan_batch",
     "run_batch",
+    "run_on_ray",
 ]

@@ -33,6 +33,7 @@ class BatchTask:
         asked: What is asked for of it.
         output: The folder its files go to, for :func:`verdiff.runtime.writing.output_files`; None is beside the scan.
         files: Where they go, as far as that is known of a scan that was not read.
+        replaces: When the report was written that this one is to replace, in ns; None where there was none.
     """
 
     case: BatchCase
@@ -40,6 +41,7 @@ class BatchTask:
     asked: Asked
     output: str | None
     files: OutputFiles
+    replaces: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,19 @@ def plan_batch(
         if report is not None:
             done.append(row_of_report(shown, str(case.scan), report, earlier=True))
         else:
-            to_do.append(BatchTask(case, shown, wanted, None if output is None else f"{output}{os.sep}", files))
+            place = None if output is None else f"{output}{os.sep}"
+            to_do.append(BatchTask(case, shown, wanted, place, files, _written(files.report)))
     if bad and not leave_out_bad:
         raise _told(bad)
     batch = Batch(folder, tuple(to_do), tuple(done), tuple(row for row, _ in bad), asked)
     batch.plan_summary().check(batch.summary, "summary")
     return batch
+
+
+def done_since(task: BatchTask, model_sha256: str) -> dict[str, Any] | None:
+    """The report of a task that somebody finished since the batch was planned; None where nobody did."""
+    report = _report_of(task.case, task.files, task.asked, model_sha256)
+    return None if _written(task.files.report) == task.replaces else report
 
 
 @dataclass(frozen=True)
@@ -246,6 +255,13 @@ def _report_of(case: BatchCase, files: OutputFiles, asked: Asked, model_sha256: 
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return report if same else None
+
+
+def _written(report: Path) -> int | None:
+    try:
+        return report.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _changed(scan: Path) -> int:

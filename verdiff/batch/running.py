@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from time import monotonic
 from typing import TYPE_CHECKING
 
-from verdiff.batch.held import held
+from verdiff.batch.ledger import ledger
 from verdiff.batch.planning import Batch, BatchTask
-from verdiff.batch.rows import Row, row_of_error, row_of_report, rows_in, table
+from verdiff.batch.rows import Row, row_of_error, row_of_report
 from verdiff.batch.scan import Read, WrittenScan, read_scan, segment_scan, write_scan
 from verdiff.errors import OutputError
-from verdiff.files import made_by_verdiff
 
 if TYPE_CHECKING:
     from verdiff.runtime import Segmenter
-
-# A batch that is killed leaves a summary that is no older; the next run makes it anew of the reports.
-_SUMMARY_EVERY_SECONDS = 30.0
 
 
 def run_batch(
@@ -46,28 +41,11 @@ def run_batch(
         OutputError: Another batch has the folder, the disk is full or gone, or the summary cannot be written.
         VerdiffError: The model cannot be loaded.
     """
-    rows: list[Row] = []
-    written = monotonic()
-
-    def tell(row: Row) -> None:
-        nonlocal written
-        rows.append(row)
-        on_case(row)
-        if monotonic() - written > _SUMMARY_EVERY_SECONDS:
-            _write_summary(batch, rows)
-            written = monotonic()
-
-    with held(batch.folder):
-        try:
-            for row in (*batch.bad, *batch.done):
-                tell(row)
-            if batch.to_do:
-                with load() as segmenter:
-                    _run(batch.to_do, segmenter, tell, on_share)
-        finally:
-            if rows:
-                _write_summary(batch, rows)
-    return rows
+    with ledger(batch, on_case) as kept:
+        if batch.to_do:
+            with load() as segmenter:
+                _run(batch.to_do, segmenter, kept.tell, on_share)
+    return kept.rows
 
 
 def _run(
@@ -128,12 +106,3 @@ def _read(task: BatchTask) -> Read:
 
 def _row_of_error(task: BatchTask, error: Exception) -> Row:
     return row_of_error(task.name, str(task.case.scan), error)
-
-
-def _write_summary(batch: Batch, rows: list[Row]) -> None:
-    """The summary of the folder: these rows, and those of earlier calls for other scans."""
-    fresh = {row.case: row.cells() for row in rows}
-    earlier = rows_in(batch.summary) if made_by_verdiff(batch.summary) else []
-    kept = {row["case"]: {**row, "when": "earlier"} for row in earlier}
-    with batch.plan_summary().staged() as staged:
-        staged[batch.summary].write_text(table((kept | fresh).values()), "utf-8")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verdiff.choices import SEGMENTATION_TYPES
+from verdiff.choices import CLUSTER_DEVICES, SEGMENTATION_TYPES
 from verdiff.commands.infer_lines import dice_lines, last_lines, written_lines
 from verdiff.commands.options import (
     AsJson,
@@ -227,7 +227,7 @@ def infer(
     told: Callable[[str], None] = _nothing if as_json else give if batch.dry_run else say
     tell = _print_json if as_json else None
     words = scans or []
-    if batch.manifest is None and not are_several(words):
+    if batch.manifest is None and batch.ray is None and not are_several(words):
         code = run(
             words[0],
             output,
@@ -244,9 +244,12 @@ def infer(
             dry_run=batch.dry_run,
         )
         raise typer.Exit(code)
+    if batch.ray is not None and options.device not in CLUSTER_DEVICES:
+        raise unfit(f"--device {options.device} with --ray", f"choose {' or '.join(CLUSTER_DEVICES)}: Ray says which")
     of_one = {"--reference": reference, "--dicom-seg": dicom_seg, "--rtstruct": rtstruct}
     if given := [name for name, value in of_one.items() if value is not None]:
-        raise unfit(f"{' and '.join(given)} with several scans", "these are of one scan; leave them out")
+        several = "several scans" if batch.ray is None else "--ray"
+        raise unfit(f"{' and '.join(given)} with {several}", "these are of one scan; leave them out")
     from verdiff.commands import infer_several
 
     asked = Asked(options, uncertainty, preview, anatomy, dicom, overwrite, identifiers)

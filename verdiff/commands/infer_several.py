@@ -11,7 +11,7 @@ from verdiff.commands.printing import detail, warn
 from verdiff.commands.progress import Remaining, busy, drawn
 from verdiff.commands.progress import clock as clock_of
 from verdiff.errors import SOME_FAILED, SUCCESS, OutputError
-from verdiff.options import BatchOptions, LoadOptions
+from verdiff.options import BatchOptions, InferOptions, LoadOptions
 from verdiff.settings import part_of
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ def run(
     Raises:
         VerdiffError: The list, the folder, the model or the disk is not usable.
     """
-    from verdiff.batch import plan_batch, run_batch
+    from verdiff.batch import plan_batch
     from verdiff.bundle import Trust, open_bundle, resolve_model
-    from verdiff.runtime import Segmenter
 
     options = asked.options
     bundle = open_bundle(resolve_model(options.model), trust=Trust(options.sha256, options.trusted_key))
@@ -65,13 +64,11 @@ def run(
     ended, total = 0, len(batch.bad) + len(batch.done) + len(batch.to_do)
     clock, doing = Remaining(len(batch.to_do)), "loading the model"
 
-    def load() -> Segmenter:
+    def begin(what: str) -> None:
         nonlocal doing
         detail(doing)
-        segmenter = Segmenter.load(**part_of(options, LoadOptions))
-        doing = "segmenting"
+        doing = what
         clock.start()
-        return segmenter
 
     def on_case(row: Row) -> None:
         nonlocal ended
@@ -84,7 +81,10 @@ def run(
 
     try:
         with drawn(lambda seconds: f"{ended}/{total} {doing} {clock_of(seconds)}{clock.left()}"):
-            rows = run_batch(batch, load, on_case=on_case, on_share=clock.within)
+            if batch_options.ray is None:
+                rows = _here(batch, options, begin, on_case, clock.within)
+            else:
+                rows = _on_ray(batch, options, batch_options, bundle.manifest_sha256, begin, on_case)
     except (KeyboardInterrupt, SystemExit, OutputError):
         if ended:
             warn(f"{ended} of {total} scans have ended; the same command goes on with the others")
@@ -94,6 +94,44 @@ def run(
     say(", ".join(f"{number} {status}" for status, number in counts.items()))
     say(f"wrote {batch.summary}")
     return SOME_FAILED if lacking else SUCCESS
+
+
+def _here(
+    batch: Batch,
+    options: InferOptions,
+    begin: Callable[[str], None],
+    on_case: Callable[[Row], None],
+    on_share: Callable[[float], None],
+) -> list[Row]:
+    from verdiff.batch import run_batch
+    from verdiff.runtime import Segmenter
+
+    def load() -> Segmenter:
+        segmenter = Segmenter.load(**part_of(options, LoadOptions))
+        begin("segmenting")
+        return segmenter
+
+    return run_batch(batch, load, on_case=on_case, on_share=on_share)
+
+
+def _on_ray(
+    batch: Batch,
+    options: InferOptions,
+    batch_options: BatchOptions,
+    model_sha256: str,
+    begin: Callable[[str], None],
+    on_case: Callable[[Row], None],
+) -> list[Row]:
+    from verdiff.batch import WorkerPlan, run_on_ray
+    from verdiff.batch.ray_cluster import ray
+
+    address = batch_options.ray
+    assert address is not None
+    # What is missing is told before a cluster starts, or a row is.
+    ray()
+    begin(f"on Ray ({address})")
+    plan = WorkerPlan(options, model_sha256)
+    return run_on_ray(batch, plan, address, on_case=on_case, on_note=warn, patience=batch_options.patience)
 
 
 def _dry_run(batch: Batch, say: Callable[[str], None], tell: Callable[[dict[str, Any]], None] | None) -> int:
