@@ -170,7 +170,7 @@ def _join(module: Any, address: str, **options: Any) -> None:
 def _joined(module: Any) -> Iterator[None]:
     """Leave the cluster at the end, and keep standard output for what the caller gives."""
     before = sys.stdout
-    sys.stdout = _WithoutRay(before)  # type: ignore[assignment]
+    sys.stdout = _WithoutRay(before)
     try:
         yield
     finally:
