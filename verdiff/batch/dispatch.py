@@ -21,7 +21,7 @@ class Assigned:
     Attributes:
         task: What is to be done.
         lost: Devices whose workers were lost while they had it, in order.
-        since: When it came first in its worker, in the clock of :meth:`Dispatch.next`; None while it waits there.
+        since: Time when it came first in its worker, in the clock of :meth:`Dispatch.next`; None while it waits there.
     """
 
     task: BatchTask

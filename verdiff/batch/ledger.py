@@ -54,7 +54,7 @@ def ledger(batch: Batch, on_case: Callable[[Row], None]) -> Iterator[Ledger]:
     """Hold the folder of a batch, tell what is bad or done already, and write the summary however the block ends.
 
     Args:
-        batch: From :func:`verdiff.batch.plan_batch`.
+        batch: What :func:`verdiff.batch.plan_batch` made of the list.
         on_case: Called with each row.
 
     Raises:

@@ -42,7 +42,7 @@ def run_on_ray(
     address: str,
     *,
     on_case: Callable[[Row], None],
-    on_note: Callable[[str], None] = lambda text: None,
+    on_note: Callable[[str], None] | None = None,
     patience: float | None = None,
     kind: type[Worker] = Worker,
 ) -> list[Row]:
@@ -53,11 +53,11 @@ def run_on_ray(
     had is tried again, unless its files are there; a scan that was in three workers when they were lost has failed.
 
     Args:
-        batch: From :func:`verdiff.batch.plan_batch`.
+        batch: What :func:`verdiff.batch.plan_batch` made of the list.
         plan: What workers load.
-        address: See :func:`verdiff.batch.ray_cluster.cluster`.
+        address: Where the cluster is: ``"local"`` starts one here, ``HOST:PORT`` or ``"auto"`` joins one.
         on_case: Called with each row, in the caller's thread: first those of the list that are bad or done.
-        on_note: Called with what happened to workers.
+        on_note: Called with what happened to workers; None is nobody.
         patience: Seconds that a worker may have one scan before it is ended and the scan tried again; None is for ever.
         kind: The class of the workers.
 
@@ -81,11 +81,11 @@ class _Run:
         batch: Batch,
         plan: WorkerPlan,
         kept: Ledger,
-        on_note: Callable[[str], None],
+        on_note: Callable[[str], None] | None,
         patience: float | None,
         kind: type[Worker],
     ) -> None:
-        self._ray, self._plan, self._kept, self._note = ray, plan_elsewhere(plan), kept, on_note
+        self._ray, self._plan, self._kept, self._note = ray, plan_elsewhere(plan), kept, on_note or (lambda text: None)
         self._patience, self._kind = patience, kind
         self._dispatch = Dispatch(batch.to_do)
         self._posts: list[_Post] = []

@@ -77,8 +77,8 @@ def cluster(address: str, *, cpus: int | None = None) -> Iterator[Any]:
     """Be on a cluster while the block runs; what is given is the module of Ray.
 
     Args:
-        address: ``"local"`` starts one on this machine; else where one is, ``HOST:PORT`` or ``"auto"``. A process that
-            is on a cluster already stays on that one.
+        address: Where it is, ``HOST:PORT`` or ``"auto"``; ``"local"`` starts one on this machine. A process that is on a
+            cluster already stays on that one.
         cpus: CPU threads of one that is started here; None is all.
 
     Raises:

@@ -26,7 +26,7 @@ class WorkerPlan:
     """What a worker is to load, and what it must find.
 
     Attributes:
-        options: Of the model and the calls.
+        options: Options of the model and the calls.
         model_sha256: The hash of the manifest that the batch was planned with.
         version: The verdiff that planned it.
         threads: CPU threads of its device; None leaves it to the options.
@@ -99,7 +99,7 @@ class Worker:
         """Segment one scan and write its files.
 
         Args:
-            task: From :func:`elsewhere`.
+            task: What :func:`elsewhere` made of one of the batch.
             again: A worker was lost with it, which may have written its files before.
         """
         scan = str(task.case.scan)
