@@ -33,7 +33,7 @@ class BatchTask:
         asked: What is asked for of it.
         output: The folder its files go to, for :func:`verdiff.runtime.writing.output_files`; None is beside the scan.
         files: Where they go, as far as that is known of a scan that was not read.
-        replaces: When the report was written that this one is to replace, in ns; None where there was none.
+        replaces: Time of the report that its own is to replace, in ns; None where there was none.
     """
 
     case: BatchCase

@@ -45,7 +45,7 @@ class ClusterDevice:
     """What one worker computes on.
 
     Attributes:
-        name: For messages, and to tell it from the others.
+        name: Name for messages, which no other device has.
         node: Ray's name of its machine.
         threads: CPU threads that are its own; None on a GPU.
         resources: What Ray is asked for.
@@ -77,8 +77,8 @@ def cluster(address: str, *, cpus: int | None = None) -> Iterator[Any]:
     """Be on a cluster while the block runs; what is given is the module of Ray.
 
     Args:
-        address: Where it is, ``HOST:PORT`` or ``"auto"``; ``"local"`` starts one on this machine. A process that is on a
-            cluster already stays on that one.
+        address: Where it is, ``HOST:PORT`` or ``"auto"``; ``"local"`` starts one on this machine. A process that is
+            on a cluster already stays on that one.
         cpus: CPU threads of one that is started here; None is all.
 
     Raises:
