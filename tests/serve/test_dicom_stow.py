@@ -7,7 +7,6 @@ import json
 import os
 import random
 import resource
-import signal
 import socket
 import threading
 import time
@@ -306,23 +305,6 @@ def test_damaged_requests_end_nothing_but_their_connections(
                     continue
         assert eventually(lambda: post(listening, multipart(files(series)))[0] == 200)
         assert not [line for line in said if "failed" in line]
-
-
-def test_a_worker_that_is_killed_costs_one_series_and_the_next_is_served(
-    short_tempered: Client, bundle: Path, series: Path, receiver: Receiver, said: list[str]
-) -> None:
-    with web(short_tempered, receiver, said) as listening:
-        short_tempered.model  # noqa: B018 - it waits until the worker is up
-        os.kill(short_tempered.worker_pid or 0, signal.SIGSTOP)
-        assert post(listening, multipart(files(series)))[0] == 200
-        eventually(lambda: any("complete" in line for line in said))
-        time.sleep(0.2)
-        os.kill(short_tempered.worker_pid or 0, signal.SIGKILL)
-        line = eventually(lambda: next((line for line in said if "; to do: " in line), None))
-        assert line.startswith("series 1: ") and receiver.objects == []
-        assert post(listening, multipart(files(series)))[0] == 200
-        eventually(lambda: len(receiver.objects) == 2)
-    assert_masks(receiver.objects, series, bundle)
 
 
 def test_a_thousand_requests_leave_memory_and_descriptors_as_they_were(
