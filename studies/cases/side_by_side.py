@@ -260,7 +260,7 @@ def dice_of(found: Any, ids: Mapping[str, int], scan: LabelledScan, truths: Mapp
     Args:
         found: Mask [z, y, x].
         ids: Structure -> its id there.
-        scan: With the true mask.
+        scan: Scan with the true mask.
         truths: Structure -> its id in that.
     """
     shared = [name for name in truths if name in ids]

@@ -36,8 +36,8 @@ def predict_volumes(
         scans: Files.
         masks: Where each mask goes.
         mirroring: Whether every window is predicted in four mirror images, as nnU-Net does.
-        threads: Of PyTorch.
-        seed: Of random weights.
+        threads: Threads of PyTorch.
+        seed: Seed of random weights.
     """
     import torch
 

@@ -26,8 +26,8 @@ def segment_volumes(
         scans: Files.
         masks: Where each mask goes.
         threads: CPU threads.
-        precision: As :meth:`verdiff.runtime.Segmenter.load` has it.
-        options: Of each call, as :meth:`verdiff.runtime.Segmenter.segment` has them.
+        precision: Precision, as :meth:`verdiff.runtime.Segmenter.load` has it.
+        options: Options of each call, as :meth:`verdiff.runtime.Segmenter.segment` has them.
     """
     segmenter = Segmenter.load(model, threads=threads, precision=precision)
     return [_file_to_file(segmenter, Path(scan), Path(mask), options) for scan, mask in zip(scans, masks, strict=True)]
@@ -43,7 +43,7 @@ def recipe_volumes(model: str, scans: list[str], masks: list[str], threads: int,
         scans: Files.
         masks: Where the mask of the call with one step goes.
         threads: CPU threads.
-        number: Of the recipe, in :func:`studies.library.recipes.recipes`.
+        number: Number of the recipe, in :func:`studies.library.recipes.recipes`.
     """
     segmenter = Segmenter.load(model, threads=threads)
     recipe = recipes(segmenter.manifest)[number]

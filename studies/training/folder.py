@@ -99,7 +99,7 @@ class QueueEntry:
 
     Attributes:
         model: The table's line.
-        seed: Of weights, batches and augmentation.
+        seed: Seed of weights, batches and augmentation.
         minutes: Its budget.
         run: Its folder.
     """
@@ -213,7 +213,7 @@ def configured(
     """The configuration of one training: the model's own but for data, budget and seed, which all share.
 
     Args:
-        options: Of the queue.
+        options: Options of the queue.
         entry: The training.
         preparation: The ``[data]`` settings of the cache.
         validation_cases: How many cases the fold puts aside.

@@ -28,7 +28,7 @@ def write(options: TableOptions, output: Path, *, groups: Path | None = None) ->
     """Write the page of what is scored so far; nothing where nothing is.
 
     Args:
-        options: Of the queue.
+        options: Options of the queue.
         output: Its folder.
         groups: A CSV file ``case,group``: a table of the cases of each group alone.
 

@@ -31,7 +31,7 @@ def run(
         study: A key of :data:`~studies.training.plans.PLANS`.
         data: An nnU-Net raw data set or a cache.
         output: The queue's folder.
-        minutes: Of this sitting; None: until all is done.
+        minutes: Minutes of this sitting; None: until all is done.
         groups: A CSV file ``case,group`` of cases to look at apart.
         threads: CPU threads; None is every core this process may use.
         say: Takes a line of news.

@@ -47,10 +47,10 @@ def score_run(
 
     Args:
         entry: The training.
-        dataset: With the cases.
+        dataset: Data set with the cases.
         checkpoint: The finished run's.
-        names: Of the cases to score.
-        until: When to stop between two cases, as :func:`time.monotonic` has it.
+        names: Names of the cases to score.
+        until: Time to stop between two cases, as :func:`time.monotonic` has it.
         say: Takes a line of news.
 
     Raises:

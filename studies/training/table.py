@@ -29,7 +29,7 @@ class TrainedRun:
         seed: Its seed.
         table: Its scores.
         facts: What ``scores.json`` says of the training.
-        seconds: Of each case, from the prepared slices to the mask.
+        seconds: Seconds of each case, from the prepared slices to the mask.
     """
 
     seed: int

@@ -22,9 +22,9 @@ class Decision:
     """The bin's edge that is best for one structure.
 
     Attributes:
-        probability: From which on voxels are counted.
+        probability: Least probability of a voxel that is counted.
         dice: Mean over the cases of the Dice that this gives, other structures left aside.
-        dice_half: The same for the edge next above one half.
+        dice_half: Dice at the edge next above one half.
         cases: Cases that have the structure.
     """
 
@@ -38,7 +38,7 @@ def best_decision(bins: Iterable[Mapping[str, Sequence[float]]]) -> Decision | N
     """The edge with the largest mean Dice, of bins as :class:`verdiff.evaluate.uncertainty.Reliability` has them.
 
     Args:
-        bins: Of each case: ``voxels`` and ``observed``, as many as there are bins.
+        bins: Bins of each case: ``voxels`` and ``observed``, as many as there are bins.
 
     Returns:
         None where no case has the structure.

@@ -80,7 +80,7 @@ def run(
             a shipped model's name.
         resume: Go on with the run in ``output``.
         device: ``"auto"`` takes CUDA where there is one.
-        until: When to stop with the weights kept, as :func:`time.monotonic` has it; ``resume`` goes on from there.
+        until: Time to stop with the weights kept, as :func:`time.monotonic` has it; ``resume`` goes on from there.
         say: Takes a line of news.
 
     Raises:

@@ -139,7 +139,7 @@ def labels_of_case(probabilities: np.ndarray, case: CaseSlices) -> np.ndarray:
     """Channel numbers plus one uint8 [slices, rows, columns] on the scan's own pixels.
 
     Args:
-        probabilities: Of some of its slices, float32 [slices, K, H, W] on the prepared pixels.
+        probabilities: Probabilities of some of its slices, float32 [slices, K, H, W] on the prepared pixels.
         case: The case.
     """
     rows, cols = (case.labels if case.own is None else case.own).shape[1:]
