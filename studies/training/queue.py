@@ -63,7 +63,7 @@ def run(
     Args:
         options: What the queue is made from.
         output: Its folder.
-        minutes: Minutes of this sitting; a training stops with its weights kept when they are over. None: until all is done.
+        minutes: Minutes of this sitting. A training stops with its weights kept when they are over. None has no end.
         groups: A CSV file ``case,group``, by which the page looks at cases apart.
         say: Takes a line of news.
 
