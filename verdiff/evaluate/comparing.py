@@ -82,7 +82,7 @@ def compare_results(first: Results, second: Results) -> dict[str, Comparisons]:
         raise DataError(
             f"one scored with policy {first.policy!r}, the other with {second.policy!r}",
             "one policy on empty masks for both",
-            "score one of them again with the other's --policy",
+            "score one of them again with the other's --on-empty",
         )
     theirs = second.tables
     return {name: compare_tables(table, theirs[name]) for name, table in first.tables.items() if name in theirs}

@@ -202,7 +202,7 @@ def test_a_fixed_size_stretches_the_image_there_and_back_without_shifting_it() -
         (lambda: UNetConfig((8, 16)), "2 levels"),
         (lambda: FCNConfig("vgg16"), "resnet18, resnet34, resnet50, resnet101"),
         (lambda: DeepLabV3Config(backbone="vgg16"), "vgg16"),
-        (lambda: DeepLabV3Config(output_stride=32), "8 or 16"),
+        (lambda: DeepLabV3Config(output_stride=32), "one of 8, 16"),
         (lambda: NnUNetConfig(widths=(8, 8, 8), pools=(2, 2)), "4 levels"),
         (lambda: NnUNetConfig(widths=(8,) * 6, pools=(4, 4)), "one level more"),
         (lambda: SwinUNetConfig(size=(224, 200)), "multiples of 224"),
