@@ -7,6 +7,7 @@
 # make picture                segment the sample anew for the picture in README.md
 # make peers                    install what some tests talk to (apt-get as root or with sudo; npm; .venv-webgpu)
 # make web [MODEL=m.verdiff]    build dist/web, a static page that runs the model in the browser (wants Node's npm)
+# make viewer                   build what makes the pages of --report more than a still picture (wants Node's npm)
 # make sbom                     write bills of materials (CycloneDX) of the lean installation and of the model to dist/
 # make clean                    remove the environments, the wheel and the demo's output
 #
@@ -28,9 +29,13 @@ PEERS := chromium cmake dcmtk dicom3tools g++ libnifti-dev libopenigtlink-dev li
 # Debian's npm conflicts with Node's own package, which brings one.
 PEERS += $(if $(shell command -v npm),,npm)
 
+# The viewer in pages of --report: NiiVue, bundled. A wheel made without npm has none, and its pages a still picture.
+VIEWER := verdiff/page/assets/viewer.js
+VIEWER_HERE := $(if $(shell command -v npm),$(VIEWER))
+
 SOURCES := $(shell find verdiff -type f -not -name '*.pyc')
 
-.PHONY: demo wheel test lint architecture reference picture sbom peers debian web clean python
+.PHONY: demo wheel test lint architecture reference picture sbom peers debian web viewer clean python
 .DELETE_ON_ERROR:
 
 demo: .venv-demo/installed
@@ -38,7 +43,8 @@ demo: .venv-demo/installed
 	.venv-demo/bin/verdiff infer '$(SCAN)' --output '$(DEMO_OUT)' --uncertainty --preview $(REFERENCE)
 
 # pip alone needs to be there: it fetches what builds the wheel, and leaves it behind.
-wheel: .venv-demo/made
+wheel: .venv-demo/made $(VIEWER_HERE)
+	@$(if $(VIEWER_HERE),,echo "no npm: this wheel's pages of --report show a still picture (docs/report.md)")
 	.venv-demo/bin/pip wheel $(PIP_FLAGS) --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
@@ -57,7 +63,7 @@ sbom: .venv-demo/installed .venv-test/ready
 
 # `apt-get update` only where something is missing: a machine that has all of them needs no mirror.
 peers: debian
-	@$(MAKE) --no-print-directory native/js/node_modules web/node_modules .venv-webgpu/ready
+	@$(MAKE) --no-print-directory native/js/node_modules web/node_modules viewer .venv-webgpu/ready
 
 debian:
 	@dpkg-query --show $(PEERS) >/dev/null 2>&1 || { \
@@ -69,6 +75,11 @@ debian:
 web: web/node_modules
 	node web/build.mjs '$(MODEL)' dist/web
 	@echo 'dist/web is the page; to look at it here: node web/serve.mjs dist/web'
+
+viewer: $(VIEWER)
+
+$(VIEWER): web/node_modules $(wildcard web/report/*.mjs)
+	node web/report/build.mjs $@
 
 # Their own install scripts would fetch what only a GPU has use for.
 %/node_modules: %/package.json %/package-lock.json

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.anatomy.phantom import spine
+from tests.anatomy.phantom import write_scan
 from tests.runtime.tiny_bundle import LABELS, write_tiny
-from verdiff.batch import AnatomyOptions
+from verdiff.batch import AnatomyOptions, Asked
 from verdiff.bundle import Label
 from verdiff.commands.infer import run
 from verdiff.errors import SUCCESS, InputError
-from verdiff.imaging import Volume, read_labels, write_array
+from verdiff.imaging import read_labels
 from verdiff.options import InferOptions
 
 EVERYTHING = AnatomyOptions(instances=True, stats=True, mesh=True, lowest="L5")
@@ -29,14 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
-    """Bright vertebrae, middling elsewhere: the tiny model finds the first and takes the rest for its second."""
-    made = spine(4, slices=12, spacing=2.0)
-    grey = np.full(made.labels.shape, 540)
-    grey[made.labels == 1] = 1000
-    noise = np.random.default_rng(2).integers(-10, 10, grey.shape)
-    volume = Volume((grey + noise).astype(np.int16), made.geometry)
-    write_array(volume.array, volume, tmp_path / "scan.nii.gz")
-    return tmp_path / "scan.nii.gz"
+    return write_scan(tmp_path / "scan.nii.gz")
 
 
 def infer(scan: Path, bundle: Path, anatomy: AnatomyOptions) -> tuple[int, list[str]]:
@@ -96,4 +89,4 @@ def test_a_model_without_vertebrae_is_refused_before_anything_is_written(scan: P
 
 def test_a_level_without_anything_to_name_is_refused() -> None:
     with pytest.raises(InputError, match="--lowest L5"):
-        AnatomyOptions(lowest="L5")
+        Asked(anatomy=AnatomyOptions(lowest="L5"))

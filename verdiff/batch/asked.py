@@ -33,14 +33,6 @@ class AnatomyOptions:
         """Whether any of it is asked for."""
         return self.instances or self.stats or self.mesh
 
-    def __post_init__(self) -> None:
-        if self.lowest is not None and not self.wanted:
-            raise InputError(
-                f"--lowest {self.lowest} and nothing to name",
-                "--instances, --stats or --mesh beside it",
-                "add what you want of the vertebrae, or leave --lowest out",
-            )
-
 
 @dataclass(frozen=True)
 class DicomOptions:
@@ -63,6 +55,8 @@ class Asked:
         dicom: Which DICOM objects to write too.
         overwrite: Replace files that verdiff did not write; never what the call reads, or a data set's JSON.
         identifiers: Put the UIDs of a scan read from DICOM into the report.
+        page: An HTML page to look at, too.
+        page_each: There are several scans, and ``page`` is the end of each page's name.
     """
 
     options: InferOptions = field(default_factory=InferOptions)
@@ -72,6 +66,21 @@ class Asked:
     dicom: DicomOptions = field(default_factory=DicomOptions)
     overwrite: bool = False
     identifiers: bool = False
+    page: Path | None = None
+    page_each: bool = False
+
+    @property
+    def names_vertebrae(self) -> bool:
+        """Whether a file is asked for in which vertebrae have names."""
+        return self.anatomy.wanted or self.page is not None
+
+    def __post_init__(self) -> None:
+        if self.anatomy.lowest is not None and not self.names_vertebrae:
+            raise InputError(
+                f"--lowest {self.anatomy.lowest} and nothing to name",
+                "--instances, --stats, --mesh or --report beside it",
+                "add what you want of the vertebrae, or leave --lowest out",
+            )
 
     def extras(self) -> list[str]:
         """What is made beside the mask, as words; two calls with the same words make the same files."""
@@ -87,6 +96,7 @@ class Asked:
         words = [word for word, wanted in given.items() if wanted]
         numbers = {"--margin-probability": made.margin_probability, "--margin-share": made.margin_share}
         words += [] if made.lowest is None else ["--lowest", made.lowest]
+        words += [] if self.page is None else ["--report", self.page.name]
         return words + [word for name, value in numbers.items() if value is not None for word in (name, f"{value:g}")]
 
 

@@ -179,6 +179,8 @@ def _files_of(case: BatchCase, output: Path | None, asked: Asked) -> tuple[str, 
         film=scan.name.lower().endswith(FILM_SUFFIXES),
         uncertainty=asked.uncertainty,
         preview=asked.preview,
+        page=asked.page,
+        page_each=True,
     )
     return files.name, files
 
@@ -204,6 +206,7 @@ def _places(files: OutputFiles, asked: Asked) -> dict[str, Path]:
         "mask": files.mask,
         "uncertainty map": files.uncertainty,
         "preview": files.preview,
+        "page": files.page,
         **({} if spine is None else spine.taken),
         "report": files.report,
     }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from verdiff.batch.asked import Asked, model_file, repeating_command
-from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS
+from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, BackendError, InputError
 from verdiff.files import Plan, require_folder
 from verdiff.imaging import Volume, read_volume
 from verdiff.options import CallOptions
@@ -113,6 +113,8 @@ def read_scan(
     if output is None and objects is not None and objects.folder is not None:
         require_folder(objects.folder)
         output = objects.folder
+    if output is None and asked.page is not None and not asked.page_each:
+        output = asked.page.parent
     files = output_files(
         scan,
         output,
@@ -121,6 +123,8 @@ def read_scan(
         slices=len(volume.array),
         uncertainty=asked.uncertainty,
         preview=asked.preview,
+        page=asked.page,
+        page_each=asked.page_each,
     )
     if objects is not None:
         from verdiff.interop.dicom import check_dicom
@@ -194,7 +198,8 @@ def write_scan(segmented: Segmented) -> WrittenScan:
     read, result, manifest = segmented.read, segmented.result, segmented.segmenter.manifest
     spine = no_go = None
     spine_files = read.spine_files
-    if spine_files is not None:
+    missing = "" if read.files.page is None else no_vertebrae(manifest.label_ids)
+    if spine_files is not None or (read.files.page is not None and not missing):
         from verdiff.anatomy import find_vertebrae
 
         begun = perf_counter()
@@ -228,13 +233,42 @@ def write_scan(segmented: Segmented) -> WrittenScan:
             wanted = read.objects.uncertainty is not None
             write_dicom(mask_of(result, read.volume, uncertainty=wanted), read.objects, staged=staged)
             others |= read.objects.named
+        if read.files.page is not None:
+            begun = perf_counter()
+            told = report(result, read.files, others, identifiers=read.asked.identifiers)
+            staged[read.files.page].write_text(_page(segmented, spine, told, missing), "utf-8")
+            result.timings["page"] = perf_counter() - begun
         write_result(result, read.volume, read.files, others, staged=staged, identifiers=read.asked.identifiers)
     return WrittenScan(read, result, spine, spine_files, no_go, others)
 
 
+def no_vertebrae(label_ids: Mapping[str, int]) -> str:
+    """Why a page has no vertebrae and no surfaces, in words; empty where it has."""
+    from verdiff.anatomy.libraries import require_libraries
+    from verdiff.anatomy.roles import roles_of
+
+    try:
+        require_libraries()
+    except BackendError as error:
+        return f"Not looked for: {error.found}. {error.remedy}."
+    try:
+        roles_of(label_ids)
+    except InputError as error:
+        return f"Not looked for: {error.found}."
+    return ""
+
+
+def _page(segmented: Segmented, spine: Spine | None, told: Mapping[str, Any], missing: str) -> str:
+    from verdiff.page.scan import Shown, scan_page
+
+    read, result = segmented.read, segmented.result
+    names = {label.id: label.name for label in result.label_table}
+    return scan_page(Shown(told, read.volume, result.labels, result.uncertainty, names, spine, missing))
+
+
 def for_this_scan(asked: Asked, *, lowest: str | None) -> Asked:
     """What is asked for of one scan of several, whose lowest vertebra may be stated; it counts where it is named."""
-    if lowest is None or not asked.anatomy.wanted:
+    if lowest is None or not asked.names_vertebrae:
         return asked
     return replace(asked, anatomy=replace(asked.anatomy, lowest=lowest))
 

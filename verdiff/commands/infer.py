@@ -18,6 +18,7 @@ from verdiff.commands.options import (
     Orientation,
     Overwrite,
     TimePoint,
+    a_page,
     levels,
     metavar,
     one_of,
@@ -50,6 +51,7 @@ def run(
     dicom: DicomOptions | None = None,
     overwrite: bool = False,
     identifiers: bool = False,
+    page: Path | None = None,
     tell: Callable[[dict[str, Any]], None] | None = None,
     dry_run: bool = False,
 ) -> int:
@@ -67,6 +69,7 @@ def run(
         dicom: Which DICOM objects to write too; without ``output`` all files go beside them.
         overwrite: Replace files that verdiff did not write; never the scan, the reference or a data set's JSON.
         identifiers: Put the UIDs of a scan read from DICOM into the report.
+        page: Write an HTML page to look at too; without ``output`` all files go beside it.
         tell: Takes the report.
         dry_run: Say which files would be written, and stop.
 
@@ -82,7 +85,14 @@ def run(
     # A name that is wrong is told before a scan is read.
     resolve_model(options.model)
     asked = Asked(
-        options, uncertainty, preview, anatomy or AnatomyOptions(), dicom or DicomOptions(), overwrite, identifiers
+        options,
+        uncertainty,
+        preview,
+        anatomy or AnatomyOptions(),
+        dicom or DicomOptions(),
+        overwrite,
+        identifiers,
+        page,
     )
     with busy(f"reading {scan.name}"):
         read = read_scan(scan, output, asked, reference=reference)
@@ -190,6 +200,15 @@ def infer(
             callback=within(_A_SHARE), help="With --mesh: share of the true surface they hold; 0.95, 0.99 or 1."
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            callback=a_page,
+            metavar="FILE.html",
+            help="Write a page to look at too: slices to scroll through, surfaces to turn, volumes, levels, times, "
+            "warnings. Of several scans the end of each page's name.",
+        ),
+    ] = None,
     reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,
     orientation: Orientation = None,
     time_point: TimePoint = None,
@@ -214,8 +233,10 @@ def infer(
     """Segment a scan, or many: masks in the scans' own grids, and a JSON report beside each."""
     if not scans and batch.manifest is None:
         raise unfit("no scan", "name one, several, a folder or a glob, or a list of them with --manifest")
-    if lowest is not None and not (instances or stats or mesh):
-        raise unfit(f"--lowest {lowest} names vertebrae", "add --instances, --stats or --mesh, or leave it out")
+    if lowest is not None and not (instances or stats or mesh or report is not None):
+        raise unfit(
+            f"--lowest {lowest} names vertebrae", "add --instances, --stats, --mesh or --report, or leave it out"
+        )
     if (margin_probability is not None or margin_share is not None) and not mesh:
         raise unfit("--margin-probability and --margin-share are of surfaces", "add --mesh, or leave them out")
     from verdiff.batch import AnatomyOptions, Asked, DicomOptions, are_several, cases_of
@@ -239,6 +260,7 @@ def infer(
             dicom=dicom,
             overwrite=overwrite,
             identifiers=identifiers,
+            page=report,
             say=told,
             tell=None if tell is None else _print_whole,
             dry_run=batch.dry_run,
@@ -252,7 +274,11 @@ def infer(
         raise unfit(f"{' and '.join(given)} with {several}", "these are of one scan; leave them out")
     from verdiff.commands import infer_several
 
-    asked = Asked(options, uncertainty, preview, anatomy, dicom, overwrite, identifiers)
+    if report is not None and report.name != str(report):
+        raise unfit(
+            f"--report {report} with several scans", f"it is the end of each page's name there: --report {report.name}"
+        )
+    asked = Asked(options, uncertainty, preview, anatomy, dicom, overwrite, identifiers, report, page_each=True)
     cases = cases_of(words, batch.manifest)
     folder = None if output is None else Path(output)
     raise typer.Exit(infer_several.run(cases, folder, asked, batch_options=batch, say=told, tell=tell))

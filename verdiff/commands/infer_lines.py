@@ -63,10 +63,12 @@ def summary(result: Segmentation, files: OutputFiles) -> list[str]:
             for name, volume in result.volumes_ml().items()
         ]
     stages = ["read", "load", "normalise", "locate", "resample", "prior", "noise", "loop", "fuse", "restore"]
-    stages += ["anatomy", "margins", "write"]
+    stages += ["anatomy", "margins", "page", "write"]
     lines.append("seconds: " + ", ".join(f"{name} {timings[name]:.2f}" for name in stages if name in timings))
     lines += [f"warning: {each['text']} ({each['name']})" for each in result.provenance["warnings"]]
-    lines += [f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview) if path]
+    lines += [
+        f"wrote {path}" for path in (files.mask, files.report, files.uncertainty, files.preview, files.page) if path
+    ]
     return lines
 
 

@@ -140,6 +140,14 @@ def levels(value: str | None) -> str | None:
     return value
 
 
+def a_page(value: Path | None) -> Path | None:
+    """A callback that refuses a page to look at whose name is of another format."""
+    if value is not None and (value.suffix.lower() != ".html" or value.stem == ""):
+        beside = " (the report as JSON is always written, beside the mask)" if value.suffix.lower() == ".json" else ""
+        raise typer.BadParameter(f"{str(value)!r} does not end in .html{beside}.")
+    return value
+
+
 def metric_names(value: str) -> str:
     """A callback that refuses names, joined by commas, if one is no metric."""
     from verdiff.evaluate.empty import EVERY_METRIC

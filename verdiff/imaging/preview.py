@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def preview_png(
     view: View | None = None,
     title: str | None = None,
     warnings: Sequence[str] = (),
+    marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> None:
     """Write a PNG with three to five slices, each structure outlined, the uncertainty, and the volumes in ml.
 
@@ -77,6 +79,7 @@ def preview_png(
         view: Plane to show; by default the one the scan was acquired in (sagittal where it is isotropic).
         title: Heading; by default the scan's name.
         warnings: What was forced or looks wrong, written across the picture.
+        marks: Names to write on the mask where it covers these points, each three LPS millimetres.
 
     Raises:
         InputError: If labels or uncertainty are not in the scan's grid.
@@ -94,6 +97,7 @@ def preview_png(
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(label_table)}
     page = _draw(volume, labels, uncertainty, plan, layout, colours)
     _write_text(page, volume, labels, plan, layout, colours, label_table, title)
+    _write_marks(page, volume, plan.extract(labels), plan, layout, marks)
     if warnings:
         page = with_banner(page, warnings)
     with atomic_path(path) as temporary:
@@ -181,6 +185,31 @@ def _write_text(
     bottom = _legend(draw, (left, _HEADER), volume, labels, colours, table, film=film)
     if layout.rows == 2:
         _scale(page, draw, (left, bottom + 28))
+
+
+def _write_marks(
+    page: Image.Image,
+    volume: Volume,
+    planes: Array,
+    plan: SlicePlan,
+    layout: _Layout,
+    marks: Mapping[str, Sequence[float]],
+) -> None:
+    from PIL import ImageDraw
+
+    draw, grid = ImageDraw.Draw(page), volume.geometry
+    for name, point in marks.items():
+        offset = np.linalg.solve(grid.matrix, np.asarray(point, np.float64) - np.asarray(grid.origin_mm))
+        index = offset / np.asarray(grid.spacing_mm)
+        _, row, column = plan.place([float(at) for at in index[::-1]])
+        if not (0 <= row < plan.scan_rows and 0 <= column < plan.scan_cols):
+            continue
+        for place, slice_index in enumerate(layout.shown):
+            if planes[slice_index, int(row), int(column)]:
+                left, top = layout.corner(place, 0)
+                x = left + (column + 0.5) / plan.scan_cols * layout.width
+                y = top + (row + 0.5) / plan.scan_rows * layout.height
+                _text(draw, (round(x), round(y)), name, 13, _INK, anchor="mm", outlined=True)
 
 
 def _legend(

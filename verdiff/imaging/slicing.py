@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -94,6 +95,13 @@ class SlicePlan:
         """The scan's array [z, y, x] as a view [slices, scan_rows, scan_cols] in canonical orientation."""
         inside = array if self.picture is None else array[self.picture]
         return np.flip(inside.transpose(self.permutation), self._flipped)
+
+    def place(self, index_zyx: Sequence[float]) -> tuple[float, float, float]:
+        """Slice, row and column of a (fractional) voxel index z, y, x of the scan's array."""
+        taken = [index_zyx[axis] for axis in self.permutation]
+        sizes = (self.slices, self.scan_rows, self.scan_cols)
+        found = [n - 1 - at if flip else at for at, n, flip in zip(taken, sizes, self.flips, strict=True)]
+        return found[0], found[1], found[2]
 
     def insert(self, planes: Array) -> Array:
         """Planes [slices, scan_rows, scan_cols] as an array [z, y, x] in the scan's axes: extract undone exactly."""

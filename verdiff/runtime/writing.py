@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import OutputError
 from verdiff.files import Plan, Staging, plan_files
-from verdiff.files.places import absolute
+from verdiff.files.places import absolute, require_folder
 from verdiff.imaging import write_array
 from verdiff.imaging.named_masks import SEGMENTS_SUFFIX
 from verdiff.imaging.terms import structures
@@ -38,6 +38,7 @@ class OutputFiles:
         report: Provenance, timings and volumes as JSON.
         uncertainty: 0 to 255 in the scan's grid.
         preview: A PNG of a few slices.
+        page: An HTML page to look at; in the mask's folder, above it or below it.
         make: The folder may be missing: it is made when the files are written.
     """
 
@@ -45,6 +46,7 @@ class OutputFiles:
     report: Path
     uncertainty: Path | None = None
     preview: Path | None = None
+    page: Path | None = None
     make: bool = False
 
     @property
@@ -69,10 +71,35 @@ class OutputFiles:
         Raises:
             OutputError: See :func:`verdiff.files.plan_files`.
         """
-        files = {"mask": self.mask, "uncertainty map": self.uncertainty, "preview": self.preview, **others}
+        files = {
+            "mask": self.mask,
+            "uncertainty map": self.uncertainty,
+            "preview": self.preview,
+            "page": self.page,
+            **others,
+        }
         # The report is the last: where it is, all is there.
         every = {**files, "report": self.report}
-        return plan_files(every, inputs=inputs, overwrite=overwrite, folder=self.mask.parent, make=self.make)
+        folder = self._folder
+        if self.page is not None and absolute(self.page).parent != absolute(self.mask).parent:
+            require_folder(absolute(self.page).parent)
+            require_folder(absolute(self.mask).parent, make=self.make)
+        return plan_files(every, inputs=inputs, overwrite=overwrite, folder=folder, make=self.make)
+
+    @property
+    def _folder(self) -> Path:
+        """The folder that holds all files, in it or below."""
+        folder = absolute(self.mask).parent
+        if self.page is None or absolute(self.page).is_relative_to(folder):
+            return self.mask.parent
+        above = absolute(self.page).parent
+        if folder.is_relative_to(above):
+            return above
+        raise OutputError(
+            f"{self.page} for the page, and {folder} for the mask",
+            "one folder for all files of a call, or below it, since they appear together or not at all",
+            "name a folder for the mask too, --output FOLDER/, or another place for the page",
+        )
 
 
 def output_files(
@@ -84,6 +111,8 @@ def output_files(
     slices: int = 1,
     uncertainty: bool = False,
     preview: bool = False,
+    page: Path | None = None,
+    page_each: bool = False,
 ) -> OutputFiles:
     """The files beside ``scan``, or at ``output``; :meth:`OutputFiles.plan` looks at the places.
 
@@ -96,6 +125,8 @@ def output_files(
         slices: Slices of the scan; a PNG holds one.
         uncertainty: Whether the uncertainty map is asked for.
         preview: Whether the preview is asked for.
+        page: The page to look at.
+        page_each: ``page`` is a name for the end of those of several scans: ``report.html`` gives ``scan_report.html``.
 
     Raises:
         OutputError: An unknown suffix, or a PNG for a scan of several slices.
@@ -132,6 +163,7 @@ def output_files(
         mask.with_name(f"{stem}.json"),
         mask.with_name(f"{base}_uncertainty{suffix}") if uncertainty else None,
         mask.with_name(f"{base}_preview.png") if preview else None,
+        mask.with_name(f"{base}_{page.name}") if page is not None and page_each else page,
         make,
     )
 
@@ -192,7 +224,7 @@ def report(
     Of the scan it holds the name of its file and nothing else that identifies it, unless ``identifiers`` asks for the
     UIDs of a scan that was read from DICOM.
     """
-    named = {name: getattr(files, name) for name in ("mask", "uncertainty", "preview")}
+    named = {name: getattr(files, name) for name in ("mask", "uncertainty", "preview", "page")}
     return {
         "outcome": "empty mask" if result.empty else result.outcome,
         "files": {name: path.name for name, path in {**named, **others}.items() if path is not None},
