@@ -18,6 +18,9 @@ FORBIDDEN = {
     "off", "on", "or", "over", "same", "so", "that", "theirs", "this", "those", "to", "under", "when", "with", "within",
 }  # fmt: skip
 
+# A docstring of its own may say from where to where something goes, or speak of what it belongs to.
+BEGUN_WELL = re.compile(r": (For|From|This|The same|It) ")
+
 
 def argument_lines(source: str) -> list[tuple[str, str]]:
     """The name and the text of every argument and attribute that a module's docstrings describe."""
@@ -27,9 +30,17 @@ def argument_lines(source: str) -> list[tuple[str, str]]:
     return [(each.name, each.description) for section in sections if section.kind in LISTS for each in section.value]
 
 
-def leaning(source: str) -> list[str]:
-    """The argument lines of a module that begin with a forbidden word, or with "the same"."""
-    begun = [(name, text, re.findall(r"[A-Za-z]+", text)[:2]) for name, text in argument_lines(source)]
+def opening_lines(source: str) -> list[tuple[str, str]]:
+    """The name and the docstring of every class, function and property of a module."""
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return [
+        (node.name, ast.get_docstring(node) or "") for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)
+    ]
+
+
+def leaning(lines: list[tuple[str, str]]) -> list[str]:
+    """The lines that begin with a forbidden word, or with "the same"."""
+    begun = [(name, text, re.findall(r"[A-Za-z]+", text)[:2]) for name, text in lines]
     lowered = [(name, text, [word.lower() for word in words]) for name, text, words in begun]
     return [
         f"{name}: {text}"
@@ -41,8 +52,18 @@ def leaning(source: str) -> list[str]:
 @pytest.mark.parametrize("room", sorted({path.relative_to(ROOT).parts[:2] for path in SOURCES}))
 def test_an_argument_s_line_begins_with_what_it_is(room: tuple[str, str]) -> None:
     paths = [path for path in SOURCES if path.relative_to(ROOT).parts[:2] == room]
-    found = {path.relative_to(ROOT).as_posix(): leaning(path.read_text("utf-8")) for path in paths}
+    found = {path.relative_to(ROOT).as_posix(): leaning(argument_lines(path.read_text("utf-8"))) for path in paths}
     assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize("room", sorted({path.relative_to(ROOT).parts[:2] for path in SOURCES}))
+def test_a_docstring_begins_with_what_it_describes(room: tuple[str, str]) -> None:
+    paths = [path for path in SOURCES if path.relative_to(ROOT).parts[:2] == room]
+    found = {path.relative_to(ROOT).as_posix(): leaning(opening_lines(path.read_text("utf-8"))) for path in paths}
+    kept = {
+        path: [line.split(":")[0] for line in lines if not BEGUN_WELL.search(line)] for path, lines in found.items()
+    }
+    assert {path: names for path, names in kept.items() if names} == {}
 
 
 def test_a_line_that_leans_on_another_is_noticed() -> None:
@@ -56,4 +77,4 @@ def area(rows, cols, depth):
         depth: The same of a volume.
     """
 '''
-    assert leaning(source) == ["cols: Of a slice, likewise.", "depth: The same of a volume."]
+    assert leaning(argument_lines(source)) == ["cols: Of a slice, likewise.", "depth: The same of a volume."]

@@ -50,7 +50,7 @@ class SamplerSetting:
 
     @property
     def name(self) -> str:
-        """As the record's rival."""
+        """Name of the record's rival."""
         where = "noise" if self.start is None else f"prior at {self.start}"
         return f"{' = '.join(self.samplers)}, from {where}, {self.passes} passes"
 

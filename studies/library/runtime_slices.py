@@ -96,7 +96,7 @@ class RuntimeSlices:
         return lambda images, numbers: self.priors(images)
 
     def _network(self, slices: int) -> Backend:
-        """With fewer slices than lanes every thread works on one call, as in the runtime."""
+        """The network for so many slices: with fewer than lanes every thread works on one call, as in the runtime."""
         return self.backend.lane if slices >= self.lanes.count else self.backend
 
     def _fused(

@@ -139,7 +139,7 @@ def entries_of(options: TableOptions, output: Path) -> tuple[QueueEntry, ...]:
 
 
 def sittings_of(run: Path) -> list[dict[str, Any]]:
-    """When, where and how long a run was trained; a sitting that was killed has left nothing."""
+    """Time, place and length of each sitting of a run; a sitting that was killed has left nothing."""
     path = run / SITTINGS
     found: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else []
     return found

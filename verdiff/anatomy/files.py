@@ -75,7 +75,7 @@ class AnatomyFiles:
 
     @property
     def named(self) -> dict[str, Path]:
-        """Those that were asked for, by what they hold."""
+        """The files that were asked for, by what they hold."""
         every = {
             name: getattr(self, name)
             for name in ("instances", "statistics", "table", "mesh", "outer", "inner", "meshes")

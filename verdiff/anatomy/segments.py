@@ -76,7 +76,7 @@ class Segment:
 
     @property
     def height_mm(self) -> float:
-        """From end plate to end plate."""
+        """Height from end plate to end plate."""
         return self.bottom_mm - self.top_mm
 
     @property
@@ -211,7 +211,7 @@ def _merged(cuts: list[Cut], bone: Floats) -> list[Cut]:
 
 
 def _split(cuts: list[Cut], bone: Floats, empty: Floats, filling: Floats) -> list[Cut]:
-    """With cuts in the pieces that are two vertebrae tall or more."""
+    """The segments, with cuts in the pieces that are two vertebrae tall or more."""
     pieces, more = _pieces(cuts, bone, False, False), []
     for index, piece in enumerate(pieces):
         expected = _whole_height_mm(pieces, index)
@@ -231,7 +231,7 @@ def _split(cuts: list[Cut], bone: Floats, empty: Floats, filling: Floats) -> lis
 
 
 def _judged(pieces: list[Segment], filling: Floats) -> list[Segment]:
-    """With those marked that are too little to be a vertebra."""
+    """The segments, with those marked that are too little to be a vertebra."""
     judged = []
     for index, piece in enumerate(pieces):
         expected = expected_height_mm(pieces, index)

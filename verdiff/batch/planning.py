@@ -268,7 +268,7 @@ def _written(report: Path) -> int | None:
 
 
 def _changed(scan: Path) -> int:
-    """When a scan was changed last, in ns; a copy that keeps its old time has a new one of its own."""
+    """Time of a scan's last change, in ns; a copy that keeps its old time has a new one of its own."""
 
     def times(path: Path) -> Iterator[int]:
         found = path.stat()

@@ -37,7 +37,7 @@ class HeldFile:
             raise OSError(f"not a plain file: {path}")
 
     def read(self, offset: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``offset`` on; fewer at the end of the file."""
+        """Read at most ``count`` bytes from ``offset`` on; fewer at the end of the file."""
         if hasattr(os, "pread"):
             return os.pread(self._descriptor, count, offset)
         with self._lock:

@@ -109,7 +109,7 @@ def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:
 
 
 def cut_mark(sides: Sequence[str]) -> str:
-    """Behind a volume of which the field of view holds a part: where the rest is."""
+    """What follows a volume that the field of view cuts: the sides that cut it."""
     return f" within the field of view, which cuts it ({', '.join(sides)})" if sides else ""
 
 

@@ -226,7 +226,7 @@ def _p_log_p(p: Array) -> Array:
 
 
 def _binary_entropy(p: Array) -> Array:
-    """In bits: 0 at p = 0 and 1, 1 at p = 1/2."""
+    """Entropy in bits: 0 at p = 0 and 1, 1 at p = 1/2."""
     entropy = _p_log_p(p)
     entropy += _p_log_p(1.0 - p)
     entropy /= np.float32(-np.log(2.0))

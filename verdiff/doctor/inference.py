@@ -95,7 +95,7 @@ def double_openvino() -> float:
 
 
 def check_packages() -> Check:
-    """That one of ONNX Runtime's packages is installed at most: each overwrites the others' files."""
+    """Check that at most one of ONNX Runtime's packages is installed: each overwrites the others' files."""
     from verdiff.runtime.backends.providers import installed_packages
 
     packages = installed_packages()

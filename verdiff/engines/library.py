@@ -129,7 +129,7 @@ class Library:
 
     @property
     def title(self) -> str:
-        """With the version, for messages."""
+        """Name with the version, for messages."""
         return f"{self.flavour.title} {self.version}"
 
     @property

@@ -39,7 +39,7 @@ class Machine:
     lean: bool = False
 
     def __str__(self) -> str:
-        """In the words of messages: ``TensorRT 10.13.0.35, SM 90 (NVIDIA H200)``."""
+        """The machine in the words of messages: ``TensorRT 10.13.0.35, SM 90 (NVIDIA H200)``."""
         gpu = f"SM {self.sm} ({self.gpu_name})" if self.sm else "no NVIDIA GPU"
         kind = "'s lean runtime" if self.lean else ""
         return f"{FLAVOURS[self.flavour].title}{kind} {self.trt_version}, {gpu}"

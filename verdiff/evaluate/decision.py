@@ -1,4 +1,4 @@
-"""From which probability on a voxel should count as a structure's: read from the bins of a calibration.
+"""The probability from which on a voxel should count as a structure's, read from the bins of a calibration.
 
 One half is right where the cost of a voxel too many is that of a voxel too few. Dice weighs them otherwise: it is
 largest where a voxel counts from half of the Dice itself on (Lipton et al. 2014, arXiv:1402.1892), so of thin and

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 
 class Presence(Enum):
-    """In which of the two masks a structure has voxels."""
+    """Which of the two masks have voxels of a structure."""
 
     BOTH = "in both"
     MISSED = "in the reference only"

@@ -54,7 +54,7 @@ class CaseScores:
 
     @property
     def presence(self) -> Presence:
-        """In which of the two masks the structure is."""
+        """Which of the two masks have the structure."""
         return Presence.of(self.reference_voxels, self.predicted_voxels)
 
     @property

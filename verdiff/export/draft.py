@@ -32,20 +32,20 @@ class Draft:
         return cls(bundle.manifest, {name: bundle.read(name) for name in bundle.manifest.files})
 
     def with_graphs(self, precision: str, graphs: Mapping[str, bytes]) -> Draft:
-        """With graphs by role."""
+        """The draft with graphs by role."""
         named = {graph_name(role, precision): data for role, data in graphs.items()}
         return replace(self, files={**self.files, **named})
 
     def with_gate(self, precision: str, gate: Mapping[str, Any]) -> Draft:
-        """With the record of a gate in the manifest."""
+        """The draft with the record of a gate in the manifest."""
         return replace(self, manifest=replace(self.manifest, gates={**self.manifest.gates, precision: dict(gate)}))
 
     def with_frontier(self, frontier: Mapping[str, Any]) -> Draft:
-        """With settings to choose from in the manifest."""
+        """The draft with settings to choose from in the manifest."""
         return replace(self, manifest=replace(self.manifest, frontier=dict(frontier)))
 
     def with_margins(self, margins: Mapping[str, Any]) -> Draft:
-        """With the distances of calibration patients in the manifest."""
+        """The draft with the distances of calibration patients in the manifest."""
         return replace(self, manifest=replace(self.manifest, margins=dict(margins)))
 
     @contextmanager

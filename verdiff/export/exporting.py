@@ -135,7 +135,7 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
 
 
 def _with_record(draft: Draft, reference: Reference, say: Callable[[str], None]) -> Draft:
-    """With the gates of FP16 and BF16 on record, from which 'verdiff export BUNDLE --fp16' makes their graphs again.
+    """The draft with the gates of FP16 and BF16 on record, so that 'verdiff export --fp16' can make their graphs.
 
     Nobody asked for them, so a model that does not pass has no record and its FP32 bundle is written.
     """
@@ -338,7 +338,7 @@ def _of_run(path: Path, options: ExportOptions, say: Callable[[str], None]) -> t
 
 
 def _with_invariances(draft: Draft, chosen: Chosen, options: ExportOptions, say: Callable[[str], None]) -> Draft:
-    """With what a change of the scan that is no change of the spine does to the mask, in the manifest's metrics."""
+    """The draft with what changes of the scan, not of the spine, do to the mask, in the manifest's metrics."""
     from verdiff.export.invariances import measure_invariances, require_invariant
 
     with draft.opened() as bundle:

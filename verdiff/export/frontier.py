@@ -110,7 +110,7 @@ def measure_efforts(
 
 
 def worth_choosing(measured: Sequence[MeasuredEffort]) -> list[MeasuredEffort]:
-    """Those that nothing else beats in both Dice and time, quickest first."""
+    """The settings that nothing else beats in both Dice and time, quickest first."""
     kept: list[MeasuredEffort] = []
     for each in sorted(measured, key=lambda m: m.milliseconds):
         if kept and each.mean <= kept[-1].mean:

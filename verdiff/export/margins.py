@@ -50,7 +50,7 @@ class Calibrated:
 
     @property
     def structures(self) -> list[str]:
-        """Those that are in the true masks of two patients at least, in the order they were first met."""
+        """The structures that are in the true masks of two patients at least, in the order they were first met."""
         seen = [structure for structures in self.patients.values() for structure in structures]
         return [name for name in dict.fromkeys(seen) if seen.count(name) >= LEAST_PATIENTS]
 

@@ -155,7 +155,7 @@ def _in_comment(data: bytes, mark: bytes) -> bytes:
 
 
 def _in_xml(data: bytes, mark: bytes) -> bytes:
-    """Behind the first line: XML's declaration, or the document type of HTML, which must come first."""
+    """Put the mark behind the first line: XML's declaration, or the document type of HTML, which must come first."""
     declaration, newline, rest = data.partition(b"\n")
     return b"%s%s<!-- %s -->\n%s" % (declaration, newline, mark, rest)
 
@@ -190,12 +190,12 @@ def _in_stl(data: bytes, mark: bytes) -> bytes:
 
 
 def _in_dicom(data: bytes, mark: bytes) -> bytes:
-    """In the preamble, which the standard leaves to whoever writes the file (PS3.10, 7.1)."""
+    """Put the mark into the preamble, which the standard leaves to whoever writes the file (PS3.10, 7.1)."""
     return mark.ljust(_DICOM_PREAMBLE_BYTES, b"\0") + data[_DICOM_PREAMBLE_BYTES:]
 
 
 def _in_nifti(data: bytes, mark: bytes) -> bytes:
-    """In ``descrip``, the one field that says nothing of the image's place or values."""
+    """Put the mark into ``descrip``, the one field that says nothing of the image's place or values."""
     return data[:_DESCRIP] + mark.ljust(_DESCRIP_BYTES, b"\0") + data[_DESCRIP + _DESCRIP_BYTES :]
 
 

@@ -246,7 +246,7 @@ def _refuse_other_plane(first: Plane, other: Plane, name: str) -> None:
 
 
 def _extent(plane: Plane, orientation: Sequence[float]) -> Array:
-    """From the first pixel to the ends of the first row and the first column, one a column [3, 2]."""
+    """Vectors from the first pixel to the ends of the first row and the first column, one a column [3, 2]."""
     lengths = np.array([plane.pixel_spacing[1] * plane.size[0], plane.pixel_spacing[0] * plane.size[1]])
     return np.asarray(np.reshape(orientation, (2, 3)).T * lengths)
 

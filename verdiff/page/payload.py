@@ -32,7 +32,7 @@ class Held:
         scan, labels, uncertainty: The files; of uncertainty 0 to 255.
         window: Intensities shown as black and white.
         grid: Grid of all three.
-        every: Of how many voxels of the scan one is held, along x, y, z; 1 is all.
+        every: n along x, y and z, where every n-th voxel of the scan is held; 1 is all.
     """
 
     scan: bytes

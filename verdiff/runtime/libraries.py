@@ -36,7 +36,7 @@ def needed_libraries(plugin: Path) -> tuple[str, ...]:
 
 
 def missing_libraries(names: Iterable[str], load: Load = ctypes.CDLL) -> tuple[str, ...]:
-    """Those of ``names`` that cannot be loaded; the packages of NVIDIA's wheels are looked through first."""
+    """The libraries of ``names`` that cannot be loaded; the packages of NVIDIA's wheels are looked through first."""
     missing = [name for name in names if not _loads(name, load)]
     progress = True
     # One library of a wheel may need another one, in any order.

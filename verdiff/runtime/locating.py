@@ -99,7 +99,7 @@ def reaches_border(plan: SlicePlan, whole: SlicePlan, structures: Mask) -> bool:
 
 
 def _span(line: Mask, margin: float, multiple: int) -> slice | None:
-    """From the first to the last True, widened by ``margin``, from a multiple on, multiples of ``SIDE`` long.
+    """The span from the first to the last True, widened by ``margin``, from a multiple on, multiples of ``SIDE`` long.
 
     None without any True.
     """

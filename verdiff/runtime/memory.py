@@ -129,7 +129,7 @@ class VolumeMemory:
 def plan_volume_memory(
     plan: VolumePlan, manifest: Manifest, *, backend: str, batch: int, lanes: int, limit: int | None
 ) -> VolumeMemory:
-    """As many windows at once as lanes, if one is small enough and all fit under ``limit`` bytes; else one batch.
+    """Plan as many windows at once as lanes, if one is small enough and all fit under ``limit`` bytes; else one batch.
 
     Args:
         plan: The volume.

@@ -199,7 +199,7 @@ class SliceWork:
             self.answer.put(chunk, self.runner.fuse_prior(conditions), steps=0, samples=0)
 
     def _settle_empty(self, chunk: slice, conditions: Conditions) -> None:
-        """With the policy ``skip``: a slice without structure needs no sampling."""
+        """Settle slices without a structure, which need no sampling under the policy ``skip``."""
         if self.sampling.policy.skip:
             with self.clock.stage("fuse"):
                 self.settled[chunk] = ~self.runner.structures(conditions).any(axis=(1, 2))

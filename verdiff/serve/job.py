@@ -156,11 +156,11 @@ class Job:
     # What follows is the supervisor's.
 
     def begin(self) -> None:
-        """The worker has it."""
+        """Mark the job as taken by the worker."""
         self._state = RUNNING
 
     def reply(self, reply: Reply) -> None:
-        """A mask came."""
+        """Take a mask that came."""
         with self._changed:
             self._fresh.append(reply)
             self._last = reply
@@ -169,7 +169,7 @@ class Job:
             self._tell(self._on_reply, reply)
 
     def end(self, error: VerdiffError | None = None, surfaces: Mapping[str, Surface] | None = None) -> None:
-        """It is over."""
+        """Mark the job as over."""
         with self._changed:
             if self.over:
                 return

@@ -117,7 +117,7 @@ def planned(config: RunConfig, folder: Path, settings: Sequence[str] = ()) -> Ru
 
 
 def _fingerprint(folder: Path, config: RunConfig) -> Fingerprint:
-    """Of a raw data set."""
+    """The fingerprint of a raw data set."""
     from verdiff.imaging.reading import read_volume
     from verdiff.imaging.slicing import plan_slices
     from verdiff.train.data.layout import find_files, read_description

@@ -26,7 +26,7 @@ class StopRequest:
 
 @contextmanager
 def stopping(ask: Callable[[], None]) -> Iterator[StopRequest]:
-    """Within the block the first Ctrl-C or SIGTERM calls ``ask``; the second acts as it would anywhere.
+    """Have the first Ctrl-C or SIGTERM within the block call ``ask``; the second acts as it would anywhere.
 
     Handlers can be set in the main thread alone; in any other the block changes nothing.
     """

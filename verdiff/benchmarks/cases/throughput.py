@@ -43,7 +43,7 @@ class Way:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """The name, in words."""
         return f"{self.segmenters} Segmenter{'s' if self.segmenters > 1 else ''} x {self.threads} thread" + (
             "s" if self.threads > 1 else ""
         )
@@ -220,7 +220,7 @@ def _peak(model: Path, way: Way, jobs: Sequence[SizedScan]) -> float | None:
 
 
 def _digest(folder: Path, count: int) -> str:
-    """Of the voxels of every mask; the files also hold when they were written."""
+    """A hash of the voxels of every mask; the files also hold when they were written."""
     digest = sha256()
     for number in range(count):
         digest.update(read_labels(folder / f"{number}.nii.gz").array.tobytes())

@@ -67,14 +67,14 @@ class Rival:
     calls: list[NetworkCall] = field(default_factory=list)
 
     def run(self, scan: Path) -> None:
-        """From file to file, once."""
+        """One run from file to file."""
         self.meter.take()
         self.stages.append(file_to_file(self.segmenter, scan, self.mask, policy=self.policy))
         self.calls = self.meter.take()
         self.busy.append({name: busy_seconds(call for call in self.calls if call.network == name) for name in NETWORKS})
 
     def first_answer(self, volume: Volume) -> None:
-        """From the call to the first answer of a stream, which is the prior's; then the call is given up."""
+        """Time from the call to the first answer of a stream, which is the prior's; then the call is given up."""
         next(self.segmenter.stream(volume, policy=self.policy))
 
 

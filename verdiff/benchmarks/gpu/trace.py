@@ -37,7 +37,7 @@ class Trace:
 
     @property
     def busy_share(self) -> float:
-        """Of the span; 1 where there is none."""
+        """Share of the span in which the GPU was busy; 1 where there is no span."""
         return self.busy_s / self.span_s if self.span_s > 0 else 1.0
 
     @property

@@ -37,7 +37,7 @@ class DicomFiles:
 
     @property
     def named(self) -> dict[str, Path]:
-        """Those that were asked for, by what they hold."""
+        """The files that were asked for, by what they hold."""
         every = {
             "DICOM segmentation": self.segmentation,
             "DICOM uncertainty": self.uncertainty,

@@ -229,7 +229,7 @@ def plugin_path(onnxruntime: Any, provider: Provider) -> Path:
 
 
 def installed_packages() -> tuple[str, ...]:
-    """Those of :data:`PACKAGES` that pip knows; two at once have overwritten each other."""
+    """The packages of :data:`PACKAGES` that pip knows; two at once have overwritten each other."""
     found = []
     for name in PACKAGES:
         try:

@@ -23,7 +23,7 @@ class Home(Protocol):
 
     @property
     def stream(self) -> Stream | None:
-        """On which the array becomes ready; None once it is."""
+        """The stream on which the array becomes ready; None once it is."""
         ...
 
     def hold_back(self, consumer: Stream) -> None:
@@ -50,7 +50,7 @@ class DeviceArray:
 
     @property
     def stream(self) -> Stream | None:
-        """On which it becomes ready; None once it is."""
+        """The stream on which it becomes ready; None once it is."""
         return self._home.stream
 
     @property

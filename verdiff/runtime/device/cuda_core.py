@@ -187,7 +187,7 @@ class CudaCore:
         self._call("cuMemsetD8Async", target, 0, size, stream)
 
     def begin_capture(self, stream: Stream) -> None:
-        """From here what is enqueued on ``stream`` is written down instead of run."""
+        """Begin to write down what is enqueued on ``stream``, instead of running it."""
         builder = self._stream(stream).create_graph_builder()
         self._named("begin capture", builder.begin_building, CAPTURE_MODE)
         self._captures[stream] = builder

@@ -168,7 +168,7 @@ class Driver(Protocol):
         ...
 
     def begin_capture(self, stream: Stream) -> None:
-        """From here what is enqueued on ``stream`` is written down instead of run."""
+        """Begin to write down what is enqueued on ``stream``, instead of running it."""
         ...
 
     def end_capture(self, stream: Stream, *, keep: bool = True) -> Graph:

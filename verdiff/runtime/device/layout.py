@@ -69,7 +69,7 @@ class Need:
         return self.batch * self.classes * self.pixels
 
     def alone(self) -> Need:
-        """This need with room for one chunk of slices only."""
+        """The same need with room for one chunk of slices only."""
         return replace(self, chunks=1, sample_chunks=1)
 
 

@@ -53,7 +53,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Completion:
-    """When a series is complete.
+    """Rule by which a series is complete.
 
     Attributes:
         quiet_s: Once nothing of it has come for so long.

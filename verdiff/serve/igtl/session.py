@@ -202,7 +202,7 @@ class Session:
         task.add_done_callback(self._tasks.discard)
 
     def _submit(self, volume: Volume, source: _Source) -> Job:
-        """In a thread of its own, since the scan is looked through and copied."""
+        """Submit in a thread of its own, since the scan is looked through and copied."""
 
         def pass_on(event: Reply | Job) -> None:
             # A job may end after the loop has.
