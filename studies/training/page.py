@@ -21,6 +21,7 @@ from verdiff.page.figures import figures_page
 from verdiff.train.data.cases import INDEX
 
 PAGE, SHOWN, RECORD, CASES, BOXES = "table.md", "table.html", "table.json", "cases.csv", "boxes.png"
+PICTURE = f"![Dice of every case]({BOXES})"
 CENT = 100.0
 
 
@@ -57,7 +58,9 @@ def write(options: TableOptions, output: Path, *, groups: Path | None = None) ->
         boxes = staged[files[BOXES]]
         box_plots({line.name: line.table for line in lines}, boxes, METRICS[:1])
         staged[files[PAGE]].write_text(text, "utf-8")
-        staged[files[SHOWN]].write_text(figures_page(options.plan.title, text, boxes.read_bytes()), "utf-8")
+        staged[files[SHOWN]].write_text(
+            figures_page(options.plan.title, text.replace(PICTURE, ""), boxes.read_bytes()), "utf-8"
+        )
         staged[files[RECORD]].write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", "utf-8")
     return tuple(files.values())
 
@@ -81,9 +84,7 @@ def markdown_page(
         f"`{data['name']}`, fold {options.fold}: {len(cases)} of the {held} cases put aside, scored in "
         f"the scan's own pixels. {done} of {len(wanted)} trainings are done.",
         "",
-        "```",
-        command(options, output),
-        "```",
+        f"    {command(options, output)}",
         "",
         *trained_with(options, sittings),
         "",
@@ -93,7 +94,7 @@ def markdown_page(
         "",
         *papers_table({line.name: {"": line.table} for line in lines}, METRICS),
         "",
-        f"![Dice of every case]({BOXES})",
+        PICTURE,
     ]
     page += spreads(lines)
     for name, found in comparisons.items():

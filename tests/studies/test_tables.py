@@ -96,6 +96,8 @@ def test_the_page_says_how_it_was_made_and_compares_patient_by_patient(whole: Pa
     assert "seed 35" in page and "1 thread," in page
     assert "## MSFM and NSA minus neither" in page and "95 % bootstrap interval" in page
     assert (whole / "boxes.png").stat().st_size > 0
+    shown = (whole / "table.html").read_text("utf-8")
+    assert shown.startswith("<!doctype html>") and "data:image/png;base64," in shown and "boxes.png" not in shown
     rows = (whole / "cases.csv").read_text("utf-8").splitlines()
     assert len(rows) == 1 + 2 * 3 * 2
 
