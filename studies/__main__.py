@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from studies.training.plans import PLANS, TablePlan
+from studies.training.plans import PLANS, PROCESSOR, WALL, TablePlan
 from verdiff.cli import Commands
-from verdiff.commands.options import Overwrite, Threads
+from verdiff.commands.options import Overwrite, Threads, metavar, one_of
 from verdiff.commands.printing import say, show
 
 DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
@@ -171,6 +171,14 @@ def _training(study: str, plan: TablePlan) -> None:
             list[str] | None, typer.Option("--set", help="[MODEL:]TABLE.KEY=VALUE for every model or one; repeatable.")
         ] = None,
         threads: Threads = None,
+        clock: Annotated[
+            str,
+            typer.Option(
+                callback=one_of(WALL, PROCESSOR),
+                metavar=metavar(WALL, PROCESSOR),
+                help="What the budgets are minutes of; processor: equal work on a machine that others use, too.",
+            ),
+        ] = WALL,
     ) -> None:
         from studies.training.running import run
 
@@ -189,6 +197,7 @@ def _training(study: str, plan: TablePlan) -> None:
             seeds=seeds,
             seed=seed,
             fold=fold,
+            clock=clock,
             every=every,
             settings=tuple(setting or ()),
         )

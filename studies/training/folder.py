@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.training.plans import PLANS, TableModel, TablePlan
+from studies.training.plans import PLANS, WALL, TableModel, TablePlan
 from verdiff.errors import DataError, InputError
 from verdiff.evaluate.stored import STORED
 from verdiff.files import atomic_path
@@ -47,6 +47,7 @@ class TableOptions:
         seeds: How many seeds each model is trained with, ``seed`` the first.
         seed: See there.
         threads: CPU threads.
+        clock: What the budgets are minutes of: :data:`~studies.training.plans.WALL` or ``PROCESSOR``.
         every: Every how-manieth validation case is scored.
         models: Their names, in the order of training; none: all of the plan.
         settings: ``TABLE.KEY=VALUE`` for every model, or ``MODEL:TABLE.KEY=VALUE`` for one.
@@ -61,6 +62,7 @@ class TableOptions:
     seeds: int = 1
     seed: int = 35
     threads: int = 1
+    clock: str = WALL
     every: int = 1
     models: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()

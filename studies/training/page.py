@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.training.folder import CACHE, TableOptions, entries_of, index_of, sittings_of
+from studies.training.plans import WALL
 from studies.training.table import METRICS, TableLine, against, lines_of, part, read_groups, to_csv
 from verdiff.benchmarks.recording import command_line
 from verdiff.evaluate.comparing import Comparisons, comparison_dict, comparison_markdown
@@ -116,15 +117,15 @@ def trained_with(options: TableOptions, sittings: Mapping[str, Sequence[Mapping[
     shares = [sitting["others"] for sitting in every if sitting["others"] is not None]
     seeds = ", ".join(str(options.seed + number) for number in range(options.seeds))
     smaller = "" if options.others == options.budget else f" ({options.others:g} where the table says so)"
+    of = "minutes" if options.clock == WALL else "minutes of the processor (of each thread)"
     lines = [
-        f"At most {options.budget:g} minutes of training a model{smaller}, validations included, {options.threads} "
+        f"At most {options.budget:g} {of} of training a model{smaller}, validations included, {options.threads} "
         f"thread{'s' * (options.threads != 1)}, seed {seeds}, on {'; '.join(machines) or 'an unknown machine'}."
     ]
     if shares:
-        lines.append(
-            f"Other processes took {min(shares):.0%} to {max(shares):.0%} of the cores' time meanwhile, so equal "
-            "minutes are not equal work: the table has the minutes of a processor that each training got."
-        )
+        busy = f"Other processes took {min(shares):.0%} to {max(shares):.0%} of the cores' time meanwhile"
+        unequal = ", so equal minutes are not equal work: the table has the minutes of a processor that each got."
+        lines.append(busy + (unequal if options.clock == WALL else ", which by this clock costs no training anything."))
     return lines
 
 
@@ -201,6 +202,7 @@ def command(options: TableOptions, output: Path) -> str:
         ("--seeds", options.seeds),
         ("--seed", options.seed),
         ("--threads", options.threads),
+        ("--clock", options.clock),
         ("--every", options.every),
         ("--models", ",".join(options.models) or None),
         *(("--set", text) for text in options.settings),

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from verdiff.errors import InputError
 from verdiff.systems import system_named
 
+WALL, PROCESSOR = "wall", "processor"
 TITLES: Mapping[str, str] = MappingProxyType({"nnunet": "nnunet-like"})
 """What tables call a system where that is not its own name: nnU-Net's network in verdiff's training is not nnU-Net."""
 

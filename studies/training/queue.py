@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from studies.training import folder, page, scoring
 from studies.training.folder import CONFIGURATION, SITTINGS, QueueEntry, TableOptions
+from studies.training.plans import WALL
 from verdiff.benchmarks.environment import describe_machine
 from verdiff.benchmarks.watch import Watch
 from verdiff.errors import VerdiffError
@@ -121,6 +123,7 @@ def advance(
                 threads=options.threads,
                 resume=(entry.run / LAST).is_file(),
                 until=until,
+                clock=time.monotonic if options.clock == WALL else partial(_processor_share_s, options.threads),
                 say=say,
             )
         checkpoint = read_checkpoint(entry.run / LAST)
@@ -168,6 +171,11 @@ def _sitting(entry: QueueEntry) -> Iterator[None]:
         path = entry.run / SITTINGS
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps([*folder.sittings_of(entry.run), sitting], indent=1) + "\n", "utf-8")
+
+
+def _processor_share_s(threads: int) -> float:
+    """Seconds of the processor a thread: on a machine at rest those of the clock, and on a busy one the same work."""
+    return time.process_time() / threads
 
 
 def _processor_s() -> float:

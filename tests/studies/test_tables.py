@@ -118,7 +118,9 @@ def test_a_queue_that_was_killed_goes_on_and_gives_the_same_table(films: Path, w
 
 
 def test_a_sitting_that_is_over_stops_a_training_and_the_next_goes_on(films: Path, whole: Path, tmp_path: Path) -> None:
-    options = TableOptions("ablation", films, budget=20, others=20, models=("MSFM and NSA",), settings=TINY, threads=1)
+    options = TableOptions(
+        "ablation", films, budget=20, others=20, models=("MSFM and NSA",), settings=TINY, clock="processor"
+    )
     (entry,) = entries_of(options, tmp_path)
     queue.run(options, tmp_path, minutes=0, say=quiet)
     assert not entry.run.exists() or not (entry.run / "last.pt").exists()

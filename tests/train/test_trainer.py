@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,13 @@ def test_a_case_of_few_slices_is_validated_on_its_middle_one(tmp_path: Path, eve
     assert len(sampled) == len(chosen) == max(1, count // every)
     if every > count:
         assert chosen.tolist() == [count // 2]
+
+
+def test_the_budget_is_counted_by_the_clock_that_is_given(tmp_path: Path) -> None:
+    ticks = itertools.count(0, 60)
+    config = toy_config(iterations=50, minutes=3.0, validate_every=50)
+    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", device="cpu", clock=lambda: float(next(ticks)))
+    assert sum(1 for _ in trainer.train()) == 3
 
 
 def test_validations_look_at_every_so_manieth_case_and_all_are_put_aside(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,6 +73,7 @@ class Trainer:
         kind: What is learnt, and from which weights.
         resume: Go on from ``last.pt``.
         device: ``"auto"`` takes CUDA where there is one.
+        clock: Seconds, by which the budget of minutes is counted.
 
     Raises:
         DataError: A run is there already and ``resume`` is off, or there is none to resume.
@@ -88,7 +89,9 @@ class Trainer:
         kind: RunKind = TRAINING,
         resume: bool = False,
         device: str = "auto",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = clock
         self.config, self.dataset, self.run, self.kind = config, dataset, run, kind
         self.train_cases, self.val_cases = dataset.fold(fold)
         # Those that validations look at; all are put aside.
@@ -241,21 +244,21 @@ class Trainer:
         """
         training = self.config.training
         window: list[dict[str, float]] = []
-        started, saved, wait = time.monotonic() - 60 * self.minutes, self.minutes, FIRST_SAVE_MINUTES
+        started, saved, wait = self.clock() - 60 * self.minutes, time.monotonic(), FIRST_SAVE_MINUTES
         while self.fraction < 1.0:
             window.append(self.step())
             # Looked at once: who asks from now on is obeyed after the next iteration, and no run ends unsaved.
             stopped = self._asked_to_stop
-            self.minutes = (time.monotonic() - started) / 60
+            self.minutes = (self.clock() - started) / 60
             validation = None
             if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
                 validation = self._validate({name: known_mean(row[name] for row in window) for name in window[-1]})
                 window.clear()
-                self.minutes = (time.monotonic() - started) / 60
-                saved, wait = self.minutes, SAVE_MINUTES
-            elif stopped or self.minutes - saved >= min(wait, SAVE_MINUTES):
+                self.minutes = (self.clock() - started) / 60
+                saved, wait = time.monotonic(), SAVE_MINUTES
+            elif stopped or time.monotonic() - saved >= 60 * min(wait, SAVE_MINUTES):
                 self._save("last.pt")
-                saved, wait = self.minutes, SAVE_MINUTES
+                saved, wait = time.monotonic(), SAVE_MINUTES
             loss = float(np.nansum(list(window[-1].values()))) if window else math.nan
             yield Progress(self.iteration, self.minutes, self.fraction, loss, validation, stopped)
             if stopped or (training.patience and self.stale >= training.patience):

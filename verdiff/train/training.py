@@ -60,6 +60,7 @@ def run(
     resume: bool = False,
     device: str = "auto",
     until: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train ``config_name`` on data sets and return the run's folder. ``None`` leaves the configuration's own value.
@@ -81,6 +82,7 @@ def run(
         resume: Go on with the run in ``output``.
         device: ``"auto"`` takes CUDA where there is one.
         until: Time to stop with the weights kept, as :func:`time.monotonic` has it; ``resume`` goes on from there.
+        clock: Seconds, by which the budget of minutes is counted.
         say: Takes a line of news.
 
     Raises:
@@ -111,7 +113,7 @@ def run(
     there = output.exists()
     with owned(output):
         try:
-            trainer = Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, device=device)
+            trainer = Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, device=device, clock=clock)
         except BaseException:
             if not there:
                 remove_empty(output)
