@@ -152,8 +152,8 @@ def _training(study: str, plan: TablePlan) -> None:
         minutes: Annotated[
             float | None, typer.Option(min=0, help="Minutes of this sitting; the same command goes on.")
         ] = None,
-        budget: Annotated[float, typer.Option(min=0, help="Minutes of training of each main model.")] = plan.budget,
-        others: Annotated[float, typer.Option(min=0, help="Minutes of each other model.")] = plan.others,
+        budget: Annotated[float, typer.Option(min=0.01, help="Minutes of training of each main model.")] = plan.budget,
+        others: Annotated[float, typer.Option(min=0.01, help="Minutes of each other model.")] = plan.others,
         models: Annotated[
             str | None, typer.Option(help="Names, joined by commas, in the order of training; all of the table.")
         ] = None,

@@ -155,7 +155,12 @@ def claim(options: TableOptions, output: Path) -> None:
     """
     path, ours = output / STUDY, json.loads(json.dumps(options.stated()))
     if path.is_file():
-        theirs = json.loads(path.read_text("utf-8"))
+        try:
+            theirs = dict(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{output.name}/{STUDY}: {error}", "what a queue was begun with", "choose a new folder"
+            ) from error
         other = [f"{key} = {ours[key]} (was {theirs.get(key)})" for key in ours if theirs.get(key) != ours[key]]
         if other:
             raise DataError(

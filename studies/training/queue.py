@@ -87,9 +87,10 @@ def run(
             say(f"{number} of {len(entries)}: {entry.run.name}, {entry.minutes:g} minutes of training")
             try:
                 advance(options, entry, sources, until, say)
-            except VerdiffError as error:
-                failed[entry.run.name] = str(error)
-                say(f"{entry.run.name} left for now: {error.found}")
+            except (VerdiffError, RuntimeError, MemoryError) as error:
+                # torch says that there is not enough memory by a RuntimeError; the other models may be smaller.
+                failed[entry.run.name] = str(error) or type(error).__name__
+                say(f"{entry.run.name} left for now: {failed[entry.run.name].splitlines()[0]}")
             if entry.is_scored():
                 page.write(options, output, groups=groups)
         written = page.write(options, output, groups=groups)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from studies.__main__ import app
@@ -146,6 +147,29 @@ def test_a_training_that_cannot_go_on_is_named_and_the_others_are_trained(films:
         run("ablation", films, tmp_path / "queue", threads=1, say=quiet, **given)
     assert (tmp_path / "queue/nsa-alone/scores.json").is_file()
     assert "| NSA alone |" in (tmp_path / "queue/table.md").read_text("utf-8")
+
+
+def test_a_model_of_several_data_sets_is_scored_on_the_patients_of_the_first(films: Path, tmp_path: Path) -> None:
+    further = write_raw_dataset(tmp_path / "Dataset901_Further", cases=5, ending=".png")
+    about = json.loads((further / "dataset.json").read_text("utf-8"))
+    for mask in (further / "labelsTr").iterdir():
+        labels = sitk.ReadImage(str(mask))
+        sitk.WriteImage(labels * sitk.Cast(labels == 1, sitk.sitkUInt8), str(mask))
+    (further / "dataset.json").write_text(json.dumps({**about, "labels": {"background": 0, "vertebra": 1}}), "utf-8")
+    sizes = ("network.widths=[8,8,8,8,8]", "network.presegmentation_widths=[8,8]", "training.crop=[32,32]")
+    times = ("training.batch=1", "training.iterations=2", "training.validate_every=2")
+    names = ("T 30 from 20", "T1w and T2w")
+    given = {"beside": (further,), "models": names, "settings": (*sizes, *times), "threads": 1}
+    run("spinesegdiff", films, tmp_path / "queue", say=quiet, **given)  # type: ignore[arg-type]
+    joined, alone = (read_results(tmp_path / "queue" / name) for name in ("t1w-and-t2w", "t-30-from-20"))
+    assert joined.masks.cases == alone.masks.cases == ("toy0", "toy1", "toy2")
+    facts = [
+        json.loads((tmp_path / "queue" / name / "scores.json").read_text("utf-8"))["training"]
+        for name in ("t1w-and-t2w", "t-30-from-20")
+    ]
+    # toy0 to toy2 of the further set are patients put aside in the first: only toy3 and toy4 are trained on.
+    assert [fact["training_cases"] for fact in facts] == [5, 3]
+    assert "## T 30 from 20 minus T1w and T2w" in (tmp_path / "queue/table.md").read_text("utf-8")
 
 
 def test_what_is_asked_for_has_to_be_there(films: Path, tmp_path: Path) -> None:
