@@ -266,7 +266,7 @@ def _definition(head: str, made: inspect.Signature, *, returns: bool = True) -> 
 
 def _type(annotation: Any) -> str:
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:verdiff|typing|collections|pathlib|numpy)\.[\w.]*?(?=\w+\b(?!\.))", "", text)
+    return re.sub(r"\b(?:verdiff|typing|collections|pathlib|numpy)\.[\w.]*?(?=\w+\b(?!\.))", "", text).replace("'", '"')
 
 
 def _value(value: Any) -> str:
