@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
+from importlib import import_module
 
 import pytest
 
+from tests.test_readme import PAGE_NAMES, ROOT
 from tools import configuration
 from tools.reference import FOLDER, ROOMS, Reference, public_names
 from verdiff.settings import about
@@ -42,3 +45,27 @@ def test_the_configuration_s_page_is_what_the_code_says() -> None:
 @pytest.mark.parametrize("table", [*TABLES, *(settings_class(name) for name in SYSTEMS)])
 def test_every_key_says_what_it_is(table: type) -> None:
     assert [each.name for each in dataclasses.fields(table) if not about(each).help] == []
+
+
+@pytest.mark.parametrize("page", [name for name in PAGE_NAMES if not name.startswith("CHANGELOG")])
+def test_a_name_of_the_package_on_a_page_is_there(page: str) -> None:
+    named = set(re.findall(r"`(verdiff(?:\.\w+)+)", (ROOT / page).read_text("utf-8")))
+    assert {name for name in named if not _is_there(name)} == set()
+
+
+def _is_there(name: str) -> bool:
+    """Whether a dotted name is a module, or an attribute of one; names of bundles end in their suffix."""
+    if name.endswith((".verdiff", ".hpp", ".mjs", ".sig")):
+        return True
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(found, part) and part not in getattr(found, "__annotations__", {}):
+                return False
+            found = getattr(found, part, None)
+        return True
+    return False

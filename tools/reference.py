@@ -26,7 +26,12 @@ FOLDER = ROOT / "docs" / "reference"
 # What a page is about, in the order of the index.
 ROOMS = {
     "verdiff.runtime": "segment scans: load a model once, call it many times",
+    "verdiff.runtime.writing": "write a result's files as the command line does",
+    "verdiff.runtime.margins": "surfaces that hold the true structure, of a calibrated model",
     "verdiff.serve": "the same in a supervised process of its own",
+    "verdiff.serve.igtl": "an OpenIGTLink server in a program of yours",
+    "verdiff.serve.dicom": "a DICOM node in a program of yours",
+    "verdiff.serve.tls": "the TLS contexts of both servers",
     "verdiff.imaging": "read and write scans and masks",
     "verdiff.options": "every option of loading, sampling and calling",
     "verdiff.errors": "the errors that verdiff raises, and their exit codes",
@@ -281,7 +286,9 @@ def _value(value: Any) -> str:
             name for room in ROOMS for name, known in vars(import_module(room)).items() if known is value and value
         ]
         return named[0] if named else "{...}" if value else "{}"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    if inspect.ismethod(value):
+        return str(value.__qualname__)
+    return json.dumps(value) if isinstance(value, str) else repr(value).replace("'", '"')
 
 
 def _constant(value: Any) -> str:
