@@ -9,6 +9,7 @@ import typer
 
 from studies.training.plans import PLANS, PROCESSOR, WALL, TablePlan
 from verdiff.cli import Commands
+from verdiff.commands.ending import end_in_order
 from verdiff.commands.options import Overwrite, Threads, metavar, one_of
 from verdiff.commands.printing import say, show
 
@@ -216,4 +217,5 @@ def _run(study: str, **options: Any) -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()
     app()

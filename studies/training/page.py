@@ -10,7 +10,7 @@ from typing import Any
 
 from studies.training.folder import CACHE, TableOptions, entries_of, index_of, sittings_of
 from studies.training.plans import WALL
-from studies.training.table import METRICS, TableLine, against, lines_of, part, read_groups, to_csv
+from studies.training.table import METRICS, TableLine, against, lines_of, part, to_csv
 from verdiff.benchmarks.recording import command_line
 from verdiff.evaluate.comparing import Comparisons, comparison_dict, comparison_markdown
 from verdiff.evaluate.markdown import format_value, papers_table, with_deviation
@@ -26,16 +26,16 @@ PICTURE = f"![Dice of every case]({BOXES})"
 CENT = 100.0
 
 
-def write(options: TableOptions, output: Path, *, groups: Path | None = None) -> tuple[Path, ...]:
+def write(options: TableOptions, output: Path, groups: Mapping[str, Sequence[str]]) -> tuple[Path, ...]:
     """Write the page of what is scored so far; nothing where nothing is.
 
     Args:
         options: Options of the queue.
         output: Its folder.
-        groups: A CSV file ``case,group``: a table of the cases of each group alone.
+        groups: Group -> cases: a table of the cases of each group alone.
 
     Raises:
-        DataError: Runs were scored on different cases, or the groups cannot be read.
+        DataError: Runs were scored on different cases.
         OutputError: A file cannot be written, or its place is taken by one that is not verdiff's.
     """
     entries = entries_of(options, output)
@@ -44,8 +44,7 @@ def write(options: TableOptions, output: Path, *, groups: Path | None = None) ->
         return ()
     comparisons = against(lines, options.plan.reference)
     sittings = {entry.run.name: sittings_of(entry.run) for entry in entries}
-    apart = read_groups(groups) if groups is not None else {}
-    text = markdown_page(options, output, lines, comparisons, sittings, apart)
+    text = markdown_page(options, output, lines, comparisons, sittings, groups)
     files = {name: output / name for name in (CASES, BOXES, PAGE, SHOWN, RECORD)}
     record = {
         "command": command(options, output),
@@ -105,7 +104,7 @@ def markdown_page(
         mine = {line.name: {"": part(line.table, names)} for line in lines}
         count = len(next(iter(mine.values()))[""].cases)
         if count:
-            page += ["", f"## {group}: {count} cases", "", *papers_table(mine, METRICS)]
+            page += ["", f"## {group}: {count} case{'s' * (count != 1)}", "", *papers_table(mine, METRICS)]
     page += ["", "## What to know", "", *(f"- {note}" for note in notes(options))]
     return "\n".join(page) + "\n"
 

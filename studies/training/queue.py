@@ -20,6 +20,7 @@ from pathlib import Path
 from studies.training import folder, page, scoring
 from studies.training.folder import CONFIGURATION, SITTINGS, QueueEntry, TableOptions
 from studies.training.plans import WALL
+from studies.training.table import read_groups
 from verdiff.benchmarks.environment import describe_machine
 from verdiff.benchmarks.watch import Watch
 from verdiff.errors import VerdiffError
@@ -74,7 +75,7 @@ def run(
         InputError: There is no such table or model.
     """
     until = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    entries = folder.entries_of(options, output)
+    entries, apart = folder.entries_of(options, output), {} if groups is None else read_groups(groups)
     folder.claim(options, output)
     failed: dict[str, str] = {}
     with owned(output):
@@ -92,8 +93,8 @@ def run(
                 failed[entry.run.name] = str(error) or type(error).__name__
                 say(f"{entry.run.name} left for now: {failed[entry.run.name].splitlines()[0]}")
             if entry.is_scored():
-                page.write(options, output, groups=groups)
-        written = page.write(options, output, groups=groups)
+                page.write(options, output, apart)
+        written = page.write(options, output, apart)
     done = sum(entry.is_scored() for entry in entries)
     rest = "" if done == len(entries) else "; the same command goes on"
     say(f"{done} of {len(entries)} trainings are done{rest}")

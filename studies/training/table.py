@@ -122,14 +122,17 @@ def read_groups(path: Path) -> dict[str, list[str]]:
     Raises:
         DataError: It is no such file.
     """
-    found: dict[str, list[str]] = {}
     try:
-        for row in csv.DictReader(io.StringIO(path.read_text("utf-8"))):
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+        found: dict[str, list[str]] = {}
+        for row in rows:
             found.setdefault(row["group"], []).append(row["case"])
     except (OSError, UnicodeDecodeError, KeyError) as error:
         raise DataError(
             f"{path.name}: {type(error).__name__} {error}", "a CSV file with the columns case and group", "correct it"
         ) from error
+    if not found:
+        raise DataError(f"no case in {path.name}", "a CSV file with the columns case and group", "correct it")
     return found
 
 

@@ -103,6 +103,22 @@ def test_the_page_says_how_it_was_made_and_compares_patient_by_patient(whole: Pa
     assert len(rows) == 1 + 2 * 3 * 2
 
 
+def test_a_finished_queue_looks_at_groups_of_cases_apart_and_trains_nothing(
+    films: Path, whole: Path, tmp_path: Path
+) -> None:
+    groups = tmp_path / "groups.csv"
+    groups.write_text("case,group\ntoy0,degenerated\ntoy2,degenerated\ntoy1,healthy\n", "utf-8")
+    before = (whole / "neither" / "last.pt").stat().st_mtime_ns
+    asked = words(films, whole, "--models", "MSFM and NSA,neither", "--groups", str(groups))
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0 and (whole / "neither" / "last.pt").stat().st_mtime_ns == before
+    page = (whole / "table.md").read_text("utf-8").partition("## degenerated: 2 cases")[2]
+    dice = read_results(whole / "neither").masks.by_case("vertebra", "dice")
+    assert f"| neither | {(dice['toy0'] + dice['toy2']) / 2:.4f} ± " in page and "## healthy: 1 case\n" in page
+    groups.write_text("toy0,degenerated\n", "utf-8")
+    assert CliRunner().invoke(app, asked).exit_code == DataError.exit_code
+
+
 def test_a_queue_that_was_killed_goes_on_and_gives_the_same_table(films: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "queue"
     asked = words(films, output, "--models", "MSFM and NSA,neither")
