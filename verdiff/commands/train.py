@@ -16,6 +16,7 @@ from verdiff.commands.options import (
     Threads,
     configuration,
     fold_or_all,
+    unfit,
     weighted,
     written_as,
 )
@@ -85,7 +86,10 @@ def train(
     from verdiff.train import training
     from verdiff.train.data.cases import ALL
     from verdiff.train.data.joining import TrainingSource
+    from verdiff.train.ranks import processes_of_torchrun, ranks_of_torchrun
 
+    if (count := processes_of_torchrun()) > 1 and (prepare or nnunetv2):
+        raise unfit(f"--{'prepare' if prepare else 'nnunetv2'} by {count} processes", "call it without torchrun")
     sources = [TrainingSource.parse(text) for text in data or ()]
     settings = [*(setting or ()), *([f'data.orientation="{orientation}"'] if orientation else ())]
     number = _fold_number(fold)
@@ -103,21 +107,23 @@ def train(
     elif prepare:
         training.prepare(config or "", sources, output, patients=patients, settings=settings, say=say)
     else:
-        training.run(
-            config,
-            sources,
-            output,
-            fold=number,
-            folds=folds,
-            patients=patients,
-            origin=origin,
-            settings=settings,
-            minutes=minutes,
-            seed=seed,
-            threads=threads,
-            resume=resume,
-            say=say,
-        )
+        with ranks_of_torchrun() as ranks:
+            training.run(
+                config,
+                sources,
+                output,
+                fold=number,
+                folds=folds,
+                patients=patients,
+                origin=origin,
+                settings=settings,
+                minutes=minutes,
+                seed=seed,
+                threads=threads,
+                resume=resume,
+                ranks=ranks,
+                say=say,
+            )
 
 
 def _fold_number(fold: str | None) -> int | None:

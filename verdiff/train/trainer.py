@@ -30,6 +30,7 @@ from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, Dataset
 from verdiff.train.data.volumes import require_volumes
 from verdiff.train.objective import Objective
 from verdiff.train.optimisation import bf16_is_fast, copy_buffers, learning_rate, make_optimiser, update_average
+from verdiff.train.ranks import ALONE, Ranks
 from verdiff.train.run_folder import refuse_other
 from verdiff.train.run_kind import TRAINING, RunKind
 from verdiff.train.settling import settle_norms
@@ -74,6 +75,7 @@ class Trainer:
         resume: Go on from ``last.pt``.
         device: ``"auto"`` takes CUDA where there is one.
         clock: Seconds, by which the budget of minutes is counted.
+        ranks: This process among those that train together; the first one writes the run's files.
 
     Raises:
         DataError: A run is there already and ``resume`` is off, or there is none to resume.
@@ -90,13 +92,16 @@ class Trainer:
         resume: bool = False,
         device: str = "auto",
         clock: Callable[[], float] = time.monotonic,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.clock = clock
+        self.clock, self.ranks = clock, ranks
         self.config, self.dataset, self.run, self.kind = config, dataset, run, kind
+        ranks.require(config.training.batch, distilled=bool(kind.teacher))
         self.train_cases, self.val_cases = dataset.fold(fold)
         # Those that validations look at; all are put aside.
         self.validated = self.val_cases[:: config.training.validate_cases]
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        found = f"cuda:{ranks.local}" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(found if device == "auto" else device)
         self.bf16 = bf16_is_fast(self.device)
         torch.manual_seed(config.training.seed)
         self.net = build_network(config, len(dataset.labels)).to(self.device)
@@ -143,6 +148,9 @@ class Trainer:
                 "an empty or new folder",
                 "pass --resume to go on with it, or another -o",
             )
+        self._losses = ranks.compute(self.net, idle_parts=config.diffusion and config.training.prior_first > 0)
+        if not ranks.first:
+            return
         run.mkdir(parents=True, exist_ok=True)
         if kind.initial is not None and config.training.keep_first:
             self._save(FIRST)
@@ -164,6 +172,8 @@ class Trainer:
         self.rate_factor, self.since_drop = checkpoint.rate_factor, checkpoint.since_drop
 
     def _save(self, name: str) -> None:
+        if not self.ranks.first:
+            return
         write_checkpoint(
             self.run / name,
             Checkpoint(
@@ -204,7 +214,7 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            losses = self._current_objective(self.net, image, truth, rng)
+            losses = self._losses(self._current_objective, image, truth, rng)
         if not bool(torch.isfinite(losses.total)):
             raise self._failed(f"the loss of batch {self.iteration + 1} is {float(losses.total.detach())}")
         losses.total.backward()
@@ -248,13 +258,12 @@ class Trainer:
         while self.fraction < 1.0:
             window.append(self.step())
             # Looked at once: who asks from now on is obeyed after the next iteration, and no run ends unsaved.
-            stopped = self._asked_to_stop
-            self.minutes = (self.clock() - started) / 60
+            self.minutes, stopped = self.ranks.agree((self.clock() - started) / 60, self._asked_to_stop)
             validation = None
             if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
                 validation = self._validate({name: known_mean(row[name] for row in window) for name in window[-1]})
                 window.clear()
-                self.minutes = (self.clock() - started) / 60
+                self.minutes, _ = self.ranks.agree((self.clock() - started) / 60, False)
                 saved, wait = time.monotonic(), SAVE_MINUTES
             elif stopped or time.monotonic() - saved >= 60 * min(wait, SAVE_MINUTES):
                 self._save("last.pt")
@@ -263,7 +272,7 @@ class Trainer:
             yield Progress(self.iteration, self.minutes, self.fraction, loss, validation, stopped)
             if stopped or (training.patience and self.stale >= training.patience):
                 return
-        if training.keep_first and (self.run / FIRST).is_file():
+        if self.ranks.first and training.keep_first and (self.run / FIRST).is_file():
             yield self._blended()
 
     def _blended(self) -> Progress:
@@ -295,6 +304,14 @@ class Trainer:
             self._current_objective(self.ema, image, truth, rng)
 
     def _validate(self, losses: Mapping[str, float]) -> Validation:
+        """Validate in the first process, while the others wait for what it found."""
+        validation = self._validate_here(losses) if self.ranks.first else None
+        validation, self.best, self.stale, self.since_drop, self.rate_factor = self.ranks.told(
+            None if validation is None else (validation, self.best, self.stale, self.since_drop, self.rate_factor)
+        )
+        return validation
+
+    def _validate_here(self, losses: Mapping[str, float]) -> Validation:
         """Validate the averaged weights, note the figures, keep the checkpoint and the best weights."""
         training = self.config.training
         fixed = (*self.kind.fixed, *(["denoiser"] if self.prior_alone else []))

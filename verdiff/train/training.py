@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from verdiff.train.data.joining import TrainingSource
 from verdiff.train.data.loading import load_sources
 from verdiff.train.first_weights import kind_from
 from verdiff.train.planning import planned
+from verdiff.train.ranks import ALONE, Ranks
 from verdiff.train.run_folder import Started, keeping_budget, owned, remove_empty
 from verdiff.train.run_kind import TRAINING
 from verdiff.train.stopping import stopping
@@ -61,6 +63,7 @@ def run(
     device: str = "auto",
     until: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
+    ranks: Ranks = ALONE,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train ``config_name`` on data sets and return the run's folder. ``None`` leaves the configuration's own value.
@@ -83,6 +86,7 @@ def run(
         device: ``"auto"`` takes CUDA where there is one.
         until: Time to stop with the weights kept, as :func:`time.monotonic` has it; ``resume`` goes on from there.
         clock: Seconds, by which the budget of minutes is counted.
+        ranks: This process among those that train together; the first one alone writes and says anything.
         say: Takes a line of news.
 
     Raises:
@@ -91,6 +95,7 @@ def run(
     """
     if threads:
         torch.set_num_threads(threads)
+    say = say if ranks.first else _nothing
     started = Started.read(output) if resume else None
     if started is not None:
         sources = sources or started.sources
@@ -111,18 +116,25 @@ def run(
         dataset = dataset.refolded(folds)
     kind = TRAINING if origin is None or resume else kind_from(origin, config, dataset)
     there = output.exists()
-    with owned(output):
+    with owned(output) if ranks.first else nullcontext():
         try:
-            trainer = Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, device=device, clock=clock)
+            trainer = Trainer(
+                config, dataset, fold or 0, output, kind=kind, resume=resume, device=device, clock=clock, ranks=ranks
+            )
         except BaseException:
-            if not there:
+            if ranks.first and not there:
                 remove_empty(output)
             raise
-        Started(tuple(sources), fold or 0, folds, patients).write(output)
-        (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
+        if ranks.first:
+            Started(tuple(sources), fold or 0, folds, patients).write(output)
+            (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
         _announce(trainer, say)
         follow(trainer, say, until)
     return output
+
+
+def _nothing(line: str) -> None:
+    """Say nothing: the first process speaks for all."""
 
 
 def _require_named(name: str | None, sources: Sequence[TrainingSource], output: Path, *, resume: bool) -> None:
@@ -214,7 +226,7 @@ def follow(trainer: Trainer, say: Callable[[str], None], until: float = math.inf
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     dice = ""
-    with Progress(*columns, transient=True) as bar, stopping(trainer.stop) as asked:
+    with Progress(*columns, transient=True, disable=not trainer.ranks.first) as bar, stopping(trainer.stop) as asked:
         task = bar.add_task("training", total=1.0)
         for state in trainer.train():
             if time.monotonic() >= until:
