@@ -29,6 +29,7 @@ from verdiff.errors import EMPTY_MASK, INTERRUPTED, VerificationError
 from verdiff.extras import install
 from verdiff.imaging import read_labels, read_volume, write_array
 from verdiff.imaging.orientation import axis_code
+from verdiff.options import ExportOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("train", "export", "build", "infer", "evaluate", "compare", "serve", "bench", "info", "models", "doctor")
@@ -737,7 +738,7 @@ def test_int8_is_asked_for_in_both_forms_or_in_one(
 
     given = []
 
-    def run(source: str | None, options: command.ExportOptions, *, say: object) -> Path:
+    def run(source: str | None, options: ExportOptions, *, say: object) -> Path:
         given.append(options.precisions)
         return tmp_path
 

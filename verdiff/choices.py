@@ -57,6 +57,7 @@ DICOMWEB = r"https?://[^/?#]+\S*"
 ENGINE_ROLES = ("prior", "step", "pipeline")
 SIZE = r"\d{1,5}x\d{1,5}"
 MODEL_NAME = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
+DECIDED = r"[^=,]+=0?\.\d+(,[^=,]+=0?\.\d+)*"
 SM = r"\d{2,3}"
 VERSION = r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 

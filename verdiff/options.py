@@ -11,6 +11,7 @@ from verdiff.choices import (
     AUTO,
     BACKENDS,
     CLUSTER,
+    DECIDED,
     DEVICE,
     DEVICE_WORDS,
     ENGINE_BACKENDS,
@@ -18,6 +19,7 @@ from verdiff.choices import (
     ENGINE_ROLES,
     FUSIONS,
     GPU,
+    MODEL_NAME,
     POLICIES,
     PRECISIONS,
     PROVIDER_BACKENDS,
@@ -26,6 +28,7 @@ from verdiff.choices import (
     SHA256,
     SIZE,
     SM,
+    VERSION,
     WEBGPU,
     WHOLE,
 )
@@ -196,6 +199,72 @@ class CalibrateOptions(LoadOptions, ScanOptions):
     )
     report: Path | None = option(None, "JSON with every patient's distances and the cross-fitting.")
     overwrite: bool = option(False, "Replace files there that verdiff did not write, or that were changed.")
+
+
+@dataclass(frozen=True)
+class ExportOptions(TrustOptions):
+    """What ``verdiff export`` takes beside the run or bundle."""
+
+    output: Path | None = keyword(None, "The bundle; by default named after the model and its precisions.")
+    precisions: tuple[str, ...] = keyword((), "Some of fp16, bf16 and int8 (or int8-ov, int8-trt), beside FP32.")
+    scans: Path | None = option(None, "Folder of scans of six patients or more, to judge the precision on.")
+    _: KW_ONLY
+    data: Path | None = option(None, "An nnU-Net raw data set: measure Dice against time on it, into the manifest.")
+    fold: int | None = option(None, "Fold of --data whose validation cases are scored; by default 0.", Bounds(0))
+    every: int | None = option(None, "With --data: score every n-th slice; by default every one.", Bounds(1))
+    release: str | None = option(
+        None,
+        "Semantic version of the new bundle; by default the source's.",
+        Pattern(VERSION, "a semantic version, such as 1.0.0"),
+    )
+    name: str | None = option(
+        None,
+        "With a run: the model's name; by default that of the run's folder.",
+        Pattern(MODEL_NAME, "lower-case letters, digits, '.', '_' and '-'"),
+    )
+    card: Path | None = option(None, "With a run: JSON with what no run knows: licence, metrics, intended use.")
+    weights: str | None = option(None, "With a run: its checkpoint; by default best.pt.")
+    decide: str | None = option(
+        None,
+        "With a run: NAME=P,NAME=P: the probability from which on a pixel is a structure's.",
+        Pattern(DECIDED, "NAME=P,NAME=P, such as disc=0.4"),
+    )
+    float32_weights: bool = option(False, "With a run: do not store weights as float16.")
+    engine: bool = option(False, "Build TensorRT engines of it too, as 'verdiff build' does.")
+    invariant: bool = option(False, "With a run: refuse it if margins, field of view or grey units move its mask.")
+    overwrite: bool = option(False, "Replace files there that verdiff did not write, or that were changed.")
+
+    @property
+    def decided(self) -> dict[str, float]:
+        """The probabilities of ``decide`` by the structure's name."""
+        pairs = [pair.split("=") for pair in self.decide.split(",")] if self.decide else []
+        return {name.strip(): float(probability) for name, probability in pairs}
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """What ``verdiff distill`` takes beside run and data; None leaves the run's ``[distillation]`` table."""
+
+    steps: int | None = option(None, "Steps of the student.", Bounds(1, 4))
+    weights: str = option("best.pt", "Checkpoint of RUN that is the teacher.")
+    _: KW_ONLY
+    teacher_steps: int | None = option(None, "Steps of the teacher.", Bounds(1))
+    teacher_samples: int | None = option(None, "Samples of the teacher, averaged.", Bounds(1))
+    truth_weight: float | None = option(
+        None, "Share of the true mask in the loss; the rest is the teacher's.", Bounds(0, 1)
+    )
+    learning_rate: float | None = option(None, "Highest learning rate of Adam.", Bounds(0))
+    minutes: float | None = option(None, "Wall-clock budget of the training.", Bounds(0))
+    iterations: int | None = option(None, "Largest number of iterations.", Bounds(1))
+    every: int = option(1, "Judge on every n-th slice.", Bounds(1))
+    resume: bool = option(False, "Go on with the run in OUTPUT.")
+    threads: int | None = option(None, "CPU threads; every core by default.", Bounds(1))
+    device: str = keyword("auto", "What trains; auto takes CUDA where there is one.")
+
+    def recipe(self) -> dict[str, Any]:
+        """The keys of ``[distillation]`` that were given."""
+        names = ("steps", "teacher_steps", "teacher_samples", "truth_weight", "minutes", "iterations", "learning_rate")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

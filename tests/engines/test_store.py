@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Callable
@@ -210,8 +211,8 @@ def test_killed_at_any_moment_there_is_a_whole_engine_or_none(folder: Path, repl
     newer = PLAN[::-1]
     deaths = 0
     while True:
-        for left in folder.iterdir():
-            left.unlink()
+        shutil.rmtree(folder)
+        prepare_folder(folder)
         if replacing:
             put(folder)
         died = killed_at(deaths, lambda: put(folder, plan=newer))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.train.toy import toy_config, toy_dataset
-from verdiff.export.exporting import ExportOptions, run
+from verdiff.export.exporting import run
+from verdiff.options import ExportOptions
 from verdiff.train.trainer import Trainer
 
 

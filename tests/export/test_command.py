@@ -13,8 +13,9 @@ from tests.train.toy import write_raw_dataset
 from verdiff.bundle import Manifest, open_bundle, resolve_model, write_bundle
 from verdiff.errors import BackendError, DataError, OutputError, VerdiffError, VerificationError
 from verdiff.export import exporting as command
+from verdiff.export import refusals
 from verdiff.export.draft import Draft
-from verdiff.export.exporting import ExportOptions
+from verdiff.options import ExportOptions
 
 FP16 = ("fp16",)
 
@@ -74,7 +75,7 @@ def test_a_version_that_is_none_is_refused_with_one_that_is(release: str, unfini
 
 @pytest.mark.parametrize("release", ["0.3.1", "1.0.0-rc.1", "2.0.0+abc"])
 def test_a_version_that_passes_is_one_that_a_manifest_takes(release: str) -> None:
-    command._require_version(release)
+    refusals._require_version(release)
     manifest: Manifest = open_bundle(resolve_model(None)).manifest
     assert replace(manifest, version=release).version == release
 
@@ -114,7 +115,7 @@ def test_a_run_with_too_few_scans_or_none_to_calibrate_on_is_refused_before_it_i
         ("--card", {"card": Path("card.json")}),
         ("--weights", {"weights": "last.pt"}),
         ("--weights", {"weights": "best.pt"}),
-        ("--float32-weights", {"half_weights": False}),
+        ("--float32-weights", {"float32_weights": True}),
         ("--scans with a bundle and no precision", {"precisions": (), "data": Path("d"), "scans": Path("s")}),
         ("--fold without --data", {"fold": 0}),
         ("--every without --data", {"every": 1}),

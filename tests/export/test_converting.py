@@ -19,9 +19,9 @@ from verdiff.bundle import open_bundle, write_bundle
 from verdiff.errors import BundleError, VerificationError
 from verdiff.export import converting, exporting, slices
 from verdiff.export.draft import Draft
-from verdiff.export.exporting import ExportOptions
 from verdiff.export.precision.execution import GRAPH_FACTORIES, CpuGraph
 from verdiff.export.precision.gate import LIMITS
+from verdiff.options import ExportOptions
 from verdiff.precisions import MaskLimits
 from verdiff.runtime import Segmenter
 from verdiff.runtime.auto_precision import permitted
@@ -257,7 +257,8 @@ def test_converting_a_bundle_loads_no_torch() -> None:
 
 def test_a_new_release_has_its_own_version(tmp_path: Path) -> None:
     from verdiff.bundle import open_bundle
-    from verdiff.export.exporting import ExportOptions, run
+    from verdiff.export.exporting import run
+    from verdiff.options import ExportOptions
 
     written = run(None, ExportOptions(tmp_path / "new.verdiff", ("fp16",), release="9.8.7"), say=lambda _: None)
     assert open_bundle(written).manifest.version == "9.8.7"

@@ -14,8 +14,8 @@ from verdiff.errors import DataError
 from verdiff.evaluate.decision import best_decision, decisions
 from verdiff.evaluate.tables import Table
 from verdiff.evaluate.uncertainty import reliability, score_uncertainty
-from verdiff.export.exporting import ExportOptions
 from verdiff.export.exporting import run as export
+from verdiff.options import ExportOptions
 from verdiff.runtime import Segmenter
 from verdiff.train.networks.deciding import decide
 from verdiff.train.trainer import Trainer
@@ -29,7 +29,11 @@ def test_what_had_the_stated_probability_has_one_half(tmp_path: Path) -> None:
     bundles = {}
     for name, chosen in (("plain", {}), ("moved", {names[1]: 0.2})):
         bundles[name] = tmp_path / f"{name}.verdiff"
-        export(run, ExportOptions(bundles[name], decide=chosen), say=lambda line: None)
+        export(
+            run,
+            ExportOptions(bundles[name], decide=",".join(f"{each}={p}" for each, p in chosen.items()) or None),
+            say=lambda line: None,
+        )
     assert "decided" not in open_bundle(bundles["plain"]).manifest.training
     assert open_bundle(bundles["moved"]).manifest.training["decided"] == {names[1]: 0.2}
     scan = (np.random.default_rng(2).normal(300, 60, (2, 32, 24)).astype(np.int16), (3.0, 1.0, 1.0), None)

@@ -18,11 +18,11 @@ from verdiff.diffusion import make_table
 from verdiff.errors import DataError, VerificationError
 from verdiff.export import exporting, from_run
 from verdiff.export.builder import GraphBuilder, make_model, tensor_info
-from verdiff.export.exporting import ExportOptions
 from verdiff.export.golden import phantom, torch_reference
 from verdiff.export.pipeline import CONTRACT_VERSION, _resize_matrix, build_pipeline
 from verdiff.export.torch_graphs import round_weights_to_half
 from verdiff.imaging.resample import resize_matrix
+from verdiff.options import ExportOptions
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import RunConfig
@@ -150,7 +150,7 @@ def test_the_runtime_gives_the_same_mask_as_the_pipeline_graph(toy_bundle: Path)
 
 
 def test_half_storage_halves_the_file_and_changes_no_number(toy_run: Path, toy_bundle: Path, tmp_path: Path) -> None:
-    export(toy_run, tmp_path / "full", half_weights=False)
+    export(toy_run, tmp_path / "full", float32_weights=True)
     full, half = open_bundle(tmp_path / "full"), open_bundle(toy_bundle)
     assert full.manifest.weights_stored == "float32"
     graphs = [onnx.load_from_string(bundle.graph("prior")).graph for bundle in (full, half)]

@@ -10,10 +10,10 @@ import pytest
 
 from tests.train.toy import toy_config, toy_dataset
 from verdiff.errors import DataError
-from verdiff.export.exporting import ExportOptions
 from verdiff.export.exporting import run as export
 from verdiff.export.from_run import name_of
 from verdiff.export.run_manifest import untrained
+from verdiff.options import ExportOptions
 from verdiff.train.checkpoint import Checkpoint, read_checkpoint
 from verdiff.train.trainer import Trainer
 

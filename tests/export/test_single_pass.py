@@ -18,10 +18,11 @@ from verdiff.errors import EMPTY_MASK, SUCCESS, DataError, VerificationError
 from verdiff.export import exporting as command
 from verdiff.export.converting import Reference
 from verdiff.export.draft import Draft
-from verdiff.export.exporting import ExportOptions, run
+from verdiff.export.exporting import run
 from verdiff.export.golden import phantom
 from verdiff.export.precision.networks import PatientSlices
 from verdiff.export.verify import verify_bundle
+from verdiff.options import ExportOptions
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import RunConfig

@@ -20,7 +20,7 @@ from tests.train.toy import toy_dataset
 from verdiff.bundle import Bundle, open_bundle
 from verdiff.errors import DataError, VerificationError
 from verdiff.export.draft import Draft
-from verdiff.export.exporting import ExportOptions, run
+from verdiff.export.exporting import run
 from verdiff.export.volumetric import (
     verify_volume_bundle,
     volume_manifest,
@@ -29,6 +29,7 @@ from verdiff.export.volumetric import (
     windows_of_run,
 )
 from verdiff.imaging import Geometry, Volume, plan_slices
+from verdiff.options import ExportOptions
 from verdiff.runtime import Segmenter
 from verdiff.runtime.backends import installed_backends
 from verdiff.train.checkpoint import load_network

@@ -15,13 +15,14 @@ from tests.train.toy import toy_config, toy_dataset
 from verdiff.diffusion.loop import StepState, run_loop
 from verdiff.errors import DataError
 from verdiff.evaluate.statistics import compare
+from verdiff.options import DistillOptions
 from verdiff.train.checkpoint import load_network, read_checkpoint
 from verdiff.train.config import DistillationConfig, RunConfig
 from verdiff.train.curves import read_metrics
 from verdiff.train.data.cases import write_cache
 from verdiff.train.distill import DistillationObjective, distillation_kind, student_config, teacher_sampling
 from verdiff.train.distill_verdict import VERDICT, Score, Verdict, judge, record
-from verdiff.train.distilling import DistillOptions, check_same_data
+from verdiff.train.distilling import check_same_data
 from verdiff.train.distilling import run as distill
 from verdiff.train.losses import logit_loss
 from verdiff.train.networks import VerdiffNet

@@ -15,10 +15,10 @@ from tests.train.test_train_command import SETTINGS, train
 from tests.train.toy import toy_config, toy_dataset
 from verdiff.bundle import open_bundle
 from verdiff.errors import BundleError, DataError
-from verdiff.export.exporting import ExportOptions
 from verdiff.export.exporting import run as export
 from verdiff.export.from_run import make_manifest
 from verdiff.export.torch_graphs import PriorGraph
+from verdiff.options import ExportOptions
 from verdiff.train import training as command
 from verdiff.train.building import build_network
 from verdiff.train.checkpoint import digest, load_network, read_checkpoint, write_checkpoint

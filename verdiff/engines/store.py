@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from verdiff.engines.locking import exclusive
 from verdiff.engines.machine import Machine, rebuild_command, require_match
 from verdiff.engines.sidecar import PLAN, SIDECAR, EngineKey, Sidecar, unreadable
 from verdiff.errors import BackendError, OutputError
+from verdiff.files import Staging, atomic_path
 
 CACHE_VARIABLE = "VERDIFF_CACHE"
 MAX_SIDECAR_BYTES = 1 << 20
@@ -92,15 +92,10 @@ def write_engine(key: EngineKey, plan: bytes, sidecar: Sidecar, folder: Path | N
     if sidecar.key != key or sidecar.plan_sha256 != hashlib.sha256(plan).hexdigest():
         raise ValueError("a sidecar of another engine")
     path = engine_path(key, folder)
-    try:
-        for left in path.parent.glob(f".{key.stem}.*.tmp"):
-            left.unlink(missing_ok=True)
-        # Without its sidecar the old plan is no engine any more, so no reader meets an old sidecar and a new plan.
-        path.with_suffix(SIDECAR).unlink(missing_ok=True)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    place_file(path, plan)
-    place_file(path.with_suffix(SIDECAR), sidecar.to_json().encode("ascii"))
+    # The old sidecar goes first: without it the old plan is no engine, so no reader meets an old one and a new plan.
+    with _refusals_of_the_cache(path), Staging(path.parent) as staged:
+        _write_private(staged[path], plan)
+        _write_private(staged[path.with_suffix(SIDECAR)], sidecar.to_json().encode("ascii"))
     return path
 
 
@@ -232,23 +227,29 @@ def read_plan(path: Path, sidecar: Sidecar) -> bytes:
 
 
 def place_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name, kept by the disk, then renamed.
+    """Write a file of this user's own whole or not at all.
 
     Raises:
         OutputError: The disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp")
+    with _refusals_of_the_cache(path), atomic_path(path) as temporary:
+        _write_private(temporary, data)
+
+
+def _write_private(place: Path, data: bytes) -> None:
+    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+
+
+@contextmanager
+def _refusals_of_the_cache(path: Path) -> Iterator[None]:
+    """What the disk refuses, with a remedy for engines."""
     try:
-        try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _not_writable(path, error) from error
+        yield
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise _not_writable(path, error.__cause__) from error
+        raise
 
 
 def _stated_cache(path: Path) -> Path | None:

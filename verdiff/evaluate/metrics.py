@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BackendError, DataError
 from verdiff.evaluate.empty import METRICS, STRICT, EmptyPolicy, Presence, image_diagonal_mm, value_without_overlap
+from verdiff.evaluate.overlap import dice_of, overlap
 from verdiff.extras import install
 
 # NIfTI keeps spacings as float32: ten voxels of 0.1 mm are 1.5e-8 mm more than 1 mm, and within it all the same.
@@ -77,9 +78,8 @@ class SurfaceScores:
 
 def dice_and_iou(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> tuple[float, float]:
     """Dice and IoU of two masks of one shape; at least one of them has voxels."""
-    both = int(np.count_nonzero(prediction & reference))
-    total = int(np.count_nonzero(prediction)) + int(np.count_nonzero(reference))
-    return 2 * both / total, both / (total - both)
+    both, total = overlap(prediction, reference)
+    return dice_of(both, total), both / (total - both)
 
 
 def volume_error(predicted_voxels: int, reference_voxels: int) -> float:

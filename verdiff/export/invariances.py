@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from verdiff.bundle import Bundle, Manifest
 from verdiff.errors import VerificationError
+from verdiff.evaluate.overlap import dice_of, overlap
 from verdiff.export.precision.networks import PatientSlices
 from verdiff.imaging import Geometry, Volume
 from verdiff.imaging.slicing import canonical_direction
@@ -171,11 +172,11 @@ def measure_invariances(
                 changed = change(stack, mask)
                 before = changed.before(mask)
                 after = changed.after(segmenter.segment(changed.volume, force=True).labels)
-                counts[name] += [_overlap(before == number, after == number) for number in ids]
+                counts[name] += [overlap(before == number, after == number) for number in ids]
     dice: dict[str, dict[str, float]] = {}
     for name, found in counts.items():
         dice[name] = {
-            label.name: round(2 * int(both) / int(total), 6)
+            label.name: round(dice_of(int(both), int(total)), 6)
             for label, (both, total) in zip(manifest.labels, found, strict=True)
             if total
         }
@@ -189,10 +190,6 @@ def measure_invariances(
         "dice": dice,
         "below": [name for name, found in dice.items() if min(found.values(), default=1.0) < LEAST_DICE],
     }
-
-
-def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int]:
-    return int(np.count_nonzero(one & other)), int(np.count_nonzero(one)) + int(np.count_nonzero(other))
 
 
 def require_invariant(record: Mapping[str, Any]) -> None:

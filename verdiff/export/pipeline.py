@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from verdiff.bundle.objects import ids_in_masks
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.export.builder import GraphBuilder, make_model, tensor_info
 
@@ -256,4 +257,4 @@ def _finish(b: GraphBuilder, mask: str, sizes: tuple[str, str, str, str], label_
     empty = b.op("Sub", one, b.op("ReduceMax", "probabilities", channel, keepdims=1))
     index = b.op("ArgMax", b.op("Concat", empty, "probabilities", axis=1), axis=1, keepdims=0)
     # TensorRT takes uint8 as the type of an output and of nothing before it.
-    b.op("Cast", b.op("Gather", b.const((0, *label_ids), np.int32), index), to=TensorProto.UINT8, out="labels")
+    b.op("Cast", b.op("Gather", b.const(ids_in_masks(label_ids), np.int32), index), to=TensorProto.UINT8, out="labels")

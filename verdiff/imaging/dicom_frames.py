@@ -13,8 +13,8 @@ from verdiff.errors import InputError
 from verdiff.imaging.dicom_elements import Elements, Items, decimals_of, items_of, numbers_of
 from verdiff.imaging.dicom_header import DicomFile
 from verdiff.imaging.stack import Plane
+from verdiff.imaging.volume import FILM, FILM_MODALITIES
 
-FILM_MODALITIES = {"CR", "DX", "RF", "XA", "RG", "DR", "IO"}
 _ROWS, _COLUMNS, _FRAMES = 0x00280010, 0x00280011, 0x00280008
 _POSITION, _ORIENTATION, _SPACING, _THICKNESS = 0x00200032, 0x00200037, 0x00280030, 0x00180050
 _IMAGER_SPACING, _NOMINAL_SPACING = 0x00181164, 0x00182010
@@ -46,7 +46,7 @@ class DicomFrame:
 def modality_of(file: DicomFile) -> str | None:
     """The modality that a file states, "XR" for films of every kind."""
     stated = file.text(0x00080060).upper()
-    return "XR" if stated in FILM_MODALITIES else stated or None
+    return FILM if stated in FILM_MODALITIES else stated or None
 
 
 def check_grey(file: DicomFile, name: str) -> None:

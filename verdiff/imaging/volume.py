@@ -18,7 +18,9 @@ from verdiff.imaging.itk import Image
 Array: TypeAlias = NDArray[Any]
 Triple: TypeAlias = tuple[float, float, float]
 
-FILM_MODALITIES = ("XR", "CR", "DX")
+# DICOM codes of projection radiographs, and the one that verdiff gives to them all.
+FILM = "XR"
+FILM_MODALITIES = frozenset({FILM, "CR", "DX", "DR", "IO", "RF", "RG", "XA"})
 IDENTITY: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 

@@ -14,13 +14,13 @@ from verdiff.errors import UnsuitableScanError
 from verdiff.imaging import Volume, acquisition_view
 from verdiff.imaging.masklike import labels_of_mask
 from verdiff.imaging.padding import padding_below
+from verdiff.imaging.volume import FILM
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
     from verdiff.imaging import SlicePlan
 
-FILM_CODES = {"XR", "CR", "DX", "RF", "XA", "RG"}
-MODALITY_NAMES = {"MR": "an MR scan", "CT": "a CT scan", "XR": "a film (X-ray)"}
+MODALITY_NAMES = {"MR": "an MR scan", "CT": "a CT scan", FILM: "a film (X-ray)"}
 
 # Magnitude MR has no negative numbers and normalised MR only small ones; fat in CT lies near -100 Hounsfield units.
 HOUNSFIELD_BELOW = -50.0
@@ -78,7 +78,7 @@ def require_suitable(reasons: tuple[str, ...], manifest: Manifest, *, force: boo
 def _modality(volume: Volume) -> str | None:
     """What the file says, else what the intensities say: "CT" for Hounsfield units, "MR" or None where they do not."""
     if volume.modality is not None:
-        return "XR" if volume.modality in FILM_CODES else volume.modality
+        return FILM if volume.film else volume.modality
     if acquisition_view(volume.geometry) == "film":
         return None
     values = volume.array
@@ -101,7 +101,7 @@ def _modality(volume: Volume) -> str | None:
 
 def _view_reasons(volume: Volume, manifest: Manifest) -> list[str]:
     view = acquisition_view(volume.geometry)
-    if volume.modality in FILM_CODES:
+    if volume.film:
         view = "film"
     if view == manifest.view or (view == "isotropic" and manifest.view != "film"):
         return []

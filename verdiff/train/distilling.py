@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from verdiff.errors import DataError
+from verdiff.options import DistillOptions
 from verdiff.train.checkpoint import Checkpoint, load_network
 from verdiff.train.data.cases import Dataset
 from verdiff.train.data.nnunet import load_dataset
@@ -20,44 +19,6 @@ from verdiff.train.distill_verdict import Verdict, judge, record
 from verdiff.train.run_folder import owned
 from verdiff.train.trainer import Trainer
 from verdiff.train.training import follow
-
-
-@dataclass(frozen=True)
-class DistillOptions:
-    """The options of ``verdiff distill``; ``None`` leaves the value of the run's ``[distillation]`` table.
-
-    Attributes:
-        weights: Which checkpoint of the run is the teacher.
-        steps: Steps of the student, 1 to 4.
-        teacher_steps: Steps of the teacher.
-        teacher_samples: Samples of the teacher, whose mean it is.
-        truth_weight: Share of the true mask in the loss, 0 to 1.
-        minutes: Wall-clock budget of the training, without the verdict.
-        iterations: Largest number of iterations.
-        learning_rate: Highest learning rate of Adam.
-        every: Judge on every ``every``-th slice.
-        threads: PyTorch's; ``None`` leaves them.
-        resume: Go on with the run in the output folder.
-        device: ``"auto"`` takes CUDA where there is one.
-    """
-
-    weights: str = "best.pt"
-    steps: int | None = None
-    teacher_steps: int | None = None
-    teacher_samples: int | None = None
-    truth_weight: float | None = None
-    minutes: float | None = None
-    iterations: int | None = None
-    learning_rate: float | None = None
-    every: int = 1
-    threads: int | None = None
-    resume: bool = False
-    device: str = "auto"
-
-    def recipe(self) -> dict[str, Any]:
-        """The keys of ``[distillation]`` that were given."""
-        names = ("steps", "teacher_steps", "teacher_samples", "truth_weight", "minutes", "iterations", "learning_rate")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def run(

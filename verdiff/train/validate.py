@@ -13,6 +13,7 @@ from verdiff.diffusion.fusion import background_and_labels, fuse
 from verdiff.diffusion.loop import run_loop
 from verdiff.diffusion.noise import noise_source
 from verdiff.diffusion.tables import SamplerTable
+from verdiff.evaluate.overlap import dice_of_labels
 from verdiff.imaging.resample import resize_planes
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import IGNORE, CaseSlices
@@ -45,13 +46,8 @@ def dice_per_class(labels: np.ndarray, truth: np.ndarray, classes: int) -> np.nd
 
     Pixels whose truth is :data:`~verdiff.train.data.cases.IGNORE` do not count.
     """
-    scores = np.empty(classes)
-    ignored = truth == IGNORE
-    for k in range(1, classes + 1):
-        ours, theirs = (labels == k) & ~ignored, truth == k
-        total = int(ours.sum()) + int(theirs.sum())
-        scores[k - 1] = 2 * int((ours & theirs).sum()) / total if total else 1.0
-    return scores
+    known = np.where(truth == IGNORE, 0, labels)
+    return np.array(dice_of_labels(known, truth, list(range(1, classes + 1))))
 
 
 @torch.no_grad()

@@ -32,7 +32,8 @@ def with_half_graphs(bundle: Bundle, say: Say) -> Bundle:
         # One that is damaged is made again.
         return open_bundle(path)
     try:
-        from verdiff.export.exporting import ExportOptions, run
+        from verdiff.export.exporting import run
+        from verdiff.options import ExportOptions
     except ImportError as error:
         raise BackendError(
             f"no graphs in FP16, and nothing to convert with ({error})", "onnx", install("export")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from verdiff.bundle import Bundle
 from verdiff.diffusion import SamplerTable, noise_source
 from verdiff.errors import DataError
+from verdiff.evaluate.overlap import dice_of_labels
 from verdiff.imaging import Geometry, SlicePlan, Volume, intensity_bounds, normalise, plan_slices
 from verdiff.options import SampleOptions
 from verdiff.runtime.sampling import resolve_sampling
@@ -113,9 +114,4 @@ class Workload:
 
 def mean_dice(labels: NDArray[np.uint8], reference: NDArray[np.uint8], ids: list[int]) -> float:
     """Mean over the structures of the Dice of two masks; 1 for a structure that neither has."""
-    scores = []
-    for number in ids:
-        found, wanted = labels == number, reference == number
-        total = int(found.sum()) + int(wanted.sum())
-        scores.append(1.0 if total == 0 else 2 * int((found & wanted).sum()) / total)
-    return float(np.mean(scores))
+    return float(np.mean(dice_of_labels(labels, reference, ids)))

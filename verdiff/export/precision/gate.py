@@ -18,6 +18,7 @@ from verdiff.diffusion import background_and_labels
 from verdiff.errors import VerdiffError, VerificationError
 from verdiff.evaluate.empty import Presence, image_diagonal_mm
 from verdiff.evaluate.metrics import surface_distances_mm
+from verdiff.evaluate.overlap import dice_of, overlap
 from verdiff.export.precision.execution import CpuGraph, GraphFactory
 from verdiff.export.precision.networks import LoopOutputs, NetworkPair, PatientRunner, PatientSlices
 from verdiff.precisions import TABLE, MaskLimits, precision_of
@@ -182,9 +183,9 @@ class Gate:
             ours, theirs = background_and_labels(found.probabilities), background_and_labels(exact.probabilities)
             for channel, name in enumerate(names, 1):
                 a, b = ours == channel, theirs == channel
-                total = int(a.sum()) + int(b.sum())
+                common, total = overlap(a, b)
                 if total:
-                    dice[name][patient.name] = 2 * int((a & b).sum()) / total
+                    dice[name][patient.name] = dice_of(common, total)
                 distances[name] += self._distances(a, b)
         pairs = zip(self.reference, outputs, strict=True)
         uncertainty = [np.abs(exact.uncertainty - found.uncertainty) for exact, found in pairs]
