@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,8 +15,10 @@ from pathlib import Path
 import pytest
 
 import verdiff
+from tests.peers import needs
 
 ROOT = Path(__file__).resolve().parents[1]
+VIEWER = ROOT / "verdiff/page/assets/viewer.js"
 EXTRAS = {
     *("cpu", "gpu", "webgpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "igtl", "sign"),
     *("train", "export", "evaluate", "comparators", "nnunetv2", "anatomy", "dicom", "dev"),
@@ -69,6 +73,25 @@ def test_it_carries_types_configurations_and_licences(names: set[str]) -> None:
     assert {"verdiff/py.typed", *configurations} <= names
     licences = {name.rsplit("/", 1)[-1] for name in names if ".dist-info/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}
+
+
+@needs(str(VIEWER))
+def test_it_carries_the_viewer_of_reports_with_the_licences_in_it(wheel: Path, names: set[str]) -> None:
+    assert VIEWER.relative_to(ROOT).as_posix() in names
+    with zipfile.ZipFile(wheel) as archive:
+        viewer = archive.read(VIEWER.relative_to(ROOT).as_posix()).decode("utf-8")
+    begins, script = viewer[:40_000], viewer[viewer.index("*/") :]
+    assert "@niivue/niivue 0.69.0, BSD-2-Clause" in begins and "Copyright (c) 2021, Niivue" in begins
+    assert len(viewer) < 1_200_000 and "</script" not in script.lower()
+    pinned = json.loads((ROOT / "web/package.json").read_text("utf-8"))["dependencies"]["@niivue/niivue"]
+    notice = (ROOT / "NOTICE").read_text("utf-8")
+    packages = re.findall(r"^(@?[\w./-]+) [\d.]+, [\w-]+$", begins, re.MULTILINE)
+    assert f"NiiVue {pinned}" in notice and f"@niivue/niivue {pinned}" in begins
+    assert packages and not [name for name in packages if name not in notice and name != "@niivue/niivue"]
+
+
+def test_it_carries_the_styles_of_pages(names: set[str]) -> None:
+    assert {f"verdiff/page/assets/{name}.css" for name in ("frame", "scan")} <= names
 
 
 def test_it_carries_every_module_and_nothing_but_the_package(names: set[str]) -> None:

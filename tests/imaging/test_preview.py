@@ -55,6 +55,21 @@ def test_uncertain_places_glow(tmp_path: Path) -> None:
     assert near(pixels(tmp_path / "b.png"), hot) > near(pixels(tmp_path / "a.png"), hot) + 1000
 
 
+def test_a_mark_is_written_on_the_mask_where_its_point_lies_and_not_beside_it(tmp_path: Path) -> None:
+    volume = scan()
+    labels = blocks(volume)
+    inside, beside = (volume.geometry.index_to_mm(place) for place in ([14, 14, 4], [25, 14, 4]))
+    for name, marks in (("without", {}), ("inside", {"L4": inside}), ("beside", {"L4": beside})):
+        preview_png(tmp_path / f"{name}.png", volume, labels, None, TABLE, marks=marks)
+    without, written, nothing = (pixels(tmp_path / f"{name}.png") for name in ("without", "inside", "beside"))
+    assert (without == nothing).all()
+    rows, columns = np.nonzero((without != written).any(axis=-1))
+    layout = _layout(plan_slices(volume.geometry, view="sagittal", spacing_mm=None), labels, rows=1)
+    left, top = layout.corner(0, 0)
+    assert abs((rows.min() + rows.max()) / 2 - (top + layout.height * 14.5 / 40)) < 4
+    assert abs(columns.min() - (left + layout.width * 14.5 / 30)) < 15
+
+
 def test_without_uncertainty_the_page_has_one_row(tmp_path: Path) -> None:
     volume = scan((9, 120, 60))
     labels = np.zeros(volume.array.shape, np.uint8)

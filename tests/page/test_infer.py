@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import html
 import json
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from tests.anatomy.phantom import write_scan
 from tests.interop.dicom.series import PATIENT, save_oriented
+from tests.page.conftest import with_viewer
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.cli import app
@@ -107,18 +109,16 @@ def test_a_name_with_markup_stays_a_name(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_no_patient_is_named(bundle: Path, built: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from tests.page.conftest import with_viewer
-
     with_viewer(built, monkeypatch)
     scan = mr_scan()
     save_oriented(tmp_path / "SERIES", scan.array.astype(np.uint16), scan.geometry)
+    within = infer(tmp_path / "SERIES", "--report", tmp_path / "SERIES/out.html", bundle=bundle)
+    assert within.exit_code == OutputError.exit_code and "part of the series" in within.output
     done = infer(tmp_path / "SERIES", "--report", tmp_path / "out.html", bundle=bundle)
     assert done.exit_code == SUCCESS, done.output
     page = (tmp_path / "out.html").read_text("utf-8")
     held = re.findall(r'<script id="[\w-]+" type="application/octet-stream">(.*?)</script>', page)
     assert len(held) >= 3
-    import base64
-
     everything = page.encode() + b"".join(gzip.decompress(base64.b64decode(each)) for each in held)
     secrets = [str(value) for key, value in PATIENT.items() if key.startswith("Patient") and len(str(value)) > 3]
     assert secrets and not [each for each in secrets if each.encode() in everything]

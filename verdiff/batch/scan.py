@@ -9,8 +9,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from verdiff.batch.asked import Asked, model_file, repeating_command
-from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, BackendError, InputError
+from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, BackendError, InputError, OutputError
 from verdiff.files import Plan, require_folder
+from verdiff.files.places import absolute
 from verdiff.imaging import Volume, read_volume
 from verdiff.options import CallOptions
 from verdiff.runtime.writing import OutputFiles, output_files, report, write_result
@@ -130,6 +131,7 @@ def read_scan(
         from verdiff.interop.dicom import check_dicom
 
         check_dicom(objects, volume, files.mask.parent)
+    _check_page(files, volume)
     spine_files = spine_files_of(files, asked)
     plan = files.plan(
         {"scan": scan, "reference": reference, "model": model_file(options.model)},
@@ -140,6 +142,18 @@ def read_scan(
         overwrite=asked.overwrite,
     )
     return Read(scan, asked, volume, seconds, files, plan, spine_files, objects)
+
+
+def _check_page(files: OutputFiles, volume: Volume) -> None:
+    series = volume.source
+    if files.page is None or series is None or not series.is_dir():
+        return
+    if absolute(files.page, resolve=True).parent == absolute(series, resolve=True):
+        raise OutputError(
+            f"{files.page} for the page, in the folder of the scan",
+            "another folder, since a file there would be part of the series",
+            "name it elsewhere",
+        )
 
 
 def spine_files_of(files: OutputFiles, asked: Asked) -> AnatomyFiles | None:

@@ -19,11 +19,20 @@ def written_lines(written: WrittenScan) -> list[str]:
     """Everything that is said of a scan whose files are in their places, but what comes last."""
     lines = summary(written.result, written.read.files)
     lines += [f"wrote {path}" for path in ({} if written.read.objects is None else written.read.objects.named).values()]
+    if written.read.files.page is not None:
+        lines += page_lines()
     if written.spine is not None and written.spine_files is not None:
         lines += spine_lines(written.spine, written.spine_files)
         if written.read.asked.anatomy.mesh:
             lines += [NOT_CALIBRATED] if written.no_go is None else written.no_go.lines()
     return lines
+
+
+def page_lines() -> list[str]:
+    """What has to be said of a page that has a still picture alone."""
+    from verdiff.page.frame import NO_VIEWER, has_viewer
+
+    return [] if has_viewer() else [f"note: the page shows a still picture: {NO_VIEWER}"]
 
 
 def summary(result: Segmentation, files: OutputFiles) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,37 @@ def preview_png(
     warnings: Sequence[str] = (),
     marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> None:
-    """Write a PNG with three to five slices, each structure outlined, the uncertainty, and the volumes in ml.
+    """Write the picture of :func:`preview_bytes`.
 
     Args:
         path: The PNG; written whole or not at all.
+        volume, labels, uncertainty, label_table, view, title, warnings, marks: As of :func:`preview_bytes`.
+
+    Raises:
+        InputError: If labels or uncertainty are not in the scan's grid.
+        OutputError: If the file cannot be written.
+    """
+    picture = preview_bytes(
+        volume, labels, uncertainty, label_table, view=view, title=title, warnings=warnings, marks=marks
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(picture)
+
+
+def preview_bytes(
+    volume: Volume,
+    labels: Array,
+    uncertainty: Array | None,
+    label_table: Mapping[int, str],
+    *,
+    view: View | None = None,
+    title: str | None = None,
+    warnings: Sequence[str] = (),
+    marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> bytes:
+    """A PNG with three to five slices, each structure outlined, the uncertainty, and the volumes in ml.
+
+    Args:
         volume: The scan.
         labels: Label ids [z, y, x] in the scan's grid.
         uncertainty: Uint8 [z, y, x], 255 for the most uncertain, or None to leave its row out.
@@ -83,7 +111,6 @@ def preview_png(
 
     Raises:
         InputError: If labels or uncertainty are not in the scan's grid.
-        OutputError: If the file cannot be written.
     """
     for name, array in (("labels", labels), ("uncertainty", uncertainty)):
         if array is not None and array.shape != volume.array.shape:
@@ -100,8 +127,9 @@ def preview_png(
     _write_marks(page, volume, plan.extract(labels), plan, layout, marks)
     if warnings:
         page = with_banner(page, warnings)
-    with atomic_path(path) as temporary:
-        page.save(temporary, compress_level=3)
+    packed = io.BytesIO()
+    page.save(packed, "PNG", compress_level=3)
+    return packed.getvalue()
 
 
 def _default_view(volume: Volume) -> View:

@@ -13,6 +13,8 @@ from typing import Any
 from verdiff import __version__
 from verdiff.page.html import Html, element, joined
 
+VIEWER = "viewer.js"
+NO_VIEWER = "verdiff was installed without the viewer; see docs/report.md"
 RESEARCH = "Research software. Not a medical device; not for diagnosis or treatment."
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
@@ -21,6 +23,11 @@ def asset(name: str) -> str | None:
     """A text file that goes into pages; None where this installation was built without it."""
     place = files("verdiff.page") / "assets" / name
     return place.read_text("utf-8") if place.is_file() else None
+
+
+def has_viewer() -> bool:
+    """Whether pages of scans hold more than a still picture, which depends on how this installation was made."""
+    return (files("verdiff.page") / "assets" / VIEWER).is_file()
 
 
 def whole_page(

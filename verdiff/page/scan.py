@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,16 +11,15 @@ import numpy as np
 from verdiff.anatomy import Spine
 from verdiff.imaging import Volume, acquisition_view
 from verdiff.imaging.panels import PALETTE
-from verdiff.imaging.preview import preview_png
+from verdiff.imaging.preview import preview_bytes
 from verdiff.imaging.volume import Array
 from verdiff.page.bands import bands_of, stopping
-from verdiff.page.frame import asset, picture, whole_page
+from verdiff.page.frame import NO_VIEWER, VIEWER, asset, picture, whole_page
 from verdiff.page.html import Html, element
 from verdiff.page.parts import amounts, found_sections, record_sections
 from verdiff.page.payload import Held, held_of, ras_affine
 from verdiff.page.shapes import Shape, packed, shapes_of
 
-_NO_VIEWER = "A still picture: verdiff was installed without the viewer; see docs/report.md."
 _NO_SCRIPT = "A still picture: this browser runs no scripts here."
 _PLANES = ("sagittal", "coronal", "axial")
 # How far from a vertebra's middle a slice still shows its name, as a share of its height.
@@ -64,7 +61,7 @@ class Shown:
 
 def scan_page(shown: Shown) -> str:
     """The page, as the text of its file."""
-    viewer = asset("viewer.js")
+    viewer = asset(VIEWER)
     shapes = _shapes(shown)
     held = None if viewer is None else held_of(shown.volume, shown.labels, shown.uncertainty)
     name = str(shown.report["provenance"]["scan"]["name"] or "scan")
@@ -130,18 +127,14 @@ def _centre(shown: Shown) -> list[float]:
 def _still(shown: Shown) -> bytes:
     spine = shown.spine
     marks = {} if spine is None else {vertebra.name: vertebra.centroid_mm for vertebra in spine.vertebrae}
-    with TemporaryDirectory(prefix="verdiff-") as folder:
-        path = Path(folder) / "still.png"
-        preview_png(
-            path,
-            shown.volume,
-            shown.labels,
-            shown.uncertainty,
-            shown.label_table,
-            warnings=stopping(shown.report),
-            marks=marks,
-        )
-        return path.read_bytes()
+    return preview_bytes(
+        shown.volume,
+        shown.labels,
+        shown.uncertainty,
+        shown.label_table,
+        warnings=stopping(shown.report),
+        marks=marks,
+    )
 
 
 def _head(name: str, shown: Shown) -> Html:
@@ -164,7 +157,7 @@ def _picture(shown: Shown, held: Held | None, *, turned: bool) -> Html:
         "div", *(element("p", band.text, class_=band.kind) for band in bands_of(shown.report)), class_="bands"
     )
     still = picture(_still(shown), "Slices of the scan with its mask and its uncertainty")
-    why = _NO_VIEWER if held is None else _NO_SCRIPT
+    why = f"A still picture: {NO_VIEWER}." if held is None else _NO_SCRIPT
     figure = element("figure", still, element("figcaption", why, id="why-still"), id="still")
     if held is None:
         return element("section", bands, figure, class_="picture")
