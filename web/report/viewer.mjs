@@ -5,7 +5,7 @@ import { DRAG_MODE, NVImage, NVMesh, Niivue, SLICE_TYPE } from '@niivue/niivue'
 const at = (id) => document.getElementById(id)
 const facts = JSON.parse(at('facts').textContent)
 const PLANES = { axial: SLICE_TYPE.AXIAL, coronal: SLICE_TYPE.CORONAL, sagittal: SLICE_TYPE.SAGITTAL }
-const LOOK = { backColor: [0, 0, 0, 1], logLevel: 'error', dragAndDropEnabled: false, isAntiAlias: true, loadingText: '' }
+const LOOK = { backColor: [0, 0, 0, 1], logLevel: 'error', dragAndDropEnabled: false, loadingText: '' }
 // Of NIfTI's axes, towards less and more.
 const SIDES = ['LR', 'PA', 'IS']
 const hidden = new Set()
@@ -28,16 +28,30 @@ function colours() {
   }
 }
 
-/** Has marks drawn after each drawing of the viewer: text at places in the patient. */
-function follow(viewer, layer, wanted, place) {
+/** A viewer that draws nothing before `show` is called: else it draws all there is anew with each thing that is added. */
+async function begin(pane, options) {
+  const viewer = new Niivue({ ...LOOK, ...options })
+  await viewer.attachToCanvas(pane.querySelector('canvas'))
+  const draw = viewer.drawScene.bind(viewer)
+  viewer.drawScene = () => {}
+  const show = (after = () => {}) => {
+    viewer.drawScene = () => {
+      draw()
+      after()
+    }
+    viewer.drawScene()
+  }
+  return [viewer, show]
+}
+
+/** What puts marks in their places after each drawing: text at places in the patient. */
+function marking(viewer, layer, wanted, place) {
   const marks = wanted.map((mark) => {
     const element = Object.assign(document.createElement('span'), { textContent: mark.name, className: mark.kind ?? '' })
     layer.append(element)
     return [mark, element]
   })
-  const draw = viewer.drawScene.bind(viewer)
-  viewer.drawScene = () => {
-    draw()
+  return () => {
     const scale = viewer.canvas.clientWidth / viewer.canvas.width
     for (const [mark, element] of marks) {
       const spot = place(mark)
@@ -89,14 +103,13 @@ function read(location) {
 }
 
 async function slices() {
-  const viewer = new Niivue({
-    ...LOOK,
+  const pane = at('slices')
+  const [viewer, show] = await begin(pane, {
     ...{ crosshairColor: [0.85, 0.88, 0.92, 0.6], crosshairWidth: facts.film ? 0 : 0.3, crosshairWidthUnit: 'mm' },
     ...{ isRadiologicalConvention: true, sagittalNoseLeft: true, dragMode: DRAG_MODE.windowing, tileMargin: 6 },
     ...{ isOrientationTextVisible: facts.oriented, fontColor: [0.75, 0.79, 0.83, 1], fontMinPx: 12, fontSizeScaling: 0.3 },
     ...{ multiplanarPadPixels: 4, isForceMouseClickToVoxelCenters: true },
   })
-  await viewer.attachToCanvas(at('slices').querySelector('canvas'))
   const [low, high] = facts.window
   viewer.addVolume(await image('scan', { cal_min: low, cal_max: high }))
   const mask = await image('mask', { opacity: Number(at('strength').value) })
@@ -105,11 +118,11 @@ async function slices() {
   viewer.addVolume(await image('uncertainty', { colormap: 'inferno', cal_min: 20, cal_max: 200, opacity: 0 }))
   viewer.volumes[0].colorbarVisible = false
   viewer.onLocationChange = read
-  if (!facts.film) follow(viewer, at('slices').querySelector('.marks'), facts.marks, (mark) => inSlices(viewer, mark))
   arrange(viewer, 'all')
   viewer.scene.crosshairPos = viewer.mm2frac(facts.centre, 0, true)
   viewer.createOnLocationChange()
-  viewer.drawScene()
+  const marks = facts.film ? [] : facts.marks
+  show(marking(viewer, pane.querySelector('.marks'), marks, (mark) => inSlices(viewer, mark)))
   return viewer
 }
 
@@ -129,8 +142,7 @@ function sides(viewer) {
 async function surfaces() {
   const pane = at('surfaces')
   if (!pane) return null
-  const viewer = new Niivue({ ...LOOK, show3Dcrosshair: false, crosshairWidth: 0, isOrientationTextVisible: false })
-  await viewer.attachToCanvas(pane.querySelector('canvas'))
+  const [viewer, show] = await begin(pane, { crosshairWidth: 0, isOrientationTextVisible: false })
   for (const shape of facts.shapes) {
     const raw = await unpacked(shape.id)
     const steps = new Uint16Array(raw, 0, 3 * shape.vertices)
@@ -153,12 +165,12 @@ async function surfaces() {
     return viewer.calculateScreenPoint(mm, matrix, frame)
   }
   const apart = ({ mm, other }) => Math.hypot(...[0, 1].map((axis) => on(mm)[axis] - on(other)[axis]))
-  follow(viewer, pane.querySelector('.marks'), [...facts.marks, ...around], (mark) => {
+  const marks = marking(viewer, pane.querySelector('.marks'), [...facts.marks, ...around], (mark) => {
     // A side that faces the reader would stand on the spine.
     if (mark.other && apart(mark) < 0.6 * Math.max(...around.map(apart))) return null
     return on(mark.mm)
   })
-  viewer.drawScene()
+  show(marks)
   return viewer
 }
 
@@ -211,7 +223,6 @@ async function start() {
   const flat = await slices()
   const solid = await surfaces()
   control(flat, solid)
-  window.viewers = { flat, solid }
   document.body.dataset.viewer = 'shown'
 }
 
