@@ -20,7 +20,7 @@ from tests.peers import needs
 ROOT = Path(__file__).resolve().parents[1]
 VIEWER = ROOT / "verdiff/page/assets/viewer.js"
 EXTRAS = {
-    *("cpu", "gpu", "webgpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "igtl", "sign"),
+    *("cpu", "gpu", "webgpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "igtl", "sign", "ray"),
     *("train", "export", "evaluate", "comparators", "nnunetv2", "anatomy", "dicom", "dev"),
 }
 MIB = 1 << 20
