@@ -73,7 +73,7 @@ def preview_png(
 
     Args:
         path: The PNG; written whole or not at all.
-        volume, labels, uncertainty, label_table, view, title, warnings, marks: As of :func:`preview_bytes`.
+        volume, labels, uncertainty, label_table, view, title, warnings, marks: Arguments of :func:`preview_bytes`.
 
     Raises:
         InputError: If labels or uncertainty are not in the scan's grid.

@@ -75,7 +75,7 @@ class Trainer:
         resume: Go on from ``last.pt``.
         device: ``"auto"`` takes CUDA where there is one.
         clock: Seconds, by which the budget of minutes is counted.
-        ranks: This process among those that train together; the first one writes the run's files.
+        ranks: Place of this process among those that train together; the first one writes the run's files.
 
     Raises:
         DataError: A run is there already and ``resume`` is off, or there is none to resume.

@@ -86,7 +86,7 @@ def run(
         device: ``"auto"`` takes CUDA where there is one.
         until: Time to stop with the weights kept, as :func:`time.monotonic` has it; ``resume`` goes on from there.
         clock: Seconds, by which the budget of minutes is counted.
-        ranks: This process among those that train together; the first one alone writes and says anything.
+        ranks: Place of this process among those that train together; the first one alone writes and says anything.
         say: Takes a line of news.
 
     Raises:
