@@ -21,8 +21,8 @@ PAGE_NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-# A page sets a term in italics where it introduces it.
-ITALICS = re.compile(r"(?<![\w*])\*(?!\*)([A-Za-z][^*\n]{1,40}?)\*(?![\w*])")
+# A page sets a term in italics where it introduces it; labels of buttons begin with a capital.
+ITALICS = re.compile(r"(?<![\w*])\*(?!\*)([a-z][^*\n]{1,40}?)\*(?![\w*])")
 EMPHASIS = ("and", "modules", "italics")
 INLINE_COMMAND = re.compile(r"`verdiff ([a-z]+)[^`]*`")
 
