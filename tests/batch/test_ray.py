@@ -24,7 +24,7 @@ from tests.batch.ray_workers import DIARY, GO_ON, Diarist
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.batch import Asked, Batch, Row, WorkerPlan, cases_of, plan_batch, run_on_ray
-from verdiff.batch.ray_cluster import devices_of
+from verdiff.batch.ray_cluster import devices_of, require_ray
 from verdiff.bundle import open_bundle
 from verdiff.cli import app
 from verdiff.errors import USAGE, BackendError, OutputError, ServiceError
@@ -280,6 +280,14 @@ def test_without_ray_one_message_says_what_to_install(
     result = infer(make_scans(tmp_path, "a"), "-o", tmp_path / "out", "--ray", "local", bundle=bundle)
     assert result.exit_code == BackendError.exit_code and "[ray]" in result.stderr
     assert result.stderr.count("found: ") == 1 and not (tmp_path / "out").exists()
+
+
+def test_asking_whether_ray_is_there_does_not_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads its environment when it is imported, and the secret of a cluster of our own is not in it before."""
+    needs_ray()
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    require_ray()
+    assert "ray" not in sys.modules
 
 
 def test_an_address_where_nobody_is_or_that_is_none_is_told_at_once(bundle: Path, tmp_path: Path) -> None:

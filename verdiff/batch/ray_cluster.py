@@ -8,6 +8,7 @@ secret that no file holds, and keeps its sockets and logs in a folder that is re
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -67,9 +68,23 @@ def ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise BackendError(
-            f"the package ray is not usable: {error}", "what --ray hands scans to workers with", install("ray")
-        ) from error
+        raise _no_ray(error) from error
+
+
+def require_ray() -> None:
+    """Refuse to begin without Ray, which is not imported: it reads its environment when it is.
+
+    Raises:
+        BackendError: It is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise _no_ray("it is not installed")
+
+
+def _no_ray(why: object) -> BackendError:
+    return BackendError(
+        f"the package ray is not usable: {why}", "what --ray hands scans to workers with", install("ray")
+    )
 
 
 @contextmanager
@@ -228,7 +243,8 @@ def _of_our_own() -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    if "RAY_AUTH_MODE" not in os.environ:
+    # A host that imported Ray before has settled this, and a secret that comes late would shut it out.
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         ours |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     return ours
 
@@ -264,9 +280,19 @@ def _folder() -> Iterator[Path]:
     try:
         yield made
     finally:
+        _end_those_of(made)
         # Processes that are ending still write their logs.
         for _ in range(50):
             shutil.rmtree(made, ignore_errors=True)
             if not made.exists():
                 break
             sleep(0.1)
+
+
+def _end_those_of(folder: Path) -> None:
+    """End what Ray left behind of a cluster whose folder this is: a start that failed leaves its processes running."""
+    name = os.fsencode(folder)
+    for held in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if name in held.read_bytes():
+                os.kill(int(held.parent.name), signal.SIGKILL)

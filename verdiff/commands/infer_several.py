@@ -123,12 +123,12 @@ def _on_ray(
     on_case: Callable[[Row], None],
 ) -> list[Row]:
     from verdiff.batch import WorkerPlan, run_on_ray
-    from verdiff.batch.ray_cluster import ray
+    from verdiff.batch.ray_cluster import require_ray
 
     address = batch_options.ray
     assert address is not None
     # What is missing is told before a cluster starts, or a row is.
-    ray()
+    require_ray()
     begin(f"on Ray ({address})")
     plan = WorkerPlan(options, model_sha256)
     return run_on_ray(batch, plan, address, on_case=on_case, on_note=warn, patience=batch_options.patience)
