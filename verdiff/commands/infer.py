@@ -27,9 +27,10 @@ from verdiff.commands.options import (
     within,
 )
 from verdiff.commands.printing import give, say
-from verdiff.commands.progress import busy, counting
+from verdiff.commands.progress import busy
 from verdiff.errors import SUCCESS, InputError
 from verdiff.options import BatchOptions, InferOptions, LoadOptions
+from verdiff.progress import done
 from verdiff.settings import Bounds, part_of
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def run(
     with busy("loading the model"):
         segmenter = Segmenter.load(**part_of(replace(options, work=work), LoadOptions))
     loading = perf_counter() - begun
-    with counting("segmenting") as progress:
-        segmented = segment_scan(segmenter, read, loading=loading, progress=progress)
+    with busy("segmenting"):
+        segmented = segment_scan(segmenter, read, loading=loading, progress=done)
     with busy("writing"):
         written = write_scan(segmented)
     for line in written_lines(written):

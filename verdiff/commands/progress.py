@@ -12,6 +12,7 @@ from contextvars import copy_context
 from time import monotonic
 
 from verdiff.commands.printing import QUIET, detail, draw, erase, loudness, warn, watched
+from verdiff.progress import watched_by
 
 # On a terminal: nothing of what is quick, then often enough to see that it lives.
 _FIRST_SECONDS, _EVERY_SECONDS = 1.0, 0.25
@@ -45,20 +46,34 @@ def drawn(state: Callable[[float], str]) -> Iterator[None]:
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Say that something runs whose duration nobody knows."""
+    """Say that something runs, and how far it is where the work tells of it (:mod:`verdiff.progress`)."""
     detail(what)
-    begun = monotonic()
-    with drawn(lambda seconds: f"{what} {clock(seconds)}"):
+    begun, state = monotonic(), _State()
+    with drawn(lambda seconds: f"{what} {clock(seconds)}{state.told()}"), watched_by(state):
         yield
     detail(f"{what}: {monotonic() - begun:.2f} s")
 
 
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[float], None]]:
-    """Say how much of something is done, and how long the rest will take; the block is given what is told the share."""
-    remaining = Remaining(1)
-    with drawn(lambda seconds: f"{what} {100 * remaining.share:3.0f} %{remaining.left()}"):
-        yield remaining.within
+class _State:
+    """What the work tells of itself."""
+
+    def __init__(self) -> None:
+        self._remaining, self._doing = Remaining(1), ""
+
+    def within(self, share: float) -> None:
+        self._remaining.within(share)
+
+    def doing(self, what: str) -> None:
+        self._doing = what
+
+    def stage(self) -> None:
+        self._remaining = Remaining(1)
+
+    def told(self) -> str:
+        """What stands behind the time."""
+        share = self._remaining.share
+        parts = [self._doing, f"{100 * share:.0f} %{self._remaining.left()}" if share > 0 else ""]
+        return "".join(f", {part}" for part in parts if part)
 
 
 class Remaining:
@@ -67,6 +82,8 @@ class Remaining:
     def __init__(self, count: int) -> None:
         self._count, self._done, self._within, self._share = count, 0, 0.0, 0.0
         self._begun: float | None = None
+        # Of a work that goes on where it was stopped.
+        self._first = 0.0
 
     def start(self) -> None:
         """The first of them begins now: what went before, such as loading a model, will not come again."""
@@ -80,6 +97,7 @@ class Remaining:
         """The one in work is done to this share, 0 to 1."""
         if self._begun is None:
             self.start()
+            self._first = min(1.0, share) if self._count == 1 else 0.0
         self._within = min(1.0, share)
 
     @property
@@ -92,9 +110,10 @@ class Remaining:
 
     def left(self) -> str:
         """``", about 1:20 left"``, or nothing while that is not known, and at the end."""
-        if self._begun is None or not 0 < self.share < 1:
+        share = self.share
+        if self._begun is None or not self._first < share < 1:
             return ""
-        return f", about {clock((monotonic() - self._begun) * (1 - self.share) / self.share)} left"
+        return f", about {clock((monotonic() - self._begun) * (1 - share) / (share - self._first))} left"
 
 
 def clock(seconds: float) -> str:
