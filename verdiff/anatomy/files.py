@@ -139,6 +139,7 @@ def write_anatomy(
     moved: Mapping[str, Mapping[str, Surface]] = _NOTHING,
     label_ids: Mapping[str, int] = MappingProxyType({}),
     staged: Staging | None = None,
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write what was asked for: all of it appears together, or nothing.
 
@@ -151,6 +152,7 @@ def write_anatomy(
         moved: Side (``"outer"``, ``"inner"``) -> structure -> surface moved by its margin; written with the meshes.
         label_ids: Numbers of those structures in the mask.
         staged: Where they are written, together with others of the same call; None writes these alone.
+        about: Texts by keyword that instances and meshes carry.
 
     Raises:
         OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's; nothing changed.
@@ -158,15 +160,15 @@ def write_anatomy(
     if staged is None:
         if files.named:
             with plan_files(files.taken, folder=next(iter(files.named.values())).parent).staged() as staging:
-                write_anatomy(spine, scan, files, moved=moved, label_ids=label_ids, staged=staging)
+                write_anatomy(spine, scan, files, moved=moved, label_ids=label_ids, staged=staging, about=about)
         return
     if files.instances is not None:
-        write_array(spine.instances, scan, staged[files.instances], mark=True)
+        write_array(spine.instances, scan, staged[files.instances], mark=True, about=about)
     if files.mesh is not None and files.meshes is not None:
         stems = {f"{_safe(name)}-{side}" for side, surfaces in moved.items() for name in surfaces}
-        _write_meshes(spine, files.mesh, files.meshes, staged, keep=stems)
+        _write_meshes(spine, files.mesh, files.meshes, staged, keep=stems, about=about)
         for side in _SIDES:
-            _write_moved(moved.get(side, {}), side, files, label_ids, staged)
+            _write_moved(moved.get(side, {}), side, files, label_ids, staged, about)
     if files.statistics is None or files.table is None:
         return
     staged[files.table].write_text(_csv(spine), "utf-8")
@@ -218,7 +220,9 @@ def _csv(spine: Spine) -> str:
     return out.getvalue()
 
 
-def _write_meshes(spine: Spine, mesh: Path, folder: Path, staged: Staging, *, keep: Collection[str]) -> None:
+def _write_meshes(
+    spine: Spine, mesh: Path, folder: Path, staged: Staging, *, keep: Collection[str], about: Mapping[str, str]
+) -> None:
     surfaces = {}
     for name, number in spine.structures.items():
         surfaces[number] = surface_of(spine.instances == number, spine.geometry)
@@ -226,18 +230,23 @@ def _write_meshes(spine: Spine, mesh: Path, folder: Path, staged: Staging, *, ke
     for path in existing(folder, "*.stl"):
         if path.stem not in spine.structures and path.stem not in keep and made_by_verdiff(path):
             staged.remove(path)
-    write_vtp(staged[mesh], surfaces)
+    write_vtp(staged[mesh], surfaces, about=about)
 
 
 def _write_moved(
-    surfaces: Mapping[str, Surface], side: str, files: AnatomyFiles, label_ids: Mapping[str, int], staged: Staging
+    surfaces: Mapping[str, Surface],
+    side: str,
+    files: AnatomyFiles,
+    label_ids: Mapping[str, int],
+    staged: Staging,
+    about: Mapping[str, str],
 ) -> None:
     together: Path | None = getattr(files, side)
     assert files.meshes is not None and together is not None
     for name, surface in surfaces.items():
         write_stl(staged[files.meshes / f"{_safe(name)}-{side}.stl"], surface)
     if surfaces:
-        write_vtp(staged[together], {label_ids[name]: surface for name, surface in surfaces.items()})
+        write_vtp(staged[together], {label_ids[name]: surface for name, surface in surfaces.items()}, about=about)
     elif made_by_verdiff(together):
         staged.remove(together)
 

@@ -238,7 +238,17 @@ def write_scan(segmented: Segmented) -> WrittenScan:
             from verdiff.anatomy import write_anatomy
 
             moved = {} if no_go is None else no_go.surfaces
-            write_anatomy(spine, read.volume, spine_files, moved=moved, label_ids=manifest.label_ids, staged=staged)
+            known = result.identity if read.asked.identifiers else None
+            about = {} if known is None else known.uids()
+            write_anatomy(
+                spine,
+                read.volume,
+                spine_files,
+                moved=moved,
+                label_ids=manifest.label_ids,
+                staged=staged,
+                about=about,
+            )
             spine_files = spine_files.holding(moved)
             others |= spine_files.named
         if read.objects is not None:

@@ -228,7 +228,7 @@ def infer(
         Path | None, typer.Option(metavar="FILE.dcm", help="Write the contours as a DICOM RT structure set too.")
     ] = None,
     identifiers: Annotated[
-        bool, typer.Option("--identifiers", help="Put a DICOM scan's study, series and instance UIDs into the report.")
+        bool, typer.Option("--identifiers", help="Put a DICOM scan's UIDs into report, masks and meshes.")
     ] = False,
 ) -> None:
     """Segment a scan, or many: masks in the scans' own grids, and a JSON report beside each."""

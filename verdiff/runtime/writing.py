@@ -185,7 +185,7 @@ def write_result(
         files: Where the files go.
         others: What else was made of the result and stands beside the mask, for the report to name.
         staged: Where they are written, together with those others; None writes these alone.
-        identifiers: Whether the report holds the UIDs of a scan that was read from DICOM.
+        identifiers: Whether report, mask and uncertainty hold the UIDs of a scan that was read from DICOM.
 
     Raises:
         OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's; nothing changed.
@@ -195,9 +195,11 @@ def write_result(
             write_result(result, volume, files, others, staged=staging, identifiers=identifiers)
         return
     begun = perf_counter()
-    write_array(result.labels, volume, staged[files.mask], mark=True, structures=structures(result.label_table))
+    about = result.identity.uids() if identifiers and result.identity is not None else {}
+    named = structures(result.label_table)
+    write_array(result.labels, volume, staged[files.mask], mark=True, structures=named, about=about)
     if files.uncertainty is not None:
-        write_array(result.uncertainty, volume, staged[files.uncertainty], mark=True)
+        write_array(result.uncertainty, volume, staged[files.uncertainty], mark=True, about=about)
     if files.preview is not None:
         from verdiff.imaging.preview import preview_png
 
