@@ -48,7 +48,7 @@ class Identity:
         return {"modality": self.modality, "patient_position": self.patient_position or None}
 
     def uids(self) -> dict[str, str]:
-        """The UIDs by DICOM's keyword, as outputs carry them where they were asked for; what is not stated is left out."""
+        """The UIDs by DICOM's keyword, as outputs carry them where they were asked for; only those that are stated."""
         stated = {
             "StudyInstanceUID": self.study,
             "SeriesInstanceUID": self.series,

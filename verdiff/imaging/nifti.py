@@ -167,8 +167,8 @@ def write_with_header(
 ) -> None:
     """Write [z, y, x] under an original header: orientation, units and byte order stay as they are, byte for byte.
 
-    With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`); a ``table`` of labels and a ``note`` follow
-    it as extensions.
+    With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`); a ``table`` of labels and a ``note``
+    follow it as extensions.
     """
     header = NiftiHeader(raw, "<" if struct.unpack_from("<i", raw)[0] == HEADER_BYTES else ">")
     kind = array.dtype.str[1:]
@@ -194,7 +194,7 @@ def write_with_header(
 
 
 def between_parts(table: bytes, note: bytes = b"", order: str = "<") -> bytes:
-    """What lies between header and voxels: four zeros alone, or a table of labels and a note as extensions (nifti1.h)."""
+    """What lies between header and voxels: four zeros, or a table of labels and a note as extensions (nifti1.h)."""
     parts = [(code, text) for code, text in ((_CARET, table), (_COMMENT, note)) if text]
     if not parts:
         return bytes(DATA_OFFSET - HEADER_BYTES)
