@@ -29,8 +29,6 @@ EVERYWHERE = frozenset(
             "nvidia",
             "options",
             "precisions",
-            "progress",
-            "rehearsal",
             "settings",
         ),
         "systems",
@@ -53,8 +51,6 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "files": frozenset(),
     "nvidia": frozenset(),
     "precisions": frozenset(),
-    "progress": frozenset(),
-    "rehearsal": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
     # Its manifest holds their records.

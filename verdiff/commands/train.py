@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +21,6 @@ from verdiff.commands.options import (
     written_as,
 )
 from verdiff.commands.printing import say
-from verdiff.commands.progress import busy
 
 
 def train(
@@ -107,11 +105,9 @@ def train(
             config or "", folder, output, fold=number or 0, folds=folds, resume=resume, refused=refused, say=say
         )
     elif prepare:
-        with busy("preparing"):
-            training.prepare(config or "", sources, output, patients=patients, settings=settings, say=say)
+        training.prepare(config or "", sources, output, patients=patients, settings=settings, say=say)
     else:
-        # Of several processes the first one speaks for all.
-        with ranks_of_torchrun() as ranks, busy("training") if ranks.first else nullcontext():
+        with ranks_of_torchrun() as ranks:
             training.run(
                 config,
                 sources,

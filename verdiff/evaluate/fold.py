@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from verdiff.errors import DataError
 from verdiff.evaluate.cases import check_same_grid, validation_cases
 from verdiff.imaging import Geometry, Volume, read_labels, read_volume
-from verdiff.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def scans_of(
         InputError: A file cannot be read.
     """
     ending = file_ending(data)
-    for name in tracked(list(cases)):
+    for name in cases:
         scan, mask = data / "imagesTr" / f"{name}_0000{ending}", data / "labelsTr" / f"{name}{ending}"
         volume = read_volume(scan, modality=modality, orientation=orientation)
         truth = read_labels(mask, orientation=orientation)
