@@ -120,7 +120,8 @@ python:
 	touch $@
 
 # torch comes first and alone, so that nothing that depends on it can choose another build. The stubs of TensorRT come
-# without what they require, TensorRT itself, whose libraries are not on PyPI.
+# without what they require, TensorRT itself, whose libraries are not on PyPI; Triton's client, of which tests want the
+# protocol's definitions alone, without the older protobuf that it asks for.
 .venv-test/ready: pyproject.toml constraints.txt | python
 	@echo 'making .venv-test: torch for the CPU, the inference engines and the test tools'
 	rm -rf .venv-test
@@ -128,7 +129,7 @@ python:
 	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt torch
 	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt \
 	  --editable '.[cpu,openvino,tensorrt-rtx,train,dev]'
-	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps tensorrt-stubs
+	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps tensorrt-stubs tritonclient
 	.venv-test/bin/python -m tests.tensorrt_stubs
 	touch $@
 

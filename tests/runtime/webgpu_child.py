@@ -1,4 +1,4 @@
-"""What a process with ONNX Runtime for WebGPU sees of small models, printed as JSON; run by the environment's Python."""
+"""What a process with ONNX Runtime for WebGPU sees of small models, printed as JSON."""
 
 from __future__ import annotations
 
