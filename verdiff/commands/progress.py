@@ -5,20 +5,18 @@ All of it goes to standard error. What takes less than three seconds says nothin
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from time import monotonic
 
 from verdiff.commands.printing import QUIET, detail, draw, erase, loudness, warn, watched
+from verdiff.progress import watched_by
 
 # On a terminal: nothing of what is quick, then often enough to see that it lives.
 _FIRST_SECONDS, _EVERY_SECONDS = 1.0, 0.25
 # Elsewhere, such as in a log: when a line is due, and how often after the last.
-_TOLD_EVERY_SECONDS = 0.5
-_PROGRAM: ContextVar[bool] = ContextVar("for programs", default=False)
 _LINES_AT_SECONDS, _LINES_EVERY_SECONDS = (3.0, 10.0, 30.0), 60.0
 
 
@@ -47,58 +45,35 @@ def drawn(state: Callable[[float], str]) -> Iterator[None]:
 
 
 @contextmanager
-def for_programs() -> Iterator[None]:
-    """Within the block :func:`busy` and :func:`counting` write a JSON object a line, for a program that reads along.
-
-    ``{"doing": "segmenting", "share": 0.4}``; ``share`` is the part of it that is done, null where nobody knows.
-    """
-    before = _PROGRAM.set(True)
-    try:
-        yield
-    finally:
-        _PROGRAM.reset(before)
-
-
-def _tell(what: str, share: float | None = None) -> None:
-    warn(json.dumps({"doing": what, "share": None if share is None else round(share, 4)}))
-
-
-def _telling(what: str) -> Callable[[float], None]:
-    """Takes the share that is done, and tells it twice a second at most, and its end."""
-    last = [monotonic()]
-
-    def tell(share: float) -> None:
-        if share >= 1 or monotonic() - last[0] >= _TOLD_EVERY_SECONDS:
-            last[0] = monotonic()
-            _tell(what, min(1.0, share))
-
-    _tell(what, 0.0)
-    return tell
-
-
-@contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Say that something runs whose duration nobody knows."""
-    if _PROGRAM.get():
-        _tell(what)
-        yield
-        return
+    """Say that something runs, and how far it is where the work tells of it (:mod:`verdiff.progress`)."""
     detail(what)
-    begun = monotonic()
-    with drawn(lambda seconds: f"{what} {clock(seconds)}"):
+    begun, state = monotonic(), _State()
+    with drawn(lambda seconds: f"{what} {clock(seconds)}{state.told()}"), watched_by(state):
         yield
     detail(f"{what}: {monotonic() - begun:.2f} s")
 
 
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[float], None]]:
-    """Say how much of something is done, and how long the rest will take; the block is given what is told the share."""
-    if _PROGRAM.get():
-        yield _telling(what)
-        return
-    remaining = Remaining(1)
-    with drawn(lambda seconds: f"{what} {100 * remaining.share:3.0f} %{remaining.left()}"):
-        yield remaining.within
+class _State:
+    """What the work tells of itself."""
+
+    def __init__(self) -> None:
+        self._remaining, self._doing = Remaining(1), ""
+
+    def within(self, share: float) -> None:
+        self._remaining.within(share)
+
+    def doing(self, what: str) -> None:
+        self._doing = what
+
+    def stage(self) -> None:
+        self._remaining = Remaining(1)
+
+    def told(self) -> str:
+        """What stands behind the time."""
+        share = self._remaining.share
+        parts = [self._doing, f"{100 * share:.0f} %{self._remaining.left()}" if share > 0 else ""]
+        return "".join(f", {part}" for part in parts if part)
 
 
 class Remaining:
@@ -107,6 +82,8 @@ class Remaining:
     def __init__(self, count: int) -> None:
         self._count, self._done, self._within, self._share = count, 0, 0.0, 0.0
         self._begun: float | None = None
+        # Of a work that goes on where it was stopped.
+        self._first = 0.0
 
     def start(self) -> None:
         """The first of them begins now: what went before, such as loading a model, will not come again."""
@@ -120,6 +97,7 @@ class Remaining:
         """The one in work is done to this share, 0 to 1."""
         if self._begun is None:
             self.start()
+            self._first = min(1.0, share) if self._count == 1 else 0.0
         self._within = min(1.0, share)
 
     @property
@@ -132,9 +110,10 @@ class Remaining:
 
     def left(self) -> str:
         """``", about 1:20 left"``, or nothing while that is not known, and at the end."""
-        if self._begun is None or not 0 < self.share < 1:
+        share = self.share
+        if self._begun is None or not self._first < share < 1:
             return ""
-        return f", about {clock((monotonic() - self._begun) * (1 - self.share) / self.share)} left"
+        return f", about {clock((monotonic() - self._begun) * (1 - share) / (share - self._first))} left"
 
 
 def clock(seconds: float) -> str:
