@@ -29,6 +29,8 @@ EVERYWHERE = frozenset(
             "nvidia",
             "options",
             "precisions",
+            "progress",
+            "rehearsal",
             "settings",
         ),
         "systems",
@@ -51,6 +53,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "files": frozenset(),
     "nvidia": frozenset(),
     "precisions": frozenset(),
+    "progress": frozenset(),
+    "rehearsal": frozenset(),
     "diffusion": frozenset(),
     "imaging": frozenset(),
     # Its manifest holds their records.

@@ -14,8 +14,10 @@ from verdiff.commands.build import build
 from verdiff.commands.calibrate import calibrate
 from verdiff.commands.compare import compare
 from verdiff.commands.data import app as data_app
+from verdiff.commands.data import convert, split
 from verdiff.commands.distill import distill
 from verdiff.commands.doctor import doctor
+from verdiff.commands.dry_run import with_dry_run
 from verdiff.commands.ending import Ended, end_in_order
 from verdiff.commands.evaluate import evaluate
 from verdiff.commands.export import export
@@ -95,6 +97,9 @@ def root(
     """Diffusion segmentation of the spine: train, export, and masks that surgical software can trust."""
 
 
+# 'infer' has a rehearsal of its own, of every scan; 'serve' and 'compare' write nothing or at once.
+WRITING = (train, distill, export, calibrate, build, sign, evaluate, bench, convert, split)
+
 for command, example in (
     (infer, "verdiff infer scan.nii.gz --uncertainty --preview"),
     (train, "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o runs/spine-mr"),
@@ -111,10 +116,10 @@ for command, example in (
     (models, "verdiff models"),
     (doctor, "verdiff doctor --json"),
 ):
-    app.command(epilog=f"Example: {example}")(with_loudness(command))
+    app.command(epilog=f"Example: {example}")(with_loudness(with_dry_run(command) if command in WRITING else command))
 for each in data_app.registered_commands:
     assert each.callback is not None
-    each.callback = with_loudness(each.callback)
+    each.callback = with_loudness(with_dry_run(each.callback) if each.callback in WRITING else each.callback)
 app.add_typer(data_app, name="data", cls=Commands)
 
 

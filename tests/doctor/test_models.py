@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.tiny_bundle import write_tiny
+from verdiff.bundle import open_bundle
 from verdiff.doctor.models import check_models
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check
 from verdiff.errors import BundleError
 from verdiff.extras import install
+from verdiff.options import TrustOptions
 
 
 def named(checks: list[Check], name: str) -> Check:
@@ -23,7 +25,7 @@ def test_the_shipped_default_model_is_verified() -> None:
 
 
 def test_a_damaged_shipped_bundle_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def damaged(path: Path) -> None:
+    def damaged(path: Path, **_: object) -> None:
         raise BundleError("the hash of graphs/prior.fp32.onnx is wrong", "the one in the manifest", "get it again")
 
     monkeypatch.setattr("verdiff.bundle.shipped_models", lambda: {"spine-mr": tmp_path / "spine-mr.verdiff"})
@@ -62,3 +64,13 @@ def test_a_path_that_cannot_be_looked_for_is_a_problem(name: str) -> None:
 
 def test_a_shipped_name_is_not_checked_twice() -> None:
     assert [check.name for check in check_models("spine-mr")].count("model spine-mr") == 1
+
+
+def test_a_pin_holds_for_the_model_that_is_named_and_for_the_default_model_otherwise(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.verdiff")
+    right, wrong = TrustOptions(sha256=open_bundle(path).manifest_sha256), TrustOptions(sha256="0" * 64)
+    assert named(check_models(str(path), right), "model tiny.verdiff").state == GOOD
+    refused = named(check_models(str(path), wrong), "model tiny.verdiff")
+    assert refused.state == BAD and right.sha256 is not None and right.sha256 in refused.found
+    assert named(check_models(str(path), wrong), "model spine-mr").state == GOOD
+    assert named(check_models(None, wrong), "model spine-mr").state == BAD

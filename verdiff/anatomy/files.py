@@ -23,7 +23,6 @@ from verdiff.files import Staging, made_by_verdiff, plan_files
 from verdiff.files.plan import existing
 from verdiff.imaging import Volume, write_array
 from verdiff.imaging.named_masks import SEGMENTS_SUFFIX
-from verdiff.imaging.terms import named_structures
 
 _OURS = re.compile(r"(disc-below-)?([CTL]\d+|vertebra-\d+)|canal|(vertebra|disc|canal)-(outer|inner)")
 _SIDES = ("outer", "inner")
@@ -45,7 +44,6 @@ _COLUMNS = (
     "confidence",
     "volume_complete",
     "cut_sides",
-    "level_probability",
 )
 
 
@@ -102,6 +100,7 @@ def anatomy_files(mask: Path, *, instances: bool = False, statistics: bool = Fal
     """
     suffix = next((s for s in (".nii.gz", SEGMENTS_SUFFIX, mask.suffix) if mask.name.lower().endswith(s)), "")
     base = mask.name[: len(mask.name) - len(suffix)].removesuffix("_seg")
+    suffix = ".nrrd" if suffix == SEGMENTS_SUFFIX else suffix
     return AnatomyFiles(
         mask.with_name(f"{base}_instances{suffix}") if instances else None,
         mask.with_name(f"{base}_vertebrae.json") if statistics else None,
@@ -140,6 +139,7 @@ def write_anatomy(
     moved: Mapping[str, Mapping[str, Surface]] = _NOTHING,
     label_ids: Mapping[str, int] = MappingProxyType({}),
     staged: Staging | None = None,
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write what was asked for: all of it appears together, or nothing.
 
@@ -152,6 +152,7 @@ def write_anatomy(
         moved: Side (``"outer"``, ``"inner"``) -> structure -> surface moved by its margin; written with the meshes.
         label_ids: Numbers of those structures in the mask.
         staged: Where they are written, together with others of the same call; None writes these alone.
+        about: Texts by keyword that instances and meshes carry.
 
     Raises:
         OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's; nothing changed.
@@ -159,17 +160,15 @@ def write_anatomy(
     if staged is None:
         if files.named:
             with plan_files(files.taken, folder=next(iter(files.named.values())).parent).staged() as staging:
-                write_anatomy(spine, scan, files, moved=moved, label_ids=label_ids, staged=staging)
+                write_anatomy(spine, scan, files, moved=moved, label_ids=label_ids, staged=staging, about=about)
         return
     if files.instances is not None:
-        write_array(
-            spine.instances, scan, staged[files.instances], mark=True, structures=named_structures(spine.structures)
-        )
+        write_array(spine.instances, scan, staged[files.instances], mark=True, about=about)
     if files.mesh is not None and files.meshes is not None:
         stems = {f"{_safe(name)}-{side}" for side, surfaces in moved.items() for name in surfaces}
-        _write_meshes(spine, files.mesh, files.meshes, staged, keep=stems)
+        _write_meshes(spine, files.mesh, files.meshes, staged, keep=stems, about=about)
         for side in _SIDES:
-            _write_moved(moved.get(side, {}), side, files, label_ids, staged)
+            _write_moved(moved.get(side, {}), side, files, label_ids, staged, about)
     if files.statistics is None or files.table is None:
         return
     staged[files.table].write_text(_csv(spine), "utf-8")
@@ -180,23 +179,14 @@ def statistics_of(spine: Spine) -> dict[str, Any]:
     """What the JSON holds: the vertebrae from the lowest up, where their names come from, and the remarks."""
     return {
         "space": SPACE,
-        **levels_of(spine),
+        "levels_from": spine.named_by or "unknown",
         "structures": spine.structures,
-        "vertebrae": [_row(vertebra, spine) for vertebra in spine.vertebrae],
+        "vertebrae": [_row(vertebra) for vertebra in spine.vertebrae],
         "remarks": list(spine.remarks),
     }
 
 
-def levels_of(spine: Spine) -> dict[str, Any]:
-    """Where the levels come from, how probable they are, and which vertebra is which, by its number in the mask."""
-    return {
-        "levels_from": spine.named_by or "unknown",
-        "level_probability": _rounded(spine.level_probability, 4),
-        "levels": {str(vertebra.number): vertebra.level for vertebra in spine.vertebrae},
-    }
-
-
-def _row(vertebra: Vertebra, spine: Spine) -> dict[str, Any]:
+def _row(vertebra: Vertebra) -> dict[str, Any]:
     left, posterior, superior = vertebra.centroid_mm
     values = (
         vertebra.number,
@@ -214,7 +204,6 @@ def _row(vertebra: Vertebra, spine: Spine) -> dict[str, Any]:
         _rounded(vertebra.confidence, 4),
         vertebra.volume_complete,
         " ".join(vertebra.cut_sides),
-        None if vertebra.level is None else _rounded(spine.level_probability, 4),
     )
     return dict(zip(_COLUMNS, values, strict=True))
 
@@ -227,11 +216,13 @@ def _csv(spine: Spine) -> str:
     out = io.StringIO()
     table = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows(_row(vertebra, spine) for vertebra in spine.vertebrae)
+    table.writerows(_row(vertebra) for vertebra in spine.vertebrae)
     return out.getvalue()
 
 
-def _write_meshes(spine: Spine, mesh: Path, folder: Path, staged: Staging, *, keep: Collection[str]) -> None:
+def _write_meshes(
+    spine: Spine, mesh: Path, folder: Path, staged: Staging, *, keep: Collection[str], about: Mapping[str, str]
+) -> None:
     surfaces = {}
     for name, number in spine.structures.items():
         surfaces[number] = surface_of(spine.instances == number, spine.geometry)
@@ -239,18 +230,23 @@ def _write_meshes(spine: Spine, mesh: Path, folder: Path, staged: Staging, *, ke
     for path in existing(folder, "*.stl"):
         if path.stem not in spine.structures and path.stem not in keep and made_by_verdiff(path):
             staged.remove(path)
-    write_vtp(staged[mesh], surfaces)
+    write_vtp(staged[mesh], surfaces, about=about)
 
 
 def _write_moved(
-    surfaces: Mapping[str, Surface], side: str, files: AnatomyFiles, label_ids: Mapping[str, int], staged: Staging
+    surfaces: Mapping[str, Surface],
+    side: str,
+    files: AnatomyFiles,
+    label_ids: Mapping[str, int],
+    staged: Staging,
+    about: Mapping[str, str],
 ) -> None:
     together: Path | None = getattr(files, side)
     assert files.meshes is not None and together is not None
     for name, surface in surfaces.items():
         write_stl(staged[files.meshes / f"{_safe(name)}-{side}.stl"], surface)
     if surfaces:
-        write_vtp(staged[together], {label_ids[name]: surface for name, surface in surfaces.items()})
+        write_vtp(staged[together], {label_ids[name]: surface for name, surface in surfaces.items()}, about=about)
     elif made_by_verdiff(together):
         staged.remove(together)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -36,12 +37,15 @@ def write_stl(path: str | Path, surface: Surface) -> None:
         file.write(facets.tobytes())
 
 
-def write_vtp(path: str | Path, surfaces: Mapping[int, Surface]) -> None:
+def write_vtp(
+    path: str | Path, surfaces: Mapping[int, Surface], *, about: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Write surfaces as one VTK PolyData file with the label id of each triangle as cell data ``label``.
 
     Args:
         path: Ends in ``.vtp``.
         surfaces: Label id (1 to 255) and surface of each structure.
+        about: Texts in ASCII by keyword that go with them, as field data.
 
     Raises:
         OutputError: The file cannot be written; it is the old one or the complete new one.
@@ -53,12 +57,11 @@ def write_vtp(path: str | Path, surfaces: Mapping[int, Surface]) -> None:
     )
     labels = np.repeat(np.array(list(surfaces), "u1"), [len(surface.triangles) for surface in surfaces.values()])
     offsets = 3 * np.arange(1, len(polygons) + 1, dtype="<i4")
-    # A VTK string array in ASCII is the characters' codes, each string ended by 0.
-    space = " ".join(str(code) for code in [*SPACE.encode("ascii"), 0])
+    fields = "".join(_field(name, text) for name, text in {"SPACE": SPACE, **about}.items())
     text = f"""<?xml version="1.0"?>
 <VTKFile type="PolyData" version="1.0" byte_order="LittleEndian" header_type="UInt64">
  <PolyData>
-  <FieldData><Array type="String" Name="SPACE" NumberOfTuples="1" format="ascii">{space}</Array></FieldData>
+  <FieldData>{fields}</FieldData>
   <Piece NumberOfPoints="{len(points)}" NumberOfVerts="0" NumberOfLines="0" NumberOfStrips="0" \
 NumberOfPolys="{len(polygons)}">
    <CellData Scalars="label">{_data("label", "UInt8", labels)}</CellData>
@@ -70,6 +73,12 @@ NumberOfPolys="{len(polygons)}">
 """
     with atomic_path(path) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+def _field(name: str, text: str) -> str:
+    # A VTK string array in ASCII is the characters' codes, each string ended by 0.
+    codes = " ".join(str(code) for code in [*text.encode("ascii"), 0])
+    return f'<Array type="String" Name={quoteattr(name)} NumberOfTuples="1" format="ascii">{codes}</Array>'
 
 
 def _joined(parts: list[NDArray[np.generic]], dtype: str) -> NDArray[np.generic]:

@@ -20,6 +20,7 @@ from verdiff.benchmarks.record_page import record_page
 from verdiff.benchmarks.watch import Watch
 from verdiff.files import Plan, plan_files
 from verdiff.page.figures import figures_page
+from verdiff.rehearsal import rehearse
 
 DATA_VARIABLE = "VERDIFF_DATA"
 PICTURE, PAGE = ".png", ".html"
@@ -59,6 +60,12 @@ def recorded(
     read = {name: Path(path) for name, path in inputs.items() if path is not None}
     suffixes = record_suffixes(output)
     plan = None if stem is None else plan_record(stem, read, suffixes=suffixes, overwrite=overwrite)
+    times = settings.get("repeats")
+    rehearse(
+        read,
+        [f"measure {case}" + (f", {times} rounds of each rival" if times else "")],
+        () if stem is None else [stem.with_name(stem.name + suffix) for suffix in suffixes],
+    )
     machine, watch = describe_machine(), Watch()
     outcome = work()
     record = Record(

@@ -9,7 +9,9 @@ from verdiff.benchmarks.cases import CASES, Options, run_case
 from verdiff.benchmarks.compare import compare_records
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.recording import command_line, recorded
+from verdiff.bundle import Trust, open_bundle, resolve_model
 from verdiff.errors import REGRESSION, SUCCESS, InputError
+from verdiff.options import TrustOptions
 from verdiff.runtime.backends import default_threads
 
 
@@ -29,6 +31,7 @@ def run(
     seed: int = 35,
     device: str = "cuda:0",
     overwrite: bool = False,
+    trust: TrustOptions | None = None,
     say: Callable[[str], object] = print,
 ) -> Record | None:
     """Run one case and write its record.
@@ -49,6 +52,7 @@ def run(
         seed: Seed of whatever is drawn.
         device: The GPU, for the case ``gpu``.
         overwrite: Whether files that are not verdiff's may be replaced.
+        trust: Which bundle the model must be.
         say: Takes the lines to print.
 
     Returns:
@@ -56,7 +60,7 @@ def run(
 
     Raises:
         InputError: There is no such case, or it needs an option that is missing.
-        BundleError: The model cannot be opened.
+        BundleError: The model cannot be opened, or is not the one that is trusted.
         BackendError: Nothing that could be timed is installed.
         OutputError: The record cannot be written, or a place is taken by a file that is not verdiff's.
     """
@@ -64,6 +68,8 @@ def run(
         for name, what in CASES.items():
             say(f"{name:<20} {what}")
         return None
+    if trust is not None and trust != TrustOptions():
+        open_bundle(resolve_model(model), trust=Trust(trust.sha256, trust.trusted_key))
     options = Options(
         bundle=model,
         scan=None if scan is None else Path(scan),

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from verdiff.choices import BENCH_CASES, BENCH_NEEDS
-from verdiff.commands.options import Gpu, Overwrite, Threads, one_of, unfit
+from verdiff.commands.options import Gpu, Overwrite, Threads, one_of, takes_options, unfit
 from verdiff.commands.printing import say, show
 from verdiff.commands.progress import busy
+from verdiff.options import TrustOptions
 
 
+@takes_options
 def bench(
     case: Annotated[
         str,
@@ -39,6 +41,8 @@ def bench(
     device: Gpu = "cuda:0",
     threads: Threads = None,
     overwrite: Overwrite = False,
+    *,
+    trust: TrustOptions,
 ) -> None:
     """Time the runtime against its rivals in one run, or compare two records (exit code 12: the second is worse)."""
     if len(records or ()) != (2 if case == "compare" else 0):
@@ -47,6 +51,8 @@ def bench(
     needed = [name for name in BENCH_NEEDS.get(case, ()) if given[name] is None]
     if needed and len(needed) == len(BENCH_NEEDS[case]):
         raise unfit(f"'bench {case}' has nothing to run on", f"name it with --{' or --'.join(needed)}")
+    if case in ("list", "compare") and trust != TrustOptions():
+        raise unfit(f"'bench {case}' runs no model", "leave --expect-sha256 and --trusted-key out")
     from verdiff.benchmarks import running
 
     if case == "compare":
@@ -65,5 +71,6 @@ def bench(
             device=device,
             threads=threads,
             overwrite=overwrite,
+            trust=trust,
             say=say if output is not None else show,
         )

@@ -1,12 +1,9 @@
-"""``verdiff build``: draw the progress, list what is in the cache."""
+"""``verdiff build``: build engines, list what is in the cache."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +11,11 @@ import typer
 
 from verdiff.commands.options import takes_options
 from verdiff.commands.printing import say, show
+from verdiff.commands.progress import busy
 from verdiff.errors import BackendError
 from verdiff.options import BuildOptions
 from verdiff.precisions import REFERENCE, makes_engines
+from verdiff.progress import doing, done
 
 if TYPE_CHECKING:
     from verdiff.engines import Sidecar
@@ -56,36 +55,9 @@ def _state(sidecar: Sidecar, cache: Path | None) -> str:
     return f"does not load here: {'; '.join(reasons)}{remedy}"
 
 
-@contextmanager
-def drawing() -> Iterator[Callable[[float, str], None] | None]:
-    """A function that draws a build's progress on stderr: a bar with rich, lines without it, nothing off a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-    elif find_spec("rich") is None:
-        yield _Lines().draw
-    else:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-        phase = TextColumn("{task.description}")
-        columns = TextColumn("building"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), phase
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=1.0)
-            yield lambda share, phase: bar.update(task, completed=share, description=phase)
-
-
-class _Lines:
-    """A line on stderr for every tenth of a build."""
-
-    def __init__(self) -> None:
-        self.tenth = -1
-
-    def draw(self, share: float, phase: str) -> None:
-        """Write a line if another tenth is done; a new engine begins again."""
-        tenth = int(10 * share)
-        if tenth != self.tenth:
-            self.tenth = tenth
-            sys.stderr.write(f"building {10 * tenth:3d} %  {phase}\n")
+def _tell(share: float, phase: str) -> None:
+    doing(phase)
+    done(share)
 
 
 @takes_options
@@ -104,8 +76,8 @@ def build(
     require("build", ("onnx",), "tensorrt", "tensorrt-rtx")
     from verdiff.engines.build import build_engines
 
-    with drawing() as progress:
-        build_engines(replace(options, model=model), progress=progress, say=say)
+    with busy("building"):
+        build_engines(replace(options, model=model), progress=_tell, say=say)
 
 
 def build_each(bundle: Path, precisions: tuple[str, ...], *, say: Callable[[str], None]) -> None:
@@ -116,5 +88,5 @@ def build_each(bundle: Path, precisions: tuple[str, ...], *, say: Callable[[str]
     from verdiff.engines.build import build_engines
 
     for precision in filter(makes_engines, precisions or (REFERENCE,)):
-        with drawing() as progress:
-            build_engines(BuildOptions(bundle, precision), progress=progress, say=say)
+        with busy("building"):
+            build_engines(BuildOptions(bundle, precision), progress=_tell, say=say)

@@ -10,6 +10,7 @@ import typer
 from verdiff.choices import CONTRASTS, DATA_LABELS, DATA_SETS
 from verdiff.commands.options import AsJson, Orientation, Patients, listed, metavar, one_of
 from verdiff.commands.printing import say, show
+from verdiff.commands.progress import busy
 
 DataSet = Annotated[Path, typer.Argument(help="An nnU-Net raw data set.")]
 Folds = Annotated[int, typer.Option(min=2, help="Number of folds; fewer where there are fewer patients.")]
@@ -62,15 +63,16 @@ def convert(
     """Make an nnU-Net raw data set, with folds by patient, from a public download."""
     from verdiff.commands import data_sets
 
-    data_sets.convert(
-        name,
-        source,
-        output,
-        data_sets.options(labels, contrasts, midline=midline, subset=subset),
-        data_sets.fold_options(folds, seed, first),
-        leave_out_bad=leave_out_bad,
-        say=say,
-    )
+    with busy("converting"):
+        data_sets.convert(
+            name,
+            source,
+            output,
+            data_sets.options(labels, contrasts, midline=midline, subset=subset),
+            data_sets.fold_options(folds, seed, first),
+            leave_out_bad=leave_out_bad,
+            say=say,
+        )
 
 
 @app.command(epilog="Example: verdiff data check $VERDIFF_DATA/Dataset101_SpineMR")
@@ -83,7 +85,9 @@ def check(
     """Find mismatched grids, unknown labels, empty masks, patients in two splits; exit code 9: not usable."""
     from verdiff.commands import data_sets
 
-    raise typer.Exit(data_sets.check(folders, patients=patients, as_json=as_json, orientation=orientation, say=show))
+    with busy("checking"):
+        code = data_sets.check(folders, patients=patients, as_json=as_json, orientation=orientation, say=show)
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: verdiff data split $VERDIFF_DATA/Dataset104_SpineCT --folds 2")

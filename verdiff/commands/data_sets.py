@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from verdiff.commands.requirements import require
 from verdiff.errors import SUCCESS, DataError
+from verdiff.rehearsal import rehearse
 
 if TYPE_CHECKING:
     from verdiff.train.data.check import DataReport
@@ -95,6 +96,9 @@ def split(folder: Path, folds: FoldOptions, *, replace: bool = False, say: Calla
             f"{folder.name} has a {SPLITS}", "a data set without folds", "pass --replace to write over them"
         )
     splits = make_splits(patients, folds.folds, folds.seed, folds.first)
+    rehearse(
+        {"data set": folder}, [f"make {len(splits)} folds of {len(set(patients.values()))} patients"], [folder / SPLITS]
+    )
     write_splits(folder / SPLITS, splits)
     for number, fold in enumerate(splits):
         say(f"fold {number}: {len(fold['train'])} training and {len(fold['val'])} validation cases")

@@ -9,6 +9,7 @@ import typer
 
 from verdiff.commands.options import takes_options
 from verdiff.commands.printing import say
+from verdiff.commands.progress import busy
 from verdiff.options import DistillOptions
 
 
@@ -27,5 +28,6 @@ def distill(
     require("distill", ("torch", "onnx"), "train")
     from verdiff.train import distilling
 
-    verdict = distilling.run(run, data, output, options, say=say)
+    with busy("distilling"):
+        verdict = distilling.run(run, data, output, options, say=say)
     raise typer.Exit(SUCCESS if verdict.kept else NOT_KEPT)

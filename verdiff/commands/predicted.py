@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from verdiff.errors import DataError, VerdiffError
 from verdiff.options import CallOptions, InferOptions, LoadOptions
+from verdiff.progress import done
 from verdiff.settings import part_of
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def predicted_cases(
 
 def _segmented(segmenter: Segmenter, scan: LabelledScan, inference: InferOptions) -> Segmentation:
     try:
-        return segmenter.segment(scan.volume, **part_of(inference, CallOptions))
+        return segmenter.segment(scan.volume, **part_of(replace(inference, progress=done), CallOptions))
     except VerdiffError as error:
         raise type(error)(f"case {scan.name}: {error.found}", error.expected, error.remedy) from error
 

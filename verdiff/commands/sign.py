@@ -33,11 +33,13 @@ def run(
     from verdiff.bundle import MANIFEST, open_bundle, resolve_model
     from verdiff.bundle.trust import sign_manifest, signature_path
     from verdiff.files import plan_files
+    from verdiff.rehearsal import rehearse
 
     path = resolve_model(model)
     place = output or signature_path(path)
     plan = plan_files({"signature": place}, inputs={"model": path, "key": key}, overwrite=overwrite)
     bundle = open_bundle(path)
+    rehearse({"bundle": path, "private key": key}, [f"sign manifest {bundle.manifest_sha256}"], [place])
     signature, fingerprint = sign_manifest(bundle.read(MANIFEST), key)
     with plan.staged() as staged:
         staged[place].write_bytes(signature)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from verdiff.commands.options import (
     written_as,
 )
 from verdiff.commands.printing import say
+from verdiff.commands.progress import busy
 
 
 def train(
@@ -105,9 +107,11 @@ def train(
             config or "", folder, output, fold=number or 0, folds=folds, resume=resume, refused=refused, say=say
         )
     elif prepare:
-        training.prepare(config or "", sources, output, patients=patients, settings=settings, say=say)
+        with busy("preparing"):
+            training.prepare(config or "", sources, output, patients=patients, settings=settings, say=say)
     else:
-        with ranks_of_torchrun() as ranks:
+        # Of several processes the first one speaks for all.
+        with ranks_of_torchrun() as ranks, busy("training") if ranks.first else nullcontext():
             training.run(
                 config,
                 sources,

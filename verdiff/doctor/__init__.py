@@ -17,11 +17,14 @@ from verdiff.doctor.models import check_models
 from verdiff.doctor.report import BAD, GOOD, NOTE, Check, as_json, healthy, lines
 from verdiff.doctor.system import check_disks, check_installation, check_memory, check_processor, check_training
 from verdiff.doctor.webgpu import check_webgpu_device
+from verdiff.options import TrustOptions
 
 __all__ = ["BAD", "GOOD", "NOTE", "Check", "as_json", "examine", "healthy", "lines"]
 
 
-def examine(folder: Path | None = None, *, device: str = "cpu", model: str | None = None) -> list[Check]:
+def examine(
+    folder: Path | None = None, *, device: str = "cpu", model: str | None = None, trust: TrustOptions | None = None
+) -> list[Check]:
     """Every check, in the order of the report.
 
     Args:
@@ -29,10 +32,15 @@ def examine(folder: Path | None = None, *, device: str = "cpu", model: str | Non
         device: What is to be used, as for :meth:`verdiff.runtime.Segmenter.load`; another name is a problem of the
             report.
         model: A shipped model's name or a bundle's path to check too; the shipped ones always are.
+        trust: Which bundle that must be; where none is named, the default model.
     """
     from verdiff.engines.doctor.cache import check_engines
     from verdiff.engines.doctor.installed import check_tensorrt, find_tensorrt
 
+    models = check_models(model, trust)
+    if trust not in (None, TrustOptions()) and any(check.state == BAD for check in models):
+        # What is not trusted is not run.
+        model = None
     named = []
     if re.fullmatch(DEVICE, device) is None:
         named = [Check(f"device {device}", BAD, "names no device", f"choose {DEVICE_WORDS}")]
@@ -53,7 +61,7 @@ def examine(folder: Path | None = None, *, device: str = "cpu", model: str | Non
         *check_tensorrt(driver, there),
         check_gpu_packages(driver),
         *cache.checks,
-        *check_models(model),
+        *models,
         check_training(),
         *check_disks(folder),
         *named,

@@ -18,6 +18,8 @@ from verdiff.evaluate.report import Evaluation, Targets, write_report
 from verdiff.evaluate.scoring import Measures, OnCase, ScoredCase, score_cases
 from verdiff.evaluate.stored import STORED, read_results
 from verdiff.imaging.volume import Geometry
+from verdiff.progress import tracked
+from verdiff.rehearsal import rehearse
 
 Labels = NDArray[np.integer[Any]]
 Split = Callable[[Labels, Geometry], Labels]
@@ -58,7 +60,7 @@ def cases_of_masks(predictions: str | Path, task: ScoringTask) -> Iterator[Score
     """
     references = task.references / "labelsTr"
     references = references if references.is_dir() else task.references
-    for pair in pair_cases(Path(predictions), references, task.cases):
+    for pair in tracked(list(pair_cases(Path(predictions), references, task.cases))):
         loaded = load_pair(pair, task.orientation)
         uncertainty = None
         if task.measures.uncertainty:
@@ -148,9 +150,17 @@ def run(
 
     # Read before the work begins, so that a file that is no evaluation is known at once.
     rival = read_results(Path(compare_with)) if compare_with is not None and is_stored(compare_with) else None
-    results = score_cases(cases_of(predictions, task), ids, measures, on_case)
-    if compare_with is not None and rival is None:
-        rival = score_cases(cases_of(compare_with, task), ids, measures, on_case)
+    others = [compare_with] if compare_with is not None and rival is None else []
+    known = "all that both have" if task.cases is None else f"{len(task.cases)}"
+    rehearse(
+        {"predictions": predictions, "references": references, "the other model": compare_with},
+        [f"score {', '.join(ids)}; cases: {known}"],
+        targets.files.values(),
+    )
+    results, *more = [
+        score_cases(cases_of(each, task), ids, measures, on_case) for each in tracked([predictions, *others])
+    ]
+    rival = more[0] if more else rival
     other = None if compare_with is None or rival is None else (_name(compare_with), rival)
     return write_report(
         (_name(predictions), results),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from verdiff.errors import DataError
 from verdiff.evaluate.cases import check_same_grid, validation_cases
 from verdiff.imaging import Geometry, Volume, read_labels, read_volume
+from verdiff.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def scans_of(
         InputError: A file cannot be read.
     """
     ending = file_ending(data)
-    for name in cases:
+    for name in tracked(list(cases)):
         scan, mask = data / "imagesTr" / f"{name}_0000{ending}", data / "labelsTr" / f"{name}{ending}"
         volume = read_volume(scan, modality=modality, orientation=orientation)
         truth = read_labels(mask, orientation=orientation)

@@ -26,6 +26,7 @@ from verdiff.export.margins import (
 )
 from verdiff.files import plan_files
 from verdiff.options import CalibrateOptions, LoadOptions
+from verdiff.rehearsal import rehearse
 from verdiff.runtime import Segmenter
 from verdiff.settings import part_of
 from verdiff.train.data.layout import patients_of, read_description
@@ -79,6 +80,11 @@ def run(
     plan = None
     if options.report is not None:
         plan = plan_files({"report": options.report}, inputs={"model": path}, overwrite=options.overwrite)
+    rehearse(
+        {"model": f"{path} ({manifest.model_id} {manifest.version})", "data set": data},
+        [f"segment {len(cases)} scans of {count} patients and measure {', '.join(shared)}"],
+        [output, *([] if options.report is None else [options.report])],
+    )
     draft = Draft.of(bundle)
     # The bundle that was looked at, and no other that took its place meanwhile.
     loading = replace(options, sha256=bundle.manifest_sha256)

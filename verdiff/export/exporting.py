@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from verdiff.export.refusals import check_options, require_place, require_slices
 from verdiff.export.slices import Chosen, slices_of_run, slices_of_scans
 from verdiff.options import ExportOptions
 from verdiff.precisions import REDUCED, TABLE
+from verdiff.progress import stage
+from verdiff.rehearsal import rehearse
 from verdiff.runtime import Segmenter
 
 CHECKPOINTS = ("best.pt", "last.pt")
@@ -54,19 +56,23 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
     check_options(options, is_run)
     chosen = Chosen([])
     if draft is None:
+        name = options.name or ("MODEL_ID of the card" if options.card is not None else Path(source or "").name)
+        _rehearse({"run": source}, options, options.output or f"{name}{SUFFIX}")
         draft, chosen = _of_run(Path(source or ""), options, say)
     output = options.output or Path("-".join([draft.manifest.model_id, *options.precisions]) + SUFFIX)
     require_place(output, options)
     require_convolutions(draft, options.precisions)
     for precision in () if is_run or options.scans is not None else options.precisions:
         require_record(draft, precision)
+    _rehearse({"bundle": source or "the default model"}, options, output)
     if options.scans is not None:
         chosen = slices_of_scans(options.scans, draft.manifest, say)
     if chosen.judged and options.precisions:
         require_calibration(options.precisions, chosen.calibration)
         reference = Reference(draft, chosen.judged, len(chosen.seen))
         for precision in options.precisions:
-            draft = add_judged(draft, precision, reference, chosen.calibration, say)
+            with stage(f"judging {precision.upper()}"):
+                draft = add_judged(draft, precision, reference, chosen.calibration, say)
     elif is_run and len(chosen.judged) >= LEAST_PATIENTS:
         draft = _with_record(draft, Reference(draft, chosen.judged, len(chosen.seen)), say)
     for precision in () if chosen.judged else options.precisions:
@@ -81,6 +87,18 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
     return output
 
 
+def _rehearse(model: Mapping[str, object], options: ExportOptions, output: Path | str) -> None:
+    """Say what would follow, before the weights of a run or the scans are read."""
+    asked = {
+        "export its graphs and compare them with PyTorch's": "run" in model,
+        f"add {', '.join(each.upper() for each in options.precisions)}, each judged": bool(options.precisions),
+        "measure accuracy against time": options.data is not None,
+        "build TensorRT engines of it": options.engine,
+    }
+    read = {**model, "scans to judge on": options.scans, "data set": options.data}
+    rehearse(read, [what for what, wanted in asked.items() if wanted], [output])
+
+
 def _with_record(draft: Draft, reference: Reference, say: Callable[[str], None]) -> Draft:
     """The draft with the gates of FP16 and BF16 on record, so that 'verdiff export --fp16' can make their graphs.
 
@@ -88,7 +106,8 @@ def _with_record(draft: Draft, reference: Reference, say: Callable[[str], None])
     """
     for precision in ON_RECORD:
         try:
-            draft = add_judged(draft, precision, reference, (), say, store=False)
+            with stage(f"judging {precision.upper()}"):
+                draft = add_judged(draft, precision, reference, (), say, store=False)
         except VerificationError as error:
             say(f"no {precision.upper()} on record: {error.found}")
     return draft
@@ -101,7 +120,8 @@ def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callab
     scans = list(labelled_scans(data, fold, modality=draft.manifest.modality))
     with draft.opened() as bundle:
         segmenter = Segmenter.load(bundle.path)
-        measured = measure_efforts(segmenter, scans, every=every, say=say)
+        with stage("measuring accuracy against time"):
+            measured = measure_efforts(segmenter, scans, every=every, say=say)
     slices = "all slices" if every == 1 else f"every {every} slices"
     record = frontier_record(
         measured,
@@ -144,7 +164,7 @@ def _with_invariances(draft: Draft, chosen: Chosen, options: ExportOptions, say:
     """The draft with what changes of the scan, not of the spine, do to the mask, in the manifest's metrics."""
     from verdiff.export.invariances import measure_invariances, require_invariant
 
-    with draft.opened() as bundle:
+    with stage("measuring invariances"), draft.opened() as bundle:
         record = measure_invariances(bundle, chosen.judged, say)
     if options.invariant:
         require_invariant(record)

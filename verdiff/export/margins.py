@@ -15,6 +15,7 @@ from verdiff.bundle.margins import INNER, OUTER, SHARES, SIDES, margin_of, most_
 from verdiff.errors import DataError, VerdiffError
 from verdiff.evaluate.fold import LabelledScan
 from verdiff.options import CalibrateOptions, ScanOptions
+from verdiff.progress import done
 from verdiff.runtime import Segmenter
 from verdiff.runtime.margins import setting_of
 from verdiff.settings import part_of
@@ -80,7 +81,7 @@ def measure_margins(
     found = Calibrated(options.level)
     for scan in scans:
         try:
-            result = segmenter.segment(scan.volume, **part_of(options, ScanOptions))
+            result = segmenter.segment(scan.volume, **part_of(options, ScanOptions), progress=done)
         except VerdiffError as error:
             raise type(error)(f"case {scan.name}: {error.found}", error.expected, error.remedy) from error
         found.setting = setting_of(result)

@@ -47,6 +47,15 @@ class Identity:
         """Plain JSON values with nothing that identifies a patient, a study or an image."""
         return {"modality": self.modality, "patient_position": self.patient_position or None}
 
+    def uids(self) -> dict[str, str]:
+        """The UIDs by DICOM's keyword, as outputs carry them where they were asked for; only those that are stated."""
+        stated = {
+            "StudyInstanceUID": self.study,
+            "SeriesInstanceUID": self.series,
+            "FrameOfReferenceUID": self.frame_of_reference,
+        }
+        return {keyword: uid for keyword, uid in stated.items() if uid}
+
     def identifiers(self) -> dict[str, Any]:
         """Plain JSON values with every UID: what a report holds only where it was asked for."""
         files = dict.fromkeys((each.sop_class, each.sop_instance) for each in self.slices)

@@ -24,6 +24,8 @@ HEADER_BYTES = 348
 DATA_OFFSET = 352
 # An extension of the Caret software: XML, whose label tables other tools took over.
 _CARET = 30
+# Plain text.
+_COMMENT = 6
 _EXTENSION_STEP = 16
 _NUMERIC = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _CODES = {kind: code for code, kind in _NUMERIC.items()}
@@ -161,11 +163,12 @@ def _offset(header: NiftiHeader, path: Path, held: float) -> int:
 
 
 def write_with_header(
-    path: Path, array: Array, raw: bytes, *, compress: bool, mark: bool = False, table: bytes = b""
+    path: Path, array: Array, raw: bytes, *, compress: bool, mark: bool = False, table: bytes = b"", note: bytes = b""
 ) -> None:
     """Write [z, y, x] under an original header: orientation, units and byte order stay as they are, byte for byte.
 
-    With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`); a ``table`` of labels follows it.
+    With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`); a ``table`` of labels and a ``note``
+    follow it as extensions.
     """
     header = NiftiHeader(raw, "<" if struct.unpack_from("<i", raw)[0] == HEADER_BYTES else ">")
     kind = array.dtype.str[1:]
@@ -179,7 +182,7 @@ def write_with_header(
     put(56, "3f", 0, 0, 0)
     put(68, "h", 0)
     put(70, "2h", _CODES[kind], array.dtype.itemsize * 8)
-    between = between_parts(table, header.order)
+    between = between_parts(table, note, header.order)
     put(108, "3f", float(HEADER_BYTES + len(between)), 1.0, 0.0)
     put(124, "2f", 0, 0)
     put(140, "2i", 0, 0)
@@ -190,18 +193,22 @@ def write_with_header(
     write_parts(path, bytes(fresh) + between, data.data.cast("B"), compress=compress, mark=mark)
 
 
-def between_parts(table: bytes, order: str = "<") -> bytes:
-    """What lies between header and voxels: nothing but four zeros, or a table of labels as an extension (nifti1.h)."""
-    if not table:
+def between_parts(table: bytes, note: bytes = b"", order: str = "<") -> bytes:
+    """What lies between header and voxels: four zeros, or a table of labels and a note as extensions (nifti1.h)."""
+    parts = [(code, text) for code, text in ((_CARET, table), (_COMMENT, note)) if text]
+    if not parts:
         return bytes(DATA_OFFSET - HEADER_BYTES)
-    size = -(-(len(table) + 8) // _EXTENSION_STEP) * _EXTENSION_STEP
-    # Blanks after a document are XML, zeros are not, and some readers hand on all that is there.
-    return b"\1\0\0\0" + struct.pack(f"{order}2i", size, _CARET) + table.ljust(size - 8)
+    between = b"\1\0\0\0"
+    for code, text in parts:
+        size = -(-(len(text) + 8) // _EXTENSION_STEP) * _EXTENSION_STEP
+        # Blanks after a document are XML, zeros are not, and some readers hand on all that is there.
+        between += struct.pack(f"{order}2i", size, code) + text.ljust(size - 8)
+    return between
 
 
-def with_table(header: bytes, table: bytes) -> bytes:
+def with_extensions(header: bytes, table: bytes, note: bytes = b"") -> bytes:
     """The header of a little-endian image without extensions, and what comes before its voxels."""
-    between, fresh = between_parts(table), bytearray(header)
+    between, fresh = between_parts(table, note), bytearray(header)
     struct.pack_into("<f", fresh, 108, float(HEADER_BYTES + len(between)))
     return bytes(fresh) + between
 

@@ -23,7 +23,13 @@ FILM_SUFFIX = ".png"
 
 
 def write_array(
-    array: Array, like: Volume, path: str | Path, *, mark: bool = False, structures: Sequence[Structure] = ()
+    array: Array,
+    like: Volume,
+    path: str | Path,
+    *,
+    mark: bool = False,
+    structures: Sequence[Structure] = (),
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write [z, y, x] under the geometry of `like`, whole or not at all.
 
@@ -39,6 +45,8 @@ def write_array(
             (:mod:`verdiff.files.marks`).
         structures: What the labels of a mask mean: `.seg.nrrd` and NIfTI files say so
             (:mod:`verdiff.imaging.named_masks`).
+        about: Texts by keyword that go with the array: a comment in a NIfTI header's extension, a line for each, and
+            fields of an NRRD or MetaImage header. A PNG has none.
 
     Raises:
         OutputError: If the suffix is unknown, the array does not fit, or the file cannot be written.
@@ -65,20 +73,26 @@ def write_array(
         )
     table = label_table(structures) if structures and suffix in (".nii", ".nii.gz") else b""
     fields = segment_fields(array, structures) if path.name.lower().endswith(SEGMENTS_SUFFIX) else {}
+    note = "".join(f"{keyword}={text}\n" for keyword, text in about.items()).encode()
     with atomic_path(path) as temporary:
         if like.nifti_header is not None and suffix in (".nii", ".nii.gz"):
             packed = suffix == ".nii.gz"
-            nifti.write_with_header(temporary, array, like.nifti_header, compress=packed, mark=mark, table=table)
-        elif table or (mark and suffix == ".nii.gz"):
+            nifti.write_with_header(
+                temporary, array, like.nifti_header, compress=packed, mark=mark, table=table, note=note
+            )
+        elif table or (note and suffix in (".nii", ".nii.gz")) or (mark and suffix == ".nii.gz"):
             # The mark needs the whole file, so ITK writes it unpacked first.
             unpacked = temporary.with_name(f"{temporary.name.removesuffix('.gz').removesuffix('.nii')}.plain.nii")
             _write_itk(array, like, unpacked, path)
             whole = memoryview(unpacked.read_bytes())
             unpacked.unlink()
-            header, voxels = nifti.with_table(bytes(whole[: nifti.HEADER_BYTES]), table), whole[nifti.DATA_OFFSET :]
+            header, voxels = (
+                nifti.with_extensions(bytes(whole[: nifti.HEADER_BYTES]), table, note),
+                whole[nifti.DATA_OFFSET :],
+            )
             nifti.write_parts(temporary, header, voxels, compress=suffix == ".nii.gz", mark=mark)
         else:
-            _write_itk(array, like, temporary, path, fields)
+            _write_itk(array, like, temporary, path, {**fields, **about})
             if mark:
                 mark_file(temporary)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -176,8 +176,6 @@ def write_result(
     *,
     staged: Staging | None = None,
     identifiers: bool = False,
-    marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
-    remarks: Sequence[str] = (),
 ) -> None:
     """Write the files of ``result``: all of them appear together, or none.
 
@@ -187,9 +185,7 @@ def write_result(
         files: Where the files go.
         others: What else was made of the result and stands beside the mask, for the report to name.
         staged: Where they are written, together with those others; None writes these alone.
-        identifiers: Whether the report holds the UIDs of a scan that was read from DICOM.
-        marks: Names that the preview writes on the mask where it covers these points, each three LPS millimetres.
-        remarks: What the preview says of the mask.
+        identifiers: Whether report, mask and uncertainty hold the UIDs of a scan that was read from DICOM.
 
     Raises:
         OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's; nothing changed.
@@ -199,9 +195,11 @@ def write_result(
             write_result(result, volume, files, others, staged=staging, identifiers=identifiers)
         return
     begun = perf_counter()
-    write_array(result.labels, volume, staged[files.mask], mark=True, structures=structures(result.label_table))
+    about = result.identity.uids() if identifiers and result.identity is not None else {}
+    named = structures(result.label_table)
+    write_array(result.labels, volume, staged[files.mask], mark=True, structures=named, about=about)
     if files.uncertainty is not None:
-        write_array(result.uncertainty, volume, staged[files.uncertainty], mark=True)
+        write_array(result.uncertainty, volume, staged[files.uncertainty], mark=True, about=about)
     if files.preview is not None:
         from verdiff.imaging.preview import preview_png
 
@@ -209,16 +207,7 @@ def write_result(
         banner = [f"forced past: {reason}" for reason in result.provenance["forced"]]
         banner += [f"warning: {text}" for text in result.implausible]
         banner += result.provenance["scan"]["notes"]
-        preview_png(
-            staged[files.preview],
-            volume,
-            result.labels,
-            result.uncertainty,
-            table,
-            warnings=banner,
-            marks=marks,
-            remarks=remarks,
-        )
+        preview_png(staged[files.preview], volume, result.labels, result.uncertainty, table, warnings=banner)
     result.timings["write"] = perf_counter() - begun
     staged[files.report].write_text(
         json.dumps(report(result, files, others, identifiers=identifiers), indent=1) + "\n", "utf-8"

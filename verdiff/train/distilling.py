@@ -11,6 +11,7 @@ import torch
 
 from verdiff.errors import DataError
 from verdiff.options import DistillOptions
+from verdiff.rehearsal import rehearse
 from verdiff.train.checkpoint import Checkpoint, load_network
 from verdiff.train.data.cases import Dataset
 from verdiff.train.data.nnunet import load_dataset
@@ -42,6 +43,11 @@ def run(
     teacher, checkpoint = load_network(source, options.weights)
     asked = dataclasses.replace(checkpoint.config.distillation, **options.recipe())
     config = student_config(dataclasses.replace(checkpoint.config, distillation=asked))
+    rehearse(
+        {"teacher": source / options.weights, "data set": data},
+        [f"teach a student of {asked.steps} steps"],
+        [output],
+    )
     dataset = load_dataset(data, config.data)
     for remark in dataset.remarks:
         say(f"{dataset.name}: {remark}")

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from verdiff.errors import DataError
+from verdiff.progress import doing, done
+from verdiff.rehearsal import rehearse
 from verdiff.train.checkpoint import checkpoint_to_resume
 from verdiff.train.config import RunConfig, changed_config, load_config
 from verdiff.train.data.cases import cache_files, slices_of, write_cache
@@ -40,6 +42,7 @@ def prepare(
     """Read nnU-Net raw data sets and write them as one ``.npz`` cache that trains without SimpleITK."""
     cache_files(output)
     config = _planned(load_config(config_name, settings), sources, settings)
+    _rehearse(sources, config, output, "prepare every slice")
     dataset = load_sources(sources, config.data, patients=patients, progress=say)
     write_cache(dataset, output)
     say(f"{len(dataset.cases)} cases, {slices_of(list(dataset.cases))} slices -> {output}")
@@ -109,6 +112,7 @@ def run(
     if resume and config_name is not None:
         config = keeping_budget(config, checkpoint_to_resume(output).config, settings)
     config = override(config, minutes=minutes, iterations=iterations, seed=seed)
+    _rehearse(sources, config, output, f"train {config.model_id}" + (" on from where it stopped" if resume else ""))
     dataset = load_sources(sources, config.data, patients=patients)
     for remark in dataset.remarks:
         say(remark if len(sources) > 1 else f"{dataset.name}: {remark}")
@@ -135,6 +139,20 @@ def run(
 
 def _nothing(line: str) -> None:
     """Say nothing: the first process speaks for all."""
+
+
+def _rehearse(sources: Sequence[TrainingSource], config: RunConfig, output: Path, work: str) -> None:
+    for source in sources:
+        if not source.folder.is_dir():
+            raise DataError(f"there is no folder {source.folder}", "an nnU-Net raw data set or a cache", "check --data")
+    training = config.training
+    limits = {"iterations": training.iterations, "minutes": training.minutes}
+    budget = " and ".join(f"{limit:g} {what}" for what, limit in limits.items() if limit is not None)
+    rehearse(
+        {"data": ", ".join(str(source.folder) for source in sources), "configuration": config.model_id},
+        [work if work.startswith("prepare") else f"{work}: at most {budget}"],
+        [output],
+    )
 
 
 def _require_named(name: str | None, sources: Sequence[TrainingSource], output: Path, *, resume: bool) -> None:
@@ -217,24 +235,20 @@ def override(config: RunConfig, **values: float | int | None) -> RunConfig:
 
 
 def follow(trainer: Trainer, say: Callable[[str], None], until: float = math.inf) -> None:
-    """Train to the end, or ``until`` some moment, behind a progress bar; a line a validation.
+    """Train to the end, or ``until`` some moment, telling how far it is; a line a validation.
 
     Raises:
         KeyboardInterrupt: The run was stopped by Ctrl-C, its weights are in ``last.pt``; SIGTERM then acts as it would.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     dice = ""
-    with Progress(*columns, transient=True, disable=not trainer.ranks.first) as bar, stopping(trainer.stop) as asked:
-        task = bar.add_task("training", total=1.0)
+    with stopping(trainer.stop) as asked:
         for state in trainer.train():
             if time.monotonic() >= until:
                 trainer.stop()
             if state.validation is not None:
                 dice = f", Dice {np.nanmean(state.validation.sampled):.4f}"
-            told = f"iteration {state.iteration}, loss {state.loss:.3f}{dice}"
-            bar.update(task, completed=state.fraction, description=told)
+            doing(f"iteration {state.iteration}, loss {state.loss:.3f}{dice}")
+            done(state.fraction)
             if state.stopped:
                 say(f"stopped at iteration {state.iteration}; go on with verdiff train --resume -o {trainer.run}")
                 break

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from verdiff.cli import app
-from verdiff.commands.build import drawing
 from verdiff.engines.library import Library
 from verdiff.errors import BackendError
 from verdiff.options import BuildOptions
@@ -91,29 +88,3 @@ def test_sizes_are_rows_and_columns() -> None:
     for wrong in ("320", "x", "320x", "320x256x1", "-320x256", "320X256", "1000000x1"):
         with pytest.raises(BackendError):
             check_options(BuildOptions(sizes=(wrong,)), BackendError)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with drawing() as progress:
-        assert progress is None
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with drawing() as progress:
-        assert progress is not None
-        progress(0.5, "Selecting kernels")
-    assert "building" in sys.stderr.getvalue()
-
-
-def test_without_rich_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verdiff.commands.build.find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with drawing() as progress:
-        assert progress is not None
-        for share in (0.0, 0.01, 0.52, 0.55, 1.0):
-            progress(share, "kernels")
-    assert sys.stderr.getvalue() == "building   0 %  kernels\nbuilding  50 %  kernels\nbuilding 100 %  kernels\n"

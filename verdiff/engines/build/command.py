@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +41,7 @@ from verdiff.extras import install
 from verdiff.nvidia import require_gpu
 from verdiff.options import BuildOptions
 from verdiff.precisions import engine_precision
+from verdiff.rehearsal import rehearse
 from verdiff.settings import check_options
 
 # TensorRT-RTX compiles for Turing only by itself and without FP32 matrix products, so a list for all leaves it out.
@@ -88,8 +89,38 @@ def build_engines(
     library.check_flags(_flags(options))
     target = make_target(library, options)
     folder = cache_folder(options.cache)
+    _rehearse(options, bundle, graphs, shapes, target, library, folder)
     workshop = _Workshop(options, bundle, library, target, folder, progress, say)
     return [workshop.engine(graph, shapes) for graph in graphs]
+
+
+def _rehearse(
+    options: BuildOptions,
+    bundle: Bundle,
+    graphs: Sequence[EngineGraph],
+    shapes: tuple[Bucket, ...],
+    target: Target,
+    library: Library,
+    folder: Path,
+) -> None:
+    sizes = ", ".join(bucket.size for bucket in shapes)
+    engines = ", ".join(f"{graph.role} {options.precision}" for graph in graphs)
+    keys = [
+        make_key(
+            bundle.manifest.model_id,
+            graph,
+            options.precision,
+            library,
+            target,
+            tuple(profile_of(graph, bucket, bundle.manifest) for bucket in shapes),
+        )
+        for graph in graphs
+    ]
+    rehearse(
+        {"bundle": bundle.path},
+        [f"build {engines} with {library.title} for {sizes}, SM {keys[0].sm}"],
+        [engine_path(key, folder) for key in keys],
+    )
 
 
 def choose_flavour(options: BuildOptions) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from verdiff.errors import DataError, VerdiffError
 from verdiff.imaging.reading import read_labels, read_volume
+from verdiff.progress import tracked
 from verdiff.train.data.findings import Finding
 from verdiff.train.data.layout import (
     DESCRIPTION,
@@ -131,7 +132,7 @@ def inspect(
         *patient_findings(description, files.masks),
     ]
     seen: dict[str, Seen] = {}
-    for number, name in enumerate(names, start=1):
+    for number, name in enumerate(tracked(names), start=1):
         if name in files.images:
             about, seen[name] = _look_at(name, files, description, orientation)
             findings += about

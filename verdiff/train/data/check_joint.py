@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from verdiff.errors import DataError
+from verdiff.progress import tracked
 from verdiff.train.data.cases import CaseSlices, Dataset
 from verdiff.train.data.check import DataReport, Inspection, Seen, inspect, twin_findings
 from verdiff.train.data.findings import Finding
@@ -38,7 +39,7 @@ def check_together(
     Raises:
         DataError: There is no such folder.
     """
-    found = [inspect(folder, progress, orientation=orientation) for folder in folders]
+    found = [inspect(folder, progress, orientation=orientation) for folder in tracked(folders)]
     return [*(each.report for each in found), _together(found, patients)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from verdiff.progress import tracked
 from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import Dataset
 from verdiff.train.data.joining import TrainingSource, join, with_patients
@@ -29,7 +30,7 @@ def load_sources(
         DataError: What :func:`~verdiff.train.data.nnunet.load_dataset` and :func:`~verdiff.train.data.joining.join`
             raise.
     """
-    loaded = [(load_dataset(source.folder, config, progress), source.weight) for source in sources]
+    loaded = [(load_dataset(source.folder, config, progress), source.weight) for source in tracked(sources)]
     if len(loaded) > 1:
         return join(loaded, patients=patients)
     dataset = loaded[0][0]

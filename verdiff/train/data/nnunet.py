@@ -15,6 +15,7 @@ from verdiff.imaging.picture import picture_of
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.slicing import SlicePlan, plan_slices
 from verdiff.imaging.volume import Volume
+from verdiff.progress import tracked
 from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import INDEX, CaseSlices, Dataset, read_cache
 from verdiff.train.data.findings import refuse_first
@@ -94,7 +95,7 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
     cases: list[CaseSlices] = []
     facts: list[Mapping[str, tuple[float, float]]] = []
     seen: dict[str, set[int]] = {}
-    for number, name in enumerate(files.masks, start=1):
+    for number, name in enumerate(tracked(list(files.masks)), start=1):
         case, fact, seen[name] = _prepare(name, files, description, config)
         cases.append(case)
         facts.append(fact)

@@ -17,6 +17,8 @@ from verdiff.errors import DataError, VerdiffError
 from verdiff.files import Staging, atomic_path
 from verdiff.imaging.volume import Volume
 from verdiff.imaging.volume_files import write_array
+from verdiff.progress import tracked
+from verdiff.rehearsal import rehearse
 from verdiff.train.data.convert.conversion import Conversion, Converter, ConvertOptions, Labels, SourceCase, both
 from verdiff.train.data.convert.levels import STRUCTURES, LabelMeaning, level_order
 from verdiff.train.data.findings import refuse_first
@@ -88,6 +90,11 @@ def write_raw(
     """
     _refuse_other_files(output, conversion)
     _splits(conversion.cases, folds)
+    rehearse(
+        {"download": source},
+        [f"convert {len(conversion.cases)} cases, {options.labels}, {folds.folds} folds"],
+        [output],
+    )
     leaving = _Leaving(leave_out_bad)
     labels = _label_table(conversion, options.labels, leaving, progress or (lambda line: None))
     with Staging(output, check=_require_free) as staged:
@@ -111,7 +118,7 @@ def _write_all(
     seen: dict[str, set[int]] = {}
     extras: dict[str, Any] = {}
     waiting = [case for case in conversion.cases if case.name not in leaving.reasons]
-    for number, case in enumerate(waiting, start=1):
+    for number, case in enumerate(tracked(waiting), start=1):
         try:
             sample = conversion.read(case)
             mask = _relabelled(case, sample, conversion, options.labels, labels)
