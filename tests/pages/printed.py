@@ -65,6 +65,10 @@ def study(name: str) -> How:
     return How(_BENCH, tested_by=f"tests/studies/test_{name}.py")
 
 
+_FROM = How("the default model's weights want its three structures", tested_by="tests/train/test_release_weights.py")
+_JUDGED = How("six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py")
+_EFFORTS = How("seven patients are segmented by every setting", tested_by="tests/export/test_frontier.py")
+
 # By the beginning of the command, the longest that fits. What is not here is run as printed and ends with 0.
 HOW: dict[str, How] = {
     "verdiff train spine-mr": _DEFAULT,
@@ -78,9 +82,14 @@ HOW: dict[str, How] = {
     ),
     "verdiff train unet": _2D,
     "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --data $VERDIFF_DATA/Dataset106_SpineT2Slices "
-    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold 0 --minutes 112": How(
-        "the default model's weights want its three structures", tested_by="tests/train/test_release_weights.py"
-    ),
+    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold 0 --minutes 112": _FROM,
+    "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --data $VERDIFF_DATA/Dataset106_SpineT2Slices "
+    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold 0 --minutes 62": _FROM,
+    "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --data $VERDIFF_DATA/Dataset106_SpineT2Slices "
+    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold all": _FROM,
+    "verdiff export runs/fold0": How("the same of runs/spine-mr is run", tested_by="tests/pages/test_commands.py"),
+    "verdiff export fold0.verdiff": _EFFORTS,
+    "verdiff export all.verdiff --int8-ov": _JUDGED,
     "verdiff train nnunet": How(
         f"{_HOURS}; its batch and crop are planned from the data",
         "--set training.iterations=1 --set training.validate_every=1 --set training.validate_slices=1",
@@ -107,21 +116,11 @@ HOW: dict[str, How] = {
     "verdiff export runs/spine-mr --weights blended.pt": How(
         "it wants a run that went on from the default model", tested_by="tests/train/test_release_weights.py"
     ),
-    "verdiff export model.verdiff": How(
-        "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
-    ),
-    "verdiff export unet.verdiff": How(
-        "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
-    ),
-    "verdiff export spine-mr --int8-ov": How(
-        "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
-    ),
-    "verdiff export spine.verdiff --int8-ov": How(
-        "six patients' scans are judged whole, several times", tested_by="tests/export/test_converting.py"
-    ),
-    "verdiff export spine-mr.verdiff --data": How(
-        "seven patients are segmented by every setting", tested_by="tests/export/test_frontier.py"
-    ),
+    "verdiff export model.verdiff": _JUDGED,
+    "verdiff export unet.verdiff": _JUDGED,
+    "verdiff export spine-mr --int8-ov": _JUDGED,
+    "verdiff export spine.verdiff --int8-ov": _JUDGED,
+    "verdiff export spine-mr.verdiff --data": _EFFORTS,
     "verdiff export --fp16": How(without=("spine-mr-fp16.verdiff",)),
     "verdiff calibrate": How("seven patients are segmented whole", tested_by="tests/export/test_margins.py"),
     "verdiff infer scan.nii.gz --model spine-mr-margins.verdiff": How(

@@ -29,6 +29,7 @@ from verdiff.export.weights import store_as_half
 from verdiff.settings import table_of
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import RunConfig, SamplingConfig
+from verdiff.train.data.cases import ALL
 from verdiff.train.networks.deciding import decide
 from verdiff.train.networks.folding import folded
 
@@ -80,7 +81,8 @@ def draft_of_run(
         SamplingConfig, {**asdict(config.sampling), **statements.get("defaults", {})}, "the card's defaults"
     )
     table = sampling.table(config.process.build()) if config.diffusion else None
-    say(f"{config.model_id}: iteration {checkpoint.iteration} of fold {facts.fold}; exporting the graphs")
+    trained = "all cases" if facts.fold == ALL else f"fold {facts.fold}"
+    say(f"{config.model_id}: iteration {checkpoint.iteration} of {trained}; exporting the graphs")
     graphs = export_networks(net, config)
     if table is None or table.deterministic:
         graphs["pipeline"] = build_pipeline(
