@@ -18,7 +18,7 @@ class Watcher(Protocol):
     """Who is told."""
 
     def within(self, share: float) -> None:
-        """So much is done of the present stage, 0 to 1."""
+        """Tell the share of the present stage that is done, 0 to 1."""
 
     def doing(self, what: str) -> None:
         """What is being done now, in a few words."""
@@ -96,7 +96,7 @@ def tracked(items: Sequence[Item]) -> Iterator[Item]:
 
 
 def done(share: float) -> None:
-    """So much of the present part is done, 0 to 1."""
+    """Tell the share of the present part that is done, 0 to 1."""
     if (part := _PART.get()) is not None:
         part.tell(share)
 

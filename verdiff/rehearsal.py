@@ -24,7 +24,7 @@ class Rehearsed(Exception):
 
 @contextmanager
 def rehearsing() -> Iterator[None]:
-    """In this block :func:`rehearse` ends the work."""
+    """Have :func:`rehearse` end the work of this block."""
     before = _REHEARSING.set(True)
     try:
         yield
