@@ -11,7 +11,7 @@ import pytest
 
 from tests.bundle.factory import make_manifest
 from verdiff.bundle import DEFAULT_MODEL, Defaults, Feature, Label, Manifest, resolve_model
-from verdiff.bundle.objects import check_gates
+from verdiff.bundle.objects import GateRecord
 from verdiff.diffusion import Process, Schedule, make_table
 from verdiff.errors import BundleError
 
@@ -201,7 +201,10 @@ def test_a_manifest_keeps_its_own_copy() -> None:
 )
 def test_what_a_runtime_reads_of_a_gate_has_its_type(record: object, key: str) -> None:
     with pytest.raises(BundleError, match=key):
-        check_gates({"fp16": record})
+        GateRecord.of("gates.fp16", record)
     with pytest.raises(BundleError, match=key):
         make_manifest(gates={"fp16": record})
-    check_gates({"fp16": {}, "int8-ov": {"backends": {"openvino": {}}, "drift": [{"mean": 0.1, "largest": 1}]}})
+    assert GateRecord.of("gates.fp16", {}).drift == ()
+    plain = {"backends": {"openvino": {}}, "drift": [{"mean": 0.1, "largest": 1}]}
+    found = make_manifest(gates={"int8-ov": plain}).gates["int8-ov"]
+    assert found.drift == (0.1,) and found.backends["openvino"].graphs == {} and found.to_dict() == plain

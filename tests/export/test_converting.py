@@ -267,7 +267,7 @@ def test_a_new_release_has_its_own_version(tmp_path: Path) -> None:
 def forged(recorded: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """The bundle with its record changed by someone, who also writes its checksum anew."""
     draft = Draft.of(open_bundle(recorded))
-    record = change(json.loads(json.dumps(draft.manifest.gates["fp16"])))
+    record = change(json.loads(json.dumps(draft.manifest.gates["fp16"].to_dict())))
     path = recorded.with_name("forged.verdiff")
     write_bundle(path, replace(draft.manifest, gates={"fp16": record}), draft.files)
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, TypeVar
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 
 from verdiff.bundle import checks
 from verdiff.bundle.layout import MANIFEST, check_names
+from verdiff.bundle.manifest_text import SCHEMA_VERSION, VOLUME_SCHEMA, check_schema, digest, parse_text
 from verdiff.bundle.margins import check_margins
 from verdiff.bundle.objects import (
+    GateRecord,
     Setting,
     VolumeRule,
-    check_gates,
     ids_in_masks,
     intensity_rule,
     process_of,
@@ -28,20 +28,15 @@ from verdiff.choices import MODALITIES, MODEL_FUSIONS, MODEL_NAME, PREDICTIONS, 
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.errors import BundleError
-from verdiff.extras import upgrade
 from verdiff.imaging.intensity import IntensityRule
-
-SCHEMA_VERSION = 1
-# Schema of a bundle whose prior takes windows of a volume: a reader that knows slices alone would give a wrong mask.
-VOLUME_SCHEMA = 2
 
 WEIGHTS = ("float32", "float16")
 
 _CHECKSUM = "checksum"
-_OBJECTS = ("training", "metrics", "files", "suitability", "gates", "frontier", "margins")
+_OBJECTS = ("training", "metrics", "files", "suitability", "frontier", "margins")
 # Records that not every model has: an empty object in the text, None in Python.
 _OPTIONAL = ("process", "table", "volume")
-_RECORDS = (IntensityRule, Process, SamplerTable, VolumeRule)
+_RECORDS = (GateRecord, IntensityRule, Process, SamplerTable, VolumeRule)
 # Added after bundles were published: left out where empty, so that an older manifest keeps its bytes.
 _NEWER = ("margins",)
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
@@ -108,7 +103,8 @@ class Manifest:
 
     `labels` are the foreground structures in the order of the graphs' channels; `spacing_mm` is the in-plane pixel
     size the networks see; height and width of the network input are multiples of `multiple`, `max_pixels` at most in
-    all. `intensity`, `process`, `table` and `volume` are given as records or in their plain form, and held as records.
+    all. `intensity`, `process`, `table`, `volume` and those of `gates` are given as records or in their plain form, and
+    held as records.
     `files` maps every other file of the bundle to its SHA-256. `gates` holds, for each reduced precision that was
     judged, the SHA-256 of the graphs that passed and what was measured (docs/precision.md). `frontier` holds settings
     with their Dice and time, from which a call with a deadline chooses (docs/runtime.md); empty where not measured.
@@ -141,7 +137,7 @@ class Manifest:
     limits: tuple[str, ...]
     files: dict[str, str]
     suitability: dict[str, Any]
-    gates: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, GateRecord] = field(default_factory=dict)
     frontier: dict[str, Any] = field(default_factory=dict)
     margins: dict[str, Any] = field(default_factory=dict)
     volume: VolumeRule | None = None
@@ -181,10 +177,11 @@ class Manifest:
             self._check_single_pass()
         self._set(volume=self._checked_volume(volume) if volume or self.schema_version == VOLUME_SCHEMA else None)
         settings_of(self.frontier)
-        check_gates(self.gates)
+        gates = checks.mapping("gates", _plain(self.gates))
+        self._set(gates={name: GateRecord.of(f"gates.{name}", record) for name, record in gates.items()})
         check_margins(self.margins)
-        for name, digest in self.files.items():
-            checks.text(f"files.{name}", digest, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
+        for name, found in self.files.items():
+            checks.text(f"files.{name}", found, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
         check_names([MANIFEST, *self.files])
 
     def put_aside(self, data_set: str) -> tuple[str, ...] | None:
@@ -251,7 +248,7 @@ class Manifest:
             value = getattr(self, each.name)
             if each.name not in _NEWER or value:
                 values[each.name] = _plain(value)
-        return json.dumps({**values, _CHECKSUM: _digest(values)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps({**values, _CHECKSUM: digest(values)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Manifest:
@@ -260,12 +257,12 @@ class Manifest:
         Raises:
             BundleError: not JSON, a newer schema, changed since it was written, a missing key, or a wrong value.
         """
-        values = _parse(data)
-        _check_schema(values.get("schema_version"))
+        values = parse_text(data)
+        check_schema(values.get("schema_version"))
         stated = values.pop(_CHECKSUM, None)
-        if stated is not None and stated != _digest(values):
+        if stated is not None and stated != digest(values):
             raise BundleError(
-                f"manifest.json was changed after it was written (checksum {_digest(values)[:12]}...)",
+                f"manifest.json was changed after it was written (checksum {digest(values)[:12]}...)",
                 f"the checksum it carries, {checks.describe(stated)}",
                 checks.REMEDY,
             )
@@ -312,43 +309,6 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, Label | Feature | Defaults):
         return asdict(value)
+    if isinstance(value, dict):
+        return {name: item.to_dict() if isinstance(item, GateRecord) else item for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _parse(data: str | bytes) -> dict[str, Any]:
-    try:
-        text = data.decode("utf-8") if isinstance(data, bytes) else data
-        values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        found = f"manifest.json is not usable JSON ({error})"
-        raise BundleError(found, "one JSON object in UTF-8", checks.REMEDY) from error
-    if not isinstance(values, dict):
-        raise BundleError(f"manifest.json is {checks.describe(values)}", "one JSON object", checks.REMEDY)
-    return values
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key given twice: {next(key for key in keys if keys.count(key) > 1)!r}")
-    return values
-
-
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a number")
-
-
-def _digest(values: dict[str, Any]) -> str:
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
-
-
-def _check_schema(found: object) -> None:
-    if isinstance(found, int) and not isinstance(found, bool) and found > VOLUME_SCHEMA:
-        raise BundleError(
-            f"a bundle of schema {found}",
-            f"schema {VOLUME_SCHEMA}, the newest this version of verdiff reads",
-            upgrade(),
-        )
-    checks.integer("schema_version", found, SCHEMA_VERSION, VOLUME_SCHEMA)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -164,17 +164,62 @@ def settings_of(frontier: Mapping[str, Any]) -> tuple[Setting, ...]:
     return tuple(sorted(found, key=lambda setting: -setting.dice))
 
 
-def check_gates(gates: Mapping[str, Any]) -> None:
-    """`gates`: what a runtime reads of each precision's record, the graphs of each backend and each stage's drift."""
-    for precision, record in gates.items():
-        key = f"gates.{precision}"
-        plain = checks.mapping(key, record)
+@dataclass(frozen=True)
+class JudgedBackend:
+    """What the gate ran on one backend.
+
+    Attributes:
+        graphs: SHA-256 of each role's graph.
+        instructions: Instruction set of the processor it ran on; None where the record does not say.
+    """
+
+    graphs: Mapping[str, str]
+    instructions: str | None
+
+
+@dataclass(frozen=True)
+class GateRecord(Mapping[str, Any]):
+    """What the gate measured of one precision. What a runtime reads has a type; by its key, every figure is there.
+
+    Attributes:
+        backends: What was judged on each backend of the processors.
+        drift: Mean difference of each stage from FP32 as a probability: the prior, then x0hat after each step.
+        saturation_free: Whether the integers cannot saturate, so that the graphs give the same on every processor.
+        plain: The record as it stands in the manifest.
+    """
+
+    backends: Mapping[str, JudgedBackend]
+    drift: tuple[float, ...]
+    saturation_free: bool
+    plain: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, key: str, record: object) -> GateRecord:
+        """A record from its plain form, checked; ``key`` is its place in the manifest."""
+        plain = record.to_dict() if isinstance(record, GateRecord) else checks.mapping(key, record)
+        backends = {}
         for backend, judged in checks.mapping(f"{key}.backends", plain.get("backends", {})).items():
             found = checks.mapping(f"{key}.backends.{backend}", judged)
-            checks.mapping(f"{key}.backends.{backend}.graphs", found.get("graphs", {}))
+            graphs = checks.mapping(f"{key}.backends.{backend}.graphs", found.get("graphs", {}))
+            backends[backend] = JudgedBackend(graphs, found.get("instructions"))
+        drift = []
         for index, stage in enumerate(checks.sequence(f"{key}.drift", plain.get("drift", []))):
-            place = f"{key}.drift[{index}]"
-            checks.number(f"{place}.mean", checks.mapping(place, stage).get("mean"), 0, "a probability of at least 0")
+            place, reason = f"{key}.drift[{index}]", "a probability of at least 0"
+            drift.append(checks.number(f"{place}.mean", checks.mapping(place, stage).get("mean"), 0, reason))
+        return cls(backends, tuple(drift), bool(plain.get("saturation_free", False)), plain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON."""
+        return dict(self.plain)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.plain[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.plain)
+
+    def __len__(self) -> int:
+        return len(self.plain)
 
 
 def volume_rule(volume: Mapping[str, Any]) -> VolumeRule:

@@ -107,19 +107,19 @@ def add_on_record(draft: Draft, precision: str, say: Say) -> Draft:
     require_record(draft, precision)
     manifest, source = draft.manifest, networks_of(draft)
     record = check_record(manifest.gates[precision], precision, source.roles(), manifest.label_ids)
-    candidate = Candidate.of(source, _converter(precision, source, draft, ()), record["islands"])
+    candidate = Candidate.of(source, _converter(precision, source, draft, ()), record.islands)
     for role, network in candidate.networks.items():
-        found, expected = sha256(_bytes(network.model)), record["graphs"].get(role)
+        found, expected = sha256(_bytes(network.model)), record.graphs.get(role)
         if found != expected:
             raise VerificationError(
                 f"the {role} converts to a graph with SHA-256 {found[:16]}...",
                 f"{str(expected)[:16]}..., the graph that passed the gate when the model was released",
                 f"this version converts differently; to judge its conversion, {GIVE_SCANS}",
             )
-    dice = ", ".join(f"{name} {value:.5f}" for name, value in record["worst_dice"].items())
+    dice = ", ".join(f"{name} {value:.5f}" for name, value in record.worst_dice.items())
     say(
-        f"{precision} gate on record for these very graphs (SHA-256 equal): {record['slices']} slices of "
-        f"{record['patients']} patients, worst Dice against FP32: {dice}"
+        f"{precision} gate on record for these very graphs (SHA-256 equal): {record.slices} slices of "
+        f"{record.patients} patients, worst Dice against FP32: {dice}"
     )
     spread, most = _spread(draft, candidate)
     say(f"on the generated test image, here: finite at every step, drift at most {most:.1e}")

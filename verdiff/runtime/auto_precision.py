@@ -9,7 +9,6 @@ candidate for one scan alone is tried only where it could save more on that scan
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from verdiff.runtime.selftest import self_test
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
+    from verdiff.bundle.objects import GateRecord
     from verdiff.runtime.backends import Backend
     from verdiff.runtime.workload import NetworkPasses
 
@@ -149,29 +149,29 @@ def permitted(
     for precision in REDUCED:
         if not bundle.has("prior", processor_precision(precision)):
             continue
-        record = bundle.manifest.gates.get(TABLE[precision].gate, {})
+        record = bundle.manifest.gates.get(TABLE[precision].gate)
         for name in backends:
             reason = _objection(bundle, precision, record, name, instructions)
             if reason is None:
                 found.append((name, precision))
-            elif record:
+            elif record is not None:
                 out.append({"precision": precision, "backend": name, "refused": reason})
     return found, out
 
 
 def _objection(
-    bundle: Bundle, precision: str, record: Mapping[str, Any], backend: str, instructions: str
+    bundle: Bundle, precision: str, record: GateRecord | None, backend: str, instructions: str
 ) -> str | None:
     """Why the gate's record does not let this run here; None where it does."""
-    judged = record.get("backends", {}).get(backend)
-    if judged is None:
+    judged = None if record is None else record.backends.get(backend)
+    if record is None or judged is None:
         return f"no gate of {precision} on {backend} is on record"
     stored = processor_precision(precision)
-    files = {role: bundle.manifest.files.get(graph_name(role, stored)) for role in judged.get("graphs", {})}
-    if not files or files != judged["graphs"]:
+    files = {role: bundle.manifest.files.get(graph_name(role, stored)) for role in judged.graphs}
+    if not files or files != judged.graphs:
         return "the gate on record is of other graphs"
-    if judged.get("instructions") != instructions and not record.get("saturation_free", False):
-        return f"the gate was passed with {judged.get('instructions')} instructions, and this is {instructions}"
+    if judged.instructions != instructions and not record.saturation_free:
+        return f"the gate was passed with {judged.instructions} instructions, and this is {instructions}"
     return None
 
 

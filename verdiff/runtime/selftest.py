@@ -54,12 +54,13 @@ def self_test(executor: Executor, bundle: Bundle) -> dict[str, float]:
 
 def _tolerance(bundle: Bundle, precision: str, stage: str) -> float:
     """How far a stage may be from its golden: what rounding explains, in this very model if a gate is on record."""
-    drift = bundle.manifest.gates.get(precision, {}).get("drift", [])
+    record = bundle.manifest.gates.get(precision)
+    drift = () if record is None else record.drift
     place = {"prior": 0, "denoiser": 1}.get(stage)
     if place is None or place >= len(drift):
         return precision_of(precision).self_test
     # Drift is a probability's, and so half of a difference on [-1, 1].
-    return max(precision_of(precision).self_test, min(MOST, ALLOWANCE * 2 * float(drift[place]["mean"])))
+    return max(precision_of(precision).self_test, min(MOST, ALLOWANCE * 2 * drift[place]))
 
 
 def _difference(found: Maps, golden: Maps) -> float:

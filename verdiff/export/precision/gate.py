@@ -97,6 +97,25 @@ class GateReport:
         return found
 
 
+@dataclass(frozen=True)
+class PassedGate:
+    """A gate on record that was passed.
+
+    Attributes:
+        graphs: SHA-256 of each role's graph.
+        islands: Role -> node that stays in FP32 -> why.
+        worst_dice: Structure -> Dice of the worst patient.
+        patients: Patients that were compared.
+        slices: Slices of them all.
+    """
+
+    graphs: dict[str, str]
+    islands: dict[str, dict[str, str]]
+    worst_dice: dict[str, float]
+    patients: int
+    slices: int
+
+
 class Gate:
     """FP32's answers for some patients, computed once, and candidates compared with them.
 
@@ -225,8 +244,8 @@ def limits_of(precision: str) -> MaskLimits:
     return LIMITS[precision_of(precision).name]
 
 
-def check_record(record: object, precision: str, roles: Iterable[str], labels: Collection[str]) -> dict[str, Any]:
-    """The record of a gate in a manifest, which anyone may have written, as values of the right types.
+def check_record(record: object, precision: str, roles: Iterable[str], labels: Collection[str]) -> PassedGate:
+    """What is on record of a gate, which anyone may have written, of the right types and within the limits.
 
     Args:
         record: Gate's record in the manifest.
@@ -247,7 +266,8 @@ def check_record(record: object, precision: str, roles: Iterable[str], labels: C
             checks.text(f"{key}.islands.{role}.{node}", reason)
     for backend, judged in checks.mapping(f"{key}.backends", plain.get("backends", {})).items():
         checks.mapping(f"{key}.backends.{backend}", judged)
-    patients, _ = (checks.integer(f"{key}.{name}", plain.get(name), 1, MOST_COUNTED) for name in ("patients", "slices"))
+    patients = checks.integer(f"{key}.patients", plain.get("patients"), 1, MOST_COUNTED)
+    slices = checks.integer(f"{key}.slices", plain.get("slices"), 1, MOST_COUNTED)
     limits, failed = limits_of(precision), []
     if patients < LEAST_PATIENTS:
         failed.append(f"{patients} patients (at least {LEAST_PATIENTS})")
@@ -266,4 +286,5 @@ def check_record(record: object, precision: str, roles: Iterable[str], labels: C
             f"a record of at least {LEAST_PATIENTS} patients, within this version's limits",
             "judge the conversion again: name a folder of scans with --scans",
         )
-    return plain
+    worst = {name: float(value) for name, value in plain["worst_dice"].items()}
+    return PassedGate(graphs, islands, worst, patients, slices)
