@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from verdiff.bundle.golden import pack_golden
 from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
-from verdiff.bundle.manifest import SCHEMA_VERSION, VOLUME_SCHEMA, Defaults, Feature, Label, Manifest
+from verdiff.bundle.manifest import Defaults, Feature, Label, Manifest
+from verdiff.bundle.manifest_text import SCHEMA_VERSION, VOLUME_SCHEMA
 from verdiff.bundle.names import DEFAULT_MODEL, model_argument, resolve_model, shipped_models
 from verdiff.bundle.packing import write_bundle
 from verdiff.bundle.reading import Bundle, open_bundle

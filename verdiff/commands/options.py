@@ -173,7 +173,7 @@ def weighted(value: list[str] | None) -> list[str] | None:
         from verdiff.train.data.joining import TrainingSource
 
         for each in value or ():
-            _told(lambda each=each: TrainingSource.parse(each))  # type: ignore[misc]
+            told(lambda each=each: TrainingSource.parse(each))  # type: ignore[misc]
     return value
 
 
@@ -182,7 +182,7 @@ def structures(value: str | None) -> str | None:
     if value is not None and not value.endswith(".json"):
         from verdiff.evaluate.labels import table_in
 
-        _told(lambda: table_in(value))
+        told(lambda: table_in(value))
     return value
 
 
@@ -191,7 +191,7 @@ def instances(value: str | None) -> str | None:
     if value not in (None, "vertebrae"):
         from verdiff.evaluate.instances import instance_groups
 
-        _told(lambda: instance_groups(str(value), {}), "'vertebrae', ")
+        told(lambda: instance_groups(str(value), {}), "'vertebrae', ")
     return value
 
 
@@ -199,11 +199,11 @@ def evaluations(value: list[str]) -> list[str]:
     """A callback that refuses evaluations of which two have one name, or one has none."""
     from verdiff.evaluate.several import names_of
 
-    _told(lambda: names_of(value))
+    told(lambda: names_of(value))
     return value
 
 
-def _told(parse: Callable[[], object], others: str = "") -> None:
+def told(parse: Callable[[], object], others: str = "") -> None:
     """Turn the refusal of what reads a text into the parser's; ``others`` is expected beside what that names."""
     from verdiff.errors import VerdiffError
 

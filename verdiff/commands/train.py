@@ -17,6 +17,7 @@ from verdiff.commands.options import (
     Threads,
     configuration,
     fold_or_all,
+    told,
     unfit,
     weighted,
     written_as,
@@ -82,6 +83,10 @@ def train(
     """Train a model, or prepare its data."""
     if (config is None or not data) and not (resume and not nnunetv2):
         raise typer.BadParameter("CONFIG and --data say what is trained on what; only --resume knows them itself")
+    if setting:
+        from verdiff.train.setting_keys import check_settings
+
+        told(lambda: check_settings(setting, None if resume else config))
     from verdiff.commands.requirements import require
 
     require("train", ("torch", "onnx"), "train")

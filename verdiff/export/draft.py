@@ -11,6 +11,7 @@ from typing import Any
 
 from verdiff.bundle import Bundle, Manifest, graph_name, open_bundle, write_bundle
 from verdiff.bundle.names import SUFFIX
+from verdiff.bundle.objects import GateRecord
 from verdiff.files import scratch_folder
 
 
@@ -38,7 +39,12 @@ class Draft:
 
     def with_gate(self, precision: str, gate: Mapping[str, Any]) -> Draft:
         """The draft with the record of a gate in the manifest."""
-        return replace(self, manifest=replace(self.manifest, gates={**self.manifest.gates, precision: dict(gate)}))
+        return replace(
+            self,
+            manifest=replace(
+                self.manifest, gates={**self.manifest.gates, precision: GateRecord.of(f"gates.{precision}", gate)}
+            ),
+        )
 
     def with_frontier(self, frontier: Mapping[str, Any]) -> Draft:
         """The draft with settings to choose from in the manifest."""

@@ -35,6 +35,7 @@ __all__ = [
     "TrainingConfig",
     "changed_config",
     "load_config",
+    "parse_setting",
     "shipped_configs",
 ]
 
@@ -153,12 +154,12 @@ def changed_config(config: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 def _with_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     for given in settings:
-        table, key, value = _parsed(given)
+        table, key, value = parse_setting(given)
         values.setdefault(table, {})[key] = value
     return values
 
 
-def _parsed(given: str) -> tuple[str, str, Any]:
+def parse_setting(given: str) -> tuple[str, str, Any]:
     """``training.batch=2`` -> ("training", "batch", 2); what is no TOML value is taken as a word."""
     name, equals, text = given.partition("=")
     table, dot, key = name.strip().partition(".")
