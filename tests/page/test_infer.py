@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_viewer")
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     window = {"kind": "window", "low": 0, "high": 1000}
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff", intensity=window)
+    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff", intensity=window, modality="CT")
 
 
 def infer(*words: object, bundle: Path) -> Result:
@@ -55,7 +55,8 @@ def test_it_is_written_with_the_others_and_replaced_by_the_next_call(bundle: Pat
         assert level in said
     for name, volume in report["volumes_ml"].items():
         assert re.search(rf"{name}\s+" + (f"{volume:.1f} ml" if volume else "none"), said)
-    assert all(f"Forced past: {reason}" in said for reason in report["provenance"]["forced"])
+    (reason,) = report["provenance"]["forced"]
+    assert f"Forced past: {reason}" in said and "the model is for a CT scan" in reason
     assert report["provenance"]["model"]["manifest_sha256"] in said and report["provenance"]["command"] in said
     assert "not a medical device" in said.lower() and "A still picture" in said
     assert "<script" not in page.read_text("utf-8")

@@ -67,6 +67,7 @@ if (seen.state === 'shown') {
     await page.locator('#slices canvas').hover()
     await page.mouse.wheel(0, 240)
     await shoot('scrolled')
+    seen.scrolled = await page.textContent('#readout')
   }
 }
 console.log(JSON.stringify({ ...seen, requests, complaints }))
