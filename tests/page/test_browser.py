@@ -96,4 +96,4 @@ def test_a_film_is_shown_flat(visit: Visit, tmp_path: Path) -> None:
     scan = pixels(tmp_path, "scan")
     bright = np.argwhere(scan.mean(axis=-1) > 200).mean(axis=0) / scan.shape[:2]
     # The bright patch is up and to the left, as in the film.
-    assert (bright < 0.45).all()
+    assert bright[0] < 0.4 and bright[1] < 0.48

@@ -40,7 +40,8 @@ def bands_of(report: Mapping[str, Any]) -> list[Band]:
     cut = report["cut_by_field_of_view"]
     if cut:
         names = ", ".join(f"{name} ({', '.join(sides)})" for name, sides in cut.items())
-        found.append(Band(NOTE, f"The field of view cuts {names}: volumes are of the part within it"))
+        what = "volumes" if report["volumes_ml"] else "shares"
+        found.append(Band(NOTE, f"The field of view cuts {names}: {what} are of the part within it"))
     return found + [Band(NOTE, note) for note in provenance["scan"]["notes"]]
 
 
