@@ -210,6 +210,27 @@ for _name, _plan in PLANS.items():
     _training(_name, _plan)
 
 
+@app.command()
+def levels(
+    train: Annotated[list[Path], typer.Argument(help="nnU-Net raw data sets that the weights come from.")],
+    test: Annotated[list[Path] | None, typer.Option(help="A data set to measure on alone; repeatable.")] = None,
+    masks: Annotated[
+        list[Path] | None, typer.Option(help="A folder of a model's masks of the --test in the same place.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Where the weights go: verdiff/anatomy/anchor.json.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The page; printed without.")] = None,
+) -> None:
+    """Levels from the picture: makes the weights, and measures them on patients that they have not seen."""
+    import shlex
+    import sys
+
+    from studies.levels.running import run
+
+    command = shlex.join(["python", "-m", "studies", "levels", *(Path(word).name for word in sys.argv[2:])])
+    of = dict(zip(test or (), masks or (), strict=False))
+    run(train, test or (), masks=of, weights=weights, output=output, command=command, say=say)
+
+
 def _run(study: str, **options: Any) -> None:
     from studies.running import run
 

@@ -119,7 +119,7 @@ def test_instances_statistics_and_meshes_agree(found: tuple[Spine, Volume], tmp_
     assert files.instances and files.statistics and files.table and files.mesh and files.meshes
     write_anatomy(made, scan, files)
     report = json.loads(files.statistics.read_text("utf-8"))
-    assert (report["space"], report["levels_from"]) == ("LPS", "lowest")
+    assert (report["space"], report["levels_from"]) == ("LPS", "told")
     assert [row["level"] for row in report["vertebrae"]] == ["L5", "L4", "L3", "L2"]
     instances = read_labels(files.instances).array
     with files.table.open(newline="") as file:

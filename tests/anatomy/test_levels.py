@@ -90,7 +90,7 @@ def test_more_vertebrae_than_there_are_levels_are_not_named() -> None:
 
 def test_the_callers_word_counts_before_the_models() -> None:
     names = names_of((1, 2), lowest="L4", votes=[{"L5": 9}, {"L4": 9}])
-    assert (names.levels, names.source) == (("L4", "L3"), "lowest")
+    assert (names.levels, names.source) == (("L4", "L3"), "told")
 
 
 def test_the_models_names_stand_where_they_are_possible() -> None:

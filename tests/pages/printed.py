@@ -149,6 +149,7 @@ HOW: dict[str, How] = {
     "python -m studies scaling": study("scaling"),
     "python -m studies rivals": study("rivals"),
     "python -m studies samplers": study("samplers"),
+    "python -m studies levels": study("levels"),
     "python -m studies side-by-side": study("side_by_side"),
     "python -m studies table1": study("tables"),
     "python -m studies ablation": study("tables"),

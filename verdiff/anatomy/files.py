@@ -23,6 +23,7 @@ from verdiff.files import Staging, made_by_verdiff, plan_files
 from verdiff.files.plan import existing
 from verdiff.imaging import Volume, write_array
 from verdiff.imaging.named_masks import SEGMENTS_SUFFIX
+from verdiff.imaging.terms import named_structures
 
 _OURS = re.compile(r"(disc-below-)?([CTL]\d+|vertebra-\d+)|canal|(vertebra|disc|canal)-(outer|inner)")
 _SIDES = ("outer", "inner")
@@ -44,6 +45,7 @@ _COLUMNS = (
     "confidence",
     "volume_complete",
     "cut_sides",
+    "level_probability",
 )
 
 
@@ -100,7 +102,6 @@ def anatomy_files(mask: Path, *, instances: bool = False, statistics: bool = Fal
     """
     suffix = next((s for s in (".nii.gz", SEGMENTS_SUFFIX, mask.suffix) if mask.name.lower().endswith(s)), "")
     base = mask.name[: len(mask.name) - len(suffix)].removesuffix("_seg")
-    suffix = ".nrrd" if suffix == SEGMENTS_SUFFIX else suffix
     return AnatomyFiles(
         mask.with_name(f"{base}_instances{suffix}") if instances else None,
         mask.with_name(f"{base}_vertebrae.json") if statistics else None,
@@ -163,7 +164,14 @@ def write_anatomy(
                 write_anatomy(spine, scan, files, moved=moved, label_ids=label_ids, staged=staging, about=about)
         return
     if files.instances is not None:
-        write_array(spine.instances, scan, staged[files.instances], mark=True, about=about)
+        write_array(
+            spine.instances,
+            scan,
+            staged[files.instances],
+            mark=True,
+            structures=named_structures(spine.structures),
+            about=about,
+        )
     if files.mesh is not None and files.meshes is not None:
         stems = {f"{_safe(name)}-{side}" for side, surfaces in moved.items() for name in surfaces}
         _write_meshes(spine, files.mesh, files.meshes, staged, keep=stems, about=about)
@@ -179,14 +187,23 @@ def statistics_of(spine: Spine) -> dict[str, Any]:
     """What the JSON holds: the vertebrae from the lowest up, where their names come from, and the remarks."""
     return {
         "space": SPACE,
-        "levels_from": spine.named_by or "unknown",
+        **levels_of(spine),
         "structures": spine.structures,
-        "vertebrae": [_row(vertebra) for vertebra in spine.vertebrae],
+        "vertebrae": [_row(vertebra, spine) for vertebra in spine.vertebrae],
         "remarks": list(spine.remarks),
     }
 
 
-def _row(vertebra: Vertebra) -> dict[str, Any]:
+def levels_of(spine: Spine) -> dict[str, Any]:
+    """Where the levels come from, how probable they are, and which vertebra is which, by its number in the mask."""
+    return {
+        "levels_from": spine.named_by or "unknown",
+        "level_probability": _rounded(spine.level_probability, 4),
+        "levels": {str(vertebra.number): vertebra.level for vertebra in spine.vertebrae},
+    }
+
+
+def _row(vertebra: Vertebra, spine: Spine) -> dict[str, Any]:
     left, posterior, superior = vertebra.centroid_mm
     values = (
         vertebra.number,
@@ -204,6 +221,7 @@ def _row(vertebra: Vertebra) -> dict[str, Any]:
         _rounded(vertebra.confidence, 4),
         vertebra.volume_complete,
         " ".join(vertebra.cut_sides),
+        None if vertebra.level is None else _rounded(spine.level_probability, 4),
     )
     return dict(zip(_COLUMNS, values, strict=True))
 
@@ -216,7 +234,7 @@ def _csv(spine: Spine) -> str:
     out = io.StringIO()
     table = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows(_row(vertebra) for vertebra in spine.vertebrae)
+    table.writerows(_row(vertebra, spine) for vertebra in spine.vertebrae)
     return out.getvalue()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.anatomy.anchor import Sight
 from verdiff.anatomy.levels import impossible, upward
 from verdiff.anatomy.segments import TALLEST_MM
 
@@ -17,9 +18,11 @@ _MISSING = 1.6
 _AGREEMENT = 0.6
 # Bodies on each side that say what height is usual, and how many times that two in one are taller.
 _AROUND, _TWO_IN_ONE = 2, 1.5
-LOWEST = "lowest"
+TOLD = "told"
 MODEL = "model"
 SACRUM = "sacrum"
+PICTURE = "picture"
+_AS_IF_FIVE = "levels are counted from {}, as if five lumbar vertebrae lay on it: the images show no more"
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,15 @@ class Names:
 
     Attributes:
         levels: One each; None where unknown.
-        source: Origin of the names: ``"lowest"``, ``"model"``, ``"sacrum"``, or None.
+        source: Origin of the names: ``"told"`` (the caller), ``"model"``, ``"sacrum"``, ``"picture"``, or None.
         remarks: What a reader should know.
+        probability: That the levels are right; None where nobody says how probable they are.
     """
 
     levels: tuple[str | None, ...]
     source: str | None
     remarks: tuple[str, ...] = ()
+    probability: float | None = None
 
 
 def numbered(middles_mm: Sequence[float], heights_mm: Sequence[float] | None = None) -> tuple[int, ...]:
@@ -80,29 +85,49 @@ def names_of(
     lowest: str | None,
     votes: Sequence[Mapping[str, int]] = (),
     on_sacrum: bool = False,
+    sight: Sight | None = None,
 ) -> Names:
     """Levels of the vertebrae with these numbers.
 
-    A level that the caller gives counts before the model's own, and those before the sacrum, on which L5 usually lies.
+    A level that the caller gives counts before the model's own, those before the sacrum, on which L5 usually lies, and
+    that before what the picture shows.
 
     Args:
         numbers: Numbers that :func:`numbered` gives.
         lowest: Level of number 1, from the caller.
         votes: Number of voxels that the model gave each level, for each vertebra.
         on_sacrum: Whether the mask has a sacrum right below number 1.
+        sight: What the picture shows of the bodies.
     """
     unknown = Names((None,) * len(numbers), None)
     if not numbers:
         return unknown
     if lowest is not None:
-        return _counted(numbers, lowest, LOWEST)
+        return _counted(numbers, lowest, TOLD)
     if any(votes):
         return _voted(numbers, votes)
     if on_sacrum:
         names = _counted(numbers, "L5", SACRUM)
-        remark = "levels are counted from the sacrum, as if five lumbar vertebrae lay on it: the images show no more"
-        return Names(names.levels, names.source, (*names.remarks, remark))
-    return unknown
+        return replace(names, remarks=(*names.remarks, _AS_IF_FIVE.format("the sacrum")))
+    return unknown if sight is None else _sighted(numbers, sight)
+
+
+def _sighted(numbers: Sequence[int], sight: Sight) -> Names:
+    """Counted from the last body above the sacrum that the picture shows; what the mask has below it has no level."""
+    last = numbers[sight.index]
+    called = f"vertebra {last} of the mask" if last > 1 else "the lowest vertebra of the mask"
+    if sight.refused is not None:
+        remark = (
+            f"in the picture {called} is the last above the sacrum with a probability of {sight.probability:.2f}, "
+            f"{sight.refused}: no level is read from it"
+        )
+        return Names((None,) * len(numbers), None, (remark,))
+    names = _counted([number - last + 1 for number in numbers[sight.index :]], "L5", PICTURE)
+    if names.source is None:
+        return Names((None,) * len(numbers), None, names.remarks)
+    below = f"{sight.index} below it {'is' if sight.index == 1 else 'are'} taken for sacrum, and have no level"
+    remarks = [_AS_IF_FIVE.format("the last body above the sacrum in the picture"), *([below] if sight.index else ())]
+    return Names((None,) * sight.index + names.levels, PICTURE, tuple(remarks), sight.probability)
 
 
 def _counted(numbers: Sequence[int], lowest: str, source: str) -> Names:

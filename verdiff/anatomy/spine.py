@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,12 @@ from numpy.typing import NDArray
 from verdiff.anatomy.levels import VERSE_IDS, upward
 from verdiff.imaging import Geometry
 
+_SAYS = {
+    "told": "told (--lowest)",
+    "model": "from the model",
+    "sacrum": "from the sacrum",
+    "picture": "from the picture",
+}
 CANAL_ID, PARTIAL_FROM, DISCS_FROM = 100, 100, 200
 
 
@@ -70,9 +77,10 @@ class Spine:
         instances: uint8 [z, y, x] in the scan's grid, numbered as SPIDER's masks: vertebrae 1, 2, ... from the lowest
             up, 101, 102, ... where the scan or the mask ends in their body, 100 canal, 200 + n the disc below n.
         vertebrae: Vertebrae from the lowest up.
-        named_by: ``"lowest"`` (the caller), ``"model"``, ``"sacrum"``, or None: levels unknown.
+        named_by: ``"told"`` (the caller), ``"model"``, ``"sacrum"``, ``"picture"``, or None: levels unknown.
         remarks: What a reader should know: vertebrae missed, cut off, leaks left out, levels replaced.
         geometry: The grid.
+        level_probability: That the levels are right, where they are read from the picture; else None.
     """
 
     instances: NDArray[np.uint8]
@@ -80,6 +88,20 @@ class Spine:
     named_by: str | None
     remarks: tuple[str, ...]
     geometry: Geometry
+    level_probability: float | None = None
+
+    @property
+    def says_levels(self) -> str:
+        """Where the levels come from, as words: ``"levels from the picture, probability 0.98"``."""
+        if self.named_by is None:
+            return "levels unknown"
+        surely = "" if self.level_probability is None else f", probability {_down(self.level_probability)}"
+        return f"levels {_SAYS[self.named_by]}{surely}"
+
+    @property
+    def marks_mm(self) -> dict[str, tuple[float, float, float]]:
+        """What each vertebra is called on a picture, its level or its number, and where it lies, LPS."""
+        return {vertebra.level or str(vertebra.number): vertebra.centroid_mm for vertebra in self.vertebrae}
 
     @property
     def structures(self) -> dict[str, int]:
@@ -101,3 +123,8 @@ class Spine:
             if number - below.number < len(chain):
                 return chain[number - below.number]
         return f"vertebra-{number:02d}"
+
+
+def _down(probability: float) -> str:
+    """Three digits, never rounded up to more than it is."""
+    return f"{math.floor(probability * 1000) / 1000:.3f}"

@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.anatomy.anchor import sight_of
 from verdiff.anatomy.column import BONE, DISC, Column, Spacing, column_of, profile, tissues
 from verdiff.anatomy.frame import AnatomicalFrame, Labels, Mask, frame_of
 from verdiff.anatomy.levels import parse_level
 from verdiff.anatomy.measures import level_votes, measured, remarks_on
 from verdiff.anatomy.naming import names_of, numbered
+from verdiff.anatomy.picture import Surroundings, surroundings
 from verdiff.anatomy.regions import assign
 from verdiff.anatomy.roles import roles_of
 from verdiff.anatomy.segments import Segment, pitch_mm, segments_of
 from verdiff.anatomy.spine import CANAL_ID, DISCS_FROM, PARTIAL_FROM, Spine
 from verdiff.errors import InputError
 from verdiff.imaging import Geometry
+from verdiff.imaging.volume import Array
 
 _UNOWNED = 255
 ASK_FOR_LOWEST = "levels unknown: nothing in the mask says them; name the lowest vertebra, for example --lowest L5"
@@ -30,6 +33,7 @@ def find_vertebrae(
     *,
     lowest: str | None = None,
     uncertainty: NDArray[np.uint8] | None = None,
+    image: Array | None = None,
 ) -> Spine:
     """The vertebrae of a mask.
 
@@ -40,6 +44,8 @@ def find_vertebrae(
         label_ids: Name and id of the structures; see :func:`verdiff.anatomy.roles.roles_of`.
         lowest: Level of the lowest vertebra in the mask, for example ``"L5"``.
         uncertainty: 0 (sure) to 255, on the same grid.
+        image: Intensities of an MR scan on the same grid, from which levels are read where nothing else says them
+            (:mod:`verdiff.anatomy.anchor`); None leaves them unknown.
 
     Raises:
         InputError: No structure is a vertebra, ``lowest`` is no level, or the arrays do not fit the grid.
@@ -47,7 +53,7 @@ def find_vertebrae(
     """
     roles = roles_of(label_ids)
     level = None if lowest is None else parse_level(lowest)
-    for name, array in (("labels", labels), ("uncertainty", uncertainty)):
+    for name, array in (("labels", labels), ("uncertainty", uncertainty), ("image", image)):
         if array is not None and array.shape != geometry.shape:
             raise InputError(
                 f"{name} of shape {array.shape}", f"the grid's shape {geometry.shape}", "give arrays of one grid"
@@ -55,15 +61,12 @@ def find_vertebrae(
     bone, disc, canal, sacrum = (np.isin(labels, ids) for ids in (roles.bones, roles.discs, roles.canal, roles.sacrum))
     instances = np.zeros(labels.shape, np.uint8)
     instances[canal] = CANAL_ID
-    anything = bone | disc | canal | sacrum
     if not bone.any():
         return Spine(instances, (), None, ("no vertebra in the mask",), geometry)
-    frame = frame_of(anything, geometry)
-    tissue = tissues(*(frame.reduced(mask) for mask in (bone, disc, canal)))
-    column = column_of(tissue, frame.spacing_mm)
-    if column is None:
+    parted = _part(bone, disc, canal, sacrum, geometry)
+    if parted is None:
         return Spine(instances, (), None, ("no vertebral body in the mask",), geometry)
-    segments = _segments(tissue, column, frame)
+    frame, tissue, column, segments = parted
     regions = assign(tissue, column, segments, frame.spacing_mm)
     there = set(np.unique(regions).tolist())
     kept = [n for n, segment in enumerate(segments, start=1) if not segment.dropped and n in there][::-1]
@@ -75,17 +78,49 @@ def find_vertebrae(
     _put_vertebrae(instances, frame, regions, dict(zip(kept, ids, strict=True)), bone, tissue)
     if roles.discs:
         _put_discs(instances, frame, column, tissue, disc, bodies, numbers)
+    film = frame.plan.view == "film"
     names = names_of(
         numbers,
         lowest=level,
         votes=level_votes(labels, instances, ids, roles),
         on_sacrum=bool(sacrum.any()) and _on_sacrum(frame.reduced(sacrum), column, bodies[0], frame.spacing_mm),
+        sight=None if image is None or film else sight_of(surroundings(image, frame, column, bodies)),
     )
-    vertebrae = measured(instances, geometry, bodies, numbers, names, uncertainty, frame.plan.view == "film")
+    vertebrae = measured(instances, geometry, bodies, numbers, names, uncertainty, film)
     unowned_ml = (int(bone.sum()) - int(np.isin(instances, ids).sum())) * geometry.voxel_ml
     ask = () if names.source is not None else (ASK_FOR_LOWEST,)
-    remarks = (*names.remarks, *ask, *remarks_on(segments, bodies, vertebrae, unowned_ml, frame.plan.view == "film"))
-    return Spine(instances, vertebrae, names.source, remarks, geometry)
+    remarks = (*names.remarks, *ask, *remarks_on(segments, bodies, vertebrae, unowned_ml, film))
+    return Spine(instances, vertebrae, names.source, remarks, geometry, names.probability)
+
+
+def bodies_seen(
+    labels: Labels, geometry: Geometry, label_ids: Mapping[str, int], image: Array
+) -> tuple[Surroundings, ...]:
+    """What a picture shows of the bodies of a mask, from the lowest up: what levels are read from.
+
+    Args:
+        labels: Label ids [z, y, x].
+        geometry: Their grid.
+        label_ids: Name and id of the structures.
+        image: Intensities [z, y, x] on the same grid.
+    """
+    roles = roles_of(label_ids)
+    bone, disc, canal, sacrum = (np.isin(labels, ids) for ids in (roles.bones, roles.discs, roles.canal, roles.sacrum))
+    parted = _part(bone, disc, canal, sacrum, geometry) if bone.any() else None
+    if parted is None:
+        return ()
+    frame, _, column, segments = parted
+    return surroundings(image, frame, column, [each for each in segments if not each.dropped][::-1])
+
+
+def _part(
+    bone: Mask, disc: Mask, canal: Mask, sacrum: Mask, geometry: Geometry
+) -> tuple[AnatomicalFrame, NDArray[np.uint8], Column, list[Segment]] | None:
+    """The working grid, what is in it, the spine's curve and the bodies along it; None where there is no body."""
+    frame = frame_of(bone | disc | canal | sacrum, geometry)
+    tissue = tissues(*(frame.reduced(mask) for mask in (bone, disc, canal)))
+    column = column_of(tissue, frame.spacing_mm)
+    return None if column is None else (frame, tissue, column, _segments(tissue, column, frame))
 
 
 def _segments(tissue: NDArray[np.uint8], column: Column, frame: AnatomicalFrame) -> list[Segment]:

@@ -215,6 +215,7 @@ def write_scan(segmented: Segmented) -> WrittenScan:
     missing = "" if read.files.page is None else no_vertebrae(manifest.label_ids)
     if spine_files is not None or (read.files.page is not None and not missing):
         from verdiff.anatomy import find_vertebrae
+        from verdiff.anatomy.files import levels_of
 
         begun = perf_counter()
         spine = find_vertebrae(
@@ -223,7 +224,10 @@ def write_scan(segmented: Segmented) -> WrittenScan:
             manifest.label_ids,
             lowest=read.asked.anatomy.lowest,
             uncertainty=result.uncertainty,
+            # The weights that read levels were learned from MR alone.
+            image=read.volume.array if manifest.modality == "MR" and read.volume.geometry.oriented else None,
         )
+        result.provenance["levels"] = levels_of(spine)
         result.timings["anatomy"] = perf_counter() - begun
     if segmented.margins:
         from verdiff.runtime.margins import no_go_surfaces
@@ -262,7 +266,16 @@ def write_scan(segmented: Segmented) -> WrittenScan:
             told = report(result, read.files, others, identifiers=read.asked.identifiers)
             staged[read.files.page].write_text(_page(segmented, spine, told, missing), "utf-8")
             result.timings["page"] = perf_counter() - begun
-        write_result(result, read.volume, read.files, others, staged=staged, identifiers=read.asked.identifiers)
+        write_result(
+            result,
+            read.volume,
+            read.files,
+            others,
+            staged=staged,
+            identifiers=read.asked.identifiers,
+            marks={} if spine is None else spine.marks_mm,
+            remarks=() if spine is None else (spine.says_levels,),
+        )
     return WrittenScan(read, result, spine, spine_files, no_go, others)
 
 

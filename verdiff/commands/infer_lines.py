@@ -102,9 +102,8 @@ def last_lines(result: Segmentation) -> list[str]:
 
 def spine_lines(spine: Spine, files: AnatomyFiles) -> list[str]:
     """The lines that say which vertebrae were found, how they are called and where the files are."""
-    known = spine.named_by is not None
-    levels = f"levels from {spine.named_by}" if known else "levels unknown (--lowest L5 says that the lowest is L5)"
-    lines = [f"{len(spine.vertebrae)} vertebrae from the lowest up, {levels}"]
+    hint = "" if spine.named_by is not None else " (--lowest L5 says that the lowest is L5)"
+    lines = [f"{len(spine.vertebrae)} vertebrae from the lowest up, {spine.says_levels}{hint}"]
     for vertebra in spine.vertebrae:
         parts = [f"height {vertebra.height_mm:.0f} mm"]
         if vertebra.volume_ml is not None:

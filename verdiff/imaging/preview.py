@@ -68,19 +68,29 @@ def preview_png(
     title: str | None = None,
     warnings: Sequence[str] = (),
     marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    remarks: Sequence[str] = (),
 ) -> None:
     """Write the picture of :func:`preview_bytes`.
 
     Args:
         path: The PNG; written whole or not at all.
-        volume, labels, uncertainty, label_table, view, title, warnings, marks: Arguments of :func:`preview_bytes`.
+        volume, labels, uncertainty, label_table, view, title, warnings, marks, remarks: Arguments of
+            :func:`preview_bytes`.
 
     Raises:
         InputError: If labels or uncertainty are not in the scan's grid.
         OutputError: If the file cannot be written.
     """
     picture = preview_bytes(
-        volume, labels, uncertainty, label_table, view=view, title=title, warnings=warnings, marks=marks
+        volume,
+        labels,
+        uncertainty,
+        label_table,
+        view=view,
+        title=title,
+        warnings=warnings,
+        marks=marks,
+        remarks=remarks,
     )
     with atomic_path(path) as temporary:
         temporary.write_bytes(picture)
@@ -96,6 +106,7 @@ def preview_bytes(
     title: str | None = None,
     warnings: Sequence[str] = (),
     marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    remarks: Sequence[str] = (),
 ) -> bytes:
     """A PNG with three to five slices, each structure outlined, the uncertainty, and the volumes in ml.
 
@@ -108,6 +119,7 @@ def preview_bytes(
         title: Heading; by default the scan's name.
         warnings: What was forced or looks wrong, written across the picture.
         marks: Names to write on the mask where it covers these points, each three LPS millimetres.
+        remarks: What else is said of the mask, behind the scan's pixels.
 
     Raises:
         InputError: If labels or uncertainty are not in the scan's grid.
@@ -123,7 +135,7 @@ def preview_bytes(
     layout = _layout(plan, plan.extract(labels), rows=1 if uncertainty is None else 2)
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(label_table)}
     page = _draw(volume, labels, uncertainty, plan, layout, colours)
-    _write_text(page, volume, labels, plan, layout, colours, label_table, title)
+    _write_text(page, volume, labels, plan, layout, colours, label_table, title, remarks)
     _write_marks(page, volume, plan.extract(labels), plan, layout, marks)
     if warnings:
         page = with_banner(page, warnings)
@@ -191,6 +203,7 @@ def _write_text(
     colours: Mapping[int, Colour],
     table: Mapping[int, str],
     title: str | None,
+    remarks: Sequence[str],
 ) -> None:
     from PIL import ImageDraw
 
@@ -201,7 +214,7 @@ def _write_text(
     stack = f"{plan.slices} slices every {plan.slice_spacing_mm:.2f} mm" if plan.slices > 1 else "one slice"
     facts = (f"{plan.scan_cols} x {plan.scan_rows} pixels",) if film else (stack, pitch)
     _text(draw, (_MARGIN, 14), _shortened(name), _TITLE, _INK)
-    _text(draw, (_MARGIN, 54), "  |  ".join((plan.view, *facts)), _SMALL, _FAINT)
+    _text(draw, (_MARGIN, 54), "  |  ".join((plan.view, *facts, *remarks)), _SMALL, _FAINT)
     for column, index in enumerate(layout.shown):
         for row, what in enumerate(("mask", "uncertainty")[: layout.rows]):
             left, top = layout.corner(column, row)

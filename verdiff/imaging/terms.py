@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,16 @@ _TERMS = {
     "cord": ("2748008", "Spinal cord", (220, 140, 60)),
     "sacrum": ("54735007", "Sacrum", (200, 170, 110)),
 }
+# The same of each vertebra, from C1 and T1 and L1 downwards.
+_CODES = {
+    "C": (14806007, 39976000, 113205007, 5329002, 36978003, 36054005, 87391001),
+    "T": (
+        *(64864005, 53733008, 1626008, 73071006, 56401006, 45296009),
+        *(62487009, 11068009, 82687006, 7610001, 12989004, 23215003),
+    ),
+    "L": (66794005, 14293000, 36470004, 11994002, 49668003),
+}
+_LEVELS = {f"{part}{n}": str(code) for part, codes in _CODES.items() for n, code in enumerate(codes, start=1)}
 _MEANINGS = {code: meaning for code, meaning, _ in _TERMS.values()}
 
 
@@ -60,6 +70,25 @@ def structures(labels: Sequence[NamedLabel]) -> tuple[Structure, ...]:
         labels: Labels of a model, as in :attr:`verdiff.bundle.Manifest.labels`.
     """
     return tuple(_structure(label, index) for index, label in enumerate(labels))
+
+
+def named_structures(named: Mapping[str, int]) -> tuple[Structure, ...]:
+    """The structures of a mask of vertebrae, described: ``L5``, ``vertebra-01``, ``disc-below-L5``, ``canal``.
+
+    Each vertebra has a colour of its own, the discs have one. A vertebra without a level is coded as a vertebra.
+
+    Args:
+        named: Name and number in the mask, as in :attr:`verdiff.anatomy.Spine.structures`.
+    """
+    return tuple(_named(name, label, index) for index, (name, label) in enumerate(named.items()))
+
+
+def _named(name: str, label: int, index: int) -> Structure:
+    if name in _LEVELS:
+        return Structure(label, name, "SCT", _LEVELS[name], f"{name} vertebra", _hue(index))
+    kind = next((kind for kind in ("vertebra", "disc", "canal") if name.split("-")[0] == kind), "vertebra")
+    code, meaning, colour = _TERMS[kind]
+    return Structure(label, name, "SCT", code, meaning, _hue(index) if kind == "vertebra" else colour)
 
 
 def _structure(label: NamedLabel, index: int) -> Structure:

@@ -23,9 +23,10 @@ STAGES = (
 _LONGEST_BAR = 100
 _LEVELS_FROM = {
     None: "From the lowest up. Levels unknown: nothing says which the lowest is; --lowest L5 does.",
-    "lowest": "From the lowest up, whose level was stated.",
+    "told": "From the lowest up, whose level was stated.",
     "model": "From the lowest up; levels are the model's.",
     "sacrum": "From the lowest up; levels are counted from the sacrum.",
+    "picture": "From the lowest up; levels are counted from the last body above the sacrum in the picture.",
 }
 
 
@@ -121,7 +122,9 @@ def _vertebrae(spine: Spine) -> Html:
             [each.name, volume, f"{each.height_mm:.0f} mm", confidence, element("span", _cut(each.cut_sides), *cut)]
         )
     titles = ("vertebra", "volume", "height", "confidence", "")
-    source = _LEVELS_FROM.get(spine.named_by, f"Levels from {spine.named_by}.")
+    source = _LEVELS_FROM[spine.named_by]
+    if spine.level_probability is not None:
+        source += f" Their probability is {spine.level_probability:.3f}."
     table = _table(titles, rows, figures={1, 2, 3}) if rows else element("p", "No vertebra was found.")
     remarks = [element("li", remark) for remark in spine.remarks]
     return _section("Vertebrae", table, element("p", source, class_="soft"), element("ul", *remarks), name="vertebrae")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -176,6 +176,8 @@ def write_result(
     *,
     staged: Staging | None = None,
     identifiers: bool = False,
+    marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    remarks: Sequence[str] = (),
 ) -> None:
     """Write the files of ``result``: all of them appear together, or none.
 
@@ -186,6 +188,8 @@ def write_result(
         others: What else was made of the result and stands beside the mask, for the report to name.
         staged: Where they are written, together with those others; None writes these alone.
         identifiers: Whether report, mask and uncertainty hold the UIDs of a scan that was read from DICOM.
+        marks: Names that the preview writes on the mask where it covers these points, each three LPS millimetres.
+        remarks: What the preview says of the mask.
 
     Raises:
         OutputError: A file cannot be written, or a place is taken by a file that is not verdiff's; nothing changed.
@@ -207,7 +211,16 @@ def write_result(
         banner = [f"forced past: {reason}" for reason in result.provenance["forced"]]
         banner += [f"warning: {text}" for text in result.implausible]
         banner += result.provenance["scan"]["notes"]
-        preview_png(staged[files.preview], volume, result.labels, result.uncertainty, table, warnings=banner)
+        preview_png(
+            staged[files.preview],
+            volume,
+            result.labels,
+            result.uncertainty,
+            table,
+            warnings=banner,
+            marks=marks,
+            remarks=remarks,
+        )
     result.timings["write"] = perf_counter() - begun
     staged[files.report].write_text(
         json.dumps(report(result, files, others, identifiers=identifiers), indent=1) + "\n", "utf-8"
