@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +28,7 @@ from verdiff.commands.options import (
     within,
 )
 from verdiff.commands.printing import give, say
-from verdiff.commands.progress import busy
+from verdiff.commands.progress import busy, for_programs
 from verdiff.errors import SUCCESS, InputError
 from verdiff.options import BatchOptions, InferOptions, LoadOptions
 from verdiff.progress import done
@@ -175,6 +176,9 @@ def infer(
     options: InferOptions,
     batch: BatchOptions,
     as_json: AsJson = False,
+    tell_progress: Annotated[
+        bool, typer.Option("--progress", help="Tell programs how far it is: JSON lines on standard error.")
+    ] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write the uncertainty map too.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Write a PNG of a few slices too.")] = False,
     instances: Annotated[
@@ -250,27 +254,28 @@ def infer(
     tell = _print_json if as_json else None
     words = scans or []
     if batch.manifest is None and batch.ray is None and not are_several(words):
-        code = run(
-            words[0],
-            output,
-            options,
-            uncertainty=uncertainty,
-            preview=preview,
-            reference=reference,
-            anatomy=anatomy,
-            dicom=dicom,
-            overwrite=overwrite,
-            identifiers=identifiers,
-            page=report,
-            say=told,
-            tell=None if tell is None else _print_whole,
-            dry_run=batch.dry_run,
-        )
+        with for_programs() if tell_progress else nullcontext():
+            code = run(
+                words[0],
+                output,
+                options,
+                uncertainty=uncertainty,
+                preview=preview,
+                reference=reference,
+                anatomy=anatomy,
+                dicom=dicom,
+                overwrite=overwrite,
+                identifiers=identifiers,
+                page=report,
+                say=told,
+                tell=None if tell is None else _print_whole,
+                dry_run=batch.dry_run,
+            )
         raise typer.Exit(code)
     if batch.ray is not None and options.device not in CLUSTER_DEVICES:
         raise unfit(f"--device {options.device} with --ray", f"choose {' or '.join(CLUSTER_DEVICES)}: Ray says which")
-    of_one = {"--reference": reference, "--dicom-seg": dicom_seg, "--rtstruct": rtstruct}
-    if given := [name for name, value in of_one.items() if value is not None]:
+    of_one = {"--reference": reference, "--dicom-seg": dicom_seg, "--rtstruct": rtstruct, "--progress": tell_progress}
+    if given := [name for name, value in of_one.items() if value]:
         several = "several scans" if batch.ray is None else "--ray"
         raise unfit(f"{' and '.join(given)} with {several}", "these are of one scan; leave them out")
     from verdiff.commands import infer_several

@@ -5,10 +5,11 @@ All of it goes to standard error. What takes less than three seconds says nothin
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from time import monotonic
 
 from verdiff.commands.printing import QUIET, detail, draw, erase, loudness, warn, watched
@@ -17,6 +18,8 @@ from verdiff.progress import watched_by
 # On a terminal: nothing of what is quick, then often enough to see that it lives.
 _FIRST_SECONDS, _EVERY_SECONDS = 1.0, 0.25
 # Elsewhere, such as in a log: when a line is due, and how often after the last.
+_TOLD_EVERY_SECONDS = 0.5
+_PROGRAM: ContextVar[bool] = ContextVar("for programs", default=False)
 _LINES_AT_SECONDS, _LINES_EVERY_SECONDS = (3.0, 10.0, 30.0), 60.0
 
 
@@ -45,8 +48,48 @@ def drawn(state: Callable[[float], str]) -> Iterator[None]:
 
 
 @contextmanager
+def for_programs() -> Iterator[None]:
+    """Within the block :func:`busy` writes JSON objects, one a line, for a program that reads along.
+
+    ``{"doing": "segmenting", "share": 0.4}``; ``share`` is the part of it that is done, null where nobody knows.
+    """
+    before = _PROGRAM.set(True)
+    try:
+        yield
+    finally:
+        _PROGRAM.reset(before)
+
+
+def _tell(what: str, share: float | None = None) -> None:
+    warn(json.dumps({"doing": what, "share": None if share is None else round(share, 4)}))
+
+
+class _Telling:
+    """What the work tells of itself, for a program: its share, twice a second at most, and its end."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._last = what, monotonic()
+        _tell(what)
+
+    def within(self, share: float) -> None:
+        if share >= 1 or monotonic() - self._last >= _TOLD_EVERY_SECONDS:
+            self._last = monotonic()
+            _tell(self._what, min(1.0, share))
+
+    def doing(self, what: str) -> None:
+        """Smaller steps are not told."""
+
+    def stage(self) -> None:
+        _tell(self._what)
+
+
+@contextmanager
 def busy(what: str) -> Iterator[None]:
     """Say that something runs, and how far it is where the work tells of it (:mod:`verdiff.progress`)."""
+    if _PROGRAM.get():
+        with watched_by(_Telling(what)):
+            yield
+        return
     detail(what)
     begun, state = monotonic(), _State()
     with drawn(lambda seconds: f"{what} {clock(seconds)}{state.told()}"), watched_by(state):
