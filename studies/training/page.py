@@ -131,7 +131,7 @@ def trained_with(options: TableOptions, sittings: Mapping[str, Sequence[Mapping[
 def models_table(options: TableOptions, lines: Sequence[TableLine], kind: str) -> list[str]:
     """A line a model: what it cost, its mean Dice, and the published one."""
     published = options.plan.published.get(kind, {})
-    titles = ["model", "minutes", "of a processor", "iterations", "parameters (M)", "seconds a case", "mean Dice"]
+    titles = ["model", "minutes", "processor minutes", "iterations", "parameters (M)", "seconds a case", "mean Dice"]
     rows = []
     for line in lines:
         facts = [run.facts for run in line.runs]
@@ -180,12 +180,15 @@ def notes(options: TableOptions) -> tuple[str, ...]:
         "All models train from one prepared cache: the same slices, folds and pixels. Network, loss, optimiser, "
         "augmentation and sampling are each shipped configuration's own.",
         "The last averaged weights are scored; the patients who are scored chose none.",
-        "Seconds a case are from prepared slices to the mask, networks in PyTorch; the runtime is faster.",
+        "Processor minutes are all that a training took, reading its data included. Seconds a case are by the wall "
+        "clock, from prepared slices to the mask, networks in PyTorch; the runtime is faster.",
         "Intervals are bootstrapped over cases of one fold: they say nothing of another training set.",
         *options.plan.notes,
     ]
     if options.every > 1:
-        found.insert(1, f"Every {options.every}th validation case is scored (--every), the same ones of every model.")
+        found.insert(
+            1, f"One in {options.every} of the cases put aside is scored (--every), the same ones of every model."
+        )
     if options.settings:
         found.append("Set for this table: " + ", ".join(f"`{text}`" for text in options.settings) + ".")
     return tuple(found)
