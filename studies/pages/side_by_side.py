@@ -86,12 +86,13 @@ def draw_side_by_side(rows: Sequence[VolumeRow], path: Path) -> None:
         )
         parts = [f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"]
         parts += [] if row.peak_bytes is None else [f"{row.peak_bytes / 1e9:.2f} GB"]
-        parts.append(row.weights if row.dice is None else f"Dice {row.dice:.4f}")
+        if not row.extrapolated:
+            parts.append(row.weights if row.dice is None else f"Dice {row.dice:.4f}")
         axes.annotate(", ".join(parts), (seconds, place), (6, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(shortest / 10, longest * 100)
+    axes.set_xlim(shortest / 10, longest * 1000)
     axes.set_xlabel("median seconds a scan, file to file, logarithmic; hatched: extrapolated")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120, format="png")
