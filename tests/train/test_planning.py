@@ -9,7 +9,7 @@ import pytest
 
 from tests.train.toy import toy_config, write_raw_dataset
 from verdiff.errors import DataError
-from verdiff.train.config import RunConfig
+from verdiff.train.config import RunConfig, TrainingConfig
 from verdiff.train.data.cases import write_cache
 from verdiff.train.data.nnunet import read_raw
 from verdiff.train.networks.nnunet import NnUNetConfig
@@ -106,3 +106,13 @@ def test_a_scan_that_cannot_be_read_is_named_before_anything_is_planned(tmp_path
     (raw / "imagesTr" / "toy1_0000.nii.gz").write_bytes(b"")
     with pytest.raises(DataError, match="case toy1"):
         planned(nnunet_config(), raw)
+
+
+def test_a_plan_for_tall_films_is_trained_with_and_its_sides_have_multiples_of_their_own() -> None:
+    plan = make_plan(Fingerprint(((1, 750, 250),) * 481, None, 1), memory_gb=0.5)
+    assert plan.pools[0] > plan.pools[1]
+    network = NnUNetConfig(planned=False, widths=plan.widths, pools=plan.pools)
+    config = RunConfig(system="nnunet", network=network, training=TrainingConfig(crop=plan.patch))
+    assert config.training.crop == plan.patch
+    with pytest.raises(DataError, match="multiples of 64 and 32"):
+        RunConfig(system="nnunet", network=network, training=TrainingConfig(crop=(plan.patch[0], 48)))

@@ -63,7 +63,8 @@ class RunConfig:
             object.__setattr__(self, "network", settings_class(self.system)())
         check_limits(type(self.network), vars(self.network), "[network]", numbers=COUNT)
         if self.dimensions == 2 and self.training.crop is not None:
-            _check_crop(self.training.crop, self.network.multiple)
+            multiple = self.network.multiple
+            _check_crop(self.training.crop, getattr(self.network, "multiples", (multiple, multiple)))
 
     @property
     def diffusion(self) -> bool:
@@ -107,11 +108,15 @@ class RunConfig:
         return cls(names["model_id"], names["system"], **built)
 
 
-def _check_crop(crop: tuple[int, ...], multiple: int) -> None:
-    if len(crop) != 2 or any(side % multiple or side < 2 * multiple for side in crop):
+def _check_crop(crop: tuple[int, ...], multiples: tuple[int, int]) -> None:
+    fits = len(crop) == 2 and all(
+        side % each == 0 and side >= 2 * each for side, each in zip(crop, multiples, strict=True)
+    )
+    if not fits:
+        of = " and ".join(str(each) for each in dict.fromkeys(multiples))
         raise DataError(
             f"crop = {list(crop)}",
-            f"rows and columns, each a multiple of {multiple} with this network, and {2 * multiple} or more",
+            f"rows and columns, multiples of {of} with this network, and at least twice that",
             "correct [training]",
         )
 

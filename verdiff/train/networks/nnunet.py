@@ -42,6 +42,11 @@ class NnUNetConfig(SinglePassSettings):
         """What the more often halved axis has to be a multiple of; the other axis is held to it too."""
         return int(2 ** max(self.pools))
 
+    @property
+    def multiples(self) -> tuple[int, int]:
+        """What rows and columns of a training image have to be multiples of."""
+        return int(2 ** self.pools[0]), int(2 ** self.pools[1])
+
 
 class NnUNet(Comparator):
     """The network of ``config``: strided 3 x 3 convolutions, instance norm, leaky ReLU, transposed convolutions.
