@@ -41,7 +41,7 @@ def cross_fitted(
 
     Args:
         scenes: What is divided, by patient.
-        seed: Of the order of patients.
+        seed: Seed of the order of patients.
         fixed: Scenes that every model sees.
     """
     folds = _folds(scenes, fixed, seed)

@@ -23,7 +23,7 @@ class Outcome:
         group: How much of the sacrum it holds, of :data:`GROUPS`.
         answer: What the picture says: ``right``, ``wrong`` or ``unknown``.
         plain: What the plain rule says, that the lowest vertebra of the mask is L5.
-        probability: Of the most likely body; 0 where the mask has too few.
+        probability: Probability of the most likely body; 0 where the mask has too few.
         likely_right: Whether that body is the last above the sacrum, whatever its probability.
     """
 

@@ -37,7 +37,7 @@ def run(
         masks: Other masks of a data set in ``test``, such as a model's, measured beside the experts'.
         weights: Where ``anchor.json`` goes; None keeps the one there is.
         output: Where the page goes; None prints it.
-        command: For the page.
+        command: Command, for the page.
         say: Takes a line at a time.
         cuts: Where scans are cut off.
     """

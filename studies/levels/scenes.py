@@ -35,7 +35,7 @@ class Scene:
         case: Its name.
         patient: Whose it is: what folds are made by.
         cut: Where it ends, in pitches below L5's lower end, or None.
-        bodies: From the lowest up.
+        bodies: Bodies from the lowest up.
         last: Which of them is the last above the sacrum; None where the scan or the mask does not have it.
     """
 

@@ -31,8 +31,8 @@ class AnchorModel:
     """The logistic regression.
 
     Attributes:
-        mean, scale: Of each feature in training; a feature that the picture does not show counts as the mean.
-        weights, bias: Of the standardised features.
+        mean, scale: Moments of each feature in training; a feature that the picture does not show counts as the mean.
+        weights, bias: Coefficients of the standardised features.
         slope, offset: What makes the odds of other patients' bodies as sure as they are right, from cross-fitting.
         threshold: Least probability that a level is named with.
         least_seen_below: Least part of a pitch below the body's lower end that the picture must show.
@@ -109,7 +109,7 @@ class Sight:
 
     Attributes:
         index: The body that is most likely the last above the sacrum, counted from the lowest in the mask, which is 0.
-        probability: That it is.
+        probability: Probability that it is the anchor.
         refused: Why its level is not named, or None.
     """
 

@@ -33,7 +33,7 @@ class Names:
         levels: One each; None where unknown.
         source: Origin of the names: ``"told"`` (the caller), ``"model"``, ``"sacrum"``, ``"picture"``, or None.
         remarks: What a reader should know.
-        probability: That the levels are right; None where nobody says how probable they are.
+        probability: Probability that the levels are right; None where it is not known.
     """
 
     levels: tuple[str | None, ...]

@@ -61,7 +61,7 @@ def surroundings(
         image: Intensities [z, y, x] of the scan, in any unit.
         frame: The working grid of the mask.
         column: The spine's curve in it.
-        bodies: From the lowest up.
+        bodies: Bodies from the lowest up.
     """
     if len(bodies) < LEAST_BODIES:
         return ()
@@ -175,7 +175,7 @@ def _edges(patch: Floats, inside: NDArray[np.bool_]) -> Floats:
 
 
 def _seen_below(inside: NDArray[np.bool_]) -> float:
-    """Of the pitch below a body's lower end, the part from its end on that lies wholly within the picture."""
+    """The part of the pitch below a body's lower end, from that end on, that lies wholly within the picture."""
     per = _SAMPLES // 2
     first, front, behind = round((0.5 - DOWN[0]) * per), round((-0.5 - BACK[0]) * per), round((0.5 - BACK[0]) * per)
     below = inside[first : first + per, front:behind].all(axis=1)

@@ -80,7 +80,7 @@ class Spine:
         named_by: ``"told"`` (the caller), ``"model"``, ``"sacrum"``, ``"picture"``, or None: levels unknown.
         remarks: What a reader should know: vertebrae missed, cut off, leaks left out, levels replaced.
         geometry: The grid.
-        level_probability: That the levels are right, where they are read from the picture; else None.
+        level_probability: Probability that the levels are right, where they are read from the picture; else None.
     """
 
     instances: NDArray[np.uint8]

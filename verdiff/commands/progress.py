@@ -49,7 +49,7 @@ def drawn(state: Callable[[float], str]) -> Iterator[None]:
 
 @contextmanager
 def for_programs() -> Iterator[None]:
-    """Within the block :func:`busy` writes JSON objects, one a line, for a program that reads along.
+    """Have :func:`busy` write JSON objects within the block, one a line, for a program that reads along.
 
     ``{"doing": "segmenting", "share": 0.4}``; ``share`` is the part of it that is done, null where nobody knows.
     """
