@@ -109,8 +109,10 @@ def test_pip_is_given_a_place_that_exists_and_extras_that_do(command: str) -> No
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ") and c not in OURS])
 def test_the_python_program_runs(command: str, template: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # The recorded run of the fuzzer takes ten minutes; the same program damages fewer files here.
+    arguments = words(command.replace("tests.imaging.fuzzing 40000", "tests.imaging.fuzzing 40"))[1:]
     done = subprocess.run(
-        [sys.executable, *words(command)[1:]],
+        [sys.executable, *arguments],
         cwd=fresh(template, tmp_path / "here"),
         capture_output=True,
         text=True,
