@@ -59,7 +59,7 @@ def test_vertebrae_are_written_beside_the_mask_and_named(scan: Path, bundle: Pat
     assert {path.stem for path in scan.with_name("scan_meshes").glob("*.stl")} == set(report["structures"])
     assert scan.with_name("scan_mesh.vtp").exists()
     text = "\n".join(said)
-    assert "4 vertebrae from the lowest up, levels told (--lowest)" in text
+    assert "4 vertebrae from the lowest up, levels as told" in text
     assert f"wrote {scan.with_name('scan_vertebrae.csv')}" in text
     run_report = json.loads(scan.with_name("scan_seg.json").read_text("utf-8"))
     assert "anatomy" in run_report["timings_s"]

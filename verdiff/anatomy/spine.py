@@ -12,7 +12,7 @@ from verdiff.anatomy.levels import VERSE_IDS, upward
 from verdiff.imaging import Geometry
 
 _SAYS = {
-    "told": "told (--lowest)",
+    "told": "as told",
     "model": "from the model",
     "sacrum": "from the sacrum",
     "picture": "from the picture",
