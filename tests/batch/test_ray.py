@@ -176,7 +176,8 @@ def test_a_worker_that_was_killed_half_way_is_replaced_and_its_scan_done(story: 
 def test_a_scan_that_kills_its_workers_is_given_up_and_told(story: Story) -> None:
     (row,) = [row for row in story.rows if row.case == "d-kills"]
     assert row.exit_code == ServiceError.exit_code and "3 workers were lost" in row.says and "to do: " in row.says
-    assert sum(name == "d-kills" and what == "begins" for name, what, _ in story.diary) == 3
+    # A worker can be gone before its line of the diary is on disk.
+    assert sum(name == "d-kills" and what == "begins" for name, what, _ in story.diary) in (2, 3)
 
 
 def test_a_scan_that_finds_no_memory_or_is_unreadable_costs_itself_alone(story: Story) -> None:

@@ -11,14 +11,8 @@ import pytest
 
 from tests.bundle.factory import make_bundle, make_manifest
 from verdiff.bundle import Manifest, layout
-from verdiff.errors import EXIT_CODES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
-
-
-def test_the_table_of_exit_codes_is_the_code_s() -> None:
-    table = PAGE.split("## Exit codes")[1]
-    assert {int(code): text for code, text in re.findall(r"^\| (\d+) \| (.*) \|$", table, re.M)} == EXIT_CODES
 
 
 def test_the_table_of_keys_is_the_manifest_s() -> None:

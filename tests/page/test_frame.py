@@ -81,7 +81,7 @@ def test_a_benchmark_writes_its_page_where_that_is_asked_for(
     page = output.read_text("utf-8")
     assert made_by_verdiff(output) and page.startswith("<!doctype html>\n<!-- verdiff ")
     assert "verdiff bench volume" in page and ("data:image/png" in page) == (tmp_path / "times.png").exists()
-    output.write_text(page + " ")
+    output.write_text(page + " ", "utf-8")
     with pytest.raises(OutputError):
         write_record(record, stem, suffixes=record_suffixes(output))
     assert record_suffixes(tmp_path / "times.json") == record_suffixes(tmp_path) and not any(

@@ -133,6 +133,9 @@ HOW: dict[str, How] = {
     "verdiff infer scan.nii.gz --model safnet.verdiff": How("the scan is cut to a few slices", "--force", _TINY.codes),
     "verdiff infer scan.nii.gz -o mask.nii.gz --model spinesegdiff.verdiff": _TINY,
     "verdiff infer scan.nii.gz --device cuda:0": How(_GPU, codes=(SUCCESS, BackendError.exit_code)),
+    "verdiff infer examples/mr_t2_sample.nii.gz --policy fast --uncertainty --device webgpu:software": How(
+        "a processor takes half an hour for it", tested_by="tests/runtime/test_webgpu_device.py"
+    ),
     "verdiff infer scan.nii.gz --device webgpu": How(_GPU, codes=(SUCCESS, BackendError.exit_code)),
     "verdiff serve": How("it serves until it is ended", tested_by="tests/serve/igtl/test_faults.py"),
     "verdiff doctor": How(codes=(SUCCESS, VerdiffError.exit_code)),

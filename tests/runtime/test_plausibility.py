@@ -73,7 +73,7 @@ def test_the_width_of_a_body_is_no_wonder_to_the_shipped_model_which_saw_slices_
     shipped = open_bundle(resolve_model(None)).manifest
     plan, array = scan(slices=67, rows=300, cols=250, slice_mm=1.5)
     assert names(warnings_of_scan(shipped, plan, array, BOUNDS)) == []
-    slabs = {key: limits for key, limits in shipped.suitability.items() if not key.startswith("area_mm2")}
+    slabs = {**shipped.suitability, "slices": [10.0, 27.0]}
     assert names(warnings_of_scan(manifest(**slabs), plan, array, BOUNDS)) == ["wider-scan"]
 
 

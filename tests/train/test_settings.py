@@ -36,8 +36,8 @@ def test_limits_hold_at_their_ends_and_say_so(bounds: Bounds, within: Any, beyon
     [
         ("training.batch=0", r"batch = 0.*1 or more.*\[training\]"),
         ("training.clip=0", r"clip = 0.*above 0.*\[training\]"),
-        ("training.crop=[100, 96]", r"crop = \[100, 96\].*multiple of 16.*\[training\]"),
-        ("training.crop=[16, 32]", r"crop = \[16, 32\].*32 or more"),
+        ("training.crop=[100, 96]", r"crop = \[100, 96\].*multiples of 16.*\[training\]"),
+        ("training.crop=[16, 32]", r"crop = \[16, 32\].*at least twice that"),
         ("training.crop=[32]", r"crop = \[32\].*rows and columns"),
         ("training.crop=32", r"crop = 32.*tuple"),
         ("training.crop=[32.5, 32]", r"crop = \[32.5, 32\].*tuple"),
