@@ -24,12 +24,16 @@ Visit = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The viewer's script."""
-    lacking = missing("node", str(PACKAGES / "esbuild" / "package.json"))
-    if lacking:
-        pytest.skip(f"{', '.join(lacking)} {REMEDY}")
+    skip_without("node", str(PACKAGES / "esbuild" / "package.json"))
     script = tmp_path_factory.mktemp("viewer") / "viewer.js"
     subprocess.run(["node", WEB / "report" / "build.mjs", script], check=True, capture_output=True, text=True)
     return script.read_text("utf-8")
+
+
+def skip_without(*programs: str) -> None:
+    """Skip by name what needs programs that are not here."""
+    if lacking := missing(*programs):
+        pytest.skip(f"{', '.join(lacking)} {REMEDY}")
 
 
 def with_viewer(script: str | None, patch: pytest.MonkeyPatch) -> None:
@@ -53,9 +57,7 @@ def no_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def visit(tmp_path: Path) -> Visit:
     """Opens a page in a browser; what it showed, asked for and complained of. Pictures lie in ``tmp_path / "seen"``."""
-    lacking = missing("chromium", "node", str(PACKAGES / "playwright-core" / "package.json"))
-    if lacking:
-        pytest.skip(f"{', '.join(lacking)} {REMEDY}")
+    skip_without("chromium", "node", str(PACKAGES / "playwright-core" / "package.json"))
 
     def open_page(page: Path, *words: str) -> dict[str, Any]:
         folder = tmp_path / "seen"

@@ -1,4 +1,4 @@
-"""The tiny bundle, and a worker that has loaded it."""
+"""The tiny bundle, a worker that has loaded it, a DICOM series, and a node that takes its masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.dicom.series import save_oriented
+from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
+from tests.serve.dicom_peers import Receiver
 from verdiff.serve import Client, Limits
 
 
@@ -28,3 +31,23 @@ def short_tempered(bundle: Path) -> Iterator[Client]:
     """A worker of one test's own, which is killed soon when it does not end a job."""
     with Client(bundle, threads=1, limits=Limits(grace_s=0.3, late_s=0.1, waiting=2, pause_s=0.2)) as client:
         yield client
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """A sagittal MR series in a folder."""
+    scan = mr_scan()
+    return save_oriented(tmp_path / "series", scan.array, scan.geometry)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A node that listens."""
+    with Receiver().listening() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What a node says."""
+    return []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import peers
+from verdiff.serve.dicom import Peer
 
 DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
@@ -23,6 +24,40 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Receiver:
+    """A node that keeps what it gets, or refuses it with a status."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status, self.objects, self.attempts = status, [], 0
+        self.port = free_port()
+
+    @property
+    def peer(self) -> Peer:
+        return Peer("PACS", "127.0.0.1", self.port)
+
+    def _keep(self, event: Any) -> int:
+        self.attempts += 1
+        if not self.status:
+            data = event.dataset
+            data.file_meta = event.file_meta
+            self.objects.append(data)
+        return self.status
+
+    @contextmanager
+    def listening(self) -> Iterator[Receiver]:
+        from pynetdicom import AE, evt
+        from pynetdicom.sop_class import RTStructureSetStorage, SegmentationStorage
+
+        entity = AE("PACS")
+        for kind in (SegmentationStorage, RTStructureSetStorage):
+            entity.add_supported_context(kind)
+        entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)])
+        try:
+            yield self
+        finally:
+            entity.shutdown()
 
 
 def eventually(true: Callable[[], Any], seconds: float = 60) -> Any:

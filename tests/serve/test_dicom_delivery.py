@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,13 @@ pytest.importorskip("pynetdicom")
 
 from tests.interop.dicom.series import save_oriented
 from tests.runtime.scans import mr_scan
-from tests.serve.dicom_peers import eventually
-from tests.serve.test_dicom_node import Receiver, node, send
+from tests.serve.dicom_peers import Receiver, eventually
+from tests.serve.test_dicom_node import node, send
 from verdiff.serve import Client
 from verdiff.serve.dicom import Delivery, NodeLimits
 from verdiff.serve.dicom.delivery import Courier, Parcel
 
 SCAN = mr_scan()
-
-
-@pytest.fixture
-def series(tmp_path: Path) -> Path:
-    return save_oriented(tmp_path / "series", SCAN.array, SCAN.geometry)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver().listening() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
 
 
 def test_a_slow_destination_keeps_no_other_waiting(

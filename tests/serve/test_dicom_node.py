@@ -6,8 +6,6 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from tests.interop.dicom.phantom import as_array, contours_of, read_segments  # 
 from tests.interop.dicom.series import SERIES, STUDY, save_oriented  # noqa: E402
 from tests.runtime.scans import mr_scan  # noqa: E402
 from tests.runtime.tiny_bundle import LABELS  # noqa: E402
-from tests.serve.dicom_peers import DICOMWEB, eventually, free_port, orthanc, storescu  # noqa: E402
+from tests.serve.dicom_peers import DICOMWEB, Receiver, eventually, free_port, orthanc, storescu  # noqa: E402
 from verdiff.errors import InputError, ServiceError  # noqa: E402
 from verdiff.imaging import read_volume  # noqa: E402
 from verdiff.runtime import Segmenter  # noqa: E402
@@ -31,56 +29,6 @@ from verdiff.serve.dicom import Completion, Delivery, DicomNode, NodeLimits, Pee
 
 SCAN = mr_scan()
 FORCED = {"force": True}
-
-
-@pytest.fixture
-def series(tmp_path: Path) -> Path:
-    return save_oriented(tmp_path / "series", SCAN.array, SCAN.geometry)
-
-
-class Receiver:
-    """A node that keeps what it gets, or refuses it with a status."""
-
-    def __init__(self, status: int = 0) -> None:
-        self.status, self.objects, self.attempts = status, [], 0
-        self.port = free_port()
-
-    @property
-    def peer(self) -> Peer:
-        return Peer("PACS", "127.0.0.1", self.port)
-
-    def _keep(self, event: Any) -> int:
-        self.attempts += 1
-        if not self.status:
-            data = event.dataset
-            data.file_meta = event.file_meta
-            self.objects.append(data)
-        return self.status
-
-    @contextmanager
-    def listening(self) -> Iterator[Receiver]:
-        from pynetdicom import AE, evt
-        from pynetdicom.sop_class import RTStructureSetStorage, SegmentationStorage
-
-        entity = AE("PACS")
-        for kind in (SegmentationStorage, RTStructureSetStorage):
-            entity.add_supported_context(kind)
-        entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)])
-        try:
-            yield self
-        finally:
-            entity.shutdown()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver().listening() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
 
 
 def node(client: Client, receiver: Receiver, said: list[str], **more: Any) -> DicomNode:

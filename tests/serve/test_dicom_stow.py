@@ -10,7 +10,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,10 +21,10 @@ pytest.importorskip("highdicom")
 pytest.importorskip("pynetdicom")
 
 from tests import peers
-from tests.interop.dicom.series import STUDY, save_oriented
+from tests.interop.dicom.series import STUDY
 from tests.runtime.scans import mr_scan
-from tests.serve.dicom_peers import DICOMWEB, eventually, free_port, orthanc
-from tests.serve.test_dicom_node import Receiver, assert_masks, node, send
+from tests.serve.dicom_peers import DICOMWEB, Receiver, eventually, free_port, orthanc
+from tests.serve.test_dicom_node import assert_masks, node, send
 from verdiff.serve import Client
 from verdiff.serve.dicom import Completion, Delivery, DicomNode, NodeLimits
 
@@ -32,22 +32,6 @@ SCAN = mr_scan()
 KIND = 'multipart/related; type="application/dicom"; boundary=edge'
 QUICK = NodeLimits(network_s=0.5, retry_s=0.05)
 FDS = Path("/proc/self/fd")
-
-
-@pytest.fixture
-def series(tmp_path: Path) -> Path:
-    return save_oriented(tmp_path / "series", SCAN.array, SCAN.geometry)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver().listening() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
 
 
 def web(client: Client, receiver: Receiver, said: list[str], **more: Any) -> DicomNode:

@@ -21,13 +21,12 @@ pytest.importorskip("highdicom")
 pytest.importorskip("pynetdicom")
 
 from tests import peers
-from tests.interop.dicom.series import save_oriented
 from tests.runtime.scans import mr_scan
 from tests.serve.certificates import Authority, key_in_pem
-from tests.serve.dicom_peers import eventually, orthanc, storescu
+from tests.serve.dicom_peers import Receiver, eventually, orthanc, storescu
 from tests.serve.igtl.wire import Peer as IgtlPeer
 from tests.serve.igtl.wire import image_body, pack
-from tests.serve.test_dicom_node import Receiver, assert_masks, node, send
+from tests.serve.test_dicom_node import assert_masks, node, send
 from tests.serve.test_dicom_stow import KIND, files, multipart
 from verdiff.errors import InputError
 from verdiff.options import TlsOptions
@@ -51,22 +50,6 @@ def server_side(authority: Authority) -> ssl.SSLContext:
     context = serving(authority.options("server"))
     assert context is not None
     return context
-
-
-@pytest.fixture
-def series(tmp_path: Path) -> Path:
-    return save_oriented(tmp_path / "series", SCAN.array, SCAN.geometry)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver().listening() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
 
 
 def over_tls(authority: Authority, name: str = "scanner") -> list[str]:
