@@ -79,9 +79,12 @@ def test_the_reference_library_gets_the_masks_where_they_belong(
     assert sent[:2] == ["oblique", "1764460800"] and all(each == sent for each in images)
 
     masks = sorted(tmp_path.glob("mask.*"), key=lambda path: int(path.suffix[1:]))
-    assert len(masks) == len(images) >= 2
-    for path, true in ((masks[0], expected[0]), (masks[-1], expected[-1])):
-        assert np.array_equal(np.frombuffer(path.read_bytes(), np.uint8).reshape(scan.array.shape), true.labels)
+    assert len(masks) == len(images) >= 1
+    # A mask that is not sent yet when the next is ready never is: some of all come, in order, and the last.
+    got = [np.frombuffer(path.read_bytes(), np.uint8).reshape(scan.array.shape) for path in masks]
+    refining = iter(expected)
+    assert all(any(np.array_equal(labels, each.labels) for each in refining) for labels in got)
+    assert np.array_equal(got[-1], expected[-1].labels)
 
     last = max(at for at, line in enumerate(lines) if line[0] == "IMAGE")
     centroids = {int(label): np.array(where, float) for kind, label, *where in filter_kind(lines[last:], "CENTROID")}
