@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.bundle.factory import make_defaults, make_manifest
 from verdiff.batch.asked import repeating_command
+from verdiff.bundle import Defaults
 from verdiff.choices import FUSIONS, SAMPLERS
 from verdiff.commands.options import takes_options
-from verdiff.errors import USAGE, InputError
+from verdiff.errors import USAGE, BundleError, DataError, InputError
 from verdiff.keywords import Keywords
 from verdiff.options import BuildOptions, CallOptions, InferOptions, LoadOptions, SampleOptions, SessionOptions
 from verdiff.runtime import Segmenter
-from verdiff.settings import Bounds, OneOf, about, check_options, option, options_of, plain, words_of
+from verdiff.settings import Bounds, OneOf, about, check_options, option, options_of, plain, types_of, words_of
+from verdiff.train.config import SamplingConfig
 
 RECORDS = (LoadOptions, BuildOptions, SampleOptions, SessionOptions, CallOptions)
 
@@ -140,3 +143,37 @@ def test_an_option_of_two_records_is_one_of_each_parent() -> None:
     names = [each.name for each in options_of(InferOptions)]
     assert len(names) == len(set(names))
     assert set(names) == {each.name for kind in (LoadOptions, CallOptions) for each in options_of(kind)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreDefaults(Defaults):
+    """A model's defaults with an option that came after the first bundles, and may be left open."""
+
+    temperature: float | None = option(None, "Spread of the noise.", Bounds(0, 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreSampling(SamplingConfig):
+    """The settings of a training's sampling and one more."""
+
+    temperature: float = option(None, "Spread of the noise.", Bounds(0, 2), model=1.0)
+
+
+def test_what_a_call_may_leave_open_a_model_has() -> None:
+    assert [types_of(kind)["steps"] for kind in (SampleOptions, Defaults)] == [int | None, int]
+    assert inspect.signature(Segmenter.segment).parameters["steps"].annotation == int | None
+
+
+def test_one_more_option_leaves_the_manifests_of_older_models_as_they_are() -> None:
+    older = asdict(make_defaults(2, 1))
+    assert make_manifest(defaults=MoreDefaults(**older)).to_json() == make_manifest().to_json()
+    stated = json.loads(make_manifest(defaults=MoreDefaults(**older, temperature=0.5)).to_json())
+    assert stated["defaults"] == {**older, "temperature": 0.5}
+    with pytest.raises(BundleError, match=r"defaults\.temperature"):
+        MoreDefaults(**older, temperature=3)
+
+
+def test_one_more_option_is_a_setting_of_a_training_with_a_default() -> None:
+    assert MoreSampling(steps=2).temperature == 1.0
+    with pytest.raises(DataError, match=r"(?s)temperature = 3.*from 0 to 2"):
+        MoreSampling(temperature=3)

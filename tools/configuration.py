@@ -6,11 +6,11 @@ import dataclasses
 import inspect
 import re
 from dataclasses import Field
-from typing import Any, get_type_hints
+from typing import Any
 
 from tools.import_graph import ROOT
 from verdiff.markdown import markdown_table
-from verdiff.settings import COUNT, about
+from verdiff.settings import COUNT, LEFT_OPEN, about, types_of
 from verdiff.systems import SYSTEMS, System
 from verdiff.train.config import RunConfig, shipped_configs
 from verdiff.train.network_classes import settings_class
@@ -76,7 +76,7 @@ def _about_system(system: System, kind: type) -> str:
 
 
 def _table(each: list[Field[Any]], kind: type, *, network: bool = False) -> list[str]:
-    hints = get_type_hints(kind)
+    hints = types_of(kind)
     rows = [_row(field, str(hints[field.name]), network) for field in each]
     return markdown_table(TITLES, rows, words=TITLES)
 
@@ -85,7 +85,8 @@ def _row(field: Field[Any], hint: str, network: bool) -> list[str]:
     said = about(field)
     limits = said.limits or (COUNT if network and "int" in hint and "float" not in hint else None)
     allowed = "" if limits is None else f"each {limits}" if "tuple" in hint else str(limits)
-    return [f"`{field.name}`", type_in_words(hint), allowed, toml(field.default), said.help]
+    default = field.default if said.model is LEFT_OPEN else said.model
+    return [f"`{field.name}`", type_in_words(hint), allowed, toml(default), said.help]
 
 
 def type_in_words(hint: str) -> str:

@@ -21,6 +21,7 @@ from griffe import Docstring, DocstringSectionKind
 
 from tools import configuration
 from tools.import_graph import ROOT
+from verdiff.keywords import signature_of
 
 FOLDER = ROOT / "docs" / "reference"
 # What a page is about, in the order of the index.
@@ -163,15 +164,16 @@ class Reference:
 
     def _fields(self, kind: type) -> Iterator[str]:
         """The fields of a record that say what they are, as options do."""
-        if not dataclasses.is_dataclass(kind):
-            return
-        said = [each for each in dataclasses.fields(kind) if each.metadata.get("about")]
+        said = _said_fields(kind)
         if said:
             yield from ("**Fields**", "")
+            made = signature_of(kind)
         for each in said:
             about = each.metadata["about"]
             limits = f" Allowed: {about.limits}." if about.limits else ""
-            yield f"- `{each.name}` (`{_type(each.type)}`, default `{_value(each.default)}`): {about.help}{limits}"
+            stated = made.parameters[each.name]
+            default = "" if stated.default is stated.empty else f", default `{_value(each.default)}`"
+            yield f"- `{each.name}` (`{_type(stated.annotation)}`{default}): {about.help}{limits}"
 
     def _callable(self, head: str, function: Callable[..., Any], made: inspect.Signature) -> Iterator[str]:
         yield from ("```py", _definition(head, made), "```", "")
@@ -231,12 +233,17 @@ def _text(lines: Iterable[str]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
+def _said_fields(kind: type) -> list[dataclasses.Field[Any]]:
+    every = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    return [each for each in every if each.metadata.get("about")]
+
+
 def _signature(kind: type) -> inspect.Signature | None:
     inherited = issubclass(kind, Exception) and "__init__" not in vars(kind)
     if inherited or getattr(kind, "_is_protocol", False) or issubclass(kind, Enum):
         return None
     try:
-        return inspect.signature(kind)
+        return signature_of(kind) if _said_fields(kind) else inspect.signature(kind)
     except ValueError:
         return None
 

@@ -9,9 +9,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
 
-from verdiff.settings import About, about
+from verdiff.settings import About, about, types_of
 
 P = ParamSpec("P")
 Record = TypeVar("Record")
@@ -56,18 +56,31 @@ class Keywords(Generic[P, Record]):
             made = record(*given[len(names) :], **keywords)
             return function(*given[: len(names)], **named, **{last.name: made})
 
-        signature: Any = inspect.signature(record)
         # What `inspect`, `help` and a notebook show.
         call.__signature__ = inspect.signature(function).replace(  # type: ignore[attr-defined]
-            parameters=[*leading, *signature.parameters.values()]
+            parameters=[*leading, *signature_of(record).parameters.values()]
         )
         call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{describe(record)}"
         return call
 
 
+def signature_of(record: Any) -> inspect.Signature:
+    """A record's constructor, each field with the type that it has in this record.
+
+    A default that the type does not allow stands for none: the record refuses it.
+    """
+    types, made = types_of(record), inspect.signature(record)
+    parameters = []
+    for each in made.parameters.values():
+        kind = types[each.name]
+        refused = each.default is None and kind is not Any and type(None) not in get_args(kind)
+        parameters.append(each.replace(annotation=kind, default=each.empty if refused else each.default))
+    return made.replace(parameters=parameters)
+
+
 def describe(record: Any) -> str:
     """The fields of a record, a line each: name, type, what it is, and its limits."""
-    hints = get_type_hints(record)
+    hints = types_of(record)
     lines = [f"    {each.name} ({_type(hints[each.name])}): {_text(about(each))}" for each in fields(record)]
     return "\n".join(["Keywords:", *lines])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Never, TypeVar
 
 from verdiff.choices import (
     AUTO,
@@ -19,6 +19,7 @@ from verdiff.choices import (
     ENGINE_ROLES,
     FUSIONS,
     GPU,
+    MODEL_FUSIONS,
     MODEL_NAME,
     POLICIES,
     PRECISIONS,
@@ -28,11 +29,12 @@ from verdiff.choices import (
     SHA256,
     SIZE,
     SM,
+    STARTS,
     VERSION,
     WEBGPU,
     WHOLE,
 )
-from verdiff.settings import Bounds, OneOf, Pattern, keyword, option
+from verdiff.settings import Bounds, OneOf, Pattern, keyword, option, setting
 
 ANY_BACKEND = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS, WEBGPU)
 # TensorRT's engines take INT8 by the name of its form too.
@@ -149,16 +151,41 @@ class BuildOptions(TrustOptions):
         return tuple((int(rows), int(cols)) for rows, _, cols in (str(each).partition("x") for each in self.sizes))
 
 
+# What an option of sampling may be beside its value: None in a call, which leaves it to the model; nothing in a model.
+_Open = TypeVar("_Open")
+
+
 @dataclass(frozen=True, kw_only=True)
-class SampleOptions:
+class _SharedSampling(Generic[_Open]):
+    """What a call may choose of the sampling and a model has a value of: options of the one, settings of the other."""
+
+    steps: int | _Open = option(None, "Denoiser passes a sample.", Bounds(1, 100_000), model=3)
+    samples: int | _Open = option(
+        None, "Members of the ensemble; the first n are the same whatever their number.", Bounds(1, 1000), model=1
+    )
+    seed: int | _Open = option(None, "Key of the noise.", Bounds(0, 2**64 - 1), model=35)
+    sampler: str | _Open = option(None, "What walks the timesteps.", OneOf(SAMPLERS), model="ddim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSampling(_SharedSampling[Never]):
+    """How a model draws masks: the ``[sampling]`` of its training, the ``defaults`` of its manifest."""
+
+    eta: float = setting(
+        None, "Noise that DDIM adds at each step: 0 is none, 1 is that of DDPM.", Bounds(0, 1), model=0.0
+    )
+    start: str = setting(None, "What sampling starts from.", OneOf(STARTS), model="noise")
+    start_step: int | None = setting(
+        None, "Timestep that sampling starts at. Left out: the highest.", Bounds(1, 100_000), model=None
+    )
+    # Without staple: that judges masks and not probabilities.
+    fusion: str = setting(None, "What makes one mask of the samples.", OneOf(MODEL_FUSIONS), model="mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(_SharedSampling[None]):
     """How a mask is drawn from a diffusion model; None leaves the model's default."""
 
-    steps: int | None = option(None, "Denoiser passes a sample.", Bounds(1, 100_000))
-    samples: int | None = option(
-        None, "Members of the ensemble; the first n are the same whatever their number.", Bounds(1, 1000)
-    )
-    seed: int | None = option(None, "Key of the noise.", Bounds(0, 2**64 - 1))
-    sampler: str | None = option(None, "What walks the timesteps.", OneOf(SAMPLERS))
     fusion: str | None = option(None, "What makes one mask of the samples; staple is for processors.", OneOf(FUSIONS))
     policy: str | None = option(
         None,

@@ -13,9 +13,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import reduce
 from numbers import Integral, Real
+from operator import or_
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Never, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from verdiff.errors import DataError, VerdiffError
 
@@ -101,6 +103,8 @@ class Pattern:
 
 
 COUNT = Bounds(1)
+# Stands for the value of a model that may have none.
+LEFT_OPEN: Any = object()
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ class About:
         command: Whether a command has it as an option; else it is a keyword in Python alone.
         flag: What the command line calls it; empty is ``--`` and the field's name.
         metavar: What stands for its value in a command's help; empty is the command line's own.
+        model: What a model has of an option of sampling where its training's configuration says nothing. LEFT_OPEN
+            where a model may have none, which is None.
     """
 
     help: str = ""
@@ -120,16 +126,26 @@ class About:
     command: bool = False
     flag: str = ""
     metavar: str = ""
+    model: Any = LEFT_OPEN
 
 
-def setting(default: Any, help: str, limits: Constraint | None = None) -> Any:
+def setting(default: Any, help: str, limits: Constraint | None = None, *, model: Any = LEFT_OPEN) -> Any:
     """A field of a table of a configuration's file. Limits of a tuple hold for each element; None has none."""
-    return field(default=default, metadata={"about": About(help, limits)})
+    return field(default=default, metadata={"about": About(help, limits, model=model)})
 
 
-def option(default: Any, help: str, limits: Constraint | None = None, *, flag: str = "", metavar: str = "") -> Any:
+def option(
+    default: Any,
+    help: str,
+    limits: Constraint | None = None,
+    *,
+    flag: str = "",
+    metavar: str = "",
+    model: Any = LEFT_OPEN,
+) -> Any:
     """A field that is an option of a command and a keyword in Python; see :class:`About`."""
-    return field(default=default, metadata={"about": About(help, limits, command=True, flag=flag, metavar=metavar)})
+    said = About(help, limits, command=True, flag=flag, metavar=metavar, model=model)
+    return field(default=default, metadata={"about": said})
 
 
 def keyword(default: Any, help: str, limits: Constraint | None = None) -> Any:
@@ -141,6 +157,22 @@ def about(each: Field[Any]) -> About:
     """What a field says of itself; nothing where it was made without."""
     found: About = each.metadata.get("about", About())
     return found
+
+
+def types_of(kind: type) -> dict[str, Any]:
+    """The types of a record's fields, with what a parent's type parameters are in this record."""
+    given: dict[TypeVar, Any] = {}
+    for base in (each for one in kind.__mro__ for each in vars(one).get("__orig_bases__", ())):
+        origin: Any = get_origin(base)
+        given.update(zip(getattr(origin, "__parameters__", ()), get_args(base), strict=False))
+
+    def resolved(hint: Any) -> Any:
+        if not getattr(hint, "__parameters__", ()):
+            return hint
+        parts = [given.get(each, each) for each in get_args(hint)]
+        return reduce(or_, [each for each in parts if each is not Never])
+
+    return {name: resolved(hint) for name, hint in get_type_hints(kind).items()}
 
 
 def options_of(kind: type) -> list[Field[Any]]:
@@ -156,20 +188,21 @@ def check_options(record: Any, error: type[VerdiffError], *, only: type | None =
         error: What is raised.
         only: A parent class whose fields alone are looked at.
     """
-    hints = get_type_hints(type(record))
+    hints = types_of(type(record))
     for each in fields(only or type(record)):
         given, limits = getattr(record, each.name), about(each).limits
         if limits is None:
             continue
         for value in given if isinstance(given, tuple) else (given,):
-            if value is not None and not (limits.allow(value) and _whole_enough(value, hints[each.name])):
+            if value is not None and not allows(limits, value, hints[each.name]):
                 shown = f"{each.name} = {value!r}" if isinstance(value, str) else f"{each.name} = {value}"
                 raise error(shown, str(limits), f"correct {each.name}, or leave it out for the default")
 
 
-def _whole_enough(value: Any, hint: Any) -> bool:
-    """Whether a number is whole where the type asks for whole ones."""
-    return not isinstance(value, Real) or isinstance(value, Integral) or "float" in str(hint)
+def allows(limits: Constraint, value: Any, hint: Any) -> bool:
+    """Whether a value is within limits, and whole where the type of its field asks for whole numbers."""
+    whole_enough = not isinstance(value, Real) or isinstance(value, Integral) or "float" in str(hint)
+    return limits.allow(value) and whole_enough
 
 
 def part_of(record: Any, kind: type) -> dict[str, Any]:
@@ -260,7 +293,7 @@ def table_of(cls: type, values: dict[str, Any], origin: str, *, numbers: Bounds 
     Raises:
         DataError: An unknown key, or a value of the wrong type or outside its limits.
     """
-    hints = get_type_hints(cls)
+    hints = types_of(cls)
     names = [f.name for f in fields(cls)]
     for key, value in values.items():
         if key not in names:

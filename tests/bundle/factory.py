@@ -19,6 +19,20 @@ FILES = {
 }
 
 
+def make_defaults(steps: int, samples: int) -> Defaults:
+    """The defaults of a model: 0 steps and 0 samples are those of one that answers in one pass."""
+    return Defaults(
+        steps=steps,
+        samples=samples,
+        seed=35,
+        sampler="ddim",
+        eta=0.0,
+        start="noise",
+        start_step=None,
+        fusion="mean",
+    )
+
+
 def make_manifest(**overrides: Any) -> Manifest:
     """A valid manifest of a two-step model with three structures; keyword arguments replace its fields."""
     values: dict[str, Any] = {
@@ -37,7 +51,7 @@ def make_manifest(**overrides: Any) -> Manifest:
             "coefficients": [[0.3, 0.7, 0.1, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0]],
             "start": [1.0, 1.0],
         },
-        "defaults": Defaults(2, 1, 35, "ddim", 0.0, "noise", None, "mean"),
+        "defaults": make_defaults(2, 1),
         "features": (Feature("feature_0", 16, 1), Feature("feature_1", 32, 2)),
         "prediction": "x0",
         "weights_stored": "float32",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.bundle.factory import make_manifest
-from verdiff.bundle import DEFAULT_MODEL, Defaults, Feature, Label, Manifest, resolve_model
+from tests.bundle.factory import make_defaults, make_manifest
+from verdiff.bundle import DEFAULT_MODEL, Feature, Label, Manifest, resolve_model
 from verdiff.bundle.objects import GateRecord
 from verdiff.diffusion import Process, Schedule, make_table
 from verdiff.errors import BundleError
@@ -94,6 +95,13 @@ def test_a_wrong_default_names_its_key(key: str) -> None:
         Manifest.from_json(_edited(defaults=defaults))
 
 
+def test_a_missing_default_is_named() -> None:
+    defaults = json.loads(_edited())["defaults"]
+    del defaults["start_step"]
+    with pytest.raises(BundleError, match="'defaults' has no 'start_step'"):
+        Manifest.from_json(_edited(defaults=defaults))
+
+
 @pytest.mark.parametrize(
     "table",
     [
@@ -125,7 +133,7 @@ def test_labels_must_differ_and_fit_a_mask() -> None:
         Feature("f", 16, 0)
     with pytest.raises(BundleError, match=r"defaults"):
         make_manifest(defaults={"steps": 1})
-    assert Defaults(1, 1, 0, "ddim", 1, "prior", 300, "mean").eta == 1.0
+    assert repr(replace(make_defaults(1, 1), eta=1).eta) == "1.0"
 
 
 def test_a_newer_schema_says_upgrade_even_if_nothing_else_is_known() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.bundle.factory import make_manifest
+from tests.bundle.factory import make_defaults, make_manifest
 from tests.runtime.tiny_bundle import SINGLE_PASS
-from verdiff.bundle import Defaults, Manifest, graph_name
+from verdiff.bundle import Manifest, graph_name
 from verdiff.errors import BundleError
 
 VOLUME = {"patch": [8, 32, 16], "spacing_mm": [4, 1.5, 1.5], "overlap": 0.5}
@@ -35,8 +35,8 @@ def test_a_single_pass_model_of_slices_keeps_the_first_schema() -> None:
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
-        ({"defaults": Defaults(1, 0, 35, "ddim", 0.0, "noise", None, "mean")}, r"defaults\.steps"),
-        ({"defaults": Defaults(0, 1, 35, "ddim", 0.0, "noise", None, "mean")}, r"defaults\.samples"),
+        ({"defaults": make_defaults(1, 0)}, r"defaults\.steps"),
+        ({"defaults": make_defaults(0, 1)}, r"defaults\.samples"),
         ({"process": {"name": "ddpm"}}, "process"),
         ({"features": make_manifest().features}, "features"),
         ({"files": {graph_name("denoiser"): "0" * 64}}, "denoiser"),
@@ -50,7 +50,7 @@ def test_a_model_without_a_table_cannot_sample(overrides: dict[str, Any], key: s
 @pytest.mark.parametrize("defaults", [(0, 1), (2, 0)])
 def test_a_model_with_a_table_samples(defaults: tuple[int, int]) -> None:
     with pytest.raises(BundleError, match=r"defaults\.(steps|samples)"):
-        make_manifest(defaults=Defaults(*defaults, 35, "ddim", 0.0, "noise", None, "mean"))
+        make_manifest(defaults=make_defaults(*defaults))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from verdiff.bundle import GOLDEN, Defaults, Feature, Label, Manifest, graph_name, pack_golden, write_bundle
+from tests.bundle.factory import make_defaults
+from verdiff.bundle import GOLDEN, Feature, Label, Manifest, graph_name, pack_golden, write_bundle
 from verdiff.diffusion import (
     Process,
     Schedule,
@@ -185,7 +186,7 @@ def tiny_manifest(**changes: object) -> Manifest:
         max_pixels=512 * 512,
         process=process.to_dict(),
         table=make_table(process, sampler="ddim", steps=3).to_dict(),
-        defaults=Defaults(3, 2, 35, "ddim", 0.0, "noise", None, "mean"),
+        defaults=make_defaults(3, 2),
         features=(Feature("feature_0", 1, 1),),
         prediction="x0",
         weights_stored="float32",
@@ -204,7 +205,7 @@ SINGLE_PASS: dict[str, Any] = {
     "process": {},
     "table": {},
     "features": (),
-    "defaults": Defaults(0, 0, 35, "ddim", 0.0, "noise", None, "mean"),
+    "defaults": make_defaults(0, 0),
 }
 
 

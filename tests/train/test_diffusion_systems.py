@@ -27,7 +27,7 @@ SETTINGS: dict[str, RunConfig] = {
         system="medsegdiff",
         network=MedSegDiffConfig((8, 8, 16, 16, 16), (1, 1, 1, 1), 2, 32),
         process=ProcessConfig("ddpm", "linear", 1000, prediction="epsilon"),
-        sampling=SamplingConfig("dpmpp-2m", steps=5),
+        sampling=SamplingConfig(sampler="dpmpp-2m", steps=5),
     ),
 }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from verdiff.errors import BundleError
+from verdiff.settings import Bounds, Constraint, allows
 
 REMEDY = "get the bundle again from where it was published, or write it again with 'verdiff export'"
 MAX_DEPTH = 16
@@ -64,6 +65,17 @@ def number(key: str, value: object, low: float = -math.inf, expected: str = "a f
     if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e300 or not value >= low:
         raise wrong(key, value, expected)
     return float(value)
+
+
+def within(key: str, value: object, limits: Constraint | None, kind: Any) -> Any:
+    """The value of a setting that is within its limits and of its type; null where the type says so."""
+    if value is None and type(None) in get_args(kind):
+        return None
+    if limits is None or not allows(limits, value, kind):
+        counted = isinstance(limits, Bounds)
+        what = "" if not counted else "a number " if "float" in str(kind) else "a whole number "
+        raise wrong(key, value, f"{what}{limits}")
+    return float(value) if kind is float else value  # type: ignore[arg-type]
 
 
 def sequence(key: str, value: object) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,11 +24,13 @@ from verdiff.bundle.objects import (
     settings_of,
     volume_rule,
 )
-from verdiff.choices import MODALITIES, MODEL_FUSIONS, MODEL_NAME, PREDICTIONS, SAMPLERS, STARTS, VIEWS
+from verdiff.choices import MODALITIES, MODEL_NAME, PREDICTIONS, VIEWS
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.tables import SamplerTable
 from verdiff.errors import BundleError
 from verdiff.imaging.intensity import IntensityRule
+from verdiff.options import ModelSampling
+from verdiff.settings import LEFT_OPEN, Bounds, about, types_of
 
 WEIGHTS = ("float32", "float16")
 
@@ -71,30 +73,18 @@ class Feature:
         checks.integer(f"features.{self.name}.stride", self.stride, 1, 1 << 10)
 
 
-@dataclass(frozen=True)
-class Defaults:
+@dataclass(frozen=True, kw_only=True)
+class Defaults(ModelSampling):
     """What `segment` uses where the caller names nothing. A single-pass model has 0 steps and 0 samples."""
 
-    steps: int
-    samples: int
-    seed: int
-    sampler: str
-    eta: float
-    start: str
-    start_step: int | None
-    fusion: str
-
     def __post_init__(self) -> None:
-        checks.integer("defaults.steps", self.steps, 0, 100_000)
-        checks.integer("defaults.samples", self.samples, 0, 1000)
-        checks.integer("defaults.seed", self.seed, 0, (1 << 64) - 1)
-        checks.choice("defaults.sampler", self.sampler, SAMPLERS)
-        eta = checks.number("defaults.eta", self.eta, 0, "a number of at least 0")
-        object.__setattr__(self, "eta", eta)
-        checks.choice("defaults.start", self.start, STARTS)
-        if self.start_step is not None:
-            checks.integer("defaults.start_step", self.start_step, 1, 100_000)
-        checks.choice("defaults.fusion", self.fusion, MODEL_FUSIONS)
+        kinds = types_of(type(self))
+        for each in fields(self):
+            limits = about(each).limits
+            if each.name in ("steps", "samples") and isinstance(limits, Bounds):
+                limits = replace(limits, least=0)
+            value = checks.within(f"defaults.{each.name}", getattr(self, each.name), limits, kinds[each.name])
+            object.__setattr__(self, each.name, value)
 
 
 @dataclass(frozen=True)
@@ -284,7 +274,7 @@ def _build(kind: type[_T], key: str, value: object) -> _T:
     if not isinstance(value, dict):
         raise checks.wrong(key, value, "an object")
     given = {each.name: value[each.name] for each in fields(kind) if each.name in value}
-    needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
+    needed = [each.name for each in fields(kind) if _is_needed(each)]
     missing = [name for name in needed if name not in given]
     if missing:
         place = f"the manifest's {key!r}" if key else "the manifest"
@@ -294,6 +284,11 @@ def _build(kind: type[_T], key: str, value: object) -> _T:
             checks.REMEDY,
         )
     return kind(**given)
+
+
+def _is_needed(each: Field[Any]) -> bool:
+    """Whether every manifest has this key: a model has a value of its own for it, or it has no default."""
+    return about(each).model is not LEFT_OPEN or (each.default is MISSING and each.default_factory is MISSING)
 
 
 def _mapping(key: str, given: object) -> dict[str, Any]:
@@ -307,8 +302,12 @@ def _plain(value: Any) -> Any:
         return {}
     if isinstance(value, _RECORDS):
         return value.to_dict()
-    if isinstance(value, Label | Feature | Defaults):
+    if isinstance(value, Label | Feature):
         return asdict(value)
+    if isinstance(value, Defaults):
+        # An option that came after the first bundles is left out where it is open, so that those keep their bytes.
+        open_ = {each.name for each in fields(value) if not _is_needed(each) and getattr(value, each.name) is None}
+        return {name: stated for name, stated in asdict(value).items() if name not in open_}
     if isinstance(value, dict):
         return {name: item.to_dict() if isinstance(item, GateRecord) else item for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -19,7 +19,7 @@ import typer
 
 from verdiff.choices import CONFIGURATIONS
 from verdiff.options import BuildOptions, LoadOptions, TrustOptions
-from verdiff.settings import About, Bounds, Constraint, OneOf, Pattern, about, option_name, options_of
+from verdiff.settings import About, Bounds, Constraint, OneOf, Pattern, about, option_name, options_of, types_of
 
 Check = Callable[[Any], Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -106,7 +106,7 @@ def takes_options(command: Command) -> Command:
             parameters.append(each.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
             continue
         records[each.name] = kind  # type: ignore[assignment]
-        types = get_type_hints(kind)
+        types = types_of(kind)  # type: ignore[arg-type]
         parameters += [
             inspect.Parameter(
                 field.name,

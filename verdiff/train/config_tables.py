@@ -10,14 +10,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from verdiff.choices import DECAYS, MODALITIES, MODEL_FUSIONS, OPTIMIZERS, PREDICTIONS, SAMPLERS, STARTS, VIEWS
+from verdiff.choices import DECAYS, MODALITIES, OPTIMIZERS, PREDICTIONS, VIEWS
 from verdiff.diffusion.process import Process, ProcessName
 from verdiff.diffusion.schedules import Schedule, ScheduleKind
 from verdiff.diffusion.tables import SamplerTable, make_table
 from verdiff.errors import DataError, InputError
 from verdiff.imaging.intensity import INTENSITY_KINDS
 from verdiff.imaging.orientation import parse_orientation
-from verdiff.settings import COUNT, Bounds, OneOf, check_limits, setting
+from verdiff.options import ModelSampling
+from verdiff.settings import COUNT, LEFT_OPEN, Bounds, OneOf, about, check_limits, setting
 
 SHARE = Bounds(0, 1)
 ABOVE_ZERO = Bounds(0, above=True)
@@ -96,20 +97,14 @@ class ProcessConfig:
         return Process(self.name, schedule, self.signal_scale)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class SamplingConfig:
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig(ModelSampling):
     """How masks are drawn in validation. An exported bundle has these settings as its defaults."""
 
-    sampler: str = setting("ddim", "What walks from a high timestep to 0.", OneOf(SAMPLERS))
-    steps: int = setting(3, "Denoiser passes a sample.", COUNT)
-    samples: int = setting(1, "Members of the ensemble.", COUNT)
-    eta: float = setting(0.0, "Noise that DDIM adds at each step: 0 is none, 1 is that of DDPM.", SHARE)
-    start: str = setting("noise", "What sampling starts from.", OneOf(STARTS))
-    start_step: int | None = setting(None, "Timestep that sampling starts at. Left out: the highest.", COUNT)
-    fusion: str = setting("mean", "What makes one mask of the samples.", OneOf(MODEL_FUSIONS))
-    seed: int = setting(35, "Key of the noise.", NOT_NEGATIVE)
-
     def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            if getattr(self, each.name) is None and about(each).model is not LEFT_OPEN:
+                object.__setattr__(self, each.name, about(each).model)
         check_limits(type(self), vars(self), "[sampling]")
 
     def table(self, process: Process) -> SamplerTable:
