@@ -19,12 +19,14 @@ from verdiff.choices import FUSIONS, SAMPLERS
 from verdiff.commands.options import takes_options
 from verdiff.errors import USAGE, BundleError, DataError, InputError
 from verdiff.keywords import Keywords
+from verdiff.limits import Completion, IgtlLimits, Limits, NodeLimits
 from verdiff.options import BuildOptions, CallOptions, InferOptions, LoadOptions, SampleOptions, SessionOptions
 from verdiff.runtime import Segmenter
 from verdiff.settings import Bounds, OneOf, about, check_options, option, options_of, plain, types_of, words_of
 from verdiff.train.config import SamplingConfig
 
-RECORDS = (LoadOptions, BuildOptions, SampleOptions, SessionOptions, CallOptions)
+SERVERS = (Limits, IgtlLimits, NodeLimits, Completion)
+RECORDS = (LoadOptions, BuildOptions, SampleOptions, SessionOptions, CallOptions, *SERVERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,13 @@ def test_the_keywords_of_a_segmenter_are_the_fields_of_its_records(method: str, 
 def test_what_is_outside_its_limits_is_named_with_what_is_expected(wrong: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError, match=f"(?s){next(iter(wrong))} = .*{expected}"):
         check_options(SampleOptions(**wrong), InputError)
+
+
+@pytest.mark.parametrize("record", SERVERS)
+def test_a_limit_of_a_server_that_lets_nothing_through_is_refused(record: Any) -> None:
+    for each in fields(record):
+        with pytest.raises(InputError, match=rf"{each.name} = 0.*(above 0|1 or more|from 1 to 16384)"):
+            record(**{each.name: 0})
 
 
 def test_the_command_that_repeats_a_run_is_parsed_to_the_same_options() -> None:

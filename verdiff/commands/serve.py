@@ -11,6 +11,7 @@ from verdiff.choices import AE_TITLE, AE_TITLE_WORDS, DICOM_NODE, DICOM_OBJECTS,
 from verdiff.commands.ending import Ended
 from verdiff.commands.options import listed, takes_options, within, written_as
 from verdiff.commands.printing import say, warn
+from verdiff.limits import Completion, IgtlLimits
 from verdiff.options import LoadOptions, ScanOptions, TlsOptions
 from verdiff.settings import Bounds, plain
 
@@ -65,15 +66,8 @@ def serve(
     objects: Annotated[
         str, typer.Option(callback=listed(*DICOM_OBJECTS), help=f"What is sent, of {', '.join(DICOM_OBJECTS)}.")
     ] = ",".join(DICOM_OBJECTS[:2]),
-    quiet_s: Annotated[
-        float,
-        typer.Option(
-            callback=within(Bounds(0, above=True)), help="Seconds without a new image that complete a series."
-        ),
-    ] = 10.0,
-    instances: Annotated[
-        int | None, typer.Option(min=1, help="Instances that complete a series, without waiting.")
-    ] = None,
+    *,
+    completion: Completion,
     host: Annotated[
         str, typer.Option(help="Address to listen on. The protocols know no passwords: whoever reaches it may use it.")
     ] = "127.0.0.1",
@@ -92,8 +86,7 @@ def serve(
             help="Suffix of a mask's OpenIGTLink device name, for hosts that keep one image a name.",
         ),
     ] = "",
-    max_mb: Annotated[int, typer.Option(min=1, max=16384, help="The largest OpenIGTLink message, in MiB.")] = 512,
-    *,
+    limits: IgtlLimits,
     tls: TlsOptions,
     sampling: ScanOptions,
     load: LoadOptions,
@@ -114,7 +107,7 @@ def serve(
     context = serving(tls)
     shared: dict[str, Any] = {"host": host, "options": plain(sampling), "deadline_ms": deadline_ms, "tls": context}
     if igtl is not None:
-        from verdiff.serve.igtl import IgtlLimits, IgtlServer
+        from verdiff.serve.igtl import IgtlServer
         from verdiff.serve.igtl.frames import checksum
 
         checksum(b"")
@@ -122,19 +115,17 @@ def serve(
             from verdiff.anatomy.libraries import require_libraries
 
             require_libraries()
-        limits = IgtlLimits(body_mb=max_mb)
         servers.append(
             lambda client: IgtlServer(client, igtl, limits=limits, surfaces=surfaces, suffix=suffix, **shared)
         )
     if dicom is not None:
-        from verdiff.serve.dicom import Completion, Delivery, DicomNode, Peer, check_node
+        from verdiff.serve.dicom import Delivery, DicomNode, Peer, check_node
 
         allowed = tuple(allow or ())
         check_node(ae_title, allowed)
         names = tuple(dict.fromkeys(name.strip() for name in objects.split(",") if name.strip()))
         peer = None if send_to is None else Peer.parse(send_to, tls=tls.send_tls)
         delivery = Delivery(names, peer, stow, sending(tls))
-        complete = Completion(quiet_s, instances)
         servers.append(
             lambda client: DicomNode(
                 client,
@@ -143,7 +134,7 @@ def serve(
                 stow_in=stow_in,
                 title=ae_title,
                 allowed=allowed,
-                completion=complete,
+                completion=completion,
                 say=say,
                 **shared,
             )

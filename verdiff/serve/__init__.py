@@ -5,8 +5,8 @@ has to end the old one. Servers speak a protocol on one side and to a ``Client``
 guide.
 """
 
+from verdiff.limits import Limits
 from verdiff.serve.client import Client
 from verdiff.serve.job import Job, Reply
-from verdiff.serve.limits import Limits
 
 __all__ = ["Client", "Job", "Limits", "Reply"]

@@ -12,10 +12,10 @@ from typing import Any
 
 from verdiff.errors import BackendError, InputError, ServiceError, VerdiffError
 from verdiff.imaging import volume_from
+from verdiff.limits import Limits
 from verdiff.options import LoadOptions, ScanOptions
 from verdiff.serve.blocks import share
 from verdiff.serve.job import Job, Reply
-from verdiff.serve.limits import Limits
 from verdiff.serve.supervisor import Supervisor, Waiting
 from verdiff.serve.wording import describe_volume
 from verdiff.settings import check_options

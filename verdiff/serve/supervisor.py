@@ -19,11 +19,11 @@ from time import monotonic
 from typing import Any
 
 from verdiff.errors import VerdiffError
+from verdiff.limits import Limits
 from verdiff.runtime import Cancelled
 from verdiff.serve import failures
 from verdiff.serve.channel import ChannelClosed
 from verdiff.serve.job import Job
-from verdiff.serve.limits import Limits
 from verdiff.serve.process import WorkerProcess
 from verdiff.serve.replies import reply_of, surfaces_of
 from verdiff.serve.wording import error_of

@@ -3,7 +3,8 @@
 Wants the extra ``[dicom]``.
 """
 
+from verdiff.limits import Completion, NodeLimits
 from verdiff.serve.dicom.node import DicomNode, check_node
-from verdiff.serve.dicom.settings import OBJECTS, Completion, Delivery, NodeLimits, Peer
+from verdiff.serve.dicom.settings import OBJECTS, Delivery, Peer
 
 __all__ = ["OBJECTS", "Completion", "Delivery", "DicomNode", "NodeLimits", "Peer", "check_node"]

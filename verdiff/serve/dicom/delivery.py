@@ -21,7 +21,8 @@ from uuid import uuid4
 
 from verdiff.errors import ServiceError
 from verdiff.interop.dicom.libraries import library
-from verdiff.serve.dicom.settings import Delivery, NodeLimits, Peer
+from verdiff.limits import NodeLimits
+from verdiff.serve.dicom.settings import Delivery, Peer
 
 _LOG = logging.getLogger("verdiff.serve.dicom")
 _TICK_S = 0.05

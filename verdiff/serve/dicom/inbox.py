@@ -15,7 +15,8 @@ from time import monotonic
 
 from verdiff.imaging.dicom_elements import Damaged
 from verdiff.imaging.dicom_header import NotDicom, read_header
-from verdiff.serve.dicom.settings import IMAGES, SYNTAXES, Completion, NodeLimits
+from verdiff.limits import Completion, NodeLimits
+from verdiff.serve.dicom.settings import IMAGES, SYNTAXES
 
 _LOG = logging.getLogger("verdiff.serve.dicom")
 # PS3.4, B.2.3 and PS3.7, C.4: status of a C-STORE; PS3.18, I.2.2: the same as a reason over DICOMweb.

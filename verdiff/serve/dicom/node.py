@@ -23,6 +23,7 @@ from verdiff.imaging.terms import structures
 from verdiff.interop.dicom import Mask, segmentation_of, source_of, structure_set_of, uncertainty_of
 from verdiff.interop.dicom.libraries import library, require_libraries
 from verdiff.interop.dicom.mask import require_source, settings_of
+from verdiff.limits import Completion, NodeLimits
 from verdiff.serve.client import Client
 from verdiff.serve.dicom.delivery import Parcel, couriers, encoded
 from verdiff.serve.dicom.inbox import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Inbox, ReceivedSeries
@@ -32,9 +33,7 @@ from verdiff.serve.dicom.settings import (
     SEGMENTATION,
     SYNTAXES,
     UNCERTAINTY,
-    Completion,
     Delivery,
-    NodeLimits,
     check_titles,
 )
 from verdiff.serve.dicom.web import StowServer

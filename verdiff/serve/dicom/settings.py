@@ -1,4 +1,4 @@
-"""What a DICOM node is told: its title, who may send, when a series is complete, where results go, its limits."""
+"""What a DICOM node is told: its title, who may send, and where results go."""
 
 from __future__ import annotations
 
@@ -49,50 +49,6 @@ class Peer:
 
     def __str__(self) -> str:
         return f"{self.title}@{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class Completion:
-    """Rule by which a series is complete.
-
-    Attributes:
-        quiet_s: Once nothing of it has come for so long.
-        instances: Once it has so many instances, without waiting; None counts none.
-    """
-
-    quiet_s: float = 10.0
-    instances: int | None = None
-
-
-@dataclass(frozen=True)
-class NodeLimits:
-    """How much a node takes.
-
-    Attributes:
-        instance_mb: The largest instance, MiB; a longer one ends its association or its request.
-        request_mb: The largest request over DICOMweb, MiB.
-        request_instances: Instances in one.
-        held_mb: All instances that are held, MiB; further ones are refused as out of resources.
-        held_instances: Their number.
-        associations: Open at once; connections of DICOMweb, too.
-        network_s: Seconds without a byte after which an association is ended; over DICOMweb, for each 64 KiB.
-        keep_s: Seconds for which a series is kept after its end, for instances that come late.
-        attempts: Attempts to deliver a result.
-        retry_s: Pause before the second attempt; it grows fivefold each time.
-        waiting: Results that may wait for a destination; one more is given up.
-    """
-
-    instance_mb: int = 512
-    request_mb: int = 2048
-    request_instances: int = 20_000
-    held_mb: int = 8192
-    held_instances: int = 20_000
-    associations: int = 4
-    network_s: float = 30.0
-    keep_s: float = 600.0
-    attempts: int = 3
-    retry_s: float = 1.0
-    waiting: int = 32
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
+from verdiff.limits import NodeLimits
 from verdiff.serve.dicom.inbox import STORED, Inbox, Receipt
 from verdiff.serve.dicom.multipart import BLOCK, Body, Malformed, TooLarge, parts
-from verdiff.serve.dicom.settings import NodeLimits
 from verdiff.serve.tls import Deferred, shake_hands
 
 _LOG = logging.getLogger("verdiff.serve.dicom")

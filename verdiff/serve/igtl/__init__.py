@@ -3,7 +3,7 @@
 Written from the protocol's specification, http://openigtlink.org/developers/spec, for header versions 1 and 2.
 """
 
-from verdiff.serve.igtl.limits import IgtlLimits
+from verdiff.limits import IgtlLimits
 from verdiff.serve.igtl.server import IgtlServer
 
 __all__ = ["IgtlLimits", "IgtlServer"]

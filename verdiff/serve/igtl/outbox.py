@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from verdiff.limits import IgtlLimits
 from verdiff.serve.igtl.frames import Piece
-from verdiff.serve.igtl.limits import IgtlLimits
 
 _CHUNK = 1 << 18
 

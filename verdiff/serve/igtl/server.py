@@ -13,11 +13,11 @@ from threading import Thread
 from typing import Any
 
 from verdiff.errors import ServiceError
+from verdiff.limits import IgtlLimits
 from verdiff.serve.client import Client
 from verdiff.serve.igtl.codes import Code
 from verdiff.serve.igtl.contents import status_content
 from verdiff.serve.igtl.frames import checksum, pieces_of
-from verdiff.serve.igtl.limits import IgtlLimits
 from verdiff.serve.igtl.service import Service
 from verdiff.serve.igtl.session import Session
 

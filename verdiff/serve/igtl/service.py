@@ -9,9 +9,9 @@ from typing import Any
 
 from verdiff import __version__
 from verdiff.errors import ServiceError, VerdiffError
+from verdiff.limits import IgtlLimits
 from verdiff.serve.client import Client
 from verdiff.serve.igtl.codes import Code, code_of
-from verdiff.serve.igtl.limits import IgtlLimits
 from verdiff.serve.job import Reply
 
 _STATES = {
