@@ -231,10 +231,17 @@ def levels(
     run(train, test or (), masks=of, weights=weights, output=output, command=command, say=say)
 
 
-def _run(study: str, **options: Any) -> None:
+def _run(
+    study: str, *, output: Path | None, model: str | None, threads: int | None, overwrite: bool, **options: Any
+) -> None:
+    from studies.options import StudyOptions
     from studies.running import run
+    from verdiff.runtime.backends import default_threads
 
-    run(study, say=say if options["output"] is not None else show, **options)
+    asked = StudyOptions(
+        bundle=model, threads=threads or default_threads(), say=show if output is None else say, **options
+    )
+    run(study, asked, output=output, overwrite=overwrite)
 
 
 if __name__ == "__main__":

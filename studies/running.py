@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,6 @@ from verdiff.benchmarks.cases import Findings
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.recording import command_line, recorded
 from verdiff.errors import InputError
-from verdiff.runtime.backends import default_threads
 
 STUDIES: Mapping[str, str] = MappingProxyType(
     {
@@ -26,46 +25,15 @@ STUDIES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def run(
-    study: str,
-    *,
-    output: str | Path | None = None,
-    data: str | Path | None = None,
-    model: str | Path | None = None,
-    training_run: str | Path | None = None,
-    fold: int = 0,
-    every: int = 1,
-    recipe_slices: int = 1,
-    nnunet: str | Path | None = None,
-    medsegdiff: str | Path | None = None,
-    repeats: int = 5,
-    warmup: int = 2,
-    threads: int | None = None,
-    seed: int = 35,
-    overwrite: bool = False,
-    say: Callable[[str], object] = print,
-) -> Record:
+def run(study: str, options: StudyOptions, *, output: str | Path | None = None, overwrite: bool = False) -> Record:
     """Run one study on a model and write its record.
 
     Args:
         study: A key of :data:`STUDIES`.
+        options: What it is run with.
         output: A folder for ``STUDY.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
             it; an ``.html`` file is a page to look at, beside all of them. None writes nothing.
-        data: An nnU-Net raw data set; ``scaling`` takes none.
-        model: A shipped model's name or a bundle; None is the default model.
-        training_run: The run behind the bundle, whose weights PyTorch computes with in ``rivals``.
-        fold: The fold whose validation cases are taken from the data set.
-        every: Every how-manieth slice of them; in ``side-by-side`` every how-manieth of them, in ``scaling`` what the
-            scans' lengths are divided by.
-        recipe_slices: Slices, in all, on which ``rivals`` really runs the thousand-step recipe.
-        nnunet: What ``verdiff train nnunet --nnunetv2`` left, for ``side-by-side``.
-        medsegdiff: A bundle of MedSegDiff, for the same.
-        repeats: Timed rounds.
-        warmup: Rounds before them.
-        threads: CPU threads of each rival; None is every core this process may use.
-        seed: Seed of whatever is drawn.
         overwrite: Whether files that are not verdiff's may be replaced.
-        say: Takes the lines to print.
 
     Raises:
         InputError: There is no such study, or it needs a data set.
@@ -74,31 +42,15 @@ def run(
         BackendError: Nothing that could be timed is installed.
         OutputError: The record cannot be written, or a place is taken by a file that is not verdiff's.
     """
-    options = StudyOptions(
-        bundle=model,
-        training_run=None if training_run is None else Path(training_run),
-        data=None if data is None else Path(data),
-        fold=fold,
-        every=every,
-        recipe_slices=recipe_slices,
-        nnunet=None if nnunet is None else Path(nnunet),
-        medsegdiff=None if medsegdiff is None else Path(medsegdiff),
-        repeats=repeats,
-        warmup=warmup,
-        threads=default_threads() if threads is None else threads,
-        seed=seed,
-        on_round=lambda number: say(f"round {number} of {repeats}"),
-        say=say,
-    )
     return recorded(
         study,
         lambda: outcome_of(study, options),
         command=lambda output: repeatable_command(study, options, output),
         settings=options.settings(),
         output=output,
-        inputs={"model": model, "run": training_run, "data set": data, "bundle of MedSegDiff": medsegdiff},
+        inputs=options.inputs() | {"bundle of MedSegDiff": options.medsegdiff},
         overwrite=overwrite,
-        say=say,
+        say=options.say,
     )
 
 

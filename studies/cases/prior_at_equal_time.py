@@ -149,7 +149,7 @@ def at_equal_time(
         views = [CANDIDATES[number] for number in fair.order[:count]]
         entrants[f"prior, {count} views"] = Entrant(averaged_answer(slices, views), at_most)
     timings = race(
-        entrants, patients, repeats=options.repeats, warmup=options.warmup, on_round=options.on_round
+        entrants, patients, repeats=options.repeats, warmup=options.warmup, on_round=options.say_round
     ).timings
 
     def prior_of(members: Sequence[int]) -> Scores:

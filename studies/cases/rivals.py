@@ -80,7 +80,7 @@ def run(options: StudyOptions, torch_factory: TorchFactory = TorchSlices) -> Fin
             patients,
             repeats=max(FEWEST_ROUNDS, options.repeats),
             warmup=options.warmup,
-            on_round=options.on_round,
+            on_round=options.say_round,
         )
         timings = {name: raced.timings[name] for name in entrants}
         for name, (recipe, parts) in pieces.items():

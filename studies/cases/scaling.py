@@ -103,8 +103,7 @@ def run(options: StudyOptions) -> Findings:
             for size in sizes:
                 task = {"model": str(model), "scan": str(_scan(folder, size)), "threads": options.threads}
                 runs[size].append(run_fresh(SEGMENT_ONCE, task))
-            if options.on_round is not None:
-                options.on_round(number + 1)
+            options.say_round(number + 1)
     measured = {size: measured_size(size, found, counter) for size, found in runs.items()}
     limit = matmul_gflops(options.threads)
     largest = measured[sizes[-1]]

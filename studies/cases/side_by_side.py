@@ -97,8 +97,7 @@ def run(options: StudyOptions) -> Findings:
                 options.say(f"round {number + 1}: {entrant.name}")
                 _once(entrant, scans, Path(scratch), names, ending, options, left_out)
             entrants = [entrant for entrant in entrants if entrant.name not in left_out]
-            if options.on_round is not None:
-                options.on_round(number + 1)
+            options.say_round(number + 1)
             if number == 0:
                 _score(entrants, data, names, Path(scratch), truths, ending)
     if not entrants:

@@ -15,7 +15,7 @@ from verdiff.benchmarks import harness
 from verdiff.benchmarks.cases import CASES, Options, denoiser_step, run_case, startup, volume
 from verdiff.benchmarks.flops import graph_gflop
 from verdiff.benchmarks.record_page import record_page
-from verdiff.benchmarks.running import run
+from verdiff.benchmarks.running import listing, run
 from verdiff.benchmarks.torch_rival import StepInputs, TorchRival
 from verdiff.errors import BackendError, DataError, InputError
 from verdiff.imaging import write_array
@@ -174,17 +174,8 @@ def test_the_commands_of_startup_end_well():
 
 def test_the_command_runs_a_case_says_its_page_and_writes_its_record(tmp_path, bundle, mr_sample):
     lines: list[str] = []
-    record = run(
-        "volume",
-        model=bundle,
-        scan=mr_sample,
-        output=tmp_path / "out",
-        repeats=1,
-        warmup=0,
-        threads=1,
-        say=lines.append,
-    )
-    assert record is not None
+    options = Options(bundle=bundle, scan=mr_sample, repeats=1, warmup=0, say=lines.append)
+    record = run("volume", options, output=tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "volume.json",
         "volume.csv",
@@ -196,6 +187,4 @@ def test_the_command_runs_a_case_says_its_page_and_writes_its_record(tmp_path, b
 
 
 def test_list_names_every_case():
-    lines: list[str] = []
-    assert run("list", say=lines.append) is None
-    assert [line.split()[0] for line in lines] == list(CASES)
+    assert [line.split()[0] for line in listing().splitlines()] == list(CASES)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.benchmarks.tiny_fold import write_clear_fold
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.benchmarks import running
+from verdiff.benchmarks.cases import Options
 from verdiff.benchmarks.cases.deadline import BUDGETS_MS, Budgeted, _page
 
 
@@ -14,8 +15,7 @@ def test_every_budget_is_tried_on_every_patient(tmp_path: Path) -> None:
     data = write_clear_fold(tmp_path / "Dataset900_Tiny")
     settings = [{"steps": 2, "samples": 1, "policy": "skip", "dice": 0.9, "name": "fast"}]
     bundle = write_tiny(tmp_path / "tiny.verdiff", frontier={"settings": settings})
-    record = running.run("deadline", output=tmp_path / "out", model=bundle, data=data, repeats=2, say=lambda _: None)
-    assert record is not None
+    record = running.run("deadline", Options(bundle=bundle, data=data, repeats=2), output=tmp_path / "out")
     budgets = record.outcome.results["budgets"]
     assert list(budgets) == [str(budget) for budget in BUDGETS_MS]
     for each in budgets.values():

@@ -69,8 +69,8 @@ def test_the_checks_against_copying_damage_the_prior_and_swap_the_image(data: Pa
 
 def test_the_command_writes_a_record_a_page_and_a_picture(data: Path, tmp_path: Path) -> None:
     bundle = write_tiny(tmp_path / "tiny.verdiff")
-    record = running.run("frontier", output=tmp_path / "out", model=bundle, data=data, every=2, say=lambda line: None)
-    assert record is not None and "--fold 0 --every 2" in record.command
+    record = running.run("frontier", StudyOptions(bundle=bundle, data=data, every=2), output=tmp_path / "out")
+    assert "--fold 0 --every 2" in record.command
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"frontier.{suffix}" for suffix in ("csv", "json", "md", "png")
     }

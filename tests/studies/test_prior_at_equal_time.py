@@ -160,11 +160,8 @@ def test_views_are_chosen_on_a_fold_that_shares_no_patient(data: Path, tmp_path:
 
 
 def test_the_command_writes_a_record_a_page_and_a_picture(bundle: Path, data: Path, tmp_path: Path) -> None:
-    record = running.run(
-        "prior-at-equal-time", output=tmp_path, model=bundle, data=data, every=2, repeats=1, warmup=0,
-        say=lambda line: None,
-    )  # fmt: skip
-    assert record is not None
+    options = StudyOptions(bundle=bundle, data=data, every=2, repeats=1, warmup=0)
+    running.run("prior-at-equal-time", options, output=tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert {f"prior-at-equal-time.{kind}" for kind in ("json", "md", "png")} <= names
     page = (tmp_path / "prior-at-equal-time.md").read_text("utf-8")

@@ -168,10 +168,9 @@ def test_the_command_writes_a_record_a_page_and_a_picture(
     bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rivals.run, "__defaults__", (no_torch,))
-    record = running.run(
-        "rivals", output=tmp_path, model=bundle, data=data, repeats=1, warmup=0, recipe_slices=2, say=lambda line: None
-    )
-    assert record is not None and "--recipe-slices 2" in record.command
+    options = StudyOptions(bundle=bundle, data=data, repeats=1, warmup=0, recipe_slices=2)
+    record = running.run("rivals", options, output=tmp_path)
+    assert "--recipe-slices 2" in record.command
     assert {"rivals.json", "rivals.md", "rivals.png"} <= {path.name for path in tmp_path.iterdir()}
     assert json.loads((tmp_path / "rivals.json").read_text("utf-8"))["results"]["rivals"][0]["name"] == DEFAULT
     page = (tmp_path / "rivals.md").read_text("utf-8")

@@ -77,8 +77,8 @@ def test_dice_is_the_setting_s_and_differences_are_to_ddim_from_noise(bundle: Pa
 
 
 def test_the_command_writes_a_record_a_page_and_a_picture(bundle: Path, data: Path, tmp_path: Path) -> None:
-    record = running.run("samplers", output=tmp_path, model=bundle, data=data, every=3, say=lambda line: None)
-    assert record is not None and record.outcome.baseline is None
+    record = running.run("samplers", StudyOptions(bundle=bundle, data=data, every=3), output=tmp_path)
+    assert record.outcome.baseline is None
     assert {"samplers.json", "samplers.md", "samplers.png"} <= {path.name for path in tmp_path.iterdir()}
     stored = json.loads((tmp_path / "samplers.json").read_text("utf-8"))
     assert len(stored["results"]["settings"]) == len(settings(tiny_manifest()))

@@ -154,9 +154,8 @@ def test_without_the_package_the_others_are_timed_and_the_record_says_why(
     bundle: Path, data: Path, tasks: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(side_by_side.nnunet.util, "find_spec", lambda name: None)
-    record = running.run(
-        "side-by-side", output=tmp_path, model=bundle, data=data, repeats=2, threads=1, every=2, say=lambda line: None
-    )
+    options = StudyOptions(bundle=bundle, data=data, repeats=2, every=2)
+    record = running.run("side-by-side", options, output=tmp_path)
     assert list(record.outcome.left_out) == [NNUNET] and "no package nnunetv2" in record.outcome.left_out[NNUNET]
     assert {target for target, _ in tasks} == {side_by_side.SEGMENT, side_by_side.RECIPE}
     assert all(len(arguments["scans"]) == 1 for _, arguments in tasks) and len(tasks) == 6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from verdiff.benchmarks.cases import CASES, Options, run_case
@@ -10,53 +10,32 @@ from verdiff.benchmarks.compare import compare_records
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.recording import command_line, recorded
 from verdiff.bundle import Trust, open_bundle, resolve_model
-from verdiff.errors import REGRESSION, SUCCESS, InputError
+from verdiff.errors import REGRESSION, SUCCESS
 from verdiff.options import TrustOptions
-from verdiff.runtime.backends import default_threads
+
+
+def listing() -> str:
+    """The cases, a line each."""
+    return "\n".join(f"{name:<20} {what}" for name, what in CASES.items())
 
 
 def run(
     case: str,
+    options: Options,
     *,
     output: str | Path | None = None,
-    scan: str | Path | None = None,
-    reference: str | Path | None = None,
-    model: str | Path | None = None,
-    training_run: str | Path | None = None,
-    data: str | Path | None = None,
-    fold: int = 0,
-    repeats: int = 5,
-    warmup: int = 2,
-    threads: int | None = None,
-    seed: int = 35,
-    device: str = "cuda:0",
     overwrite: bool = False,
     trust: TrustOptions | None = None,
-    say: Callable[[str], object] = print,
-) -> Record | None:
+) -> Record:
     """Run one case and write its record.
 
     Args:
-        case: A key of :data:`verdiff.benchmarks.cases.CASES`; ``"list"`` only names them.
+        case: A key of :data:`verdiff.benchmarks.cases.CASES`.
+        options: What it is run with.
         output: A folder for ``CASE.json``, ``.csv``, ``.md`` and ``.png``, or the ``.json`` file, the others beside
             it; an ``.html`` file is a page to look at, beside all of them. None writes nothing.
-        scan: The scan, for the cases ``volume``, ``throughput`` and ``startup``; a folder of them for ``throughput``.
-        reference: The expert's mask of the scan, for the case ``volume``.
-        model: A shipped model's name or a bundle; None is the default model.
-        training_run: The run behind the bundle: PyTorch then computes with its weights.
-        data: An nnU-Net raw data set, for the cases ``deadline`` and ``throughput``.
-        fold: The fold whose validation cases are taken from the data set.
-        repeats: Timed rounds.
-        warmup: Rounds before them.
-        threads: CPU threads of each rival; None is every core this process may use.
-        seed: Seed of whatever is drawn.
-        device: The GPU, for the case ``gpu``.
         overwrite: Whether files that are not verdiff's may be replaced.
         trust: Which bundle the model must be.
-        say: Takes the lines to print.
-
-    Returns:
-        The record; None for ``"list"``.
 
     Raises:
         InputError: There is no such case, or it needs an option that is missing.
@@ -64,52 +43,27 @@ def run(
         BackendError: Nothing that could be timed is installed.
         OutputError: The record cannot be written, or a place is taken by a file that is not verdiff's.
     """
-    if case == "list":
-        for name, what in CASES.items():
-            say(f"{name:<20} {what}")
-        return None
     if trust is not None and trust != TrustOptions():
-        open_bundle(resolve_model(model), trust=Trust(trust.sha256, trust.trusted_key))
-    options = Options(
-        bundle=model,
-        scan=None if scan is None else Path(scan),
-        reference=None if reference is None else Path(reference),
-        training_run=None if training_run is None else Path(training_run),
-        data=None if data is None else Path(data),
-        fold=fold,
-        repeats=repeats,
-        warmup=warmup,
-        threads=default_threads() if threads is None else threads,
-        seed=seed,
-        device=device,
-        on_round=lambda number: say(f"round {number} of {repeats}"),
-        say=say,
-    )
+        open_bundle(resolve_model(options.bundle), trust=Trust(trust.sha256, trust.trusted_key))
     return recorded(
         case,
         lambda: run_case(case, options),
         command=lambda output: repeatable_command(case, options, output),
         settings=options.settings(),
         output=output,
-        inputs={"scan": scan, "reference": reference, "model": model, "run": training_run, "data set": data},
+        inputs=options.inputs(),
         overwrite=overwrite,
-        say=say,
+        say=options.say,
     )
 
 
-def compare(case: str, records: Sequence[Path], *, say: Callable[[str], object] = print) -> int:
+def compare(before: Path, after: Path, *, say: Callable[[str], object]) -> int:
     """Compare two records; returns the exit code.
 
     Raises:
-        InputError: There are not two records, or they are none, or of different cases.
+        InputError: One of them is no record, or they are of different cases.
     """
-    if case != "compare" or len(records) != 2:
-        raise InputError(
-            f"bench {case} with {len(records)} records",
-            "two records to compare, or none",
-            "verdiff bench compare BEFORE.json AFTER.json",
-        )
-    found = compare_records(*records)
+    found = compare_records(before, after)
     say(found.to_markdown())
     return REGRESSION if found.regressions() else SUCCESS
 

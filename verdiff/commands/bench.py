@@ -54,23 +54,25 @@ def bench(
     if case in ("list", "compare") and trust != TrustOptions():
         raise unfit(f"'bench {case}' runs no model", "leave --expect-sha256 and --trusted-key out")
     from verdiff.benchmarks import running
+    from verdiff.benchmarks.cases import Options
+    from verdiff.runtime.backends import default_threads
 
+    if case == "list":
+        show(running.listing())
+        return
     if case == "compare":
-        raise typer.Exit(running.compare(case, records or [], say=show))
+        raise typer.Exit(running.compare(*(records or ()), say=show))
+    options = Options(
+        bundle=model,
+        scan=scan,
+        reference=reference,
+        data=data,
+        fold=fold,
+        training_run=run,
+        repeats=repeats,
+        threads=threads or default_threads(),
+        device=device,
+        say=say if output is not None else show,
+    )
     with busy("measuring"):
-        running.run(
-            case,
-            output=output,
-            scan=scan,
-            reference=reference,
-            model=model,
-            training_run=run,
-            data=data,
-            fold=fold,
-            repeats=repeats,
-            device=device,
-            threads=threads,
-            overwrite=overwrite,
-            trust=trust,
-            say=say if output is not None else show,
-        )
+        running.run(case, options, output=output, overwrite=overwrite, trust=trust)

@@ -42,7 +42,6 @@ class Options:
         seed: Seed of whatever is drawn.
         size: Rows and columns of the network input, for the cases that have no scan.
         device: The GPU, for the case ``gpu``.
-        on_round: Called with the number of each timed round.
         say: Called with a line before whatever takes a while.
     """
 
@@ -52,14 +51,27 @@ class Options:
     data: Path | None = None
     fold: int = 0
     training_run: Path | None = None
-    repeats: int = 30
-    warmup: int = 3
+    repeats: int = 5
+    warmup: int = 2
     threads: int = 1
     seed: int = 35
     size: tuple[int, int] = (320, 256)
     device: str = "cuda:0"
-    on_round: Callable[[int], object] | None = None
     say: Callable[[str], object] = lambda line: None
+
+    def say_round(self, number: int) -> None:
+        """Say which of the timed rounds is over."""
+        self.say(f"round {number} of {self.repeats}")
+
+    def inputs(self) -> dict[str, str | Path | None]:
+        """What a case reads, which its record must not be written over."""
+        return {
+            "scan": self.scan,
+            "reference": self.reference,
+            "model": self.bundle,
+            "run": self.training_run,
+            "data set": self.data,
+        }
 
     def settings(self) -> dict[str, int]:
         """What a record states of how its case was run."""

@@ -59,8 +59,7 @@ def run(options: Options) -> Findings:
         for scan in scans:
             for budget, into in found.items():
                 _call(segmenter, scan, budget, into)
-        if options.on_round is not None:
-            options.on_round(number + 1)
+        options.say_round(number + 1)
     late = [share for each in found.values() for share in each.late]
     return Findings(
         timings={f"{budget} ms": Timing(tuple(each.seconds)) for budget, each in found.items() if each.seconds},

@@ -69,7 +69,7 @@ def run(options: Options, torch_factory: TorchFactory = torch_step_factory) -> F
             rivals[name] = _call_lanes(backend, inputs, held.enter_context(Lanes(backend.lanes)))
         compared |= {*backends, *at_once}
         outputs = {name: rivals[name]() for name in rivals if name in compared}
-        timings = interleave(rivals, repeats=options.repeats, warmup=options.warmup, on_round=options.on_round)
+        timings = interleave(rivals, repeats=options.repeats, warmup=options.warmup, on_round=options.say_round)
     for name, backend in at_once.items():
         timings[name] = Timing(tuple(seconds / backend.lanes for seconds in timings[name].seconds))
     figures, notes = agreement(outputs)

@@ -165,7 +165,7 @@ def compare(
             listed = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in alike.items())
             raise BackendError(f"a GPU and nothing that runs on it ({listed})", "at least one rival", install("gpu"))
         timed = partial(interleave, repeats=options.repeats, warmup=options.warmup)
-        volumes = timed({name: rival.volume for name, rival in rivals.items()}, on_round=options.on_round)
+        volumes = timed({name: rival.volume for name, rival in rivals.items()}, on_round=options.say_round)
         loops = {name: held.enter_context(rival.loop()) for name, rival in rivals.items()}
         whole = timed(loops)
         traces, notes = _traces(loops, workload.steps, trace)

@@ -90,7 +90,7 @@ def run(options: Options, launch: Launch = launch) -> Findings:
             repeats=options.repeats,
             warmup=options.warmup,
             between=lambda: None,
-            on_round=options.on_round,
+            on_round=options.say_round,
         )
     stages = {name: stage_timings(each.stages[-options.repeats :]) for name, each in cold.items()}
     # The process goes on to a second call; what counts is when the first mask was written.

@@ -91,7 +91,7 @@ def run(options: Options) -> Findings:
             repeats=options.repeats,
             # The run that the masks were compared on has warmed every way up.
             warmup=max(0, options.warmup - 1),
-            on_round=options.on_round,
+            on_round=options.say_round,
         )
     slices = sum(job.slices for job in jobs)
     figures: list[Figure] = []

@@ -109,7 +109,7 @@ def run(options: Options) -> Findings:
             | {first_name(rival.name): _first(rival, volume) for rival in rivals if bundle.has("denoiser")},
             repeats=options.repeats,
             warmup=options.warmup,
-            on_round=options.on_round,
+            on_round=options.say_round,
         )
         dice = {rival.name: _dice(rival, options.reference, bundle.manifest) for rival in rivals}
     stages = {
