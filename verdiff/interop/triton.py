@@ -46,7 +46,7 @@ class Name(str):
 
 
 @dataclass(frozen=True)
-class Tensor:
+class GraphValue:
     """One input or output of a graph.
 
     Attributes:
@@ -195,14 +195,14 @@ def _served(bundle: Bundle, role: str, precision: str, version: int, sample: Map
     return Served(name, graph, text(config), given)
 
 
-def _tensors(graph: bytes) -> tuple[list[Tensor], list[Tensor]]:
+def _tensors(graph: bytes) -> tuple[list[GraphValue], list[GraphValue]]:
     """Inputs and outputs of a graph."""
     import onnx
 
     loaded = onnx.load_from_string(graph).graph
     constants = {each.name for each in loaded.initializer}
 
-    def read(values: Any) -> list[Tensor]:
+    def read(values: Any) -> list[GraphValue]:
         found = []
         for value in values:
             kind = value.type.tensor_type
@@ -213,19 +213,19 @@ def _tensors(graph: bytes) -> tuple[list[Tensor], list[Tensor]]:
                     "choose another precision",
                 )
             shape = tuple(each.dim_param or each.dim_value or "?" for each in kind.shape.dim)
-            found.append(Tensor(value.name, kind.elem_type, shape))
+            found.append(GraphValue(value.name, kind.elem_type, shape))
         return found
 
     return read(each for each in loaded.input if each.name not in constants), read(loaded.output)
 
 
-def _batched(tensors: Sequence[Tensor]) -> bool:
+def _batched(tensors: Sequence[GraphValue]) -> bool:
     """Whether the first axis of every tensor is the same free one, along which requests can be joined."""
     first = {each.shape[0] if each.shape else 0 for each in tensors}
     return len(first) == 1 and isinstance(next(iter(first)), str) and "?" not in first
 
 
-def _declared(tensor: Tensor, batched: bool) -> dict[str, Any]:
+def _declared(tensor: GraphValue, batched: bool) -> dict[str, Any]:
     """A tensor as the configuration has it: without its first axis where that is the batch."""
     dims = [length if isinstance(length, int) else -1 for length in tensor.shape[batched:]]
     found = {"name": tensor.name, "data_type": Name(TYPES[tensor.type][0]), "dims": dims or [1]}

@@ -72,7 +72,7 @@ _delete, _destroy = _Deleter(_let_go), _Destructor(_give_up)
 
 
 @dataclass(frozen=True)
-class Tensor:
+class CapsuleArray:
     """What a capsule holds; ``dtype`` is None for a type that numpy has not."""
 
     pointer: int
@@ -106,7 +106,7 @@ def is_dense(shape: Sequence[int], strides: Sequence[float]) -> bool:
     return True
 
 
-def read_capsule(capsule: object) -> Tensor:
+def read_capsule(capsule: object) -> CapsuleArray:
     """What a producer's capsule holds; the capsule keeps it alive and must be kept itself.
 
     Raises:
@@ -119,4 +119,4 @@ def read_capsule(capsule: object) -> Tensor:
     dense = not tensor.strides or is_dense(shape, [tensor.strides[axis] for axis in range(tensor.ndim)])
     kind = CODES.get(tensor.dtype.code)
     dtype = np.dtype(f"{kind}{tensor.dtype.bits // 8}") if kind is not None and tensor.dtype.lanes == 1 else None
-    return Tensor((tensor.data or 0) + tensor.byte_offset, shape, dtype, dense)
+    return CapsuleArray((tensor.data or 0) + tensor.byte_offset, shape, dtype, dense)
