@@ -12,7 +12,7 @@ from tests.imaging.make import textured
 from verdiff.errors import InputError
 from verdiff.imaging import Geometry, Volume, plan_slices
 from verdiff.imaging.panels import PALETTE
-from verdiff.imaging.preview import _choose, _layout, preview_png
+from verdiff.imaging.preview import Preview, _choose, _layout, preview_png
 
 TABLE = {1: "vertebra", 2: "disc"}
 SAGITTAL = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
@@ -39,8 +39,8 @@ def near(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
 
 def test_every_structure_is_outlined_in_its_colour(tmp_path: Path) -> None:
     volume = scan()
-    preview_png(tmp_path / "a.png", volume, blocks(volume), np.zeros(volume.array.shape, np.uint8), TABLE)
-    preview_png(tmp_path / "b.png", volume, 0 * blocks(volume), np.zeros(volume.array.shape, np.uint8), TABLE)
+    preview_png(tmp_path / "a.png", Preview(volume, blocks(volume), np.zeros(volume.array.shape, np.uint8), TABLE))
+    preview_png(tmp_path / "b.png", Preview(volume, 0 * blocks(volume), np.zeros(volume.array.shape, np.uint8), TABLE))
     drawn, empty = pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png")
     for colour in PALETTE[:2]:
         assert near(drawn, colour) > near(empty, colour) + 500
@@ -48,9 +48,9 @@ def test_every_structure_is_outlined_in_its_colour(tmp_path: Path) -> None:
 
 def test_uncertain_places_glow(tmp_path: Path) -> None:
     volume, glow = scan(), np.zeros((9, 40, 30), np.uint8)
-    preview_png(tmp_path / "a.png", volume, blocks(volume), glow, TABLE)
+    preview_png(tmp_path / "a.png", Preview(volume, blocks(volume), glow, TABLE))
     glow[:, 10:20, 10:20] = 255
-    preview_png(tmp_path / "b.png", volume, blocks(volume), glow, TABLE)
+    preview_png(tmp_path / "b.png", Preview(volume, blocks(volume), glow, TABLE))
     hot = (252, 250, 190)
     assert near(pixels(tmp_path / "b.png"), hot) > near(pixels(tmp_path / "a.png"), hot) + 1000
 
@@ -60,7 +60,7 @@ def test_a_mark_is_written_on_the_mask_where_its_point_lies_and_not_beside_it(tm
     labels = blocks(volume)
     inside, beside = (volume.geometry.index_to_mm(place) for place in ([14, 14, 4], [25, 14, 4]))
     for name, marks in (("without", {}), ("inside", {"L4": inside}), ("beside", {"L4": beside})):
-        preview_png(tmp_path / f"{name}.png", volume, labels, None, TABLE, marks=marks)
+        preview_png(tmp_path / f"{name}.png", Preview(volume, labels, None, TABLE, marks=marks))
     without, written, nothing = (pixels(tmp_path / f"{name}.png") for name in ("without", "inside", "beside"))
     assert (without == nothing).all()
     rows, columns = np.nonzero((without != written).any(axis=-1))
@@ -73,8 +73,8 @@ def test_a_mark_is_written_on_the_mask_where_its_point_lies_and_not_beside_it(tm
 def test_without_uncertainty_the_page_has_one_row(tmp_path: Path) -> None:
     volume = scan((9, 120, 60))
     labels = np.zeros(volume.array.shape, np.uint8)
-    preview_png(tmp_path / "one.png", volume, labels, None, TABLE)
-    preview_png(tmp_path / "two.png", volume, labels, labels, TABLE)
+    preview_png(tmp_path / "one.png", Preview(volume, labels, None, TABLE))
+    preview_png(tmp_path / "two.png", Preview(volume, labels, labels, TABLE))
     assert Image.open(tmp_path / "one.png").height < Image.open(tmp_path / "two.png").height
 
 
@@ -100,8 +100,8 @@ def test_the_slices_shown_are_those_with_something_in_them() -> None:
 def test_a_film_has_its_uncertainty_beside_it(tmp_path: Path) -> None:
     film = Volume(textured((1, 90, 40)), Geometry((40, 90, 1), (1.0, 1.0, 1.0)), "XR")
     labels = np.zeros(film.array.shape, np.uint8)
-    preview_png(tmp_path / "film.png", film, labels, labels, TABLE)
-    preview_png(tmp_path / "alone.png", film, labels, None, TABLE)
+    preview_png(tmp_path / "film.png", Preview(film, labels, labels, TABLE))
+    preview_png(tmp_path / "alone.png", Preview(film, labels, None, TABLE))
     assert Image.open(tmp_path / "film.png").width > Image.open(tmp_path / "alone.png").width
     assert Image.open(tmp_path / "film.png").height == Image.open(tmp_path / "alone.png").height
 
@@ -109,7 +109,7 @@ def test_a_film_has_its_uncertainty_beside_it(tmp_path: Path) -> None:
 def test_maps_of_another_grid_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     volume = scan()
     with pytest.raises(InputError, match="labels of shape"):
-        preview_png(tmp_path / "a.png", volume, np.zeros((1, 2, 3), np.uint8), None, TABLE)
+        preview_png(tmp_path / "a.png", Preview(volume, np.zeros((1, 2, 3), np.uint8), None, TABLE))
     with pytest.raises(InputError, match="uncertainty of shape"):
-        preview_png(tmp_path / "a.png", volume, blocks(volume), np.zeros((1, 2, 3), np.uint8), TABLE)
+        preview_png(tmp_path / "a.png", Preview(volume, blocks(volume), np.zeros((1, 2, 3), np.uint8), TABLE))
     assert not list(tmp_path.iterdir())

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verdiff.choices import View
 from verdiff.errors import InputError
 from verdiff.imaging.atomic import atomic_path
 from verdiff.imaging.banner import printable, with_banner
@@ -30,6 +28,46 @@ _MARGIN, _GAP, _CAPTION, _HEADER, _LEGEND = 28, 12, 30, 88, 320
 _TITLE, _BODY, _SMALL = 28, 22, 18
 _MAX_WIDTH, _MAX_HEIGHT, _FILM_HEIGHT = 1240, 440, 720
 _EDGES = {"sagittal": ("A", "P", "S", "I"), "coronal": ("R", "L", "S", "I"), "axial": ("R", "L", "A", "P")}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a picture shows.
+
+    Attributes:
+        volume: The scan.
+        labels: Label ids [z, y, x] in the scan's grid.
+        uncertainty: Uint8 [z, y, x], 255 for the most uncertain, or None to leave its row out.
+        label_table: Names by label id, in the order of the legend.
+        warnings: What was forced or looks wrong, written across the picture.
+        marks: Names to write on the mask where it covers these points, each three LPS millimetres.
+        remarks: What else is said of the mask, behind the scan's pixels.
+
+    Raises:
+        InputError: Labels or uncertainty are not in the scan's grid.
+    """
+
+    volume: Volume
+    labels: Array
+    uncertainty: Array | None
+    label_table: Mapping[int, str]
+    warnings: Sequence[str] = ()
+    marks: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name, array in (("labels", self.labels), ("uncertainty", self.uncertainty)):
+            if array is not None and array.shape != self.volume.array.shape:
+                raise InputError(
+                    f"{name} of shape {array.shape}",
+                    f"the scan's shape {self.volume.array.shape}",
+                    "pass maps in the scan's grid",
+                )
+
+    @property
+    def colours(self) -> dict[int, Colour]:
+        """The colour of each structure, by label id."""
+        return {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(self.label_table)}
 
 
 @dataclass(frozen=True)
@@ -57,96 +95,29 @@ class _Layout:
         return width, max(_HEADER + rows * (self.height + _CAPTION + _GAP) + _MARGIN // 2, 340)
 
 
-def preview_png(
-    path: str | Path,
-    volume: Volume,
-    labels: Array,
-    uncertainty: Array | None,
-    label_table: Mapping[int, str],
-    *,
-    view: View | None = None,
-    title: str | None = None,
-    warnings: Sequence[str] = (),
-    marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
-    remarks: Sequence[str] = (),
-) -> None:
-    """Write the picture of :func:`preview_bytes`.
-
-    Args:
-        path: The PNG; written whole or not at all.
-        volume, labels, uncertainty, label_table, view, title, warnings, marks, remarks: Arguments of
-            :func:`preview_bytes`.
-
-    Raises:
-        InputError: If labels or uncertainty are not in the scan's grid.
-        OutputError: If the file cannot be written.
-    """
-    picture = preview_bytes(
-        volume,
-        labels,
-        uncertainty,
-        label_table,
-        view=view,
-        title=title,
-        warnings=warnings,
-        marks=marks,
-        remarks=remarks,
-    )
+def preview_png(path: str | Path, shown: Preview) -> None:
+    """Write the picture of :func:`preview_bytes`, whole or not at all. Raises OutputError if it cannot be written."""
+    picture = preview_bytes(shown)
     with atomic_path(path) as temporary:
         temporary.write_bytes(picture)
 
 
-def preview_bytes(
-    volume: Volume,
-    labels: Array,
-    uncertainty: Array | None,
-    label_table: Mapping[int, str],
-    *,
-    view: View | None = None,
-    title: str | None = None,
-    warnings: Sequence[str] = (),
-    marks: Mapping[str, Sequence[float]] = MappingProxyType({}),
-    remarks: Sequence[str] = (),
-) -> bytes:
+def preview_bytes(shown: Preview) -> bytes:
     """A PNG with three to five slices, each structure outlined, the uncertainty, and the volumes in ml.
 
-    Args:
-        volume: The scan.
-        labels: Label ids [z, y, x] in the scan's grid.
-        uncertainty: Uint8 [z, y, x], 255 for the most uncertain, or None to leave its row out.
-        label_table: Names by label id, in the order of the legend.
-        view: Plane to show; by default the one the scan was acquired in (sagittal where it is isotropic).
-        title: Heading; by default the scan's name.
-        warnings: What was forced or looks wrong, written across the picture.
-        marks: Names to write on the mask where it covers these points, each three LPS millimetres.
-        remarks: What else is said of the mask, behind the scan's pixels.
-
-    Raises:
-        InputError: If labels or uncertainty are not in the scan's grid.
+    The slices lie in the plane the scan was acquired in, sagittal where it is isotropic.
     """
-    for name, array in (("labels", labels), ("uncertainty", uncertainty)):
-        if array is not None and array.shape != volume.array.shape:
-            raise InputError(
-                f"{name} of shape {array.shape}",
-                f"the scan's shape {volume.array.shape}",
-                "pass maps in the scan's grid",
-            )
-    plan = plan_slices(volume.geometry, view=view or _default_view(volume), spacing_mm=None)
-    layout = _layout(plan, plan.extract(labels), rows=1 if uncertainty is None else 2)
-    colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(label_table)}
-    page = _draw(volume, labels, uncertainty, plan, layout, colours)
-    _write_text(page, volume, labels, plan, layout, colours, label_table, title, remarks)
-    _write_marks(page, volume, plan.extract(labels), plan, layout, marks)
-    if warnings:
-        page = with_banner(page, warnings)
+    view = acquisition_view(shown.volume.geometry)
+    plan = plan_slices(shown.volume.geometry, view="sagittal" if view == "isotropic" else view, spacing_mm=None)
+    layout = _layout(plan, plan.extract(shown.labels), rows=1 if shown.uncertainty is None else 2)
+    page = _draw(shown, plan, layout)
+    _write_text(page, shown, plan, layout)
+    _write_marks(page, shown, plan, layout)
+    if shown.warnings:
+        page = with_banner(page, shown.warnings)
     packed = io.BytesIO()
     page.save(packed, "PNG", compress_level=3)
     return packed.getvalue()
-
-
-def _default_view(volume: Volume) -> View:
-    view = acquisition_view(volume.geometry)
-    return "sagittal" if view == "isotropic" else view
 
 
 def _layout(plan: SlicePlan, planes: Array, *, rows: int) -> _Layout:
@@ -169,52 +140,34 @@ def _choose(planes: Array, count: int) -> tuple[int, ...]:
     return tuple(sorted([*chosen, *spare[: count - len(chosen)]]))
 
 
-def _draw(
-    volume: Volume,
-    labels: Array,
-    uncertainty: Array | None,
-    plan: SlicePlan,
-    layout: _Layout,
-    colours: Mapping[int, Colour],
-) -> Image.Image:
+def _draw(shown: Preview, plan: SlicePlan, layout: _Layout) -> Image.Image:
     from PIL import Image
 
     page = Image.new("RGB", layout.page, _PAGE)
-    low, high = window(volume)
+    low, high = window(shown.volume)
     size = (layout.height * FINE, layout.width * FINE)
     for column, index in enumerate(layout.shown):
-        grey = (resize_planes(normalise(plan.extract(volume.array)[index], low, high), *size) + 1) * 127.5
-        plane = plan.extract(labels)[index]
-        panels = [outlined(grey, plane, colours)]
-        if uncertainty is not None:
-            panels.append(heated(grey, resize_planes(plan.extract(uncertainty)[index], *size) / 255.0))
+        grey = (resize_planes(normalise(plan.extract(shown.volume.array)[index], low, high), *size) + 1) * 127.5
+        panels = [outlined(grey, plan.extract(shown.labels)[index], shown.colours)]
+        if shown.uncertainty is not None:
+            panels.append(heated(grey, resize_planes(plan.extract(shown.uncertainty)[index], *size) / 255.0))
         for row, panel in enumerate(panels):
             image = Image.fromarray(np.clip(panel, 0, 255).astype(np.uint8)).reduce(FINE)
             page.paste(image, layout.corner(column, row))
     return page
 
 
-def _write_text(
-    page: Image.Image,
-    volume: Volume,
-    labels: Array,
-    plan: SlicePlan,
-    layout: _Layout,
-    colours: Mapping[int, Colour],
-    table: Mapping[int, str],
-    title: str | None,
-    remarks: Sequence[str],
-) -> None:
+def _write_text(page: Image.Image, shown: Preview, plan: SlicePlan, layout: _Layout) -> None:
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(page)
-    name = title or (volume.source.name if volume.source else "scan")
+    name = shown.volume.source.name if shown.volume.source else "scan"
     film = plan.view == "film"
     pitch = f"{plan.pixel_spacing_mm[0]:.2f} x {plan.pixel_spacing_mm[1]:.2f} mm"
     stack = f"{plan.slices} slices every {plan.slice_spacing_mm:.2f} mm" if plan.slices > 1 else "one slice"
     facts = (f"{plan.scan_cols} x {plan.scan_rows} pixels",) if film else (stack, pitch)
     _text(draw, (_MARGIN, 14), _shortened(name), _TITLE, _INK)
-    _text(draw, (_MARGIN, 54), "  |  ".join((plan.view, *facts, *remarks)), _SMALL, _FAINT)
+    _text(draw, (_MARGIN, 54), "  |  ".join((plan.view, *facts, *shown.remarks)), _SMALL, _FAINT)
     for column, index in enumerate(layout.shown):
         for row, what in enumerate(("mask", "uncertainty")[: layout.rows]):
             left, top = layout.corner(column, row)
@@ -223,23 +176,16 @@ def _write_text(
     if plan.view in _EDGES:
         _edges(draw, layout, _EDGES[plan.view])
     left = layout.page[0] - _LEGEND
-    bottom = _legend(draw, (left, _HEADER), volume, labels, colours, table, film=film)
+    bottom = _legend(draw, (left, _HEADER), shown, film=film)
     if layout.rows == 2:
         _scale(page, draw, (left, bottom + 28))
 
 
-def _write_marks(
-    page: Image.Image,
-    volume: Volume,
-    planes: Array,
-    plan: SlicePlan,
-    layout: _Layout,
-    marks: Mapping[str, Sequence[float]],
-) -> None:
+def _write_marks(page: Image.Image, shown: Preview, plan: SlicePlan, layout: _Layout) -> None:
     from PIL import ImageDraw
 
-    draw, grid = ImageDraw.Draw(page), volume.geometry
-    for name, point in marks.items():
+    draw, grid, planes = ImageDraw.Draw(page), shown.volume.geometry, plan.extract(shown.labels)
+    for name, point in shown.marks.items():
         offset = np.linalg.solve(grid.matrix, np.asarray(point, np.float64) - np.asarray(grid.origin_mm))
         index = offset / np.asarray(grid.spacing_mm)
         _, row, column = plan.place([float(at) for at in index[::-1]])
@@ -253,24 +199,16 @@ def _write_marks(
                 _text(draw, (round(x), round(y)), name, 13, _INK, anchor="mm", outlined=True)
 
 
-def _legend(
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    volume: Volume,
-    labels: Array,
-    colours: Mapping[int, Colour],
-    table: Mapping[int, str],
-    *,
-    film: bool,
-) -> int:
-    left, top = corner
+def _legend(draw: ImageDraw.ImageDraw, corner: tuple[int, int], shown: Preview, *, film: bool) -> int:
+    """Name and volume of each structure; returns where it ends, in pixels from the top."""
+    (left, top), labels, table = corner, shown.labels, shown.label_table
     right = left + _LEGEND - _MARGIN
     counts = {label: int(np.count_nonzero(labels == label)) for label in table}
     _text(draw, (left, top), "Share of the film" if film else "Volume", _SMALL, _FAINT)
     top += 34
     for label, count in counts.items():
-        value = f"{100 * count / labels.size:.1f} %" if film else f"{count * volume.geometry.voxel_ml:.1f} ml"
-        draw.rounded_rectangle((left, top + 5, left + 18, top + 23), 5, fill=colours[label])
+        value = f"{100 * count / labels.size:.1f} %" if film else f"{count * shown.volume.geometry.voxel_ml:.1f} ml"
+        draw.rounded_rectangle((left, top + 5, left + 18, top + 23), 5, fill=shown.colours[label])
         _text(draw, (left + 30, top), _shortened(table[label], 16), _BODY, _INK)
         _text(draw, (right, top), value if count else "none", _BODY, _INK if count else _FAINT, anchor="ra")
         top += 36

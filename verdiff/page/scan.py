@@ -11,7 +11,7 @@ import numpy as np
 from verdiff.anatomy import Spine
 from verdiff.imaging import Volume, acquisition_view
 from verdiff.imaging.panels import PALETTE
-from verdiff.imaging.preview import preview_bytes
+from verdiff.imaging.preview import Preview, preview_bytes
 from verdiff.imaging.volume import Array
 from verdiff.page.bands import bands_of, stopping
 from verdiff.page.frame import NO_VIEWER, VIEWER, asset, picture, whole_page
@@ -128,12 +128,7 @@ def _still(shown: Shown) -> bytes:
     spine = shown.spine
     marks = {} if spine is None else {vertebra.name: vertebra.centroid_mm for vertebra in spine.vertebrae}
     return preview_bytes(
-        shown.volume,
-        shown.labels,
-        shown.uncertainty,
-        shown.label_table,
-        warnings=stopping(shown.report),
-        marks=marks,
+        Preview(shown.volume, shown.labels, shown.uncertainty, shown.label_table, stopping(shown.report), marks)
     )
 
 

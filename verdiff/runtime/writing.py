@@ -205,22 +205,14 @@ def write_result(
     if files.uncertainty is not None:
         write_array(result.uncertainty, volume, staged[files.uncertainty], mark=True, about=about)
     if files.preview is not None:
-        from verdiff.imaging.preview import preview_png
+        from verdiff.imaging.preview import Preview, preview_png
 
         table = {label.id: label.name for label in result.label_table}
         banner = [f"forced past: {reason}" for reason in result.provenance["forced"]]
         banner += [f"warning: {text}" for text in result.implausible]
         banner += result.provenance["scan"]["notes"]
-        preview_png(
-            staged[files.preview],
-            volume,
-            result.labels,
-            result.uncertainty,
-            table,
-            warnings=banner,
-            marks=marks,
-            remarks=remarks,
-        )
+        shown = Preview(volume, result.labels, result.uncertainty, table, banner, marks, remarks)
+        preview_png(staged[files.preview], shown)
     result.timings["write"] = perf_counter() - begun
     staged[files.report].write_text(
         json.dumps(report(result, files, others, identifiers=identifiers), indent=1) + "\n", "utf-8"
