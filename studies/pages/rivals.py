@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.library.slicewise import Scores, mean_dice
+from studies.pages.bars import Bar, draw_bars
 from verdiff.benchmarks.timing import Ratio, Timing
 from verdiff.markdown import markdown_table
 
@@ -88,31 +89,10 @@ def markdown_page(rows: Sequence[RivalRow], really_s: Mapping[str, float]) -> st
 
 
 def draw_rivals(rows: Sequence[RivalRow], path: Path) -> None:
-    """Seconds a slice as bars on a logarithmic scale, Dice beside each; extrapolated ones are hatched."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 0.9 + 0.5 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    shortest, longest = (pick(row.timing.median for row in rows) for pick in (min, max))
+    """Bars of the seconds a slice, Dice beside each; the first is verdiff's default."""
+    bars = []
     for place, row in enumerate(rows):
-        seconds = row.timing.median
-        axes.barh(
-            place,
-            seconds,
-            height=0.6,
-            color="#2563a8" if place == 0 else "#9aa4af",
-            hatch="///" if row.extrapolated else None,
-            edgecolor="white",
-        )
-        took = f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
-        dice = "" if row.scored is None else f", Dice {mean_dice(row.scored.dice):.4f} ({row.scored.slices} slices)"
-        axes.annotate(took + dice, (seconds, place), (6, 0), textcoords="offset points", va="center")
-    axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlim(shortest / 10, longest * 100)
-    axes.set_xlabel("median seconds a slice, logarithmic; hatched: extrapolated")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120, format="png")
+        scored = row.scored
+        beside = [] if scored is None else [f"Dice {mean_dice(scored.dice):.4f} ({scored.slices} slices)"]
+        bars.append(Bar(row.name, row.timing, place == 0, row.extrapolated, beside))
+    draw_bars(bars, path, what="a slice", size_in=9, room=100)

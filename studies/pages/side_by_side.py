@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.library.slicewise import mean_dice
+from studies.pages.bars import Bar, draw_bars
 from verdiff.benchmarks.timing import Ratio, Timing
 from verdiff.markdown import markdown_table
 
@@ -66,33 +67,11 @@ def markdown_page(rows: Sequence[VolumeRow]) -> str:
 
 
 def draw_side_by_side(rows: Sequence[VolumeRow], path: Path) -> None:
-    """Seconds a scan as bars on a logarithmic scale, Dice and memory beside each; extrapolated ones are hatched."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 0.9 + 0.5 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    shortest, longest = (pick(row.timing.median for row in rows) for pick in (min, max))
-    for place, row in enumerate(rows):
-        seconds = row.timing.median
-        axes.barh(
-            place,
-            seconds,
-            height=0.6,
-            color="#2563a8" if row.name.startswith("verdiff") else "#9aa4af",
-            hatch="///" if row.extrapolated else None,
-            edgecolor="white",
-        )
-        parts = [f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"]
-        parts += [] if row.peak_bytes is None else [f"{row.peak_bytes / 1e9:.2f} GB"]
+    """Bars of the seconds a scan, memory and Dice beside each; an extrapolated run has no mask to score."""
+    bars = []
+    for row in rows:
+        beside = [] if row.peak_bytes is None else [f"{row.peak_bytes / 1e9:.2f} GB"]
         if not row.extrapolated:
-            parts.append(row.weights if row.dice is None else f"Dice {row.dice:.4f}")
-        axes.annotate(", ".join(parts), (seconds, place), (6, 0), textcoords="offset points", va="center")
-    axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlim(shortest / 10, longest * 1000)
-    axes.set_xlabel("median seconds a scan, file to file, logarithmic; hatched: extrapolated")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120, format="png")
+            beside.append(row.weights if row.dice is None else f"Dice {row.dice:.4f}")
+        bars.append(Bar(row.name, row.timing, row.name.startswith("verdiff"), row.extrapolated, beside))
+    draw_bars(bars, path, what="a scan, file to file", size_in=11, room=1000)
