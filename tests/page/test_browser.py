@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.anatomy.phantom import write_scan
+from tests.bundle.test_margins import record
 from tests.page.conftest import Visit
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.cli import app
@@ -21,13 +23,14 @@ NAME = '<img src=x onerror="alert(1)"><script>alert(2)<b>.nii.gz'
 pytestmark = pytest.mark.usefixtures("viewer")
 
 
-def report(folder: Path, scan: Path, *, film: bool = False) -> Path:
+def report(folder: Path, scan: Path, *more: str, film: bool = False, margins: dict[str, Any] | None = None) -> Path:
     """The page of a scan that the tiny model is forced to segment."""
-    kind = {"modality": "XR", "view": "film"} if film else {"modality": "CT"}
-    bundle = write_tiny(folder / "tiny.verdiff", intensity={"kind": "window", "low": 0, "high": 1000}, **kind)
+    kind: dict[str, Any] = {"modality": "XR", "view": "film"} if film else {"modality": "CT"}
+    window = {"kind": "window", "low": 0, "high": 1000}
+    bundle = write_tiny(folder / "tiny.verdiff", intensity=window, margins=margins or {}, **kind)
     page = folder / "out.html"
     words = ["infer", scan, "--report", page, "--model", bundle, "--threads", 1, "--prior-only", "--force"]
-    done = CliRunner().invoke(app, [str(word) for word in [*words, "--lowest", "L5"]])
+    done = CliRunner().invoke(app, [str(word) for word in [*words, "--lowest", "L5", *more]])
     assert done.exit_code == SUCCESS, done.output
     return page
 
@@ -78,6 +81,18 @@ def test_it_shows_scan_mask_surfaces_and_every_warning_and_asks_for_nothing(visi
     ):
         assert changed(tmp_path, before, after) > 0.005, (before, after)
     assert seen["scrolled"] != seen["readout"][0] and changed(tmp_path, "sagittal", "scrolled") > 0.001
+
+
+def test_a_no_go_surface_is_turned_and_drawn_on_the_slices_when_it_is_pressed(visit: Visit, tmp_path: Path) -> None:
+    page = report(tmp_path, write_scan(tmp_path / "scan.nii.gz"), "--mesh", margins=record([1.0, 2.0, 4.0]))
+    seen = visit(page)
+    assert seen["complaints"] == [] and seen["state"] == "shown"
+    ((name, outer, _),) = seen["noGo"]
+    # The scan was forced, so nothing is promised, and the page says so where the promise would stand.
+    assert name == "canal" and outer == "4.00 mm outwards\nnothing is promised"
+    assert seen["named"] == ["canal-outer: 4.00 mm outwards, nothing is promised"]
+    for before, after in (("turned", "veiled"), ("slices", "cut")):
+        assert changed(tmp_path, before, after) > 0.002, (before, after)
 
 
 def test_without_webgl_it_shows_a_still_picture_and_says_so(visit: Visit, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from tests.anatomy.phantom import LABELS, spine
 from tests.runtime.scans import mr_scan
-from verdiff.anatomy import find_vertebrae
+from verdiff.anatomy import find_vertebrae, surface_of
 from verdiff.imaging import Geometry, Volume, read_volume
 from verdiff.page.payload import held_of
-from verdiff.page.shapes import packed, shapes_of
+from verdiff.page.shapes import coarser, packed, shapes_of
 
 
 def read_back(raw: bytes, path: Path) -> Volume:
@@ -68,3 +68,16 @@ def test_surfaces_come_back_as_they_were_packed_and_each_vertebra_has_one() -> N
         assert np.abs(vertices * (-1, -1, 1) - shape.surface.vertices_mm).max() < 0.01
         moves = np.frombuffer(plain[len(plain) - 12 * len(shape.surface.triangles) :], "<i4")
         assert (np.cumsum(moves).reshape(-1, 3) == shape.surface.triangles).all()
+
+
+def test_a_coarser_surface_encloses_the_same_in_fewer_triangles() -> None:
+    places = np.moveaxis(np.indices((40, 40, 40)), 0, -1)
+    ball = np.linalg.norm(places - 19.5, axis=-1) < 15
+    fine = surface_of(ball, Geometry((40, 40, 40), (1.0, 1.0, 1.0)))
+    coarse = coarser(fine, 3.0)
+    assert len(coarse.triangles) < len(fine.triangles) / 4
+    assert coarse.volume_ml == pytest.approx(fine.volume_ml, rel=0.03)
+    radii = np.linalg.norm(coarse.vertices_mm - 19.5, axis=1)
+    assert np.abs(radii - 15).max() < 0.6
+    edges = np.sort(np.concatenate([coarse.triangles[:, [0, 1]], coarse.triangles[:, [1, 2]]]), axis=1)
+    assert (edges[:, 0] != edges[:, 1]).all()

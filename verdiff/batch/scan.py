@@ -18,7 +18,7 @@ from verdiff.runtime.writing import OutputFiles, output_files, report, write_res
 from verdiff.settings import part_of
 
 if TYPE_CHECKING:
-    from verdiff.anatomy import AnatomyFiles, Spine
+    from verdiff.anatomy import AnatomyFiles, Spine, Surface
     from verdiff.bundle.margins import Margin
     from verdiff.interop.dicom import DicomFiles
     from verdiff.runtime import Segmentation, Segmenter
@@ -236,12 +236,12 @@ def write_scan(segmented: Segmented) -> WrittenScan:
         no_go = no_go_surfaces(result, manifest.margins, segmented.margins)
         result.timings["margins"] = perf_counter() - begun
         result.provenance["margins"] = no_go.to_dict()
+    moved = {} if no_go is None else no_go.surfaces
     others: dict[str, Path] = {}
     with read.plan.staged() as staged:
         if spine is not None and spine_files is not None:
             from verdiff.anatomy import write_anatomy
 
-            moved = {} if no_go is None else no_go.surfaces
             known = result.identity if read.asked.identifiers else None
             about = {} if known is None else known.uids()
             write_anatomy(
@@ -264,7 +264,7 @@ def write_scan(segmented: Segmented) -> WrittenScan:
         if read.files.page is not None:
             begun = perf_counter()
             told = report(result, read.files, others, identifiers=read.asked.identifiers)
-            staged[read.files.page].write_text(_page(segmented, spine, told, missing), "utf-8")
+            staged[read.files.page].write_text(_page(segmented, spine, told, missing, moved), "utf-8")
             result.timings["page"] = perf_counter() - begun
         write_result(
             result,
@@ -295,12 +295,18 @@ def no_vertebrae(label_ids: Mapping[str, int]) -> str:
     return ""
 
 
-def _page(segmented: Segmented, spine: Spine | None, told: Mapping[str, Any], missing: str) -> str:
+def _page(
+    segmented: Segmented,
+    spine: Spine | None,
+    told: Mapping[str, Any],
+    missing: str,
+    moved: Mapping[str, Mapping[str, Surface]],
+) -> str:
     from verdiff.page.scan import Shown, scan_page
 
     read, result = segmented.read, segmented.result
     names = {label.id: label.name for label in result.label_table}
-    return scan_page(Shown(told, read.volume, result.labels, result.uncertainty, names, spine, missing))
+    return scan_page(Shown(told, read.volume, result.labels, result.uncertainty, names, spine, missing, moved))
 
 
 def for_this_scan(asked: Asked, *, lowest: str | None) -> Asked:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from verdiff.anatomy import Spine
+from verdiff.anatomy import Spine, Surface
 from verdiff.imaging import Volume, acquisition_view
 from verdiff.imaging.panels import PALETTE
 from verdiff.imaging.preview import Preview, preview_bytes
@@ -18,7 +18,8 @@ from verdiff.page.frame import NO_VIEWER, VIEWER, asset, picture, whole_page
 from verdiff.page.html import Html, element
 from verdiff.page.parts import amounts, found_sections, record_sections
 from verdiff.page.payload import Held, held_of, ras_affine
-from verdiff.page.shapes import Shape, packed, shapes_of
+from verdiff.page.promises import no_go_section
+from verdiff.page.shapes import Shape, no_go_shapes, packed, shapes_of
 
 _NO_SCRIPT = "A still picture: this browser runs no scripts here."
 _PLANES = ("sagittal", "coronal", "axial")
@@ -38,6 +39,7 @@ class Shown:
         label_table: Names by label id, in their order.
         spine: The vertebrae of the mask; None where they are not known.
         missing: Why there are no vertebrae or surfaces, in words; ``""`` where there are.
+        moved: No-go surfaces: side -> structure -> surface. What they promise stands in the report.
     """
 
     report: Mapping[str, Any]
@@ -47,6 +49,7 @@ class Shown:
     label_table: Mapping[int, str]
     spine: Spine | None = None
     missing: str = ""
+    moved: Mapping[str, Mapping[str, Surface]] = field(default_factory=dict)
 
     @property
     def film(self) -> bool:
@@ -65,7 +68,7 @@ def scan_page(shown: Shown) -> str:
     shapes = _shapes(shown)
     held = None if viewer is None else held_of(shown.volume, shown.labels, shown.uncertainty)
     name = str(shown.report["provenance"]["scan"]["name"] or "scan")
-    body = [_head(name, shown), _picture(shown, held, turned=bool(shapes)), _facts(shown, held)]
+    body = [_head(name, shown), _picture(shown, held, shapes), _facts(shown, held)]
     styles = [asset("scan.css") or ""]
     if viewer is None or held is None:
         return whole_page(f"{name} | verdiff", *body, styles=styles)
@@ -75,7 +78,7 @@ def scan_page(shown: Shown) -> str:
     facts = _viewer_facts(shown, held)
     facts["shapes"] = [
         {"id": f"shape-{index}", "name": shape.name, "label": shape.label, **about}
-        | {"colour": shown.colours[shape.label], "opacity": 1.0}
+        | {"colour": shown.colours[shape.label], "side": shape.side}
         for index, (shape, (_, about)) in enumerate(zip(shapes, surfaces, strict=True))
     ]
     return whole_page(f"{name} | verdiff", *body, styles=styles, scripts=[viewer], facts=facts, data=data)
@@ -84,7 +87,8 @@ def scan_page(shown: Shown) -> str:
 def _shapes(shown: Shown) -> list[Shape]:
     if shown.film or shown.missing or not shown.labels.any():
         return []
-    return shapes_of(shown.labels, shown.volume.geometry, shown.label_table, shown.spine)
+    found = shapes_of(shown.labels, shown.volume.geometry, shown.label_table, shown.spine)
+    return found + no_go_shapes(shown.moved, shown.label_table)
 
 
 def _viewer_facts(shown: Shown, held: Held) -> dict[str, Any]:
@@ -147,18 +151,23 @@ def _head(name: str, shown: Shown) -> Html:
     return element("header", element("h1", name), element("p", *(element("span", each) for each in said)), class_="top")
 
 
-def _picture(shown: Shown, held: Held | None, *, turned: bool) -> Html:
+def _picture(shown: Shown, held: Held | None, shapes: Sequence[Shape]) -> Html:
     bands = element(
         "div", *(element("p", band.text, class_=band.kind) for band in bands_of(shown.report)), class_="bands"
     )
     still = picture(_still(shown), "Slices of the scan with its mask and its uncertainty")
     why = f"A still picture: {NO_VIEWER}." if held is None else _NO_SCRIPT
     figure = element("figure", still, element("figcaption", why, id="why-still"), id="still")
+    by_name = {name: shown.colours[label] for label, name in shown.label_table.items()}
+    drawn = [] if held is None else [shape.name for shape in shapes if shape.side]
+    no_go = no_go_section(shown.report, drawn=drawn, colours=by_name)
+    promises = [] if no_go is None else [no_go]
     if held is None:
-        return element("section", bands, figure, class_="picture")
+        return element("section", bands, figure, *promises, class_="picture")
     slices = element(
         "div",
         element("canvas", aria_label="Slices of the scan"),
+        *([element("canvas", class_="cuts", aria_hidden="true")] if drawn else []),
         element("div", class_="marks"),
         _legend(shown),
         element("p", id="readout"),
@@ -166,11 +175,13 @@ def _picture(shown: Shown, held: Held | None, *, turned: bool) -> Html:
         id="slices",
     )
     panes = [slices]
-    if turned:
+    if shapes:
         canvas = element("canvas", aria_label="Surfaces of the structures")
-        panes.append(element("div", canvas, element("div", class_="marks"), class_="pane", id="surfaces"))
-    kind = "panes" if turned else "panes flat"
-    return element("section", bands, element("div", *panes, class_=kind), _controls(shown), figure, class_="picture")
+        named = [element("p", id="turned")] if drawn else []
+        panes.append(element("div", canvas, element("div", class_="marks"), *named, class_="pane", id="surfaces"))
+    kind = "panes" if shapes else "panes flat"
+    picture_of = element("div", *panes, class_=kind)
+    return element("section", bands, picture_of, _controls(shown), figure, *promises, class_="picture")
 
 
 def _legend(shown: Shown) -> Html:

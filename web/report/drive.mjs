@@ -36,6 +36,7 @@ const seen = {
   readout: await texts('#readout'),
   structures: await rows('#s-structures'),
   vertebrae: await rows('#s-vertebrae'),
+  noGo: await rows('#s-no-go'),
   times: await rows('#s-times'),
   provenance: await page.textContent('#s-provenance'),
 }
@@ -45,7 +46,7 @@ if (seen.state === 'shown') {
   await page.addStyleTag({ content: '.marks, .legend, #readout { visibility: hidden }' })
   const shoot = async (name, pane = '#slices') => {
     await page.waitForTimeout(500)
-    await page.locator(`${pane} canvas`).screenshot({ path: join(folder, `${name}.png`) })
+    await page.locator(`${pane} canvas`).first().screenshot({ path: join(folder, `${name}.png`) })
   }
   await shoot('slices')
   if (await page.$('#surfaces')) {
@@ -57,6 +58,14 @@ if (seen.state === 'shown') {
     await page.mouse.up()
     await shoot('turned', '#surfaces')
   }
+  if (await page.$('[data-no-go]')) {
+    await page.locator('[data-no-go]').first().click()
+    await page.waitForFunction(() => document.getElementById('turned').textContent)
+    seen.named = await texts('#turned')
+    await page.addStyleTag({ content: '#turned { visibility: hidden }' })
+    await shoot('veiled', '#surfaces')
+    await shoot('cut')
+  }
   await page.click('[data-layer=uncertainty]')
   await shoot('uncertainty')
   await page.click('[data-layer=scan]')
@@ -64,7 +73,7 @@ if (seen.state === 'shown') {
   if (await page.$('[data-view=sagittal]')) {
     await page.click('[data-view=sagittal]')
     await shoot('sagittal')
-    await page.locator('#slices canvas').hover()
+    await page.locator('#slices canvas').first().hover()
     await page.mouse.wheel(0, 240)
     await shoot('scrolled')
     seen.scrolled = await page.textContent('#readout')

@@ -1,6 +1,7 @@
 // The picture in a report's page: slices to scroll through, surfaces to turn. Bundled by report/build.mjs into the wheel;
 // every page holds it, with its data as base64, so that nothing is loaded from anywhere.
 import { DRAG_MODE, NVImage, NVMesh, Niivue, SLICE_TYPE } from '@niivue/niivue'
+import { cutting } from './cuts.mjs'
 
 const at = (id) => document.getElementById(id)
 const facts = JSON.parse(at('facts').textContent)
@@ -9,6 +10,10 @@ const LOOK = { backColor: [0, 0, 0, 1], logLevel: 'error', dragAndDropEnabled: f
 // Of NIfTI's axes, towards less and more.
 const SIDES = ['LR', 'PA', 'IS']
 const hidden = new Set()
+// No-go surfaces that are shown, by name.
+const moved = new Set()
+// How opaque an outer one is, and a structure whose inner one is to be seen.
+const [OUTER, AROUND_INNER] = [0.32, 0.25]
 
 const bytes = (id) => Uint8Array.from(atob(at(id).textContent), (letter) => letter.charCodeAt(0))
 const image = (id, options) => NVImage.loadFromFile({ file: new File([bytes(id)], `${id}.nii.gz`), name: `${id}.nii.gz`, ...options })
@@ -42,6 +47,12 @@ async function begin(pane, options) {
     viewer.drawScene()
   }
   return [viewer, show]
+}
+
+/** A no-go surface as lines on the slices; lighter than its structure, since an inner one lies on it. */
+function lines({ points, corners, colour, side }) {
+  const light = colour.map((part) => Math.round(side === 'inner' ? part + 0.65 * (255 - part) : part))
+  return { points, corners, line: `rgb(${light})` }
 }
 
 /** What puts marks in their places after each drawing: text at places in the patient. */
@@ -122,7 +133,13 @@ async function slices() {
   viewer.scene.crosshairPos = viewer.mm2frac(facts.centre, 0, true)
   viewer.createOnLocationChange()
   const marks = facts.film ? [] : facts.marks
-  show(marking(viewer, pane.querySelector('.marks'), marks, (mark) => inSlices(viewer, mark)))
+  const mark = marking(viewer, pane.querySelector('.marks'), marks, (each) => inSlices(viewer, each))
+  const layer = pane.querySelector('.cuts')
+  const cut = layer ? cutting(viewer, layer, () => noGo().filter(({ name }) => moved.has(name)).map(lines)) : () => {}
+  show(() => {
+    mark()
+    cut()
+  })
   return viewer
 }
 
@@ -139,22 +156,44 @@ function sides(viewer) {
   ])
 }
 
+const noGo = () => facts.shapes.filter(({ side }) => side)
+
+/** Fills in a surface's points and corners, the first time that they are wanted. */
+async function unfold(shape) {
+  if (shape.points) return
+  const raw = await unpacked(shape.id)
+  const steps = new Uint16Array(raw, 0, 3 * shape.vertices)
+  const moves = new Int32Array(raw, raw.byteLength - 12 * shape.triangles)
+  shape.points = Float32Array.from(steps, (value, index) => shape.low[index % 3] + shape.step[index % 3] * value)
+  let corner = 0
+  shape.corners = Uint32Array.from(moves, (move) => (corner += move))
+}
+
+async function add(viewer, shape) {
+  await unfold(shape)
+  const rgba = new Uint8Array([...shape.colour, 255])
+  const mesh = new NVMesh(shape.points, shape.corners, shape.name, rgba, 1, true, viewer.gl)
+  Object.assign(mesh, { label: shape.label, side: shape.side })
+  viewer.addMesh(mesh)
+}
+
+/** What of the surfaces is seen: an outer one is a veil, and so is the structure around an inner one. */
+function veil(viewer) {
+  const within = new Set(viewer.meshes.filter(({ side, name }) => side === 'inner' && moved.has(name)).map(({ label }) => label))
+  for (const mesh of viewer.meshes) {
+    mesh.visible = mesh.side ? moved.has(mesh.name) : !hidden.has(mesh.label)
+    mesh.opacity = mesh.side === 'outer' ? OUTER : mesh.side || !within.has(mesh.label) ? 1 : AROUND_INNER
+  }
+  // What is seen through comes after what is behind it.
+  viewer.meshes.sort((one, other) => other.opacity - one.opacity)
+  viewer.drawScene()
+}
+
 async function surfaces() {
   const pane = at('surfaces')
   if (!pane) return null
   const [viewer, show] = await begin(pane, { crosshairWidth: 0, isOrientationTextVisible: false })
-  for (const shape of facts.shapes) {
-    const raw = await unpacked(shape.id)
-    const steps = new Uint16Array(raw, 0, 3 * shape.vertices)
-    const moves = new Int32Array(raw, raw.byteLength - 12 * shape.triangles)
-    const points = Float32Array.from(steps, (value, index) => shape.low[index % 3] + shape.step[index % 3] * value)
-    let corner = 0
-    const corners = Uint32Array.from(moves, (move) => (corner += move))
-    const rgba = new Uint8Array([...shape.colour, 255])
-    const mesh = new NVMesh(points, corners, shape.name, rgba, shape.opacity, true, viewer.gl)
-    mesh.label = shape.label
-    viewer.addMesh(mesh)
-  }
+  for (const shape of facts.shapes.filter(({ side }) => !side)) await add(viewer, shape)
   viewer.setSliceType(SLICE_TYPE.RENDER)
   viewer.setRenderAzimuthElevation(240, 8)
   viewer.setScale(1.05)
@@ -210,9 +249,22 @@ function control(flat, solid) {
       button.setAttribute('aria-pressed', String(!hidden.has(id)))
       flat.volumes[1].setColormapLabel(colours())
       flat.updateGLVolume()
-      for (const mesh of solid?.meshes ?? []) mesh.visible = !hidden.has(mesh.label)
-      solid?.drawScene()
+      if (solid) veil(solid)
     }
+  for (const button of document.querySelectorAll('[data-no-go]')) button.onclick = () => turnTo(button, flat, solid)
+}
+
+/** Shows a no-go surface or hides it: turned, and as a line on the slices; what is shown is named beside it. */
+async function turnTo(button, flat, solid) {
+  const name = button.dataset.noGo
+  if (!moved.delete(name)) moved.add(name)
+  button.setAttribute('aria-pressed', String(moved.has(name)))
+  const shape = facts.shapes.find((each) => each.name === name)
+  if (!solid.meshes.some((mesh) => mesh.name === name)) await add(solid, shape)
+  const said = [...document.querySelectorAll('[data-no-go][aria-pressed=true]')]
+  at('turned').textContent = said.map((each) => `${each.dataset.noGo}: ${each.textContent}, ${each.nextSibling.textContent}`).join('\n')
+  veil(solid)
+  flat.drawScene()
 }
 
 async function start() {
