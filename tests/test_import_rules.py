@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     # Its manifest holds their records.
     "bundle": frozenset({"diffusion", "imaging"}),
     "anatomy": frozenset({"imaging"}),
-    "evaluate": frozenset({"imaging"}),
+    "evaluate": frozenset({"imaging", "page"}),
     "engines": frozenset({"bundle"}),
     "engines.library": frozenset({"engines"}),
     "engines.build": frozenset({"bundle", "diffusion", "engines", "engines.library", "export"}),

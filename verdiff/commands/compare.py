@@ -9,6 +9,7 @@ import typer
 
 from verdiff.commands.options import (
     Overwrite,
+    a_page,
     evaluations,
     metric_names,
 )
@@ -29,11 +30,19 @@ def compare(
         str, typer.Option(callback=metric_names, help="Columns of the table, joined by commas.")
     ] = "dice,iou",
     plots: Annotated[bool, typer.Option("--plots", help="Draw boxes.png into the output folder.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            callback=a_page,
+            metavar="FILE.html",
+            help="Write a page to look at too: table, box plots, differences, the worst cases first.",
+        ),
+    ] = None,
 ) -> None:
     """Set earlier evaluations side by side: the papers' table, and whether one model is better, case by case."""
     from verdiff.evaluate import several
 
-    result = several.run(sources, output, metrics=metrics.split(","), plots=plots, overwrite=overwrite)
+    result = several.run(sources, output, metrics=metrics.split(","), plots=plots, page=report, overwrite=overwrite)
     for line in result.summary:
         say(line)
     for path in result.written:

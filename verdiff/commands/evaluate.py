@@ -14,6 +14,7 @@ from verdiff.choices import ON_EMPTY
 from verdiff.commands.options import (
     Orientation,
     Overwrite,
+    a_page,
     metavar,
     one_of,
     structures,
@@ -65,6 +66,7 @@ class EvaluateOptions:
     instances: str | None = None
     uncertainty: bool = False
     plots: bool = False
+    page: Path | None = None
     masks: Path | None = None
     overwrite: bool = False
 
@@ -118,6 +120,7 @@ def run(
         split=split,
         uncertainty=options.uncertainty,
         plots=options.plots,
+        page=options.page,
         cases_of=partial(
             cases_of, inference=inference, keep={predictions: options.masks}, overwrite=options.overwrite, say=say
         ),
@@ -300,6 +303,14 @@ def evaluate(
         bool, typer.Option("--uncertainty", help="Score uncertainty against error, and a bundle's calibration.")
     ] = False,
     plots: Annotated[bool, typer.Option("--plots", help="Draw boxes.png into the output folder.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            callback=a_page,
+            metavar="FILE.html",
+            help="Write a page to look at too: warnings, figures, box plots, the worst cases first.",
+        ),
+    ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Keep a bundle's masks and uncertainty maps in this folder.")
     ] = None,
@@ -323,6 +334,7 @@ def evaluate(
         instances=instances,
         uncertainty=uncertainty,
         plots=plots,
+        page=report,
         masks=masks,
         overwrite=overwrite,
     )

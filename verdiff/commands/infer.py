@@ -19,7 +19,7 @@ from verdiff.commands.options import (
     Orientation,
     Overwrite,
     TimePoint,
-    a_page,
+    a_page_of_a_scan,
     levels,
     metavar,
     one_of,
@@ -208,7 +208,7 @@ def infer(
     report: Annotated[
         Path | None,
         typer.Option(
-            callback=a_page,
+            callback=a_page_of_a_scan,
             metavar="FILE.html",
             help="Write a page to look at too: slices to scroll through, surfaces to turn, volumes, levels, times, "
             "warnings. Of several scans the end of each page's name.",

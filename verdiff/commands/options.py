@@ -143,9 +143,17 @@ def levels(value: str | None) -> str | None:
 def a_page(value: Path | None) -> Path | None:
     """A callback that refuses a page to look at whose name is of another format."""
     if value is not None and (value.suffix.lower() != ".html" or value.stem == ""):
-        beside = " (the report as JSON is always written, beside the mask)" if value.suffix.lower() == ".json" else ""
-        raise typer.BadParameter(f"{str(value)!r} does not end in .html{beside}.")
+        raise typer.BadParameter(f"{str(value)!r} does not end in .html.")
     return value
+
+
+def a_page_of_a_scan(value: Path | None) -> Path | None:
+    """The same for a scan's page, whose report as JSON is looked for under the same name."""
+    if value is not None and value.suffix.lower() == ".json":
+        raise typer.BadParameter(
+            f"{str(value)!r} does not end in .html (the report as JSON is always written, beside the mask)."
+        )
+    return a_page(value)
 
 
 def metric_names(value: str) -> str:

@@ -86,6 +86,7 @@ def run(
     split: Split | None = None,
     uncertainty: bool = False,
     plots: bool = False,
+    page: Path | None = None,
     on_case: OnCase | None = None,
     cases_of: CasesOf = cases_of_masks,
     about: Mapping[str, Any] | None = None,
@@ -111,6 +112,7 @@ def run(
         split: Makes instances of label ids on a grid; None where the ids in the masks are the instances.
         uncertainty: Score uncertainty against error, and calibration where there are probabilities.
         plots: Draw ``boxes.png`` into the output folder.
+        page: An HTML page to look at; in the output's folder, above it or below it.
         on_case: Called after each case, for a progress bar.
         cases_of: Reads or makes the predictions; by default from folders of masks.
         about: Further entries of ``scores.json``.
@@ -137,6 +139,7 @@ def run(
         output,
         tables=extra,
         plots=plots,
+        page=page,
         inputs={
             "predictions": Path(predictions),
             "reference": Path(references),

@@ -25,7 +25,7 @@ def to_markdown(results: Results) -> str:
         if name in _TITLES:
             lines += ["", f"{_TITLES[name]}:", ""]
         lines += summary_lines(table, _FIRST[name])
-    lines += _volume_lines(results.masks)
+    lines += volume_lines(results.masks)
     for table in results.tables.values():
         for metric in table.metrics:
             rows = [
@@ -109,7 +109,7 @@ def _mean_and_deviation(values: Sequence[float], metric: str) -> str:
     return with_deviation(statistics.fmean(defined), deviation_of(defined), metric) + left_out
 
 
-def _volume_lines(table: Table) -> list[str]:
+def volume_lines(table: Table) -> list[str]:
     """Volumes of the structures with the signed error, which a mean of absolute errors hides; none for films."""
     rows = []
     for name in table.structures:

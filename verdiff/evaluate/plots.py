@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from verdiff.errors import DataError
 from verdiff.evaluate.empty import EVERY_METRIC
@@ -20,7 +20,7 @@ GROUP = 0.8  # of the distance between two structures
 _STEP = (math.sqrt(5) - 1) / 2
 
 
-def box_plots(tables: Mapping[str, Table], path: Path, metrics: tuple[str, ...] = ()) -> None:
+def box_plots(tables: Mapping[str, Table], path: Path | BinaryIO, metrics: tuple[str, ...] = ()) -> None:
     """Write a PNG with a row of boxes for each metric: median, quartiles, whiskers to 1.5 times their distance.
 
     Every case is a dot, so that a box of four cases looks like four cases. Undefined values have no dot; how many there
@@ -28,7 +28,7 @@ def box_plots(tables: Mapping[str, Table], path: Path, metrics: tuple[str, ...] 
 
     Args:
         tables: Model -> its scores; the structures of the first, in its order.
-        path: The file.
+        path: The file, or what takes its bytes.
         metrics: The rows; all that every table has by default.
 
     Raises:

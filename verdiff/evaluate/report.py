@@ -15,12 +15,16 @@ from verdiff.errors import DataError
 from verdiff.evaluate.comparing import Comparisons, compare_results, comparison_dict, comparison_markdown, only_in_one
 from verdiff.evaluate.markdown import PAPER_METRICS, papers_table, to_markdown
 from verdiff.evaluate.metrics import optional_library
+from verdiff.evaluate.page import boxes_png, scores_page
 from verdiff.evaluate.stored import STORED, to_csv, to_json
 from verdiff.evaluate.tables import Results, Table
 from verdiff.evaluate.terminal import summary
 from verdiff.files import Plan, plan_files
+from verdiff.files.places import absolute, folder_of_all, require_folder
 
 PLOT = "boxes.png"
+# What is looked at in a browser; it is called and lies where the caller says.
+LOOK = "page"
 CSV, PAGE = "scores.csv", "scores.md"
 
 
@@ -62,6 +66,7 @@ class Targets:
         *,
         tables: Iterable[str] = (),
         plots: bool = False,
+        page: Path | None = None,
         inputs: Mapping[str, Path | None] = MappingProxyType({}),
         overwrite: bool = False,
     ) -> Targets:
@@ -71,6 +76,7 @@ class Targets:
             output: A folder, which is made; one ``.csv``, ``.json`` or ``.md`` file; or None for no file.
             tables: Tables beside the masks', each a CSV of its own.
             plots: Whether box plots are asked for.
+            page: An HTML page to look at: in the output's folder, above it or below it.
             inputs: What is read, by what it is, and must not be written to.
             overwrite: Whether files that are not verdiff's may be replaced.
 
@@ -91,10 +97,9 @@ class Targets:
                 "give one",
             )
         if path is not None and single:
-            files = {f"scores{path.suffix}": path}
-            return cls(files, plan_files(files, inputs=inputs, overwrite=overwrite))
+            return cls._planned({f"scores{path.suffix}": path}, path.parent, page, inputs, overwrite=overwrite)
         names = (CSV, *(f"{name}.csv" for name in tables), STORED, PAGE, *([PLOT] if plots else []))
-        return cls.in_folder(path, names, inputs=inputs, overwrite=overwrite)
+        return cls.in_folder(path, names, page=page, inputs=inputs, overwrite=overwrite)
 
     @classmethod
     def in_folder(
@@ -102,18 +107,38 @@ class Targets:
         folder: str | Path | None,
         names: Iterable[str],
         *,
+        page: Path | None = None,
         inputs: Mapping[str, Path | None] = MappingProxyType({}),
         overwrite: bool = False,
     ) -> Targets:
-        """Files of a folder, which is made when they are written; None is no file.
+        """Files of a folder, which is made when they are written, and a page; None is no file.
 
         Raises:
             OutputError: The folder cannot be made or written, or a place is taken.
         """
         if folder is None:
-            return cls({})
+            return cls({}) if page is None else cls._planned({}, page.parent, page, inputs, overwrite=overwrite)
         files = {name: Path(folder) / name for name in names}
-        return cls(files, plan_files(files, inputs=inputs, overwrite=overwrite, make=True))
+        return cls._planned(files, Path(folder), page, inputs, overwrite=overwrite, make=True)
+
+    @classmethod
+    def _planned(
+        cls,
+        others: Mapping[str, Path],
+        folder: Path,
+        page: Path | None,
+        inputs: Mapping[str, Path | None],
+        *,
+        overwrite: bool,
+        make: bool = False,
+    ) -> Targets:
+        files = dict(others)
+        place = folder
+        if page is not None:
+            require_folder(absolute(page).parent, make=make and absolute(page).parent == absolute(folder))
+            place = folder_of_all(folder, page)
+            files = {LOOK: page, **files}
+        return cls(files, plan_files(files, inputs=inputs, overwrite=overwrite, folder=place, make=make))
 
     def write(self, contents: Mapping[str, Callable[[Path], Any]]) -> tuple[Path, ...]:
         """Write the files, all or none of them; ``contents`` is given the path to write to.
@@ -152,10 +177,12 @@ def write_report(
     markdown = "\n".join(papers_table({model: {"": one.masks} for model, one in models.items()}, shown)) + "\n\n"
     markdown += to_markdown(results)
     remarks = list(dict.fromkeys(remark for table in results.tables.values() for remark in table.remarks()))
+    compared = ""
     if other is not None:
         lacking = only_in_one(results, other[1])
         remarks += lacking
-        markdown += comparison_markdown(comparisons, list(models)[1], lacking)
+        compared = comparison_markdown(comparisons, list(models)[1], lacking)
+        markdown += compared
     more: dict[str, Any] = {"verdiff": __version__, "predictions": name, **about}
     if comparisons:
         more["comparison"] = {"other": other[0] if other else "", **comparison_dict(comparisons)}
@@ -164,6 +191,15 @@ def write_report(
         STORED: _text(lambda: to_json(results, **more)),
         PAGE: _text(lambda: markdown),
         PLOT: lambda path: _draw(models, path),
+        LOOK: _text(
+            lambda: scores_page(
+                name,
+                results,
+                remarks=remarks,
+                compared=compared,
+                png=boxes_png({model: one.masks for model, one in models.items()}),
+            )
+        ),
     }
     for table, scores in results.tables.items():
         contents.setdefault(f"{table}.csv", _text(partial(to_csv, scores)))

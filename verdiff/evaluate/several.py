@@ -14,7 +14,8 @@ from verdiff.evaluate.comparing import Comparisons, compare_results, comparison_
 from verdiff.evaluate.empty import EVERY_METRIC
 from verdiff.evaluate.markdown import PAPER_METRICS, papers_table
 from verdiff.evaluate.metrics import optional_library
-from verdiff.evaluate.report import PLOT, Targets
+from verdiff.evaluate.page import boxes_png, compared_page
+from verdiff.evaluate.report import LOOK, PLOT, Targets
 from verdiff.evaluate.stored import STORED, read_results
 from verdiff.evaluate.tables import Results, Table
 from verdiff.evaluate.terminal import differences
@@ -49,6 +50,7 @@ def run(
     *,
     metrics: Sequence[str] = PAPER_METRICS,
     plots: bool = False,
+    page: Path | None = None,
     overwrite: bool = False,
 ) -> SideBySide:
     """Set earlier evaluations side by side.
@@ -60,6 +62,7 @@ def run(
         output: A folder for ``comparison.md`` and ``comparison.json``; None: no file.
         metrics: The columns of the papers' table.
         plots: Draw ``boxes.png`` into the folder.
+        page: An HTML page to look at; in the folder, above it or below it.
         overwrite: Whether files that are not verdiff's may be replaced.
 
     Raises:
@@ -73,7 +76,7 @@ def run(
     models = read_models(sources)
     read = {source: Path(source.partition("=")[2] or source) for source in sources}
     names = (PAGE, RECORD, *([PLOT] if plots else []))
-    targets = Targets.in_folder(output, names, inputs=read, overwrite=overwrite)
+    targets = Targets.in_folder(output, names, page=page, inputs=read, overwrite=overwrite)
     _check_metrics(models, metrics)
     first, *others = models
     pooled = _poolable(models)
@@ -84,16 +87,18 @@ def run(
         for other in others
     }
     masks = {model: {name: results.masks for name, results in parts.items()} for model, parts in models.items()}
-    page = papers_table(masks, metrics, pooled=pooled)
-    short = list(page)
+    table = papers_table(masks, metrics, pooled=pooled)
+    lines, short = list(table), list(table)
+    remarks: list[str] = []
     for other, parts in comparisons.items():
         for name, found in parts.items():
             heading = ["", f"{first} minus {other}" + (f", {name}:" if name else ":")]
-            page += heading
+            lines += heading
             short += [*heading, *differences(found["masks"], metrics)]
-            remarks = only_in_one(sets[first][name], sets[other][name])
-            page += comparison_markdown(found, other, remarks).splitlines()
-    markdown = "\n".join(page) + "\n"
+            lacking = only_in_one(sets[first][name], sets[other][name])
+            remarks += lacking
+            lines += comparison_markdown(found, other, lacking).splitlines()
+    markdown = "\n".join(lines) + "\n"
     record = {
         "models": list(models),
         "sets": [name for name in models[first] if name],
@@ -107,9 +112,27 @@ def run(
             PAGE: _as_text(markdown),
             RECORD: _as_text(json.dumps(record, indent=2, allow_nan=False) + "\n"),
             PLOT: partial(_draw, plotted, metrics),
+            LOOK: lambda path: path.write_text(_look(sets, table, comparisons, remarks, metrics), "utf-8"),
         }
     )
     return SideBySide(models, comparisons, markdown, written, tuple(short))
+
+
+def _look(
+    sets: Models,
+    table: Sequence[str],
+    comparisons: Mapping[str, Mapping[str, Mapping[str, Comparisons]]],
+    remarks: Sequence[str],
+    metrics: Sequence[str],
+) -> str:
+    """The page to look at; sets of cases with other structures have no boxes."""
+    masks = {model: {name: results.masks for name, results in parts.items()} for model, parts in sets.items()}
+    of_models = [
+        f"{model}: {remark}" for model, parts in masks.items() for one in parts.values() for remark in one.remarks()
+    ]
+    alike = len({one.rows for parts in masks.values() for one in parts.values()}) == 1
+    png = boxes_png(_plotted(sets), tuple(metrics)) if alike else None
+    return compared_page(masks, table, comparisons, remarks=[*remarks, *of_models], png=png)
 
 
 def names_of(sources: Sequence[str]) -> dict[tuple[str, str], Path]:

@@ -36,6 +36,28 @@ def require_folder(folder: Path, *, make: bool = False) -> None:
         raise not_writable(folder, error) from error
 
 
+def folder_of_all(folder: Path, page: Path) -> Path:
+    """The folder that holds a page and the other files of a call, in it or below.
+
+    Args:
+        folder: Where the other files go.
+        page: The page.
+
+    Raises:
+        OutputError: Neither folder holds the other.
+    """
+    above, place = absolute(page).parent, absolute(folder)
+    if above.is_relative_to(place):
+        return folder
+    if place.is_relative_to(above):
+        return above
+    raise OutputError(
+        f"{page} for the page, and {place} for the other files",
+        "one folder for all files of a call, or below it, since they appear together or not at all",
+        "name a folder for them too, --output FOLDER/, or another place for the page",
+    )
+
+
 def require_name(path: Path) -> None:
     """Refuse a name that the file system does not take, or a path too long for the temporary file beside it.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from verdiff.errors import OutputError
 from verdiff.files import Plan, Staging, plan_files
-from verdiff.files.places import absolute, require_folder
+from verdiff.files.places import absolute, folder_of_all, require_folder
 from verdiff.imaging import write_array
 from verdiff.imaging.named_masks import SEGMENTS_SUFFIX
 from verdiff.imaging.terms import structures
@@ -89,17 +89,7 @@ class OutputFiles:
     @property
     def _folder(self) -> Path:
         """The folder that holds all files, in it or below."""
-        folder = absolute(self.mask).parent
-        if self.page is None or absolute(self.page).is_relative_to(folder):
-            return self.mask.parent
-        above = absolute(self.page).parent
-        if folder.is_relative_to(above):
-            return above
-        raise OutputError(
-            f"{self.page} for the page, and {folder} for the mask",
-            "one folder for all files of a call, or below it, since they appear together or not at all",
-            "name a folder for the mask too, --output FOLDER/, or another place for the page",
-        )
+        return self.mask.parent if self.page is None else folder_of_all(self.mask.parent, self.page)
 
 
 def output_files(
