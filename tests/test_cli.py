@@ -23,7 +23,7 @@ from tests.imaging.make import save_dicom, textured
 from tests.runtime.scans import ct_scan, mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from tests.train.toy import write_raw_dataset
-from verdiff.bundle import open_bundle
+from verdiff.bundle import DEFAULT_MODEL, open_bundle
 from verdiff.cli import app
 from verdiff.errors import EMPTY_MASK, INTERRUPTED, VerificationError
 from verdiff.extras import install
@@ -32,7 +32,10 @@ from verdiff.imaging.orientation import axis_code
 from verdiff.options import ExportOptions
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("train", "export", "build", "infer", "evaluate", "compare", "serve", "bench", "info", "models", "doctor")
+COMMANDS = (
+    *("infer", "train", "distill", "export", "calibrate", "build", "sign", "serve"),
+    *("evaluate", "compare", "bench", "info", "models", "doctor"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -665,10 +668,27 @@ def test_every_help_shows_an_example(command: str) -> None:
     assert f"Example: verdiff {command}" in result.stdout
 
 
+def test_help_names_values_in_one_way_and_says_what_is_taken_by_default() -> None:
+    for command in COMMANDS:
+        options = verdiff(command, "--help").stdout.partition("Options:")[2]
+        assert re.findall(r"^ +-.*<.*>", options, re.MULTILINE) == [], command
+    shown = " ".join(verdiff("infer", "--help").stdout.split())
+    assert f"A shipped model's name or a bundle; by default {DEFAULT_MODEL}." in shown
+    assert "--steps N Denoiser passes a sample; by default the model's." in shown and "--output PATH" in shown
+
+
+def test_a_margins_report_that_is_no_json_is_a_wrong_command_line(tmp_path: Path) -> None:
+    result = verdiff("calibrate", "--data", str(tmp_path), "-o", "a.verdiff", "--report", "margins.html")
+    assert result.exit_code == 2 and "'margins.html' is not a name that ends in .json" in " ".join(
+        result.output.split()
+    )
+
+
 def test_help_and_version() -> None:
     result = verdiff("--help")
     assert result.exit_code == 0
     assert all(command in result.stdout for command in COMMANDS)
+    assert "..." not in result.stdout.partition("Commands:")[2], "a line of the list that is cut off"
     assert re.fullmatch(r"verdiff \d+\.\d+\.\d+\S*\n", verdiff("--version").stdout)
 
 

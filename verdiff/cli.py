@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from verdiff.commands.infer import infer
 from verdiff.commands.info import info
 from verdiff.commands.loudness import with_loudness
 from verdiff.commands.models import models
+from verdiff.commands.placeholders import with_placeholders
 from verdiff.commands.printing import open_streams, show, warn
 from verdiff.commands.serve import serve
 from verdiff.commands.sign import sign
@@ -100,26 +102,59 @@ def root(
 # 'infer' has a rehearsal of its own, of every scan; 'serve' and 'compare' write nothing or at once.
 WRITING = (train, distill, export, calibrate, build, sign, evaluate, bench, convert, split)
 
-for command, example in (
-    (infer, "verdiff infer scan.nii.gz --uncertainty --preview"),
-    (train, "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o runs/spine-mr"),
-    (distill, "verdiff distill runs/spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --steps 1 -o runs/one-step"),
-    (export, "verdiff export --fp16"),
-    (calibrate, "verdiff calibrate spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o spine-mr-margins.verdiff"),
-    (build, "verdiff build spine-mr --precision fp16"),
-    (sign, "verdiff sign spine-mr.verdiff --key key.pem"),
-    (serve, "verdiff serve --igtl 18944 --deadline-ms 10000"),
-    (evaluate, "verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/"),
-    (compare, "verdiff compare ours=scores/ours theirs=scores/theirs -o table/"),
-    (bench, "verdiff bench volume --scan scan.nii.gz -o bench/"),
-    (info, "verdiff info scan.nii.gz"),
-    (models, "verdiff models"),
-    (doctor, "verdiff doctor --json"),
-):
-    app.command(epilog=f"Example: {example}")(with_loudness(with_dry_run(command) if command in WRITING else command))
+# Command, its line in the list of commands, an example.
+COMMANDS = (
+    (infer, "Segment a scan, or many.", "verdiff infer scan.nii.gz --uncertainty --preview"),
+    (
+        train,
+        "Train a model, or prepare its data.",
+        "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o runs/spine-mr",
+    ),
+    (
+        distill,
+        "Train a denoiser of one to four steps from a run.",
+        "verdiff distill runs/spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --steps 1 -o runs/one-step",
+    ),
+    (export, "Make a bundle of a run, or add a precision to a bundle.", "verdiff export --fp16"),
+    (
+        calibrate,
+        "Measure margins of no-go surfaces on labelled patients.",
+        "verdiff calibrate spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR -o spine-mr-margins.verdiff",
+    ),
+    (build, "Build TensorRT engines of a model for this machine.", "verdiff build spine-mr --precision fp16"),
+    (sign, "Sign a bundle.", "verdiff sign spine-mr.verdiff --key key.pem"),
+    (serve, "Serve masks to navigation software or a PACS.", "verdiff serve --igtl 18944 --deadline-ms 10000"),
+    (
+        evaluate,
+        "Score masks, or run a model on a data set and score it.",
+        "verdiff evaluate masks/ $VERDIFF_DATA/Dataset101_SpineMR/labelsTr -o scores/",
+    ),
+    (
+        compare,
+        "Set earlier evaluations side by side.",
+        "verdiff compare ours=scores/ours theirs=scores/theirs -o table/",
+    ),
+    (
+        bench,
+        "Time the runtime against its rivals, or compare records.",
+        "verdiff bench volume --scan scan.nii.gz -o bench/",
+    ),
+    (info, "Say what a scan or a bundle is.", "verdiff info scan.nii.gz"),
+    (models, "List the models that ship and the systems to train.", "verdiff models"),
+    (doctor, "Check that this installation works on this machine.", "verdiff doctor --json"),
+)
+
+
+def _dressed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command with what all have: how loud it is, a rehearsal if it writes, words for values in its help."""
+    return with_placeholders(with_loudness(with_dry_run(command) if command in WRITING else command))
+
+
+for command, line, example in COMMANDS:
+    app.command(short_help=line, epilog=f"Example: {example}")(_dressed(command))
 for each in data_app.registered_commands:
     assert each.callback is not None
-    each.callback = with_loudness(with_dry_run(each.callback) if each.callback in WRITING else each.callback)
+    each.callback = _dressed(each.callback)
 app.add_typer(data_app, name="data", cls=Commands)
 
 

@@ -34,7 +34,7 @@ from verdiff.choices import (
     WEBGPU,
     WHOLE,
 )
-from verdiff.settings import Bounds, OneOf, Pattern, keyword, option, setting
+from verdiff.settings import Bounds, OneOf, Pattern, Suffix, keyword, option, setting
 
 ANY_BACKEND = (AUTO, *BACKENDS, *ENGINE_BACKENDS, *PROVIDER_BACKENDS, WEBGPU)
 # TensorRT's engines take INT8 by the name of its form too.
@@ -186,10 +186,14 @@ class ModelSampling(_SharedSampling[Never]):
 class SampleOptions(_SharedSampling[None]):
     """How a mask is drawn from a diffusion model; None leaves the model's default."""
 
-    fusion: str | None = option(None, "What makes one mask of the samples; staple is for processors.", OneOf(FUSIONS))
+    fusion: str | None = option(
+        None,
+        "What makes one mask of the samples, by default the model's; staple is for processors.",
+        OneOf(FUSIONS),
+    )
     policy: str | None = option(
         None,
-        "What not to compute: locate, skip, agree joined by '+'; whole; or fast, which brings steps and samples.",
+        "What not to compute: locate, skip, agree joined by '+'; whole, the default; or fast, with steps and samples.",
         OneOf((WHOLE, *SETTINGS), joined=POLICIES),
     )
 
@@ -224,7 +228,9 @@ class CalibrateOptions(LoadOptions, ScanOptions):
         "What is promised where nobody says; n patients carry n / (n + 1) at most.",
         Bounds(0.0, 1.0, above=True),
     )
-    report: Path | None = option(None, "JSON with every patient's distances and the cross-fitting.")
+    report: Path | None = option(
+        None, "Write every patient's distances and the cross-fitting too.", Suffix(".json"), metavar="FILE.json"
+    )
     overwrite: bool = option(False, "Replace files there that verdiff did not write, or that were changed.")
 
 

@@ -102,6 +102,20 @@ class Pattern:
         return self.words
 
 
+@dataclass(frozen=True)
+class Suffix:
+    """A file whose name ends in ``suffix``."""
+
+    suffix: str
+
+    def allow(self, value: Any) -> bool:
+        """Whether the name ends so."""
+        return str(value).lower().endswith(self.suffix)
+
+    def __str__(self) -> str:
+        return f"a name that ends in {self.suffix}"
+
+
 COUNT = Bounds(1)
 # Stands for the value of a model that may have none.
 LEFT_OPEN: Any = object()

@@ -33,6 +33,15 @@ def test_the_scan_comes_back_in_its_place_to_a_grey_level(tmp_path: Path) -> Non
     assert not any(header[4:40]) and not any(header[148:252])
 
 
+def test_a_scan_of_eight_bits_is_held_as_it_is(tmp_path: Path) -> None:
+    grid = Geometry((12, 10, 4), (0.5, 0.5, 2.0))
+    scan = Volume(np.random.default_rng(3).integers(-100, 156, grid.shape).astype(np.int16), grid)
+    nothing = np.zeros(grid.shape, np.uint8)
+    held = held_of(scan, nothing, nothing)
+    assert len(gzip.decompress(held.scan)) == 352 + scan.array.size
+    assert (read_back(held.scan, tmp_path / "scan.nii.gz").array == scan.array).all()
+
+
 @pytest.mark.parametrize("most", [2000, 500, 40])
 def test_a_large_scan_is_held_coarser_where_it_was(most: int, tmp_path: Path) -> None:
     scan = mr_scan()

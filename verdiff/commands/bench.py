@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from verdiff.choices import BENCH_CASES, BENCH_NEEDS
-from verdiff.commands.options import Gpu, Overwrite, Threads, one_of, takes_options, unfit
+from verdiff.commands.options import A_MODEL, Gpu, Overwrite, Threads, one_of, takes_options, unfit
 from verdiff.commands.printing import say, show
 from verdiff.commands.progress import busy
 from verdiff.options import TrustOptions
@@ -33,7 +33,7 @@ def bench(
     reference: Annotated[
         Path | None, typer.Option(help="An expert's mask of --scan, to give the Dice beside the times.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    model: Annotated[str | None, typer.Option(help=A_MODEL)] = None,
     run: Annotated[Path | None, typer.Option(help="The training run behind the bundle, for PyTorch's weights.")] = None,
     data: Annotated[Path | None, typer.Option(help="An nnU-Net raw data set, for deadline and throughput.")] = None,
     fold: Annotated[int, typer.Option(min=0, help="Fold of --data whose validation cases are taken.")] = 0,

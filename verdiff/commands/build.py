@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from verdiff.commands.options import takes_options
+from verdiff.commands.options import A_MODEL, takes_options
 from verdiff.commands.printing import say, show
 from verdiff.commands.progress import busy
 from verdiff.errors import BackendError
@@ -62,7 +62,7 @@ def _tell(share: float, phase: str) -> None:
 
 @takes_options
 def build(
-    model: Annotated[str | None, typer.Argument(help="A shipped model's name or a bundle.")] = None,
+    model: Annotated[str | None, typer.Argument(help=A_MODEL)] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the engines there are, and build nothing.")] = False,
     *,
     options: BuildOptions,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from verdiff.commands.options import takes_options
+from verdiff.commands.options import A_MODEL, takes_options
 from verdiff.commands.printing import say
 from verdiff.commands.progress import busy
 from verdiff.options import CalibrateOptions
@@ -16,7 +16,7 @@ from verdiff.options import CalibrateOptions
 
 @takes_options
 def calibrate(
-    model: Annotated[str | None, typer.Argument(help="A shipped model's name or a bundle.")] = None,
+    model: Annotated[str | None, typer.Argument(help=A_MODEL)] = None,
     *,
     data: Annotated[
         Path, typer.Option(help="An nnU-Net raw data set with the masks of patients that training did not see.")

@@ -18,11 +18,14 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the shuffle.")]
 First = Annotated[list[str] | None, typer.Option(help="A patient to validate on in fold 0; can be repeated.")]
 
 app = typer.Typer(
-    help="Data sets: convert public ones, check one, make folds by patient.", no_args_is_help=True, add_completion=False
+    help="Data sets: convert public ones, check, make folds by patient.",
+    epilog="Example: verdiff data check $VERDIFF_DATA/Dataset101_SpineMR",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 
-@app.command("list", epilog="Example: verdiff data list")
+@app.command("list", short_help="List the public data sets that can be converted.", epilog="Example: verdiff data list")
 def listing() -> None:
     """List the public data sets that can be converted, with their licences and options."""
     from verdiff.commands import data_sets
@@ -30,7 +33,10 @@ def listing() -> None:
     show("\n".join(data_sets.listing()))
 
 
-@app.command(epilog="Example: verdiff data convert spider downloads/spider Dataset101_SpineMR --midline")
+@app.command(
+    short_help="Make an nnU-Net raw data set of a public download.",
+    epilog="Example: verdiff data convert spider downloads/spider Dataset101_SpineMR --midline",
+)
 def convert(
     name: Annotated[
         str, typer.Argument(callback=one_of(*DATA_SETS), help="Which data set; 'verdiff data list' names them.")
@@ -75,7 +81,10 @@ def convert(
         )
 
 
-@app.command(epilog="Example: verdiff data check $VERDIFF_DATA/Dataset101_SpineMR")
+@app.command(
+    short_help="Find what would spoil a training.",
+    epilog="Example: verdiff data check $VERDIFF_DATA/Dataset101_SpineMR",
+)
 def check(
     folders: Annotated[list[Path], typer.Argument(help="nnU-Net raw data sets; several are also checked together.")],
     patients: Patients = None,

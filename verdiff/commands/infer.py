@@ -15,6 +15,7 @@ import typer
 from verdiff.choices import CLUSTER_DEVICES, SEGMENTATION_TYPES
 from verdiff.commands.infer_lines import dice_lines, last_lines, written_lines
 from verdiff.commands.options import (
+    A_MODEL,
     AsJson,
     Orientation,
     Overwrite,
@@ -171,7 +172,7 @@ def infer(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    model: Annotated[str | None, typer.Option(help=A_MODEL)] = None,
     *,
     options: InferOptions,
     batch: BatchOptions,
@@ -191,7 +192,10 @@ def infer(
         bool, typer.Option("--stats", help="Write volume, centroid, height and confidence of each, as JSON and CSV.")
     ] = False,
     lowest: Annotated[
-        str | None, typer.Option(callback=levels, help="Level of the lowest vertebra in the mask, for example L5.")
+        str | None,
+        typer.Option(
+            callback=levels, metavar="LEVEL", help="Level of the lowest vertebra in the mask, for example L5."
+        ),
     ] = None,
     margin_probability: Annotated[
         float | None,
@@ -210,8 +214,8 @@ def infer(
         typer.Option(
             callback=a_page_of_a_scan,
             metavar="FILE.html",
-            help="Write a page to look at too: slices to scroll through, surfaces to turn, volumes, levels, times, "
-            "warnings. Of several scans the end of each page's name.",
+            help="Write a page to look at too: slices to scroll through, surfaces to turn (with --mesh no-go surfaces, "
+            "too), volumes, levels, times, warnings. Of several scans the end of each page's name.",
         ),
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="An expert mask to print the Dice against.")] = None,

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import Field, is_dataclass
+from dataclasses import Field, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -19,7 +19,21 @@ import typer
 
 from verdiff.choices import CONFIGURATIONS
 from verdiff.options import BuildOptions, LoadOptions, TrustOptions
-from verdiff.settings import About, Bounds, Constraint, OneOf, Pattern, about, option_name, options_of, types_of
+from verdiff.settings import (
+    LEFT_OPEN,
+    About,
+    Bounds,
+    Constraint,
+    OneOf,
+    Pattern,
+    about,
+    option_name,
+    options_of,
+    types_of,
+)
+
+# The name stands here and not by import: a bundle's packages are for when a command is called.
+A_MODEL = "A shipped model's name or a bundle; by default spine-mr."
 
 Check = Callable[[Any], Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -31,7 +45,7 @@ def within(limits: Constraint) -> Check:
     def check(value: Any) -> Any:
         for each in value if isinstance(value, list | tuple) else (value,):
             if each is not None and not limits.allow(each):
-                shown = f"{each:g}" if isinstance(each, float) else repr(each)
+                shown = f"{each:g}" if isinstance(each, float) else repr(str(each) if isinstance(each, Path) else each)
                 raise typer.BadParameter(f"{shown} is not {limits}.")
         return value
 
@@ -66,6 +80,8 @@ def parameter(kind: type, name: str) -> Any:
 
 def _parameter(each: Field[Any]) -> Any:
     said, name = about(each), option_name(each)
+    if each.default is None and said.model is not LEFT_OPEN:
+        said = replace(said, help=f"{said.help.removesuffix('.')}; by default the model's.")
     if isinstance(each.default, bool):
         return typer.Option(name, help=said.help)
     if isinstance(said.limits, Bounds) and not said.limits.above:

@@ -9,7 +9,7 @@ import typer
 
 from verdiff.choices import AE_TITLE, AE_TITLE_WORDS, DICOM_NODE, DICOM_OBJECTS, DICOMWEB
 from verdiff.commands.ending import Ended
-from verdiff.commands.options import listed, takes_options, within, written_as
+from verdiff.commands.options import A_MODEL, listed, takes_options, within, written_as
 from verdiff.commands.printing import say, warn
 from verdiff.limits import Completion, IgtlLimits
 from verdiff.options import LoadOptions, ScanOptions, TlsOptions
@@ -71,7 +71,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on. The protocols know no passwords: whoever reaches it may use it.")
     ] = "127.0.0.1",
-    model: Annotated[str | None, typer.Option(help="A shipped model's name or a bundle.")] = None,
+    model: Annotated[str | None, typer.Option(help=A_MODEL)] = None,
     deadline_ms: Annotated[
         float | None,
         typer.Option(

@@ -17,6 +17,7 @@ from verdiff.imaging.volume import Array
 _MOST_VOXELS, _LONGEST = 16_000_000, 2048
 # Grey levels kept: finer than any screen shows through a window that is a fifth of them.
 _LEVELS = 1023
+_BYTE = 255
 _FAINTEST, _BRIGHTEST = 0.01, 99.99
 _HEADER_BYTES, _DATA_FROM = 348, 352
 _TYPES = {"|u1": (2, 8), "<i2": (4, 16)}
@@ -156,8 +157,14 @@ def _middles(array: Array, every: tuple[int, int, int]) -> Array:
     return found
 
 
-def _greys(array: NDArray[np.float32]) -> tuple[NDArray[np.int16], float, float]:
-    """Intensities as whole numbers from 0, with what takes them back: slope and intercept."""
+def _greys(array: NDArray[np.float32]) -> tuple[NDArray[np.int16] | NDArray[np.uint8], float, float]:
+    """Intensities as whole numbers from 0, with what takes them back: slope and intercept.
+
+    Scans of eight bits stay what they are, in half the bytes.
+    """
+    least, most = float(array.min()), float(array.max())
+    if most - least <= _BYTE and least.is_integer() and (array == np.rint(array)).all():
+        return (array - least).astype(np.uint8), 1.0, least
     low, high = (float(value) for value in np.percentile(array, (_FAINTEST, _BRIGHTEST)))
     slope = (high - low) / _LEVELS or 1.0
     return np.clip(np.rint((array - low) / slope), 0, _LEVELS).astype(np.int16), slope, low

@@ -206,6 +206,19 @@ function veil(viewer) {
   viewer.drawScene()
 }
 
+/** Zooms so that the surfaces fill the pane however they are turned about the patient's long axis, sides included. */
+function fit(viewer) {
+  const half = [0, 1, 2].map((axis) => {
+    const ends = viewer.meshes.flatMap((mesh) => [mesh.extentsMin[axis], mesh.extentsMax[axis]])
+    return (Math.max(...ends) - Math.min(...ends)) / 2
+  })
+  const wide = viewer.canvas.width / viewer.canvas.height
+  viewer.setPivot3D()
+  // NiiVue shows 0.8 times the farthest point's distance each way, along the pane's shorter side.
+  const needed = 1.2 * Math.max(half[2] * Math.min(1, wide), Math.hypot(half[0], half[1]) / Math.max(1, wide))
+  viewer.setScale((0.8 * viewer.furthestFromPivot) / needed)
+}
+
 async function surfaces() {
   const pane = at('surfaces')
   if (!pane) return null
@@ -215,7 +228,7 @@ async function surfaces() {
   })
   viewer.setSliceType(SLICE_TYPE.RENDER)
   viewer.setRenderAzimuthElevation(240, 8)
-  viewer.setScale(1.05)
+  fit(viewer)
   const around = sides(viewer)
   const on = (mm) => {
     const frame = [0, 0, viewer.canvas.width, viewer.canvas.height]
