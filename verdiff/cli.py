@@ -26,6 +26,7 @@ from verdiff.commands.infer import infer
 from verdiff.commands.info import info
 from verdiff.commands.loudness import with_loudness
 from verdiff.commands.models import models
+from verdiff.commands.options import unfit
 from verdiff.commands.placeholders import with_placeholders
 from verdiff.commands.printing import open_streams, show, warn
 from verdiff.commands.serve import serve
@@ -34,6 +35,7 @@ from verdiff.commands.train import train
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
 _OPTIONS = "verdiff.options"
+_OUTPUT = ("-o", "--output")
 OLD_OR_NEW = "files are either the old ones or the complete new ones"
 
 
@@ -43,6 +45,14 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was named, whose options a message may name."""
         name, command, rest = super().resolve_command(ctx, args)
+        before = ["", *rest]
+        if any(
+            not word and (last in _OUTPUT or not last.startswith("-")) for last, word in zip(before, rest, strict=False)
+        ):
+            # As a path it would be the working folder, and all scans in it.
+            raise unfit(
+                "an empty argument, as a variable without a value leaves", "give what it stands for, or nothing"
+            )
         if command is not None:
             ctx.meta[_OPTIONS] = {text for each in command.params for text in each.opts}
         return name, command, rest

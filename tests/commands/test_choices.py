@@ -47,6 +47,9 @@ SAMPLING = [
 WRONG = [
     *((("infer", "scan.nii.gz", *wrong), named) for wrong, named in SAMPLING),
     *((("evaluate", "masks", "refs", *wrong), named) for wrong, named in SAMPLING),
+    (("infer", ""), ("empty argument",)),
+    (("infer", "scan.nii.gz", "-o", ""), ("empty argument",)),
+    (("evaluate", "masks", ""), ("empty argument",)),
     (("infer", "scan.nii.gz", "--stats", "--lowest", "L9"), ("C1 to C7", "L1 to L5")),
     (("evaluate", "masks", "refs", "--on-empty", "lenient"), ("strict", "leave-absent-out")),
     (("evaluate", "masks", "refs", "--instances", "vertebra"), ("vertebrae", "ids", "components")),

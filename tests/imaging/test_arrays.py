@@ -97,6 +97,7 @@ def test_what_is_no_scan_is_one_input_error(array: Any, message: str) -> None:
         (SPACING, "LPS", "the direction"),
         (SPACING, DIRECTION[:6], "6 cosines"),
         (SPACING, (1, 0.2, 0, 0, 1, 0, 0, 0, 1), "sheared"),
+        (SPACING, (2, 0, 0, 0, 1, 0, 0, 0, 1), "cosines of length 2, 1, 1"),
         (SPACING, (float("nan"),) * 9, "not finite"),
     ],
 )

@@ -355,3 +355,62 @@ def test_shear_that_rounding_leaves_is_read_and_written(tmp_path: Path, shear: f
         write_array((ARRAY > 60).astype(np.uint8), volume, tmp_path / name)
         mask = read_labels(tmp_path / name)
         assert mask.geometry.matches(volume.geometry, tolerance_mm=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"),
+    [("mm", 1.0), ("", 1.0), ("cm", 10.0), ("m", 1000.0), ("Metres", 1000.0), ("um", 1e-3), ("\u00b5m", 1e-3)],
+)
+def test_a_nrrd_is_read_in_the_unit_of_each_axis(tmp_path: Path, unit: str, scale: float) -> None:
+    steps = f"(0,{0.5 / scale!r},0) (0,0,-0.75) ({-3 / scale!r},0,0)"
+    units, origin = f'"{unit}" "{unit}" "mm"', f"({10 / scale!r},{-20 / scale!r},30)"
+    read = read_volume(
+        nrrd(tmp_path / "a.nrrd", **{**PLACED, "space directions": steps, "space origin": origin, "space units": units})
+    )
+    assert read.geometry.matches(read_volume(nrrd(tmp_path / "b.nrrd", **PLACED)).geometry)
+    spacings = f"{0.5 / scale!r} 0.75 {3 / scale!r}"
+    told = nrrd(tmp_path / "c.nrrd", spacings=spacings, units=f'"{unit}" "mm" "{unit}"')
+    assert read_volume(told, orientation="RAS").geometry.spacing_mm == pytest.approx((0.5, 0.75, 3))
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("mm", 1.0), ("?", 1.0), ("cm", 10.0), ("um", 1e-3)])
+def test_a_metaimage_is_read_in_its_unit(tmp_path: Path, unit: str, scale: float) -> None:
+    spacing, offset = (" ".join(repr(value / scale) for value in values) for values in ((0.5, 0.75, 3), (10, -20, 30)))
+    path = metaimage(tmp_path / "a.mha", DistanceUnits=unit, ElementSpacing=spacing, Offset=offset)
+    assert read_volume(path).geometry.matches(read_volume(metaimage(tmp_path / "b.mha")).geometry)
+
+
+def test_intensities_of_a_metaimage_are_scaled_as_it_says(tmp_path: Path) -> None:
+    scaling = {"ElementToIntensityFunctionSlope": "2", "ElementToIntensityFunctionOffset": "-1024"}
+    np.testing.assert_array_equal(read_volume(metaimage(tmp_path / "a.mha", **scaling)).array, ARRAY * 2 - 1024)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"DistanceUnits": "furlong"}, "states its lengths in 'furlong'"),
+        ({"HeaderSize": "nan"}, "no place in the file"),
+        ({"HeaderSize": "1e30"}, "no place in the file"),
+        ({"HeaderSize": "-2"}, "no place in the file"),
+        ({"Position": "0 0 0"}, "states two positions"),
+        ({"TransformMatrix": "0 2 0 0 0 -2 -2 0 0"}, "direction cosines of length 2, 2, 2"),
+        ({"ElementToIntensityFunctionSlope": "0"}, "by the factor 0"),
+        ({"ElementToIntensityFunctionOffset": "inf"}, "the summand inf"),
+    ],
+)
+def test_fields_of_a_metaimage_that_make_no_sense_are_refused(tmp_path: Path, fields: dict[str, str], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        read_volume(metaimage(tmp_path / "a.mha", **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"space units": '"pixel" "pixel" "pixel"'}, "states its lengths in 'pixel'"),
+        ({"byte skip": "-5"}, "skips 0 lines and -5 bytes"),
+        ({"line skip": "-1"}, "skips -1 lines"),
+    ],
+)
+def test_fields_of_a_nrrd_that_make_no_sense_are_refused(tmp_path: Path, fields: dict[str, str], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        read_volume(nrrd(tmp_path / "a.nrrd", **{**PLACED, **fields}))

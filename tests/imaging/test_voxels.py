@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,3 +227,66 @@ def test_what_macos_keeps_beside_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"what macOS keeps beside a file") as caught:
         read_volume(tmp_path / "._scan.nii.gz")
     assert "scan.nii.gz" in caught.value.remedy
+
+
+OFFSETS = np.arange(120).reshape(4, 6, 5)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        (OFFSETS + (1 << 62)).astype("int64"),
+        OFFSETS.astype("uint64") * np.uint64(1 << 40) + np.uint64(1 << 63),
+        (OFFSETS + (1 << 28)).astype("int32"),
+        OFFSETS + 1e12,
+        OFFSETS * 1e-60,
+    ],
+    ids=["int64", "uint64", "int32", "far", "small"],
+)
+def test_intensities_that_32_bit_floats_hardly_tell_apart_are_refused(tmp_path: Path, array: Any) -> None:
+    kinds = {"int32": (8, 32), "int64": (1024, 64), "uint64": (1280, 64), "float64": (64, 64)}
+    path = save_nifti(tmp_path / "a.nii", array, datatype=kinds[array.dtype.name])
+    with pytest.raises(InputError, match="which 32-bit floats tell apart in"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "scaling"),
+    [
+        ((OFFSETS + (1 << 20)).astype("int32"), {}),
+        (OFFSETS.astype("int64"), {}),
+        (OFFSETS + 1e6, {}),
+        ((OFFSETS % 3).astype("int16"), {"slope": 0.25, "intercept": 1e3}),
+    ],
+)
+def test_intensities_that_32_bit_floats_keep_are_read(tmp_path: Path, array: Any, scaling: dict[str, float]) -> None:
+    kinds = {"int16": (4, 16), "int32": (8, 32), "int64": (1024, 64), "float64": (64, 64)}
+    path = save_nifti(tmp_path / "a.nii", array, datatype=kinds[array.dtype.name], **scaling)
+    expected = array * scaling.get("slope", 1) + scaling.get("intercept", 0)
+    np.testing.assert_array_equal(read_volume(path).array, expected)
+
+
+def test_a_scaling_that_leaves_no_contrast_is_named_as_that(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tell apart in 0 steps"):
+        read_volume(save_nifti(tmp_path / "a.nii", OFFSETS.astype("int16"), slope=1.0, intercept=1e30))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (gzip.compress(gzip.compress(b"x" * 900)), "gzip data"),
+        (b"BZh91AY" + bytes(400), "bzip2 data"),
+        (b"PK\x03\x04" + bytes(20), "a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+        (b"\xef\xbb\xbf <!DOCTYPE html>" + b" " * 500, "a web page"),
+        (bytes(128) + b"DICM" + bytes(400), "a DICOM file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(400), "a PNG picture"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.nrrd", "a.mha"])
+def test_a_file_of_another_kind_is_called_by_its_kind(tmp_path: Path, name: str, data: bytes, kind: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    packed = kind == "gzip data" and name in ("a.nrrd", "a.mha")
+    with pytest.raises(InputError, match=f"holds {kind}") as caught:
+        read_volume(tmp_path / name)
+    assert packed or "truncated" not in caught.value.found

@@ -15,6 +15,8 @@ MAX_SPACING_MM = 50.0
 # A cosine between two voxel axes of 3e-4 moves a corner of a 500 mm scan by 0.15 mm: rounding and registration tools
 # leave as much. The rest is float32's own rounding of a shear of 3e-4.
 MAX_SHEAR = 3.2e-4
+# Of a direction's length from one: a header has a few decimals of each cosine.
+MAX_LENGTH = 1e-3
 
 
 def check_scalar(components: int, name: str) -> None:
@@ -77,6 +79,13 @@ def check_geometry(geometry: Geometry, name: str) -> None:
             f"{name} has an origin or direction that is not finite", "a finite position", "export the image again"
         )
     check_not_sheared(geometry.matrix, name)
+    lengths = np.linalg.norm(geometry.matrix, axis=0)
+    if not np.all(np.abs(lengths - 1) <= MAX_LENGTH):
+        raise InputError(
+            f"{name} has direction cosines of length {', '.join(f'{value:g}' for value in lengths)}",
+            "cosines of length one; how far voxels lie apart is the spacing's to say",
+            "divide each axis's cosines by their length, and correct the spacing if it was in them",
+        )
 
 
 def check_not_sheared(columns: Array, name: str) -> None:

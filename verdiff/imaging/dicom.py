@@ -14,22 +14,18 @@ from verdiff.imaging.dicom_folder import read_series, series_of
 from verdiff.imaging.dicom_frames import DicomFrame, check_grey, frames_of, modality_of
 from verdiff.imaging.dicom_header import DicomFile, NotDicom, read_header
 from verdiff.imaging.dicom_pixels import intensities, joined
+from verdiff.imaging.dicom_remarks import refuse_no_scan, refuse_two_patients, remarks
 from verdiff.imaging.dicom_volumes import one_volume
 from verdiff.imaging.dicom_zip import unzipped
 from verdiff.imaging.identity import Identity, SourceFrame, one_of
 from verdiff.imaging.stack import Plane, check_plane, check_spacing, single, stack
 from verdiff.imaging.volume import Array, Geometry, Volume
 
-_BODY_PART, _PATIENT_POSITION = 0x00180015, 0x00185100
+_PATIENT_POSITION, _ASPECT_RATIO = 0x00185100, 0x00280034
 _STUDY, _SERIES, _FRAME_OF_REFERENCE = 0x0020000D, 0x0020000E, 0x00200052
 _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _FRAMES = 0x00080016, 0x00080018, 0x00080060, 0x00280008
-# Defined terms of Body Part Examined (DICOM PS3.16, Annex L) that show no spine.
-_WITHOUT_SPINE = {
-    *("ANKLE", "CALF", "EXTREMITY", "FEMUR", "FOOT", "HEEL", "KNEE", "LEG", "PATELLA", "THIGH", "TIBIAFIBULA", "TOE"),
-    *("ARM", "CLAVICLE", "ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "RADIUS", "RADIUSULNA", "SCAPULA"),
-    *("SHOULDER", "THUMB", "ULNA", "WRIST", "BRAIN", "BREAST", "CAROTID", "EAR", "EYE", "JAW", "MAXILLA", "ORBIT"),
-    *("SKULL", "TEETH", "ZYGOMA"),
-}
+
+_NO_SPACING = "it states no pixel spacing: a pixel counts as 1 mm"
 
 
 def read_file(path: Path, time_point: int | None = None) -> Volume:
@@ -91,10 +87,13 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...], time
     for file in files:
         name = str(file.path) if file.path == source else f"{file.path.name}"
         try:
-            check_grey(file, name if file.path == source else f"{name} of {source}")
+            called = name if file.path == source else f"{name} of {source}"
+            check_grey(file, called)
+            refuse_no_scan(file, called)
             frames += frames_of(file, name, alone=len(files) == 1)
         except Damaged as error:
             raise _damaged(file.path, error) from error
+    refuse_two_patients(files, str(source))
     frames, chosen = one_volume(frames, time_point, str(source))
     notes = (*notes, *chosen)
     modality, first = modality_of(files[0]), frames[0].plane
@@ -103,20 +102,13 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...], time
         order, geometry, rounded = stack([frame.plane for frame in frames], str(source))
         notes = (*notes, *rounded)
     elif modality == "XR":
-        geometry, more = _film(first)
+        geometry, more = _film(files[0], first)
         notes = (*notes, *more)
     elif first.placed:
         geometry = single(first)
     else:
         geometry = _unplaced(first)
-    if headless := sum(file.headless for file in files):
-        notes = (
-            *notes,
-            f"{headless} of {len(files)} files lack the preamble and the mark DICM and are read as they lie",
-        )
-    part = files[0].text(_BODY_PART).upper().replace(" ", "")
-    if part in _WITHOUT_SPINE:
-        notes = (*notes, f"it states the body part {part}, which shows no spine")
+    notes = (*notes, *remarks(files, frames, geometry, chosen=bool(chosen)))
     array = joined(_in_order(frames, order), len(order))
     identity = _identity(files, [frames[index] for index in order], source)
     return Volume(array, geometry, modality, source, notes=notes, identity=identity)
@@ -131,7 +123,7 @@ def _identity(files: Sequence[DicomFile], frames: Sequence[DicomFrame], source: 
         study=stated(_STUDY, "Study Instance UIDs"),
         series=stated(_SERIES, "Series Instance UIDs"),
         frame_of_reference=stated(_FRAME_OF_REFERENCE, "frames of reference"),
-        modality=files[0].text(_MODALITY).upper(),
+        modality=stated(_MODALITY, "modalities").upper(),
         patient_position=stated(_PATIENT_POSITION, "patient positions").upper(),
         slices=tuple(
             SourceFrame(
@@ -150,10 +142,15 @@ def _in_order(frames: Sequence[DicomFrame], order: Sequence[int]) -> Iterator[Ar
         yield from intensities([frames[index] for index in some])
 
 
-def _film(plane: Plane) -> tuple[Geometry, tuple[str, ...]]:
+def _film(file: DicomFile, plane: Plane) -> tuple[Geometry, tuple[str, ...]]:
     if len(plane.pixel_spacing) != 2:
-        note = "it states no pixel spacing: a pixel counts as 1 mm"
-        return Geometry((*plane.size, 1), (1.0, 1.0, 1.0), oriented=False), (note,)
+        ratio = file.numbers(_ASPECT_RATIO)
+        # How many times as high as it is wide a pixel is.
+        high = ratio[0] / ratio[1] if len(ratio) == 2 and min(ratio) > 0 else 1.0
+        note = f"it states no pixel spacing: a pixel counts as {high:.4g} x 1 mm" if high != 1 else _NO_SPACING
+        here = replace(plane, pixel_spacing=(high, 1.0))
+        check_spacing(here, plane.name)
+        return Geometry((*plane.size, 1), (1.0, high, math.sqrt(high)), oriented=False), (note,)
     check_spacing(plane, plane.name)
     rows, columns = plane.pixel_spacing
     return Geometry((*plane.size, 1), (columns, rows, math.sqrt(rows * columns)), oriented=False), ()

@@ -15,9 +15,9 @@ _ITEM, _END_OF_ITEM, _END_OF_SEQUENCE = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 VRS = _LONG | set(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-# Shared and per-frame functional groups, dimensions, and the mapping to real-world values: kept whole, with what is in
-# them.
-_KEPT = {0x52009229, 0x52009230, 0x00209222, 0x00409096}
+# Shared and per-frame functional groups, dimensions, the mapping to real-world values, and the table of intensities:
+# kept whole, with what is in them.
+_KEPT = {0x52009229, 0x52009230, 0x00209222, 0x00409096, 0x00283000}
 # Sequences within them, which implicit headers do not mark as such.
 _INNER = {0x00209111, 0x00209113, 0x00209116, 0x00289110, 0x00289145, 0x00409096, 0x00289132}
 _LONGEST_VALUE = 1 << 16

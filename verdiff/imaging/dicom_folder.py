@@ -59,20 +59,20 @@ def series_of(paths: Sequence[Path], folder: Path) -> Series:
         if path.name.startswith(".") or path.name.lower() in _OF_THE_SYSTEM:
             continue
         if path.is_symlink() and not path.exists():
-            damaged[path] = "points to a file that is not there"
+            damaged[path] = "it points to a file that is not there"
         if not path.is_file():
             continue
         try:
             files.append(read_header(path))
         except NotDicom:
             if _looks_like_dicom(path):
-                damaged[path] = "holds no byte" if path.stat().st_size == 0 else "does not begin as DICOM does"
+                damaged[path] = "it holds no byte" if path.stat().st_size == 0 else "it does not begin as DICOM does"
             else:
                 passed.append(path)
         except Damaged as error:
             damaged[path] = str(error)
         except OSError as error:
-            damaged[path] = f"cannot be opened: {error.strerror or error}"
+            damaged[path] = f"it cannot be opened: {error.strerror or error}"
     if damaged:
         raise _unreadable(folder, damaged)
     if not files:
@@ -114,11 +114,10 @@ def _looks_like_dicom(path: Path) -> bool:
 def _unreadable(folder: Path, damaged: dict[Path, str]) -> InputError:
     path, why = next(iter(damaged.items()))
     if len(damaged) == 1:
-        found = f"{path.name} of {folder} cannot be read as a DICOM image: it {why.removeprefix('it ')}"
+        found = f"{path.name} of {folder} cannot be read as a DICOM image: {why}"
     else:
         found = (
-            f"{len(damaged)} files of {folder} cannot be read as DICOM images, {_names(damaged)}: the first "
-            f"{why.removeprefix('it ')}"
+            f"{len(damaged)} files of {folder} cannot be read as DICOM images, {_names(damaged)}; of the first: {why}"
         )
     return InputError(
         found,

@@ -10,15 +10,15 @@ import struct
 from dataclasses import dataclass
 
 from verdiff.errors import InputError
-from verdiff.imaging.dicom_elements import Elements, Items, decimals_of, items_of, numbers_of
+from verdiff.imaging.dicom_elements import Elements, Items, decimals_of, items_of, numbers_of, text_of
 from verdiff.imaging.dicom_header import DicomFile
 from verdiff.imaging.stack import Plane
 from verdiff.imaging.volume import FILM, FILM_MODALITIES
 
 _ROWS, _COLUMNS, _FRAMES = 0x00280010, 0x00280011, 0x00280008
 _POSITION, _ORIENTATION, _SPACING, _THICKNESS = 0x00200032, 0x00200037, 0x00280030, 0x00180050
-_IMAGER_SPACING, _NOMINAL_SPACING = 0x00181164, 0x00182010
-_INTERCEPT, _SLOPE = 0x00281052, 0x00281053
+_IMAGER_SPACING, _NOMINAL_SPACING, _BETWEEN = 0x00181164, 0x00182010, 0x00180088
+_INTERCEPT, _SLOPE, _RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
 _PLANE_POSITION, _PLANE_ORIENTATION, _MEASURES, _VALUES = 0x00209113, 0x00209116, 0x00289110, 0x00289145
 _REAL_WORLD, _REAL_INTERCEPT, _REAL_SLOPE = 0x00409096, 0x00409224, 0x00409225
@@ -107,6 +107,26 @@ def frames_of(file: DicomFile, name: str, *, alone: bool = False) -> list[DicomF
         several = count > 1 and not groups
         frames.append(DicomFrame(file, index, _plane(file, own, shared, where, several=several), slope, intercept))
     return frames
+
+
+def rescale_type(frame: DicomFrame) -> str:
+    """What a frame says that its intensities are, such as "HU"; empty where it does not say."""
+    for elements in (_group_of(frame, _VALUES), frame.file.elements):
+        if said := text_of(elements, _RESCALE_TYPE):
+            return said
+    return ""
+
+
+def spacing_between(frame: DicomFrame) -> float:
+    """The distance of slices in mm that a frame states; 0 where it states none."""
+    stated = numbers_of(_group_of(frame, _MEASURES), _BETWEEN) or frame.file.numbers(_BETWEEN)
+    return abs(stated[0]) if stated and math.isfinite(stated[0]) else 0.0
+
+
+def _group_of(frame: DicomFrame, tag: int) -> Elements:
+    groups = items_of(frame.file.elements, _PER_FRAME)
+    shared = (items_of(frame.file.elements, _SHARED) or [{}])[0]
+    return _group(groups[frame.index] if groups else {}, shared, tag)
 
 
 def _frame_count(file: DicomFile, name: str) -> int:

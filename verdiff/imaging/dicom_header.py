@@ -28,6 +28,8 @@ PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXEL_DATA, _DOUBLE_PIXEL_DATA = 0x7FE00008, 0x7FE00009
 IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED = (f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99"))
 NATIVE = {IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, ""}
+# Begins the UIDs of the standard's own transfer syntaxes; a vendor's may mean anything.
+OF_THE_STANDARD = "1.2.840.10008."
 
 
 class NotDicom(Exception):
@@ -44,6 +46,7 @@ class DicomFile:
         elements: Values by tag, as stored: bytes, or the items of a sequence.
         pixels: Byte and length at which the pixels lie, None without any; the length is None where they are packed.
         pixel_tag: Tag of the pixels: whole numbers, or floats of 32 or 64 bits.
+        pixel_vr: Type of the element that holds them; empty in implicit headers.
         headless: Whether the 128 bytes and the mark DICM at its start are missing.
         inflated: The whole data set where the file is packed as one ("deflated"), else None.
     """
@@ -53,6 +56,7 @@ class DicomFile:
     elements: Elements = field(default_factory=dict)
     pixels: tuple[int, int | None] | None = None
     pixel_tag: int = PIXEL_DATA
+    pixel_vr: bytes = b""
     headless: bool = False
     inflated: bytes | None = None
 
@@ -145,5 +149,6 @@ def _read_elements(reader: ElementReader, found: DicomFile) -> None:
             if not packed and length > reader.left:
                 raise Damaged(f"its pixels end {length - reader.left} bytes early")
             found.pixels, found.pixel_tag = (reader.at, None if packed else length), tag
+            found.pixel_vr = vr
             return
         reader.keep(found.elements, tag, vr, length, 0)

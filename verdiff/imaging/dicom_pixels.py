@@ -12,7 +12,7 @@ import numpy as np
 
 from verdiff.errors import InputError
 from verdiff.imaging.dicom_frames import DicomFrame
-from verdiff.imaging.dicom_header import NATIVE, PIXEL_DATA, DicomFile
+from verdiff.imaging.dicom_header import BIG_ENDIAN, NATIVE, OF_THE_STANDARD, PIXEL_DATA, DicomFile
 from verdiff.imaging.dicom_packed import unpacked
 from verdiff.imaging.volume import Array
 from verdiff.imaging.voxels import damaged, native, read_bytes, scaled
@@ -59,6 +59,12 @@ def _stored(file: DicomFile) -> Array:
     frames = int((file.numbers(0x00280008) or (1.0,))[0])
     kind = _kind(file)
     offset, length = file.pixels
+    if file.syntax and not file.syntax.startswith(OF_THE_STANDARD):
+        raise InputError(
+            f"{file.path} has the transfer syntax {file.syntax}, a vendor's own",
+            "a transfer syntax of the DICOM standard",
+            "export the image again, or convert it first, for example with gdcmconv --raw",
+        )
     if file.syntax not in NATIVE and length is None:
         return _without_unused_bits(unpacked(file, frames, rows, columns, kind), file)
     count = frames * rows * columns * kind.itemsize
@@ -73,12 +79,15 @@ def _stored(file: DicomFile) -> Array:
             f"it holds {held}, and its header states {frames} x {rows} x {columns} of {kind.itemsize} bytes, {count}",
         )
     if file.inflated is not None:
-        data = file.inflated[offset : offset + count]
+        data = file.inflated[offset : offset + length]
     else:
         with file.path.open("rb") as stream:
             stream.seek(offset, io.SEEK_SET)
-            data = read_bytes(stream, count, file.path)
-    array = native(np.frombuffer(data, kind).reshape(frames, rows, columns))
+            data = read_bytes(stream, length, file.path)
+    if file.syntax == BIG_ENDIAN and kind.itemsize == 1 and file.pixel_vr == b"OW" and length % 2 == 0:
+        # Bytes lie in words of 16 bits, the second of two first (PS3.5, annex A.3).
+        data = np.frombuffer(data, np.uint16).byteswap().tobytes()
+    array = native(np.frombuffer(data[:count], kind).reshape(frames, rows, columns))
     return _without_unused_bits(array, file) if file.pixel_tag == PIXEL_DATA else array
 
 

@@ -1,7 +1,8 @@
 """Several volumes in one series: time points, echoes or diffusion weightings, told apart by what the frames say.
 
 An enhanced file names its dimensions and gives every frame its place in them (DICOM PS3.3, C.7.6.17); a classic file
-may state its temporal position. Only where frames share their places do these tell volumes apart.
+may state its temporal position, its echo, its acquisition. Only where frames share their places do these tell volumes
+apart.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from verdiff.errors import InputError
-from verdiff.imaging.dicom_elements import Elements, items_of, numbers_of, text_of
+from verdiff.imaging.dicom_elements import Elements, items_of, text_of
 from verdiff.imaging.dicom_frames import DicomFrame
 from verdiff.imaging.dicom_header import DicomFile
 
@@ -19,9 +20,14 @@ _FRAME_CONTENT, _INDEX_VALUES, _TEMPORAL_INDEX = 0x00209111, 0x00209157, 0x00209
 _PER_FRAME, _TEMPORAL_POSITION = 0x52009230, 0x00200100
 # Dimensions that say where a frame lies: stack, place in it, position and orientation of its plane.
 _SPATIAL = {0x00209056, 0x00209057, 0x00200032, 0x00209113, 0x00200037, 0x00209116}
+# What a classic file states of its volume, the first that tells them apart before the others.
+_CLASSIC = {
+    _TEMPORAL_POSITION: "Temporal Position Identifier",
+    0x00180086: "Echo Number",
+    0x00200012: "Acquisition Number",
+}
 _NAMES = {
     _TEMPORAL_INDEX: "Temporal Position Index",
-    _TEMPORAL_POSITION: "Temporal Position Identifier",
     0x00189082: "Effective Echo Time",
     0x00189087: "Diffusion b-value",
     0x00189089: "Diffusion Gradient Orientation",
@@ -43,8 +49,9 @@ def one_volume(frames: Sequence[DicomFrame], choice: int | None, name: str) -> t
     """
     named = [_indices(frame) for frame in frames]
     varying = sorted({key for each in named for key in each if len({one.get(key) for one in named}) > 1})
-    places = {tuple(round(value, 3) for value in frame.plane.position) for frame in frames}
-    if len(places) == len(frames) or not varying:
+    places = [tuple(round(value, 3) for value in frame.plane.position) for frame in frames]
+    varying = _classic(named, places, varying)
+    if len(set(places)) == len(frames) or not varying:
         if choice not in (None, 1):
             raise InputError(
                 f"time point {choice} of {name}, which holds one volume", "a volume that is there", "leave it out"
@@ -64,7 +71,21 @@ def one_volume(frames: Sequence[DicomFrame], choice: int | None, name: str) -> t
         )
     wanted = volumes[choice - 1]
     note = f"volume {choice} of {len(volumes)} was chosen: {what} {'/'.join(map(str, wanted))}"
+    slices = keys.count(wanted)
+    if (most := max(map(keys.count, volumes))) > slices:
+        note += f"; it has {slices} slices, another has {most}"
     return [frame for frame, key in zip(frames, keys, strict=True) if key == wanted], (note,)
+
+
+def _classic(
+    named: Sequence[dict[tuple[int, str], int]], places: Sequence[tuple[float, ...]], varying: list[tuple[int, str]]
+) -> list[tuple[int, str]]:
+    """Of what classic files state, the first thing alone that gives volumes in which no two slices share a place."""
+    classic = [key for key in _CLASSIC.items() if key in varying]
+    for key in classic:
+        if len({(each.get(key), place) for each, place in zip(named, places, strict=True)}) == len(places):
+            return [key]
+    return [key for key in varying if key not in classic or key[0] == _TEMPORAL_POSITION]
 
 
 def _indices(frame: DicomFrame) -> dict[tuple[int, str], int]:
@@ -72,8 +93,8 @@ def _indices(frame: DicomFrame) -> dict[tuple[int, str], int]:
     file = frame.file
     groups = items_of(file.elements, _PER_FRAME)
     if not groups:
-        stated = numbers_of(file.elements, _TEMPORAL_POSITION)
-        return {(_TEMPORAL_POSITION, _NAMES[_TEMPORAL_POSITION]): int(stated[0])} if stated else {}
+        texts = {key: text_of(file.elements, key[0]) for key in _CLASSIC.items()}
+        return {key: int(text) for key, text in texts.items() if text.isdecimal()}
     content: Elements = (items_of(groups[frame.index], _FRAME_CONTENT) or [{}])[0]
     dimensions = [_dimension(file, item) for item in items_of(file.elements, _DIMENSIONS)]
     values = _unsigned(file, content, _INDEX_VALUES)

@@ -14,6 +14,7 @@ from verdiff.errors import InputError
 from verdiff.imaging import checks
 from verdiff.imaging.detached import data_files, is_list, joined
 from verdiff.imaging.encodings import TEXT, decoded, most_bytes
+from verdiff.imaging.foreign import kind_of
 from verdiff.imaging.orientation import (
     FORMS,
     axis_code,
@@ -26,7 +27,7 @@ from verdiff.imaging.orientation import (
     said_by_option,
 )
 from verdiff.imaging.volume import Array, Geometry, Volume
-from verdiff.imaging.voxels import damaged, read_voxels, single
+from verdiff.imaging.voxels import damaged, read_voxels, scaled
 
 _MOST_HEADER = 1 << 20
 _KINDS = {
@@ -43,6 +44,7 @@ _KINDS = {
 }
 # Writers differ in the letter of an oblique axis: it may be one that the axis runs to half as much as to its nearest.
 _OBLIQUE = 0.5
+_UNITS_MM = {"?": 1.0, "mm": 1.0, "cm": 10.0, "um": 1e-3, "m": 1000.0}
 _OPPOSITE = str.maketrans("LRAPSI", "RLPAIS")
 
 
@@ -73,12 +75,15 @@ def read(path: Path, choice: str | None) -> Volume:
 
     if not local:
         array = joined(data_files(path, stated, [name.strip() for name in names]), geometry.shape, part)
-    return Volume(single(array, str(path)), geometry, None, path, notes=notes)
+    return Volume(scaled(array, *_scaling(fields, path), str(path)), geometry, None, path, notes=notes)
 
 
 def _fields(stream: BufferedReader, path: Path) -> dict[str, str]:
     """The header's fields; the stream is left behind ElementDataFile, its last line."""
     fields: dict[str, str] = {}
+    start = stream.peek(256)[:256]
+    if (kind := kind_of(start)) not in (None, "a MetaImage"):
+        raise InputError(f"{path} holds {kind}, not a MetaImage", "a MetaImage", "pass the right file")
     while "ElementDataFile" not in fields:
         line = stream.readline(_MOST_HEADER)
         name, equals, value = os.fsdecode(line).partition("=")
@@ -120,6 +125,8 @@ def _geometry(
             "ElementSpacing with a number of millimetres for every dimension",
             "write the true spacing into the header, or convert the scan again from its DICOM files",
         )
+    unit = _unit_mm(fields, path)
+    pitches = [pitch * unit for pitch in pitches]
     spacing = (*pitches[:3], mean_pitch(*np.abs(pitches))) if flat else tuple(pitches[:3])
     grid = size[0], size[1], 1 if flat else size[2]
     matrix = _matrix(fields, n, path)
@@ -132,12 +139,7 @@ def _geometry(
             matrix, notes = _chosen(matrix, stated, path, choice)
         else:
             refuse_other_code(str(path), choice, axis_code(matrix))
-        origin = next(
-            (values for key in ("Offset", "Position", "Origin") if (values := _numbers(fields, path, key))), [0.0] * n
-        )
-        if len(origin) != n:
-            raise damaged(path, f"its header states a position of {len(origin)} numbers for {n} dimensions")
-        x, y, z = [*origin[:3], 0.0][:3]
+        x, y, z = [*(value * unit for value in _origin(fields, n, path)[:3]), 0.0][:3]
         # Two dimensions of their own say nothing of the patient's three.
         return Geometry(
             grid, (spacing[0], spacing[1], spacing[2]), (x, y, z), tuple(matrix.ravel().tolist()), oriented=not flat
@@ -200,6 +202,36 @@ def _matrix(fields: dict[str, str], n: int, path: Path) -> Array | None:
     return matrix
 
 
+def _origin(fields: dict[str, str], n: int, path: Path) -> list[float]:
+    """The first voxel's centre, in the file's unit."""
+    stated = [values for key in ("Offset", "Position", "Origin") if (values := _numbers(fields, path, key))]
+    if any(len(values) != n for values in stated):
+        raise damaged(path, f"its header states a position of {len(stated[0])} numbers for {n} dimensions")
+    if any(values != stated[0] for values in stated):
+        raise damaged(path, f"its header states two positions, {stated[0]} and {stated[1]} (Offset, Position, Origin)")
+    return stated[0] if stated else [0.0] * n
+
+
+def _unit_mm(fields: dict[str, str], path: Path) -> float:
+    stated = fields.get("DistanceUnits", "?") or "?"
+    if stated.lower() not in _UNITS_MM:
+        raise InputError(
+            f"{path} states its lengths in {stated!r} (DistanceUnits)",
+            "mm, cm, um or m",
+            "write the lengths in mm into the header",
+        )
+    return _UNITS_MM[stated.lower()]
+
+
+def _scaling(fields: dict[str, str], path: Path) -> tuple[float, float]:
+    """Factor and summand that make intensities of stored numbers."""
+    slope = (_numbers(fields, path, "ElementToIntensityFunctionSlope") or [1.0])[0]
+    intercept = (_numbers(fields, path, "ElementToIntensityFunctionOffset") or [0.0])[0]
+    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
+        raise damaged(path, f"its header makes intensities by the factor {slope:g} and the summand {intercept:g}")
+    return slope, intercept
+
+
 def _numbers(fields: dict[str, str], path: Path, field: str) -> list[float]:
     try:
         return [float(part) for part in fields.get(field, "").split()]
@@ -228,6 +260,8 @@ def _array(fields: dict[str, str], stream: BufferedReader, shape: Sequence[int],
     skipped = _numbers(fields, path, "HeaderSize") or [0.0]
     if encoding == "raw" and skipped[0] == -1:
         stream.seek(max(0, path.stat().st_size - math.prod(shape) * kind.itemsize))
-    elif skipped[0] > 0 and skipped[0] <= held:
+    elif not (skipped[0].is_integer() and 0 <= skipped[0] <= path.stat().st_size):
+        raise damaged(path, f"its header has the HeaderSize {fields['HeaderSize']}, which is no place in the file")
+    elif skipped[0] > 0:
         stream.seek(int(skipped[0]), os.SEEK_CUR)
     return read_voxels(decoded(stream, encoding, kind, path), shape, kind, held, path)

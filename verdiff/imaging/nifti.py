@@ -16,9 +16,10 @@ import numpy as np
 from verdiff.errors import InputError, OutputError
 from verdiff.files.marks import nifti_mark
 from verdiff.imaging import checks
+from verdiff.imaging.foreign import kind_of, other_than
 from verdiff.imaging.gzipped import GzipReader, gzipped
 from verdiff.imaging.volume import Array
-from verdiff.imaging.voxels import damaged, most_bytes, open_stream, read_bytes, read_voxels, scaled
+from verdiff.imaging.voxels import damaged, most_bytes, open_stream, read_bytes, read_start, read_voxels, scaled
 
 HEADER_BYTES = 348
 DATA_OFFSET = 352
@@ -87,7 +88,11 @@ def read_header(path: Path) -> NiftiHeader:
         InputError: If it is no NIfTI-1 file, is truncated, or states an impossible size, type or spacing.
     """
     with open_stream(path) as stream:
-        raw = read_bytes(stream, HEADER_BYTES, path)
+        raw = read_start(stream, HEADER_BYTES, path)
+    if len(raw) < HEADER_BYTES:
+        if kind_of(raw) is None:
+            raise damaged(path, f"it ends {HEADER_BYTES - len(raw)} bytes early")
+        raw = raw.ljust(HEADER_BYTES, b"\0")
     order: Literal["<", ">"]
     if struct.unpack_from("<i", raw)[0] == HEADER_BYTES:
         order = "<"
@@ -96,7 +101,7 @@ def read_header(path: Path) -> NiftiHeader:
     else:
         nifti2 = 540 in (struct.unpack_from("<i", raw)[0], struct.unpack_from(">i", raw)[0])
         raise InputError(
-            f"{path} is {'a NIfTI-2 file' if nifti2 else 'not a NIfTI file, whatever its name says'}",
+            f"{path} {'is a NIfTI-2 file' if nifti2 else other_than('a NIfTI file', raw)}",
             "a NIfTI-1 image",
             "save it as NIfTI-1 or NRRD" if nifti2 else "export the scan again, or pass the right file",
         )

@@ -56,6 +56,12 @@ class _Form:
     def letters(self) -> str:
         return axis_code(self.axes)
 
+    @property
+    def described(self) -> str:
+        finite = np.isfinite(self.axes).all() and np.isfinite(self.origin_mm).all()
+        what = f"whose axes run to {self.letters}" if finite else "which has values that are no numbers"
+        return f"{self.name} (code {self.code}), {what}"
+
     def corners(self, size: tuple[int, int, int]) -> Array:
         far = np.array(size) - 1.0
         steps = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)]) * far
@@ -100,7 +106,7 @@ def geometry(header: NiftiHeader, path: Path, choice: str | None) -> tuple[Geome
 def _without_form(
     size: tuple[int, int, int], pitches: list[float], path: Path, choice: str | None
 ) -> tuple[Geometry, tuple[str, ...]]:
-    why = "qform_code and sform_code are 0"
+    why = "qform_code and sform_code are 0 or below"
     if choice is not None and choice not in FORMS:
         return geometry_by_code(size, pitches, choice), (
             f"it states no orientation ({why}); {choice} as the user says",
@@ -126,10 +132,8 @@ def _chosen(
     gap = _gap_mm(qform, sform, size)
     if gap == 0:
         return (qform if choice == "qform" else sform), ()
-    both = (
-        f"its qform (code {qform.code}), whose axes run to {qform.letters}, and its sform (code {sform.code}), whose "
-        f"axes run to {sform.letters}, place a corner {gap:.3g} mm apart"
-    )
+    both = f"its {qform.described}, and its {sform.described}"
+    both += f", place a corner {gap:.3g} mm apart" if math.isfinite(gap) else ""
     fitting = [form for form in forms if choice in (form.name, form.letters)]
     if len(fitting) != 1:
         raise InputError(

@@ -161,6 +161,8 @@ def _array(fields: dict[str, str], stream: BufferedReader, shape: Sequence[int],
         lines, skipped = int(fields.get("line skip", 0)), int(fields.get("byte skip", 0))
     except ValueError as error:
         raise damaged(path, "its header skips no whole number of lines or bytes") from error
+    if lines < 0 or skipped < -1:
+        raise damaged(path, f"its header skips {lines} lines and {skipped} bytes")
     count, held = math.prod(shape) * kind.itemsize, most_bytes(path, encoding)
     for _ in range(min(lines, 1 << 16)):
         stream.readline(_MOST_HEADER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from verdiff.errors import InputError
 from verdiff.imaging import checks
 from verdiff.imaging.detached import is_list
+from verdiff.imaging.foreign import other_than
 from verdiff.imaging.volume import Array
 from verdiff.imaging.voxels import damaged
 
@@ -20,7 +22,15 @@ _MOST_HEADER = 1 << 20
 DATA_FILE = ("data file", "datafile")
 # Not a name that a header can have.
 LISTED = "listed files:"
-_UNITS_MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3}
+_UNITS_MM = {
+    **dict.fromkeys(("", "mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns"), 1e-3),
+    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), 1e-3),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
+    **dict.fromkeys(("in", "inch", "inches"), 25.4),
+}
 _SPACING_TOLERANCE = 1e-3
 
 
@@ -30,8 +40,11 @@ def read_fields(stream: BufferedReader, path: Path) -> dict[str, str]:
     Raises:
         InputError: If it does not begin or end as a NRRD header does, or has a field twice.
     """
+    start = stream.peek(256)[:256]
     if not stream.readline(16).startswith(b"NRRD00"):
-        raise damaged(path, "it does not begin as a NRRD file does (NRRD000)")
+        raise InputError(
+            f"{path} {other_than('a NRRD file', start)}", "a file that begins with NRRD000", "pass the right file"
+        )
     fields: dict[str, str] = {}
     while True:
         line = stream.readline(_MOST_HEADER)
@@ -97,7 +110,7 @@ def vectors_of(fields: dict[str, str], kept: list[int], path: Path) -> Array | N
     """The step along each kept axis in mm, one a column [2 or 3, n], in the header's space; None where it has none.
 
     Raises:
-        InputError: If they are no numbers.
+        InputError: If they are no numbers, or in a unit that is no length.
     """
     texts = _split_vectors(fields.get("space directions", ""))
     if not texts or all(text == "none" for text in texts):
@@ -106,7 +119,7 @@ def vectors_of(fields: dict[str, str], kept: list[int], path: Path) -> Array | N
     length = min(3, max(len(vector) for vector in found))
     if any(len(vector) < length for vector in found) or any(any(vector[3:]) for vector in found):
         raise damaged(path, f"its header has the space directions {fields['space directions']}")
-    vectors = np.array([vector[:length] for vector in found]).T * _unit_mm(fields)
+    vectors = np.array([vector[:length] for vector in found]).T * _units_mm(fields, "space units", path)[:length, None]
     if not np.isfinite(vectors).all():
         raise damaged(path, "its header has space directions that are no numbers")
     return vectors
@@ -122,7 +135,11 @@ def spacings_of(fields: dict[str, str], kept: list[int], vectors: Array | None, 
     stated = None
     if "spacings" in fields:
         values = _numbers(fields["spacings"], path, "spacings")
-        stated = [abs(values[axis]) if axis < len(values) else math.nan for axis in kept]
+        units = _units_mm(fields, "units", path, kept)
+        stated = [
+            abs(values[axis]) * float(unit) if axis < len(values) else math.nan
+            for axis, unit in zip(kept, units, strict=True)
+        ]
         stated = None if any(math.isnan(value) for value in stated) else stated
     if lengths is None and stated is None:
         raise InputError(
@@ -158,12 +175,20 @@ def origin_of(fields: dict[str, str], path: Path) -> Array:
     values = _numbers(fields["space origin"], path, "space origin")
     if len(values) < 3:
         raise damaged(path, f"its header has the space origin {fields['space origin']}")
-    return np.array(values[:3]) * _unit_mm(fields)
+    return np.array(values[:3]) * _units_mm(fields, "space units", path)
 
 
-def _unit_mm(fields: dict[str, str]) -> float:
-    units = {unit.lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))}
-    return _UNITS_MM.get(units.pop(), 1.0) if len(units) == 1 else 1.0
+def _units_mm(fields: dict[str, str], field: str, path: Path, axes: Sequence[int] = (0, 1, 2)) -> Array:
+    """Millimetres of the unit that a field states for each of some axes; of an axis without one, 1."""
+    stated = [unit.strip().lower() for unit in re.findall(r'"([^"]*)"', fields.get(field, ""))]
+    known = [stated[axis] if axis < len(stated) else "" for axis in axes]
+    if strange := [unit for unit in known if unit not in _UNITS_MM]:
+        raise InputError(
+            f"{path} states its lengths in {strange[0]!r} ({field})",
+            "millimetres, or another unit of length",
+            "write the lengths in mm into the header",
+        )
+    return np.array([_UNITS_MM[unit] for unit in known])
 
 
 def _split_vectors(text: str) -> list[str]:

@@ -19,7 +19,11 @@ from verdiff.imaging.voxels import damaged
 # As libjpeg begins its warnings (jerror.h) about data that it then fills up.
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file", "Premature end of input file", "Inconsistent progression")
 # Its other warnings, of which an image loses nothing.
-_HARMLESS = ("Invalid SOS parameters", "Warning: unknown JFIF revision", "Unknown Adobe color transform")
+_HARMLESS = (
+    *("Invalid SOS parameters", "Warning: unknown JFIF revision", "Unknown Adobe color transform"),
+    # Of chunks beside the image; of damaged image data libpng makes an error.
+    "libpng warning:",
+)
 _STDOUT, _STDERR = 1, 2
 _LOCK = RLock()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from verdiff.errors import InputError
-from verdiff.imaging import checks, dicom, metaimage, nifti, nifti_forms, nrrd
+from verdiff.imaging import checks, dicom, film, metaimage, nifti, nifti_forms, nrrd
 from verdiff.imaging.atomic import full_suffix
 from verdiff.imaging.dicom_header import begins_as_dicom
 from verdiff.imaging.dicom_zip import ZIP_SUFFIX, is_zip
-from verdiff.imaging.itk import path_for_itk, reason, simpleitk
 from verdiff.imaging.orientation import FORMS, axis_code, parse_orientation, refuse_other_code
-from verdiff.imaging.quiet import heard
-from verdiff.imaging.volume import Geometry, Volume
-from verdiff.imaging.voxels import damaged, most_bytes
+from verdiff.imaging.volume import Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MEDICAL_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -153,7 +149,7 @@ def _read_by_kind(path: Path, choice: str | None) -> Volume:
     if suffix in (".mha", ".mhd"):
         return metaimage.read(path, choice)
     if suffix in FILM_SUFFIXES:
-        return _as_stated(_read_film(path), path, choice)
+        return _as_stated(film.read(path), path, choice)
     raise InputError(
         f"{path} is not an image of a known kind",
         f"{', '.join(_OTHER_SUFFIXES)}, a DICOM file, or a folder or zip of one series",
@@ -179,56 +175,3 @@ def _read_nifti(path: Path, choice: str | None) -> Volume:
     checks.check_geometry(geometry, str(path))
     array = nifti.read_array(path, header)
     return Volume(array, geometry, None, path, header.raw, (*notes, *header.remarks))
-
-
-def _read_film(path: Path) -> Volume:
-    sitk = simpleitk()
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(path_for_itk(path))
-    # Told by content: ITK goes by the suffix, and by its letter case.
-    reader.SetImageIO("PNGImageIO" if _film_format(path) == "PNG" else "JPEGImageIO")
-    try:
-        with heard(path):
-            image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} is truncated, damaged or not an image ({reason(error)})",
-            "a complete image file",
-            "copy or export it again",
-        ) from error
-    checks.check_scalar(image.GetNumberOfComponentsPerPixel(), str(path))
-    if image.GetDimension() != 2:
-        raise damaged(path, f"it has {image.GetDimension()} dimensions, though its name is a film's")
-    array = sitk.GetArrayFromImage(image)[None]
-    # The resolution stored in such files is a printer's, not the detector's.
-    return Volume(array, Geometry((array.shape[2], array.shape[1], 1), (1.0, 1.0, 1.0), oriented=False), "XR", path)
-
-
-def _film_format(path: Path) -> str:
-    """PNG or JPEG, once the size that a film claims is compared with what its file can hold."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # The claim is judged here, by the file's own length.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                width, height = image.size
-                kind = image.format
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} is truncated, damaged or not an image ({type(error).__name__})",
-            "a complete PNG or JPEG",
-            "copy or export it again",
-        ) from error
-    if kind not in ("PNG", "JPEG", "MPO"):
-        raise damaged(path, f"it holds {kind}, though its name is a PNG's or JPEG's")
-    if width * height > most_bytes(path, "zlib"):
-        raise damaged(path, f"its header claims {width} x {height} pixels, more than {path.stat().st_size} bytes hold")
-    if kind != "PNG":
-        # The decoder fills what is missing with grey and says so only on the terminal.
-        data = path.read_bytes()
-        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-            raise damaged(path, "the JPEG ends before its end marker")
-    return kind

@@ -22,6 +22,8 @@ _DEFLATE_LIMIT = 1032
 _FILL = 4096
 _LOOKED_AT = 1 << 24
 _FLOAT32_LIMIT = float(np.finfo(np.float32).max)
+# Of intensities, fewer than an 8-bit picture has.
+_LEAST_STEPS = 256
 
 
 class Stream(Protocol):
@@ -64,6 +66,16 @@ def read_bytes(stream: Stream, count: int, path: Path) -> bytes:
     if done < count:
         raise damaged(path, f"it ends {count - done} bytes early")
     return bytes(buffer)
+
+
+def read_start(stream: Stream, count: int, path: Path) -> bytes:
+    """The first ``count`` bytes of a file, or all of them where it has fewer.
+
+    Raises:
+        InputError: If its compression is damaged.
+    """
+    buffer = bytearray(count)
+    return bytes(buffer[: _fill(stream, memoryview(buffer), path)])
 
 
 def read_voxels(stream: Stream, shape: Sequence[int], kind: np.dtype, held: float, path: Path) -> Array:
@@ -147,6 +159,7 @@ def scaled(array: Array, slope: float, intercept: float, name: str) -> Array:
     """
     if (slope, intercept) == (1.0, 0.0):
         return single(array, name)
+    _refuse_lost_contrast(array, slope, intercept, name)
     with np.errstate(over="ignore", invalid="ignore"):
         values = array.astype(np.float32)
         values *= np.float32(slope)
@@ -166,18 +179,57 @@ def single(array: Array, name: str) -> Array:
     Raises:
         InputError: If a finite value leaves the range of 32-bit floats.
     """
-    if array.dtype.kind != "f" or array.dtype == np.float32:
-        return array
-    if array.dtype.itemsize > 4 and array.size:
-        largest = max(float(np.abs(plane).max(where=np.isfinite(plane), initial=0)) for plane in np.atleast_2d(array))
-        if largest > _FLOAT32_LIMIT:
+    if array.dtype.itemsize < 4 or array.dtype == np.float32:
+        return array.astype(np.float32) if array.dtype.kind == "f" else array
+    if array.size:
+        largest = max(abs(end) for end in _ends(array))
+        if array.dtype.kind == "f" and largest > _FLOAT32_LIMIT:
             raise InputError(
                 f"{name} has a value of {largest:g}, beyond the range of 32-bit floats",
                 f"intensities below {_FLOAT32_LIMIT:.1e}",
                 "scale the intensities down, or replace the values that are no measurements",
             )
-    return array.astype(np.float32)
+        _refuse_lost_contrast(array, 1.0, 0.0, name)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _refuse_lost_contrast(array: Array, slope: float, intercept: float, name: str) -> None:
+    """Refuse intensities that 32-bit floats hardly tell apart, as those of a small range far from zero are."""
+    low, high = _ends(array)
+    # As many steps as the stored numbers can take at most.
+    whole = array.dtype.kind in "iu"
+    stored = high - low if whole else math.inf if array.dtype.itemsize > 4 else _steps(low, high)
+    first, last = sorted((slope * low + intercept, slope * high + intercept))
+    if low < high and first >= -_FLOAT32_LIMIT and last <= _FLOAT32_LIMIT:
+        kept = _steps(first, last)
+        if kept < min(_LEAST_STEPS, stored):
+            raise InputError(
+                f"{name} has intensities from {first:.15g} to {last:.15g}, which 32-bit floats tell apart in "
+                f"{int(kept)} steps",
+                f"at least {_LEAST_STEPS} steps, or all that are stored",
+                "subtract what all intensities have in common, or scale them up, and save the scan again",
+            )
+
+
+def _steps(low: float, high: float) -> float:
+    """How many steps of 32-bit floats lie between two numbers, of the step at the larger one."""
+    with np.errstate(under="ignore"):
+        return (high - low) / float(np.spacing(np.float32(max(abs(low), abs(high)))))
+
+
+def _ends(array: Array) -> tuple[float, float]:
+    """The least and the largest finite value, whole numbers as they are; zeros where there is none."""
+    if array.dtype.kind in "iu":
+        return int(array.min()), int(array.max())
+    low, high = math.inf, -math.inf
+    for plane in np.atleast_2d(array):
+        good = np.isfinite(plane)
+        low = min(low, float(plane.min(where=good, initial=math.inf)))
+        high = max(high, float(plane.max(where=good, initial=-math.inf)))
+    return (low, high) if low <= high else (0.0, 0.0)
 
 
 def _size(count: float) -> str:
+    if count < 1 << 20:
+        return f"{count:.0f} bytes"
     return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.1f} MiB"
