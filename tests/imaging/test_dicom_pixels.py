@@ -94,7 +94,7 @@ def test_numbers_of_8_16_and_32_bits_are_read(tmp_path: Path, allocated: int) ->
         ({"Columns": 15}, "truncated or damaged"),
         ({"NumberOfFrames": 7}, "frame 1 of .* lacks Image Position"),
         ({"NumberOfFrames": -1}, "states -1 frames"),
-        ({"Rows": 0}, "holds no pixels"),
+        ({"Rows": 0}, "does not state its rows"),
         ({"PixelData": None}, "holds no pixels"),
         ({"RescaleSlope": 0, "RescaleIntercept": 3}, "rescale slope of 0"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "RGB"),

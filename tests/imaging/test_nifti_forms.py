@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.imaging.make import directions, rotation, save_nifti, textured
+from tests.imaging.make import directions, rotation, save_dicom, save_nifti, textured
 from verdiff.errors import InputError
 from verdiff.imaging import acquisition_view, read_labels, read_volume
 from verdiff.imaging.orientation import axis_code, code_matrix, parse_orientation
@@ -166,3 +166,12 @@ def test_the_spacing_of_the_sform_is_taken_if_the_user_says_so(tmp_path: Path) -
     path = save_nifti(tmp_path / "a.nii", ARRAY, srow=doubled, codes=(0, 1))
     volume = read_volume(path, orientation="sform")
     assert volume.geometry.spacing_mm == (1.0, 1.5, 6.0) and "pixdim says otherwise" in volume.notes[-1]
+
+
+def test_a_plane_of_a_patient_without_a_thickness_says_what_is_taken(tmp_path: Path) -> None:
+    plane = save_nifti(tmp_path / "a.nii", textured((1, 6, 5)), dim=(2, 5, 6, 1, 1, 1, 1, 1), codes=(0, 1))
+    slice_ = save_dicom(tmp_path / "a.dcm", textured((6, 5)), SliceThickness=None)
+    for volume in (read_volume(plane), read_volume(slice_)):
+        assert volume.geometry.spacing_mm[2] == pytest.approx(0.6124, abs=1e-4)
+        assert volume.notes == ("it states no slice thickness: 0.6124 mm is taken, which keeps its voxels near a cube",)
+    assert read_volume(save_dicom(tmp_path / "b.dcm", textured((6, 5)))).notes == ()

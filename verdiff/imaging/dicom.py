@@ -18,6 +18,7 @@ from verdiff.imaging.dicom_remarks import refuse_no_scan, refuse_two_patients, r
 from verdiff.imaging.dicom_volumes import one_volume
 from verdiff.imaging.dicom_zip import unzipped
 from verdiff.imaging.identity import Identity, SourceFrame, one_of
+from verdiff.imaging.orientation import no_thickness
 from verdiff.imaging.stack import Plane, check_plane, check_spacing, single, stack
 from verdiff.imaging.volume import Array, Geometry, Volume
 
@@ -106,6 +107,8 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...], time
         notes = (*notes, *more)
     elif first.placed:
         geometry = single(first)
+        if not first.thickness > 0:
+            notes = (*notes, no_thickness(geometry.spacing_mm[2]))
     else:
         geometry = _unplaced(first)
     notes = (*notes, *remarks(files, frames, geometry, chosen=bool(chosen)))

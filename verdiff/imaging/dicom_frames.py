@@ -56,12 +56,13 @@ def check_grey(file: DicomFile, name: str) -> None:
         InputError: Which names the file.
     """
     if file.pixels is None or not file.whole(_ROWS) or not file.whole(_COLUMNS):
+        lacks = "holds no pixels" if file.pixels is None else "does not state its rows and columns"
         raise InputError(
-            f"{name} cannot be read as an image: it holds no pixels (modality {file.text(0x00080060) or 'not stated'})",
+            f"{name} cannot be read as an image: it {lacks} (modality {file.text(0x00080060) or 'not stated'})",
             "a DICOM image",
             "pass the images; move reports and other objects out of the folder",
         )
-    samples, kind = file.whole(0x00280002, 1), file.text(0x00280004)
+    samples, kind = file.whole(0x00280002, 1), file.text(0x00280004).upper()
     if samples != 1 or kind not in ("MONOCHROME1", "MONOCHROME2", ""):
         colour = {3: "RGB", 4: "RGBA"}.get(samples, kind or "no grey values")
         raise InputError(

@@ -118,7 +118,7 @@ def _without_unused_bits(array: Array, file: DicomFile) -> Array:
 
 
 def _scaled(file: DicomFile, plane: Array, frame: DicomFrame) -> Array:
-    if file.text(0x00280004) == "MONOCHROME1" and file.text(0x00080060).upper() != "CT":
+    if file.text(0x00280004).upper() == "MONOCHROME1" and file.text(0x00080060).upper() != "CT":
         bits, signed = file.whole(_STORED), plane.dtype.kind == "i"
         top = -1 if signed else (1 << bits) - 1
         plane = -plane if plane.dtype.kind == "f" else (top - plane.astype(np.int64)).astype(plane.dtype)

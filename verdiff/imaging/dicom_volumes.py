@@ -80,7 +80,7 @@ def one_volume(frames: Sequence[DicomFrame], choice: int | None, name: str) -> t
 def _classic(
     named: Sequence[dict[tuple[int, str], int]], places: Sequence[tuple[float, ...]], varying: list[tuple[int, str]]
 ) -> list[tuple[int, str]]:
-    """Of what classic files state, the first thing alone that gives volumes in which no two slices share a place."""
+    """The first thing that classic files state which alone gives volumes in which no two slices share a place."""
     classic = [key for key in _CLASSIC.items() if key in varying]
     for key in classic:
         if len({(each.get(key), place) for each, place in zip(named, places, strict=True)}) == len(places):

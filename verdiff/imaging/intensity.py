@@ -100,7 +100,9 @@ def normalise(array: Array, low: float, high: float) -> NDArray[np.float32]:
 
 def _constant(value: float) -> InputError:
     return InputError(
-        f"a constant image: every voxel is {value:g}", "an image with contrast", "check that it is the right file"
+        f"a constant image: every voxel but margins and padding is {value:g}",
+        "an image with contrast",
+        "check that it is the right file",
     )
 
 

@@ -22,6 +22,7 @@ from verdiff.imaging.orientation import (
     flat_direction,
     geometry_by_code,
     mean_pitch,
+    no_thickness,
     nothing_stated,
     refuse_other_code,
     said_by_option,
@@ -95,6 +96,8 @@ def geometry(header: NiftiHeader, path: Path, choice: str | None) -> tuple[Geome
         _refuse_two_spacings(form, pitches, path, choice)
         pitches = lengths.tolist()
         notes = (*notes, f"the spacing is that of the {form.name}, as the user says; pixdim says otherwise")
+    if len(pixdim) < 3:
+        notes = (*notes, no_thickness(pitches[2]))
     spacing, origin = [float(pitch) for pitch in pitches], [float(value) for value in form.origin_mm]
     direction = flat_direction(form.axes[:, :2]) if len(pixdim) < 3 else (form.axes / lengths).ravel().tolist()
     return (

@@ -21,6 +21,7 @@ from verdiff.imaging.orientation import (
     flat_direction,
     geometry_by_code,
     mean_pitch,
+    no_thickness,
     nothing_stated,
     refuse_other_code,
 )
@@ -106,7 +107,7 @@ def _geometry(
         origin = signs * origin_of(fields, path)
         x, y, z = (float(value) for value in pitches)
         place = (float(origin[0]), float(origin[1]), float(origin[2]))
-        return Geometry(size, (x, y, z), place, tuple(matrix.ravel().tolist())), ()
+        return Geometry(size, (x, y, z), place, tuple(matrix.ravel().tolist())), (no_thickness(z),) * flat
     why = f"the space is {fields['space']!r}" if "space" in fields else "no space is named"
     why += "" if vectors is not None else ", and no space directions"
     if choice is not None and choice not in FORMS:

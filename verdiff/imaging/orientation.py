@@ -106,6 +106,11 @@ def flat_direction(columns: Array) -> tuple[float, ...]:
     return tuple(np.stack([*pair.T, np.cross(pair[:, 0], pair[:, 1])], axis=1).ravel().tolist())
 
 
+def no_thickness(pitch: float) -> str:
+    """The note for a plane of a patient whose thickness was made up."""
+    return f"it states no slice thickness: {pitch:.4g} mm is taken, which keeps its voxels near a cube"
+
+
 def mean_pitch(first: float, second: float) -> float:
     """The thickness given to a plane that states none: it keeps the voxel near a cube."""
     return math.sqrt(first * second)
