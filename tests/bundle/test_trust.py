@@ -14,7 +14,7 @@ import pytest
 from tests.bundle.factory import FILES, make_bundle, make_manifest
 from tests.bundle.keys import write_other_kind, write_pair
 from verdiff.bundle import MANIFEST, Manifest, Trust, open_bundle, write_bundle
-from verdiff.bundle.trust import PASSPHRASE, sign_manifest, signature_path
+from verdiff.bundle.trust import PASSPHRASE, open_signing_key, signature_path
 from verdiff.errors import BackendError, BundleError, InputError, UntrustedBundleError
 
 
@@ -29,7 +29,7 @@ def keys(tmp_path: Path) -> Path:
 
 def signed(path: Path, key: Path) -> Path:
     bundle = open_bundle(path)
-    signature_path(path).write_bytes(sign_manifest(bundle.read(MANIFEST), key)[0])
+    signature_path(path).write_bytes(open_signing_key(key).sign(bundle.read(MANIFEST)))
     return path
 
 
@@ -64,7 +64,7 @@ def test_what_is_no_whole_hash_pins_nothing(bundle: Path, pin: str) -> None:
 
 def test_a_bundle_signed_by_a_trusted_key_opens_and_names_the_key(bundle: Path, keys: Path) -> None:
     trusted = open_bundle(bundle, trust=Trust(trusted_key=keys / "ours.pub")).trusted
-    assert trusted == {"signed_by": sign_manifest(b"", keys / "ours.pem")[1]}
+    assert trusted == {"signed_by": open_signing_key(keys / "ours.pem").fingerprint}
 
 
 def test_any_of_several_trusted_keys_will_do(bundle: Path, keys: Path) -> None:
@@ -171,14 +171,14 @@ def test_an_encrypted_key_signs_with_its_passphrase_alone(
             if wrong is not None:
                 patch.setenv(PASSPHRASE, wrong)
             with pytest.raises(InputError, match=PASSPHRASE):
-                sign_manifest(b"", private)
+                open_signing_key(private)
     monkeypatch.setenv(PASSPHRASE, "open sesame")
     assert open_bundle(signed(bundle, private), trust=Trust(trusted_key=public)).trusted
 
 
 def test_a_key_of_another_kind_signs_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another kind"):
-        sign_manifest(b"", write_other_kind(tmp_path, "p256")[0])
+        open_signing_key(write_other_kind(tmp_path, "p256")[0])
 
 
 def test_without_cryptography_the_extra_is_named(bundle: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,27 @@ def signature_path(bundle: Path) -> Path:
     return Path(os.path.abspath(bundle) + SIGNATURE_SUFFIX)
 
 
-def sign_manifest(manifest: bytes, key: Path) -> tuple[bytes, str]:
-    """The signature of a manifest by a private key, 64 bytes, and the fingerprint of the key.
+@dataclass(frozen=True)
+class SigningKey:
+    """A private key that was opened.
+
+    Attributes:
+        fingerprint: SHA-256 of its public key, as provenances name it.
+    """
+
+    _private: Any = field(repr=False)
+    fingerprint: str
+
+    def sign(self, manifest: bytes) -> bytes:
+        """The signature of a manifest (the bytes of ``manifest.json``), 64 bytes."""
+        signature: bytes = self._private.sign(manifest)
+        return signature
+
+
+def open_signing_key(key: Path) -> SigningKey:
+    """The private key of a file.
 
     Args:
-        manifest: The bytes of ``manifest.json``.
         key: PEM file of an Ed25519 private key (PKCS #8). The passphrase of an encrypted one is taken from the
             environment variable ``VERDIFF_KEY_PASSPHRASE``.
 
@@ -100,7 +116,7 @@ def sign_manifest(manifest: bytes, key: Path) -> tuple[bytes, str]:
             "an Ed25519 private key",
             _MAKE_ONE,
         )
-    return private.sign(manifest), _fingerprint(private.public_key())
+    return SigningKey(private, _fingerprint(private.public_key()))
 
 
 def _pinned(path: Path, manifest: bytes, sha256: str) -> str:

@@ -31,7 +31,7 @@ def run(
         BackendError: The extra ``[sign]`` is not installed.
     """
     from verdiff.bundle import MANIFEST, open_bundle, resolve_model
-    from verdiff.bundle.trust import sign_manifest, signature_path
+    from verdiff.bundle.trust import open_signing_key, signature_path
     from verdiff.files import plan_files
     from verdiff.rehearsal import rehearse
 
@@ -39,13 +39,14 @@ def run(
     place = output or signature_path(path)
     plan = plan_files({"signature": place}, inputs={"model": path, "key": key}, overwrite=overwrite)
     bundle = open_bundle(path)
-    rehearse({"bundle": path, "private key": key}, [f"sign manifest {bundle.manifest_sha256}"], [place])
-    signature, fingerprint = sign_manifest(bundle.read(MANIFEST), key)
+    private = open_signing_key(key)
+    work = f"sign manifest {bundle.manifest_sha256} by the key {private.fingerprint}"
+    rehearse({"bundle": path, "private key": key}, [work], [place])
     with plan.staged() as staged:
-        staged[place].write_bytes(signature)
+        staged[place].write_bytes(private.sign(bundle.read(MANIFEST)))
     manifest = bundle.manifest
     say(f"{manifest.model_id} {manifest.version}, manifest {bundle.manifest_sha256}")
-    say(f"signed by the key {fingerprint}")
+    say(f"signed by the key {private.fingerprint}")
     say(f"wrote {place}")
     return place
 
