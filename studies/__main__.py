@@ -144,6 +144,18 @@ def scaling(
     _run("scaling", **locals())
 
 
+@app.command()
+def endurance(
+    output: Output = None,
+    model: Model = None,
+    requests: Annotated[int, typer.Option(min=20, help="Series to send, each after the last one's answer.")] = 1000,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Memory, descriptors and latency of 'verdiff serve' over many series in a row, by C-STORE and STOW-RS in turns."""
+    _run("endurance", **locals())
+
+
 def _training(study: str, plan: TablePlan) -> None:
     """Add the command of a table that is trained; all of them have the same options."""
 

@@ -20,12 +20,14 @@ class StudyOptions(Options):
         recipe_slices: Slices, in all, on which ``rivals`` really runs the thousand-step recipe.
         nnunet: What ``verdiff train nnunet --nnunetv2`` left, for ``side-by-side``.
         medsegdiff: A bundle of MedSegDiff, for the same.
+        requests: Requests that ``endurance`` makes.
     """
 
     every: int = 1
     recipe_slices: int = 1
     nnunet: Path | None = None
     medsegdiff: Path | None = None
+    requests: int = 1000
 
     @property
     def data_set(self) -> Path:

@@ -21,6 +21,7 @@ STUDIES: Mapping[str, str] = MappingProxyType(
         "side-by-side": "whole scans: verdiff, nnunetv2's predictor, MedSegDiff's recipe: seconds, memory, Dice",
         "samplers": "DDIM, DDPM and DPM-Solver++ from noise and from the prior, at equal denoiser passes",
         "scaling": "time and peak memory of generated scans that grow up to 512 x 512 x 800 voxels",
+        "endurance": "a thousand series in a row to 'verdiff serve': memory, descriptors, latency from first to last",
     }
 )
 
@@ -76,11 +77,12 @@ def repeatable_command(study: str, options: StudyOptions, output: str | None) ->
             ("--model", None if options.bundle is None else Path(options.bundle)),
             ("--run", options.training_run),
             ("--fold", options.fold if scored else None),
-            ("--every", options.every),
+            ("--every", None if study == "endurance" else options.every),
+            ("--requests", options.requests if study == "endurance" else None),
             ("--recipe-slices", options.recipe_slices if study == "rivals" else None),
             ("--nnunet", options.nnunet),
             ("--medsegdiff", options.medsegdiff),
-            ("--repeats", options.repeats),
+            ("--repeats", None if study == "endurance" else options.repeats),
             ("--threads", options.threads),
             ("--output", output),
         ],

@@ -150,6 +150,7 @@ HOW: dict[str, How] = {
     "python -m studies frontier": study("frontier"),
     "python -m studies prior-at-equal-time": study("prior_at_equal_time"),
     "python -m studies scaling": study("scaling"),
+    "python -m studies endurance": study("endurance"),
     "python -m studies rivals": study("rivals"),
     "python -m studies samplers": study("samplers"),
     "python -m studies levels": study("levels"),

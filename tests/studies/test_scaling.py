@@ -117,7 +117,8 @@ def test_the_command_writes_table_and_picture(
     bundle: Path, in_this_process: list[Mapping[str, Any]], tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    run_study("scaling", model=bundle, every=8, repeats=1, threads=1, output=tmp_path, say=lines.append)
+    options = StudyOptions(bundle=bundle, every=8, repeats=1, threads=1, say=lines.append)
+    run_study("scaling", options, output=tmp_path)
     assert "| 64 x 64 x 100 | 64 | 4928 |" in (tmp_path / "scaling.md").read_text("utf-8")
     assert "python -m studies scaling --model tiny.verdiff --every 8 " in (tmp_path / "scaling.md").read_text("utf-8")
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
