@@ -7,6 +7,7 @@ import gc
 import pytest
 
 from verdiff.benchmarks.harness import interleave, measure
+from verdiff.progress import watched_by
 
 
 class FakeClock:
@@ -54,6 +55,30 @@ def test_a_drifting_load_hits_all_rivals_alike():
     rivals = {"a": clock.taking(*drift), "b": clock.taking(*drift)}
     timings = interleave(rivals, repeats=5, warmup=0, clock=clock, between=nothing)
     assert timings["a"].median == timings["b"].median
+
+
+class Watcher:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.shares: list[float] = []
+
+    def within(self, share: float) -> None:
+        self.shares.append(share)
+
+    def doing(self, what: str) -> None:
+        """The names of the parts are not looked at."""
+
+    def stage(self) -> None:
+        """Nor are they counted."""
+
+
+def test_whoever_watches_hears_before_each_call_how_much_is_done():
+    watcher, clock = Watcher(), FakeClock()
+    rivals = {name: clock.taking(*[1.0] * 4) for name in "ab"}
+    with watched_by(watcher):
+        interleave(rivals, repeats=3, warmup=1, clock=clock, between=nothing)
+    assert watcher.shares == [number / 8 for number in range(8)]
 
 
 def test_what_happens_between_calls_is_not_timed():

@@ -49,6 +49,7 @@ COMMANDS = (
     ("info", "tiny.verdiff"),
     ("build", "tiny.verdiff"),
     ("export", "tiny.verdiff", "--fp16", "-o", "half.verdiff"),
+    ("bench", "volume", "--scan", "scan.nii.gz", "--model", "tiny.verdiff", "-o", "record"),
 )
 
 
@@ -68,6 +69,20 @@ def test_an_unsigned_model_is_refused(here: Path) -> None:
     (here / "tiny.verdiff.sig").unlink()
     done = infer("--trusted-key", "ours.pub")
     assert done.exit_code == UntrustedBundleError.exit_code and "not signed" in done.stderr
+
+
+def test_a_bench_of_the_pinned_and_signed_model_runs(here: Path) -> None:
+    pin = open_bundle("tiny.verdiff").manifest_sha256
+    done = verdiff(*COMMANDS[-1], "--repeats", 1, "--threads", 1, "--trusted-key", "ours.pub", "--expect-sha256", pin)
+    assert done.exit_code == 0, done.output
+    record = json.loads((here / "record" / "volume.json").read_text())
+    assert record["subject"]["bundle_sha256"] == pin
+
+
+@pytest.mark.parametrize("case", ["list", "compare"])
+def test_what_runs_no_model_takes_no_pin(here: Path, case: str) -> None:
+    records = ("before.json", "after.json") if case == "compare" else ()
+    assert verdiff("bench", case, *records, "--expect-sha256", "0" * 64).exit_code == USAGE
 
 
 def test_info_says_who_signed(here: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from verdiff.benchmarks.timing import Timing
+from verdiff.progress import done, stage
 
 Clock = Callable[[], float]
 SETTLE_S = 0.05
@@ -30,7 +31,8 @@ def interleave(
     """Time every rival ``repeats`` times, round by round.
 
     Each round starts with another rival, so that none of them always runs in the wake of the same one. Garbage is
-    collected between calls and never during one.
+    collected between calls and never during one. Whoever watches is told between calls how far it is
+    (:mod:`verdiff.progress`).
 
     Args:
         rivals: Name -> what to time. A rival that raises ends the run.
@@ -47,18 +49,21 @@ def interleave(
         raise ValueError(f"{len(rivals)} rivals, {repeats} repeats, {warmup} rounds of warm-up")
     names = list(rivals)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(-warmup, repeats):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            between()
-            with _no_collection():
-                start = clock()
-                rivals[name]()
-                taken = clock() - start
-            if number >= 0:
-                seconds[name].append(taken)
-        if on_round is not None and number >= 0:
-            on_round(number + 1)
+    calls = (warmup + repeats) * len(names)
+    with stage("timing"):
+        for number in range(-warmup, repeats):
+            first = number % len(names)
+            for place, name in enumerate(names[first:] + names[:first]):
+                done(((number + warmup) * len(names) + place) / calls)
+                between()
+                with _no_collection():
+                    start = clock()
+                    rivals[name]()
+                    taken = clock() - start
+                if number >= 0:
+                    seconds[name].append(taken)
+            if on_round is not None and number >= 0:
+                on_round(number + 1)
     return {name: Timing(tuple(durations)) for name, durations in seconds.items()}
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from verdiff.benchmarks.cases import CASES, Options, run_case
+from verdiff.benchmarks.cases import CASES, Options, require_case, run_case
 from verdiff.benchmarks.compare import compare_records
+from verdiff.benchmarks.inputs import require_inputs
 from verdiff.benchmarks.record import Record
 from verdiff.benchmarks.recording import command_line, recorded
-from verdiff.bundle import Trust, open_bundle, resolve_model
+from verdiff.bundle import Trust
 from verdiff.errors import REGRESSION, SUCCESS
 from verdiff.options import TrustOptions
 
@@ -38,13 +39,16 @@ def run(
         trust: Which bundle the model must be.
 
     Raises:
-        InputError: There is no such case, or it needs an option that is missing.
+        InputError: There is no such case, it needs an option that is missing, or a scan or mask cannot be read.
+        UnsuitableScanError: The scan is not what the model was trained on.
+        DataError: There is no such fold or run, the reference is on another grid, or the model has nothing to time.
         BundleError: The model cannot be opened, or is not the one that is trusted.
         BackendError: Nothing that could be timed is installed.
         OutputError: The record cannot be written, or a place is taken by a file that is not verdiff's.
     """
-    if trust is not None and trust != TrustOptions():
-        open_bundle(resolve_model(options.bundle), trust=Trust(trust.sha256, trust.trusted_key))
+    trusted = trust or TrustOptions()
+    require_case(case, options)
+    require_inputs(case, options, Trust(trusted.sha256, trusted.trusted_key))
     return recorded(
         case,
         lambda: run_case(case, options),

@@ -11,6 +11,7 @@ from typing import Any
 
 from verdiff.benchmarks.cost import RunCost
 from verdiff.benchmarks.timing import Timing
+from verdiff.choices import BENCH_NEEDS
 from verdiff.errors import InputError
 
 CASES: Mapping[str, str] = MappingProxyType(
@@ -133,13 +134,27 @@ class Findings:
     draw: Callable[[Path], object] | None = None
 
 
-def run_case(name: str, options: Options) -> Findings:
-    """Run one case.
+def require_case(name: str, options: Options | None = None) -> None:
+    """Refuse a case that is none, or options without what it runs on.
 
     Raises:
         InputError: There is no case of this name, or an option it needs is missing.
     """
     if name not in CASES:
         raise InputError(f"benchmark case {name!r}", "one of " + ", ".join(CASES), "choose one of them")
+    needs = BENCH_NEEDS.get(name, ())
+    if options is not None and needs and all(getattr(options, need) is None for need in needs):
+        raise InputError(
+            f"the case {name} and nothing to run it on", " or ".join(needs), f"name it with --{' or --'.join(needs)}"
+        )
+
+
+def run_case(name: str, options: Options) -> Findings:
+    """Run one case.
+
+    Raises:
+        InputError: There is no case of this name, or an option it needs is missing.
+    """
+    require_case(name)
     outcome: Findings = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").run(options)
     return outcome

@@ -16,6 +16,7 @@ from verdiff.errors import BudgetError, InputError
 from verdiff.evaluate.fold import LabelledScan, labelled_scans
 from verdiff.evaluate.metrics import score_case
 from verdiff.markdown import markdown_table
+from verdiff.progress import done, stage
 from verdiff.runtime import Segmenter
 
 BUDGETS_MS = (600, 800, 1000, 1500, 2000, 3000, 5000)
@@ -55,11 +56,14 @@ def run(options: Options) -> Findings:
     scans = list(labelled_scans(options.data, options.fold, modality=segmenter.manifest.modality))
     segmenter.segment(scans[0].volume, force=True)
     found: dict[int, Budgeted] = {budget: Budgeted() for budget in BUDGETS_MS}
-    for number in range(options.repeats):
-        for scan in scans:
-            for budget, into in found.items():
-                _call(segmenter, scan, budget, into)
-        options.say_round(number + 1)
+    calls = options.repeats * len(scans) * len(found)
+    with stage("timing"):
+        for number in range(options.repeats):
+            for place, scan in enumerate(scans):
+                for turn, (budget, into) in enumerate(found.items()):
+                    done(((number * len(scans) + place) * len(found) + turn) / calls)
+                    _call(segmenter, scan, budget, into)
+            options.say_round(number + 1)
     late = [share for each in found.values() for share in each.late]
     return Findings(
         timings={f"{budget} ms": Timing(tuple(each.seconds)) for budget, each in found.items() if each.seconds},

@@ -12,11 +12,12 @@ import numpy as np
 from verdiff.benchmarks.cases import Figure, Findings, Options
 from verdiff.benchmarks.flops import graph_gflop, matmul_gflops
 from verdiff.benchmarks.harness import interleave
+from verdiff.benchmarks.inputs import require_denoiser
 from verdiff.benchmarks.timing import Timing
 from verdiff.benchmarks.torch_rival import Maps, StepInputs, TorchRival, torch_step_factory
 from verdiff.bundle import Bundle, open_bundle, resolve_model
 from verdiff.diffusion.noise import philox_normal
-from verdiff.errors import BackendError, DataError, VerdiffError
+from verdiff.errors import BackendError, VerdiffError
 from verdiff.extras import install
 from verdiff.runtime.backends import Backend, open_backend
 from verdiff.runtime.lanes import Lanes
@@ -49,8 +50,7 @@ def run(options: Options, torch_factory: TorchFactory = torch_step_factory) -> F
     """
     bundle = open_bundle(resolve_model(options.bundle))
     manifest = bundle.manifest
-    if not bundle.has("denoiser"):
-        raise DataError(f"{manifest.model_id} has no denoiser", "a diffusion model", "time the case 'volume' instead")
+    require_denoiser(bundle)
     backends, left_out = _backends(bundle, options.threads)
     inputs = step_inputs(next(iter(backends.values())), manifest.multiple, len(manifest.labels), options)
     rivals: dict[str, Callable[[], Maps]] = {}

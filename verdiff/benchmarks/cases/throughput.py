@@ -18,14 +18,14 @@ from verdiff.benchmarks.cases import Figure, Findings, Options
 from verdiff.benchmarks.file_to_file import file_to_file
 from verdiff.benchmarks.fresh import run_fresh
 from verdiff.benchmarks.harness import interleave
+from verdiff.benchmarks.inputs import suitable_scan
 from verdiff.benchmarks.timing import Timing
 from verdiff.bundle import Manifest, open_bundle, resolve_model
 from verdiff.errors import InputError, VerdiffError
 from verdiff.evaluate.cases import validation_cases
 from verdiff.files import scratch_folder
-from verdiff.imaging import plan_slices, read_labels, read_volume
+from verdiff.imaging import read_labels
 from verdiff.runtime import Segmenter
-from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
 
 STARTED_BY = f"{__name__}:segment_all_once"
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
@@ -193,14 +193,7 @@ def _load(model: Path, way: Way) -> list[Segmenter]:
 
 def _job(scan: Path, manifest: Manifest) -> SizedScan:
     """Raises what a call would, before the clock starts."""
-    volume = read_volume(scan)
-    plan = plan_slices(
-        volume.geometry,
-        view=manifest.view,  # type: ignore[arg-type]
-        spacing_mm=manifest.spacing_mm,
-        multiple=manifest.multiple,
-    )
-    require_suitable(unsuitable_reasons(volume, manifest, plan), manifest, force=False)
+    _, plan = suitable_scan(scan, manifest)
     return SizedScan(scan, plan.slices, plan.slices * plan.padded_rows * plan.padded_cols)
 
 
