@@ -32,6 +32,11 @@ def rehearsing() -> Iterator[None]:
         _REHEARSING.reset(before)
 
 
+def is_rehearsal() -> bool:
+    """Whether the work of this block ends at :func:`rehearse`: for checks that the work itself makes later."""
+    return _REHEARSING.get()
+
+
 def rehearse(reads: Mapping[str, object], computes: Iterable[str], writes: Iterable[Path | str]) -> None:
     """Where a command has checked everything and computed nothing: end here if this is a rehearsal.
 

@@ -360,10 +360,11 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
 ) -> None:
     out = tmp_path / "out"
     result = infer(scans, "-o", out, "--dry-run", bundle=bundle)
-    assert result.exit_code == 0 and loads == [] and not out.exists()
+    assert result.exit_code == 0 and loads == [None] and not out.exists()
     assert result.stdout.count("would segment") == 3
     one = infer(scans / "a.nii.gz", "--dry-run", "--quiet", bundle=bundle)
-    assert one.exit_code == 0 and loads == []
+    # The model is loaded to know that it can be, and nothing is segmented.
+    assert one.exit_code == 0 and loads == [None, None]
     assert one.stdout.splitlines() == [f"would write {scans / name}" for name in ("a_seg.nii.gz", "a_seg.json")]
 
 

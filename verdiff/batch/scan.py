@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from verdiff.batch.asked import Asked, model_file, repeating_command
+from verdiff.batch.asked import AnatomyOptions, Asked, model_file, repeating_command
 from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, BackendError, InputError, OutputError
 from verdiff.files import Plan, require_folder
 from verdiff.files.places import absolute
@@ -19,6 +19,7 @@ from verdiff.settings import part_of
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine, Surface
+    from verdiff.bundle import Manifest
     from verdiff.bundle.margins import Margin
     from verdiff.interop.dicom import DicomFiles
     from verdiff.runtime import Segmentation, Segmenter
@@ -166,6 +167,40 @@ def spine_files_of(files: OutputFiles, asked: Asked) -> AnatomyFiles | None:
     return anatomy_files(files.mask, instances=wanted.instances, statistics=wanted.stats, mesh=wanted.mesh)
 
 
+def check_scan(segmenter: Segmenter, read: Read) -> None:
+    """Refuse what :func:`segment_scan` would refuse before it computes.
+
+    Raises:
+        VerdiffError: See :func:`segment_scan`.
+    """
+    _margins(segmenter, read)
+    segmenter.check(read.volume, **part_of(read.asked.options, CallOptions))
+
+
+def _margins(segmenter: Segmenter, read: Read) -> tuple[Margin, ...]:
+    """The margins of the surfaces that are asked for, of a model that knows what they are made of."""
+    anatomy, manifest = read.asked.anatomy, segmenter.manifest
+    if read.spine_files is None:
+        return ()
+    from verdiff.anatomy import check_anatomy
+
+    check_anatomy(read.spine_files, manifest.label_ids, lowest=anatomy.lowest, film=read.volume.film)
+    return margins_asked(manifest, anatomy)
+
+
+def margins_asked(manifest: Manifest, anatomy: AnatomyOptions) -> tuple[Margin, ...]:
+    """The margins of the surfaces that are asked for; none without surfaces.
+
+    Raises:
+        InputError: The model cannot promise what is asked for.
+    """
+    if not anatomy.mesh:
+        return ()
+    from verdiff.runtime.margins import margins_of
+
+    return margins_of(manifest.margins, probability=anatomy.margin_probability, share=anatomy.margin_share)
+
+
 def segment_scan(
     segmenter: Segmenter,
     read: Read,
@@ -185,16 +220,7 @@ def segment_scan(
         VerdiffError: See :meth:`verdiff.runtime.Segmenter.segment`; or the model knows none of the structures whose
             vertebrae or surfaces are asked for.
     """
-    anatomy, manifest = read.asked.anatomy, segmenter.manifest
-    margins: tuple[Margin, ...] = ()
-    if read.spine_files is not None:
-        from verdiff.anatomy import check_anatomy
-
-        check_anatomy(read.spine_files, manifest.label_ids, lowest=anatomy.lowest, film=read.volume.film)
-        if anatomy.mesh:
-            from verdiff.runtime.margins import margins_of
-
-            margins = margins_of(manifest.margins, probability=anatomy.margin_probability, share=anatomy.margin_share)
+    margins = _margins(segmenter, read)
     options = replace(read.asked.options, progress=progress)
     result = segmenter.segment(read.volume, **part_of(options, CallOptions))
     result.timings.update(read=read.seconds, **({} if loading is None else {"load": loading}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from verdiff.commands.requirements import require
 from verdiff.errors import SUCCESS, DataError
+from verdiff.files import require_folder
 from verdiff.rehearsal import rehearse
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def split(folder: Path, folds: FoldOptions, *, replace: bool = False, say: Calla
             f"{folder.name} has a {SPLITS}", "a data set without folds", "pass --replace to write over them"
         )
     splits = make_splits(patients, folds.folds, folds.seed, folds.first)
+    require_folder(folder)
     rehearse(
         {"data set": folder}, [f"make {len(splits)} folds of {len(set(patients.values()))} patients"], [folder / SPLITS]
     )

@@ -216,9 +216,8 @@ def cases_of(
         if str(source) not in keep:
             # The model it is compared with is another bundle, so it has another manifest.
             inference = replace(inference, sha256=None)
-        yield from predicted_cases(str(source), task, inference, keep.get(str(source)), say, overwrite=overwrite)
-    else:
-        yield from cases_of_masks(source, task)
+        return predicted_cases(str(source), task, inference, keep.get(str(source)), say, overwrite=overwrite)
+    return cases_of_masks(source, task)
 
 
 def _cases(predictions: str, references: Path, options: EvaluateOptions) -> list[str] | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,13 +75,13 @@ def run(
         identifiers: Put the UIDs of a scan read from DICOM into the report.
         page: Write an HTML page to look at too; without ``output`` all files go beside it.
         tell: Takes the report.
-        dry_run: Say which files would be written, and stop.
+        dry_run: Check all of it, the model too, say which files would be written, and stop.
 
     Raises:
         VerdiffError: Whatever was wrong; all files appear together, or none.
     """
     from verdiff.batch.asked import AnatomyOptions, Asked, DicomOptions
-    from verdiff.batch.scan import read_scan, segment_scan, write_scan
+    from verdiff.batch.scan import check_scan, read_scan, segment_scan, write_scan
     from verdiff.bundle import resolve_model
     from verdiff.runtime import Segmenter
     from verdiff.runtime.workload import one_scan
@@ -105,16 +106,19 @@ def run(
         from verdiff.anatomy.libraries import require_libraries
 
         require_libraries()
+    work = one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only)
+    load = partial(Segmenter.load, **part_of(replace(options, work=work), LoadOptions))
     if dry_run:
+        with busy("loading the model"), load() as segmenter:
+            check_scan(segmenter, read)
         for path in read.plan.files.values():
             say(f"would write {path}")
         if tell is not None:
             tell({"would_write": [str(path) for path in read.plan.files.values()]})
         return SUCCESS
     begun = perf_counter()
-    work = one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only)
     with busy("loading the model"):
-        segmenter = Segmenter.load(**part_of(replace(options, work=work), LoadOptions))
+        segmenter = load()
     loading = perf_counter() - begun
     with busy("segmenting"):
         segmented = segment_scan(segmenter, read, loading=loading, progress=done)

@@ -42,6 +42,7 @@ def run(
         VerdiffError: The list, the folder, the model or the disk is not usable.
     """
     from verdiff.batch import plan_batch
+    from verdiff.batch.scan import margins_asked
     from verdiff.bundle import Trust, open_bundle, resolve_model
 
     options = asked.options
@@ -50,6 +51,7 @@ def run(
         from verdiff.anatomy.libraries import require_libraries
 
         require_libraries()
+    margins_asked(bundle.manifest, asked.anatomy)
     with busy(f"looking at {len(cases)} scans"):
         batch = plan_batch(
             cases,
@@ -60,6 +62,7 @@ def run(
             leave_out_bad=batch_options.leave_out_bad,
         )
     if batch_options.dry_run:
+        _look_at_place(options, batch_options.ray)
         return _dry_run(batch, say, tell)
     ended, total = 0, len(batch.bad) + len(batch.done) + len(batch.to_do)
     clock, doing = Remaining(len(batch.to_do)), "loading the model"
@@ -94,6 +97,20 @@ def run(
     say(", ".join(f"{number} {status}" for status, number in counts.items()))
     say(f"wrote {batch.summary}")
     return SOME_FAILED if lacking else SUCCESS
+
+
+def _look_at_place(options: InferOptions, ray: str | None) -> None:
+    """Refuse what the batch would run with and cannot: the device, the backend, the precision, or Ray itself."""
+    if ray is not None:
+        # What the workers' machines have is known there.
+        from verdiff.batch.ray_cluster import require_ray
+
+        require_ray()
+        return
+    from verdiff.runtime import Segmenter
+
+    with busy("loading the model"):
+        Segmenter.load(**part_of(options, LoadOptions)).close()
 
 
 def _here(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verdiff.errors import DataError, VerdiffError
 from verdiff.options import CallOptions, InferOptions, LoadOptions
 from verdiff.progress import done
+from verdiff.rehearsal import is_rehearsal
 from verdiff.settings import part_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ def predicted_cases(
 ) -> Iterator[ScoredCase]:
     """Run a bundle on the cases of an nnU-Net raw data set, one in memory at a time.
 
+    The model, the data set and the places are looked at now; the model is loaded with the first case, and in a
+    rehearsal at once.
+
     Args:
         model: A bundle or a shipped model's name.
         task: Its references are the data set's folder.
@@ -45,17 +50,38 @@ def predicted_cases(
         DataError: The model does not know a structure that is to be scored, or the data set is not usable.
         VerdiffError: A scan cannot be segmented; it is named.
     """
+    from verdiff.bundle import Trust, open_bundle, resolve_model
     from verdiff.evaluate.fold import cases_of as labelled_cases
-    from verdiff.evaluate.fold import file_ending, further_channels, scans_of
+    from verdiff.evaluate.fold import file_ending
     from verdiff.runtime import Segmenter
 
+    trust = Trust(inference.sha256, inference.trusted_key)
+    _names_in_both(open_bundle(resolve_model(model), trust=trust).manifest, task.labels)
     cases = task.cases if task.cases is not None else labelled_cases(task.references)
     ending = file_ending(task.references)
     for name in cases if keep is not None else ():
         # Of every case before the first is computed.
         scan_file = task.references / "imagesTr" / f"{name}_0000{ending}"
         _kept(scan_file, keep, film=ending == ".png").plan({"scan": scan_file}, overwrite=overwrite)
-    with Segmenter.load(**part_of(replace(inference, model=model), LoadOptions)) as segmenter:
+    loading = partial(Segmenter.load, **part_of(replace(inference, model=model), LoadOptions))
+    if is_rehearsal():
+        loading().close()
+    return _predicted(loading, list(cases), task, inference, keep, say, overwrite=overwrite)
+
+
+def _predicted(
+    loading: Callable[[], Segmenter],
+    cases: list[str],
+    task: ScoringTask,
+    inference: InferOptions,
+    keep: Path | None,
+    say: Callable[[str], None],
+    *,
+    overwrite: bool,
+) -> Iterator[ScoredCase]:
+    from verdiff.evaluate.fold import further_channels, scans_of
+
+    with loading() as segmenter:
         manifest = segmenter.manifest
         names = _names_in_both(manifest, task.labels)
         if further := further_channels(task.references):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verdiff.errors import DataError
-from verdiff.evaluate.cases import load_pair, load_uncertainty, pair_cases, validation_cases
+from verdiff.evaluate.cases import Pair, load_pair, load_uncertainty, pair_cases, validation_cases
 from verdiff.evaluate.instances import InstanceGroups, instance_groups
 from verdiff.evaluate.labels import LabelSource, ignored_label, label_table
 from verdiff.evaluate.report import Evaluation, Targets, write_report
@@ -50,7 +50,7 @@ CasesOf = Callable[[str | Path, ScoringTask], Iterable[ScoredCase]]
 
 
 def cases_of_masks(predictions: str | Path, task: ScoringTask) -> Iterator[ScoredCase]:
-    """The cases of two folders of masks (or of two files).
+    """The cases of two folders of masks (or of two files), which are paired now and read one by one.
 
     Where uncertainty is scored, ``CASE_uncertainty`` lies beside ``CASE_seg``, as ``verdiff infer`` writes it.
 
@@ -60,7 +60,11 @@ def cases_of_masks(predictions: str | Path, task: ScoringTask) -> Iterator[Score
     """
     references = task.references / "labelsTr"
     references = references if references.is_dir() else task.references
-    for pair in tracked(list(pair_cases(Path(predictions), references, task.cases))):
+    return _read_pairs(pair_cases(Path(predictions), references, task.cases), task)
+
+
+def _read_pairs(pairs: Sequence[Pair], task: ScoringTask) -> Iterator[ScoredCase]:
+    for pair in tracked(pairs):
         loaded = load_pair(pair, task.orientation)
         uncertainty = None
         if task.measures.uncertainty:
@@ -154,15 +158,15 @@ def run(
     # Read before the work begins, so that a file that is no evaluation is known at once.
     rival = read_results(Path(compare_with)) if compare_with is not None and is_stored(compare_with) else None
     others = [compare_with] if compare_with is not None and rival is None else []
+    # Masks are paired and models opened now: what one of them lacks is known before the other is scored.
+    sources = [cases_of(each, task) for each in (predictions, *others)]
     known = "all that both have" if task.cases is None else f"{len(task.cases)}"
     rehearse(
         {"predictions": predictions, "references": references, "the other model": compare_with},
         [f"score {', '.join(ids)}; cases: {known}"],
         targets.files.values(),
     )
-    results, *more = [
-        score_cases(cases_of(each, task), ids, measures, on_case) for each in tracked([predictions, *others])
-    ]
+    results, *more = [score_cases(each, ids, measures, on_case) for each in tracked(sources)]
     rival = more[0] if more else rival
     other = None if compare_with is None or rival is None else (_name(compare_with), rival)
     return write_report(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from verdiff.bundle import Manifest, Trust, open_bundle, resolve_model
@@ -26,7 +27,7 @@ from verdiff.export.margins import (
 )
 from verdiff.files import plan_files
 from verdiff.options import CalibrateOptions, LoadOptions
-from verdiff.rehearsal import rehearse
+from verdiff.rehearsal import is_rehearsal, rehearse
 from verdiff.runtime import Segmenter
 from verdiff.settings import part_of
 from verdiff.train.data.layout import patients_of, read_description
@@ -80,15 +81,17 @@ def run(
     plan = None
     if options.report is not None:
         plan = plan_files({"report": options.report}, inputs={"model": path}, overwrite=options.overwrite)
+    # The bundle that was looked at, and no other that took its place meanwhile.
+    loading = partial(Segmenter.load, **part_of(replace(options, sha256=bundle.manifest_sha256), LoadOptions))
+    if is_rehearsal():
+        loading().close()
     rehearse(
         {"model": f"{path} ({manifest.model_id} {manifest.version})", "data set": data},
         [f"segment {len(cases)} scans of {count} patients and measure {', '.join(shared)}"],
         [output, *([] if options.report is None else [options.report])],
     )
     draft = Draft.of(bundle)
-    # The bundle that was looked at, and no other that took its place meanwhile.
-    loading = replace(options, sha256=bundle.manifest_sha256)
-    with Segmenter.load(**part_of(loading, LoadOptions)) as segmenter:
+    with loading() as segmenter:
         calibrated = measure_margins(
             segmenter,
             scans_of(data, cases, modality=manifest.modality),

@@ -25,7 +25,7 @@ from verdiff.export.slices import Chosen, slices_of_run, slices_of_scans
 from verdiff.options import ExportOptions
 from verdiff.precisions import REDUCED, TABLE
 from verdiff.progress import stage
-from verdiff.rehearsal import rehearse
+from verdiff.rehearsal import is_rehearsal, rehearse
 from verdiff.runtime import Segmenter
 
 CHECKPOINTS = ("best.pt", "last.pt")
@@ -56,6 +56,8 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
     check_options(options, is_run)
     chosen = Chosen([])
     if draft is None:
+        if is_rehearsal():
+            _look_at_run(Path(source or ""), options)
         name = options.name or ("MODEL_ID of the card" if options.card is not None else Path(source or "").name)
         _rehearse({"run": source}, options, options.output or f"{name}{SUFFIX}")
         draft, chosen = _of_run(Path(source or ""), options, say)
@@ -137,6 +139,17 @@ def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callab
             f"Dice {setting['dice']:.4f}, {setting['ms_per_slice']:.0f} ms a slice"
         )
     return draft.with_frontier(record)
+
+
+def _look_at_run(path: Path, options: ExportOptions) -> None:
+    """Refuse a run whose weights or card cannot be read, and an output that cannot be written."""
+    require_training()
+    from verdiff.export.from_run import read_card
+    from verdiff.train.checkpoint import load_network
+
+    load_network(path, options.weights or CHECKPOINTS[0])
+    read_card(options.card)
+    require_place(options.output or Path(f"{options.name or path.absolute().name}{SUFFIX}"), options)
 
 
 def _of_run(path: Path, options: ExportOptions, say: Callable[[str], None]) -> tuple[Draft, Chosen]:

@@ -131,6 +131,16 @@ class Segmenter:
             return call.last()
 
     @Keywords(CallOptions)
+    def check(self, scan: Any, options: CallOptions) -> None:
+        """Raise what :meth:`segment` would raise of this scan and these options before it begins; else do nothing.
+
+        The scan, the options, the time and the memory are looked at, and no mask is computed.
+        """
+        clock = self._clock(options)
+        with open_call(self.loaded, Request(scan, options, clock, anytime=clock.bounded)):
+            pass
+
+    @Keywords(CallOptions)
     def stream(self, scan: Any, options: CallOptions) -> Iterator[Segmentation]:
         """Segment one scan, giving each better answer as it comes.
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from verdiff.errors import DataError
+from verdiff.files import require_folder
 from verdiff.options import DistillOptions
-from verdiff.rehearsal import rehearse
+from verdiff.rehearsal import is_rehearsal, rehearse
 from verdiff.train.checkpoint import Checkpoint, load_network
 from verdiff.train.data.cases import Dataset
 from verdiff.train.data.nnunet import load_dataset
@@ -36,26 +38,38 @@ def run(
         say: Told what happens, line by line.
 
     Raises:
-        DataError: ``source`` is no run, ``data`` is not what it was trained on, or ``output`` is not usable.
+        DataError: ``source`` is no run, ``data`` is not what it was trained on, or ``output`` holds a run.
+        OutputError: ``output`` cannot be made or written.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
     teacher, checkpoint = load_network(source, options.weights)
     asked = dataclasses.replace(checkpoint.config.distillation, **options.recipe())
     config = student_config(dataclasses.replace(checkpoint.config, distillation=asked))
-    rehearse(
-        {"teacher": source / options.weights, "data set": data},
-        [f"teach a student of {asked.steps} steps"],
-        [output],
-    )
+    require_folder(output, make=True)
     dataset = load_dataset(data, config.data)
     for remark in dataset.remarks:
         say(f"{dataset.name}: {remark}")
     check_same_data(checkpoint, dataset)
     kind = distillation_kind(teacher, checkpoint)
-    trainer = Trainer(
-        config, dataset, checkpoint.facts.fold, output, kind=kind, resume=options.resume, device=options.device
+    begin = partial(
+        Trainer,
+        config,
+        dataset,
+        checkpoint.facts.fold,
+        output,
+        kind=kind,
+        resume=options.resume,
+        device=options.device,
     )
+    if is_rehearsal():
+        begin(writes=False)
+    rehearse(
+        {"teacher": source / options.weights, "data set": data},
+        [f"teach a student of {asked.steps} steps"],
+        [output],
+    )
+    trainer = begin()
     (output / "config.json").write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
     say(
         f"{config.model_id}: a student of {asked.steps} step(s) from iteration {checkpoint.iteration}, taught by "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verdiff.errors import DataError
-from verdiff.files import atomic_path
+from verdiff.files import atomic_path, require_folder
 from verdiff.train.checkpoint import RunFacts
 from verdiff.train.config import RunConfig
 from verdiff.train.data.joining import TrainingSource
@@ -80,7 +80,9 @@ def owned(run: Path) -> Iterator[None]:
 
     Raises:
         DataError: Another process trains in the folder.
+        OutputError: It cannot be made or written.
     """
+    require_folder(run, make=True)
     run.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl

@@ -76,6 +76,7 @@ class Trainer:
         device: ``"auto"`` takes CUDA where there is one.
         clock: Seconds, by which the budget of minutes is counted.
         ranks: Place of this process among those that train together; the first one writes the run's files.
+        writes: False only checks that the run could begin, and writes nothing.
 
     Raises:
         DataError: A run is there already and ``resume`` is off, or there is none to resume.
@@ -93,6 +94,7 @@ class Trainer:
         device: str = "auto",
         clock: Callable[[], float] = time.monotonic,
         ranks: Ranks = ALONE,
+        writes: bool = True,
     ) -> None:
         self.clock, self.ranks = clock, ranks
         self.config, self.dataset, self.run, self.kind = config, dataset, run, kind
@@ -149,7 +151,7 @@ class Trainer:
                 "pass --resume to go on with it, or another -o",
             )
         self._losses = ranks.compute(self.net, idle_parts=config.diffusion and config.training.prior_first > 0)
-        if not ranks.first:
+        if not ranks.first or not writes:
             return
         run.mkdir(parents=True, exist_ok=True)
         if kind.initial is not None and config.training.keep_first:

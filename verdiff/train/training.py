@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from verdiff.errors import DataError
+from verdiff.files import require_folder
 from verdiff.progress import doing, done
-from verdiff.rehearsal import rehearse
+from verdiff.rehearsal import is_rehearsal, rehearse
 from verdiff.train.checkpoint import checkpoint_to_resume
 from verdiff.train.config import RunConfig, changed_config, load_config
 from verdiff.train.data.cases import cache_files, slices_of, write_cache
 from verdiff.train.data.joining import TrainingSource
-from verdiff.train.data.loading import load_sources
+from verdiff.train.data.loading import load_sources, look_at_sources
 from verdiff.train.first_weights import kind_from
 from verdiff.train.planning import planned
 from verdiff.train.ranks import ALONE, Ranks
@@ -41,7 +42,11 @@ def prepare(
 ) -> None:
     """Read nnU-Net raw data sets and write them as one ``.npz`` cache that trains without SimpleITK."""
     cache_files(output)
+    require_folder(output, make=True)
+    _require_folders(sources)
     config = _planned(load_config(config_name, settings), sources, settings)
+    if is_rehearsal():
+        look_at_sources(sources)
     _rehearse(sources, config, output, "prepare every slice")
     dataset = load_sources(sources, config.data, patients=patients, progress=say)
     write_cache(dataset, output)
@@ -94,6 +99,7 @@ def run(
 
     Raises:
         DataError: The configuration, the data set or the run to resume is not usable.
+        OutputError: The run's folder cannot be made or written.
         VerdiffError: The loss is no longer finite; the weights from before are kept.
     """
     if threads:
@@ -112,13 +118,17 @@ def run(
     if resume and config_name is not None:
         config = keeping_budget(config, checkpoint_to_resume(output).config, settings)
     config = override(config, minutes=minutes, iterations=iterations, seed=seed)
-    _rehearse(sources, config, output, f"train {config.model_id}" + (" on from where it stopped" if resume else ""))
+    require_folder(output, make=True)
+    _require_folders(sources)
     dataset = load_sources(sources, config.data, patients=patients)
     for remark in dataset.remarks:
         say(remark if len(sources) > 1 else f"{dataset.name}: {remark}")
     if folds is not None:
         dataset = dataset.refolded(folds)
     kind = TRAINING if origin is None or resume else kind_from(origin, config, dataset)
+    if is_rehearsal():
+        Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, device=device, ranks=ranks, writes=False)
+    _rehearse(sources, config, output, f"train {config.model_id}" + (" on from where it stopped" if resume else ""))
     there = output.exists()
     with owned(output) if ranks.first else nullcontext():
         try:
@@ -141,10 +151,13 @@ def _nothing(line: str) -> None:
     """Say nothing: the first process speaks for all."""
 
 
-def _rehearse(sources: Sequence[TrainingSource], config: RunConfig, output: Path, work: str) -> None:
+def _require_folders(sources: Sequence[TrainingSource]) -> None:
     for source in sources:
         if not source.folder.is_dir():
             raise DataError(f"there is no folder {source.folder}", "an nnU-Net raw data set or a cache", "check --data")
+
+
+def _rehearse(sources: Sequence[TrainingSource], config: RunConfig, output: Path, work: str) -> None:
     training = config.training
     limits = {"iterations": training.iterations, "minutes": training.minutes}
     budget = " and ".join(f"{limit:g} {what}" for what, limit in limits.items() if limit is not None)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from verdiff.progress import tracked
 from verdiff.train.config import DataConfig
-from verdiff.train.data.cases import Dataset
+from verdiff.train.data.cases import INDEX, Dataset
 from verdiff.train.data.joining import TrainingSource, join, with_patients
-from verdiff.train.data.nnunet import load_dataset
+from verdiff.train.data.nnunet import load_dataset, look_at_raw
 
 
 def load_sources(
@@ -38,3 +38,14 @@ def load_sources(
         return dataset
     named = with_patients(dataset, patients)
     return named if named.stated_splits else named.refolded(len(named.splits))
+
+
+def look_at_sources(sources: Sequence[TrainingSource]) -> None:
+    """Check of raw data sets what needs no image, before they are read for long; caches are read at once later.
+
+    Raises:
+        DataError: See :func:`~verdiff.train.data.nnunet.look_at_raw`.
+    """
+    for source in sources:
+        if not (source.folder / INDEX).is_file():
+            look_at_raw(source.folder)

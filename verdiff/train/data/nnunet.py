@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ from verdiff.train.data.layout import (
 )
 from verdiff.train.data.masks import finer, label_map, labels_on, share_covered
 from verdiff.train.data.middle import middle_slices
-from verdiff.train.data.splits import SPLITS, fold_findings
+from verdiff.train.data.splits import SPLITS, Split, fold_findings
 from verdiff.train.data.volumes import volume_case
 
 
@@ -68,6 +68,43 @@ def _refuse_other_preparation(folder: Path, dataset: Dataset, config: DataConfig
         )
 
 
+@dataclass(frozen=True)
+class RawLayout:
+    """What the names and the JSON files of an nnU-Net raw data set say, no image read.
+
+    Attributes:
+        description: Its ``dataset.json``.
+        files: Its files, by case.
+        patients: Case -> patient.
+        splits: Its folds, or those made by patient.
+    """
+
+    description: Description
+    files: Files
+    patients: Mapping[str, str]
+    splits: tuple[Split, ...]
+
+
+def look_at_raw(folder: Path) -> RawLayout:
+    """Check everything of an nnU-Net raw data set that needs no image.
+
+    Raises:
+        DataError: A wrong ``dataset.json``, a missing pair, a single patient, a patient on both sides of a fold.
+    """
+    description = read_description(folder)
+    files = find_files(folder, description.ending)
+    refuse_first(pair_findings(files, description.ending))
+    refuse_first(patient_findings(description, files.masks))
+    patients = patients_of(description, files.masks)
+    splits = splits_of(folder, patients)
+    refuse_first(
+        finding
+        for number, split in enumerate(splits)
+        for finding in fold_findings(number, split, files.masks, patients)
+    )
+    return RawLayout(description, files, patients, splits)
+
+
 def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] | None = None) -> Dataset:
     """Read an nnU-Net raw data set and bring it onto the model's slices, spacing and intensities.
 
@@ -75,23 +112,14 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
     ``splits_final.json`` folds are made by patient (:func:`verdiff.train.data.splits.make_splits`).
 
     Raises:
-        DataError: Naming the case: a missing pair, grids that differ, a label outside ``dataset.json``, an empty mask;
-            a wrong ``dataset.json``, a structure in no mask, a single patient, a patient on both sides of a fold.
+        DataError: Naming the case: what :func:`look_at_raw` raises; grids that differ, a label outside
+            ``dataset.json``, an empty mask, a structure in no mask.
     """
-    description = read_description(folder)
-    files = find_files(folder, description.ending)
-    refuse_first(pair_findings(files, description.ending))
-    refuse_first(patient_findings(description, files.masks))
-    patients = patients_of(description, files.masks)
+    layout = look_at_raw(folder)
+    description, files = layout.description, layout.files
     remark = channel_remark(description, files)
     if remark and progress:
         progress(remark)
-    splits = splits_of(folder, patients)
-    refuse_first(
-        finding
-        for number, split in enumerate(splits)
-        for finding in fold_findings(number, split, files.masks, patients)
-    )
     cases: list[CaseSlices] = []
     facts: list[Mapping[str, tuple[float, float]]] = []
     seen: dict[str, set[int]] = {}
@@ -108,10 +136,10 @@ def read_raw(folder: Path, config: DataConfig, progress: Callable[[str], None] |
         tuple(description.labels),
         tuple(description.labels.values()),
         tuple(cases),
-        splits,
+        layout.splits,
         statistics,
         config.preparation(),
-        patients,
+        layout.patients,
         (folder / SPLITS).exists(),
         () if remark is None else (remark,),
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from verdiff import __version__
 from verdiff.errors import DataError, VerdiffError
-from verdiff.files import Staging, atomic_path
+from verdiff.files import Staging, atomic_path, require_folder
 from verdiff.imaging.volume import Volume
 from verdiff.imaging.volume_files import write_array
 from verdiff.progress import tracked
@@ -90,6 +90,7 @@ def write_raw(
     """
     _refuse_other_files(output, conversion)
     _splits(conversion.cases, folds)
+    require_folder(output, make=True)
     rehearse(
         {"download": source},
         [f"convert {len(conversion.cases)} cases, {options.labels}, {folds.folds} folds"],
