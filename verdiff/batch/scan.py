@@ -168,24 +168,20 @@ def spine_files_of(files: OutputFiles, asked: Asked) -> AnatomyFiles | None:
 
 
 def check_scan(segmenter: Segmenter, read: Read) -> None:
-    """Refuse what :func:`segment_scan` would refuse before it computes.
-
-    Raises:
-        VerdiffError: See :func:`segment_scan`.
-    """
+    """Raise what :func:`segment_scan` would raise before it computes."""
     _margins(segmenter, read)
     segmenter.check(read.volume, **part_of(read.asked.options, CallOptions))
 
 
 def _margins(segmenter: Segmenter, read: Read) -> tuple[Margin, ...]:
     """The margins of the surfaces that are asked for, of a model that knows what they are made of."""
-    anatomy, manifest = read.asked.anatomy, segmenter.manifest
     if read.spine_files is None:
         return ()
     from verdiff.anatomy import check_anatomy
 
-    check_anatomy(read.spine_files, manifest.label_ids, lowest=anatomy.lowest, film=read.volume.film)
-    return margins_asked(manifest, anatomy)
+    anatomy, ids = read.asked.anatomy, segmenter.manifest.label_ids
+    check_anatomy(read.spine_files, ids, lowest=anatomy.lowest, film=read.volume.film)
+    return margins_asked(segmenter.manifest, anatomy)
 
 
 def margins_asked(manifest: Manifest, anatomy: AnatomyOptions) -> tuple[Margin, ...]:
