@@ -45,3 +45,8 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, content):
 def test_no_labels_anywhere_says_how_to_give_them(tmp_path):
     with pytest.raises(DataError, match="vertebra=1,disc=2,canal=3"):
         label_table(None, tmp_path)
+
+
+def test_references_that_are_not_there_are_named_before_labels_are_asked_for(tmp_path):
+    with pytest.raises(DataError, match="there is no file or folder"):
+        label_table(None, tmp_path / "nowhere")

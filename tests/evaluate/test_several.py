@@ -127,3 +127,9 @@ def test_scores_under_two_policies_are_not_compared(tmp_path):
     theirs = store(tmp_path / "theirs", {"a": 0.8}, policy="leave-absent-out")
     with pytest.raises(DataError, match="'strict', the other with 'leave-absent-out'"):
         run([str(ours), str(theirs)])
+
+
+def test_a_source_that_is_not_there_is_said_in_plain_words(tmp_path):
+    with pytest.raises(DataError, match="there is no file or folder") as caught:
+        run([f"ours={tmp_path / 'nowhere'}"])
+    assert "Error" not in str(caught.value.found)

@@ -60,6 +60,8 @@ def _beside(references: Path) -> Path:
     found = _description_beside(references)
     if found is not None:
         return found
+    if not references.exists():
+        raise DataError(f"there is no file or folder {references}", "the reference masks", "check the path")
     folder = references if references.is_dir() else references.parent
     raise DataError(
         f"no labels given, and no dataset.json in {folder} or above it",

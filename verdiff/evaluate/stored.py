@@ -89,8 +89,9 @@ def read_results(path: Path) -> Results:
         tables = {name: _table(stored[name]) for name in ("instances", "uncertainty") if name in stored}
         return Results(_table(stored), **tables, about=dict(stored.get("made_by", {})), policy=stored["policy"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        missing = isinstance(error, FileNotFoundError)
         raise DataError(
-            f"{path}: {type(error).__name__}: {error}",
+            f"there is no file or folder {path}" if missing else f"{path}: {type(error).__name__}: {error}",
             f"the {STORED} of an evaluation",
             "score the masks with 'verdiff evaluate PREDICTIONS REFERENCES -o FOLDER', which writes it",
         ) from error
