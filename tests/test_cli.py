@@ -25,7 +25,7 @@ from tests.runtime.tiny_bundle import write_tiny
 from tests.train.toy import write_raw_dataset
 from verdiff.bundle import DEFAULT_MODEL, open_bundle
 from verdiff.cli import app
-from verdiff.errors import EMPTY_MASK, INTERRUPTED, VerificationError
+from verdiff.errors import EMPTY_MASK, INTERRUPTED, BundleError, VerificationError
 from verdiff.extras import install
 from verdiff.imaging import read_labels, read_volume, write_array
 from verdiff.imaging.orientation import axis_code
@@ -666,6 +666,13 @@ def test_every_help_shows_an_example(command: str) -> None:
     result = verdiff(command, "--help")
     assert result.exit_code == 0
     assert f"Example: verdiff {command}" in result.stdout
+
+
+def test_export_of_what_is_not_there_names_all_that_it_takes(tmp_path: Path) -> None:
+    result = verdiff("export", str(tmp_path / "runs" / "typo"))
+    said = " ".join(result.output.split())
+    assert result.exit_code == BundleError.exit_code
+    assert "no training run, model or bundle" in said and "the folder of a run, a model that ships (spine-mr)" in said
 
 
 def test_help_names_values_in_one_way_and_says_what_is_taken_by_default() -> None:

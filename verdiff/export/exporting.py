@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from verdiff.bundle import MANIFEST, Trust, open_bundle, resolve_model
+from verdiff.bundle import MANIFEST, Trust, open_bundle, resolve_model, shipped_models
 from verdiff.bundle.names import SUFFIX
-from verdiff.errors import DataError, VerificationError
+from verdiff.errors import BundleError, DataError, VerificationError
 from verdiff.evaluate.fold import labelled_scans
 from verdiff.export.converting import (
     Reference,
@@ -51,6 +51,12 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
     """
     path = Path(source) if source is not None else None
     is_run = path is not None and path.is_dir() and any((path / name).is_file() for name in CHECKPOINTS)
+    if path is not None and not path.exists() and str(source) not in shipped_models():
+        raise BundleError(
+            f"no training run, model or bundle {str(source)!r}",
+            f"the folder of a run, a model that ships ({', '.join(shipped_models()) or 'none here'}), or a bundle",
+            "check the path, or list the models with 'verdiff models'",
+        )
     # A bundle is opened at once, and what it is decides what may be asked; a run's weights are loaded after the checks.
     draft = None if is_run else _of_bundle(source, options)
     check_options(options, is_run)
