@@ -180,6 +180,14 @@ def _training(study: str, plan: TablePlan) -> None:
         groups: Annotated[
             Path | None, typer.Option(help="A CSV file case,group: these cases are looked at apart, too.")
         ] = None,
+        records: Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--with",
+                metavar="RECORD",
+                help="An earlier record of this table: what it has is not trained again; repeatable.",
+            ),
+        ] = None,
         setting: Annotated[
             list[str] | None, typer.Option("--set", help="[MODEL:]TABLE.KEY=VALUE for every model or one; repeatable.")
         ] = None,
@@ -201,6 +209,7 @@ def _training(study: str, plan: TablePlan) -> None:
             output,
             minutes=minutes,
             groups=groups,
+            records=records or (),
             threads=threads,
             say=say,
             budget=budget,
@@ -220,6 +229,18 @@ def _training(study: str, plan: TablePlan) -> None:
 
 for _name, _plan in PLANS.items():
     _training(_name, _plan)
+
+
+@app.command()
+def groups(
+    data: DataSet,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="CSV", help="The file, for --groups of a table.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Which patients have a narrowed disc, from masks and images, for --groups of a table."""
+    from studies.training.discs import write_groups
+
+    write_groups(data, output, overwrite=overwrite, say=say)
 
 
 @app.command()

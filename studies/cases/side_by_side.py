@@ -6,12 +6,15 @@ memory is that of the entrant alone, and loading is left out of the seconds.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from studies.library.nnunet_predictor import CONFIGURATION
+from studies.library.nnunet_trainer import SPENT
 from studies.library.recipes import recipes
 from studies.options import StudyOptions, require_denoiser
 from studies.pages.side_by_side import VolumeRow, draw_side_by_side, markdown_page
@@ -33,6 +36,7 @@ DEFAULT, FASTEST = "verdiff, default", "verdiff, fast"
 NNUNET = "nnunetv2's predictor"
 MEDSEGDIFF = "MedSegDiff, the default of its bundle"
 TRAINED, RANDOM = "trained", "random: time alone"
+SEEN = "trained, on these scans too"
 SEGMENT = "studies.library.whole_volumes:segment_volumes"
 RECIPE = "studies.library.whole_volumes:recipe_volumes"
 PREDICT = "studies.library.nnunet_predictor:predict_volumes"
@@ -87,10 +91,12 @@ def run(options: StudyOptions) -> Findings:
     left_out: dict[str, str] = {}
     with scratch_folder() as scratch:
         entrants = [*verdiffs(model, manifest), *medsegdiffs(model, options.medsegdiff)]
+        entrants = [replace(each, weights=SEEN) if _has_seen(each, data, names) else each for each in entrants]
         try:
             entrants += nnunets(data, options, Path(scratch), truths)
         except VerdiffError as error:
             left_out[NNUNET] = f"{error.found}; {error.remedy}"
+        planned = plan_of_nnunet(entrants)
         for number in range(options.repeats):
             turn = number % len(entrants)
             for entrant in entrants[turn:] + entrants[:turn]:
@@ -125,6 +131,7 @@ def run(options: StudyOptions) -> Findings:
             "data": f"{data.name}, validation cases of fold {options.fold}",
             "scans": f"{len(names)} (every {options.every})",
             "threads": options.threads,
+            **planned,
         },
         left_out=left_out,
         notes=notes(options),
@@ -132,6 +139,12 @@ def run(options: StudyOptions) -> Findings:
         page=markdown_page(rows),
         draw=lambda path: draw_side_by_side(rows, path),
     )
+
+
+def _has_seen(entrant: VolumeEntrant, data: Path, names: Sequence[str]) -> bool:
+    """Whether a bundle's training had some of the scans, as far as its manifest says."""
+    aside = open_bundle(entrant.arguments["model"]).manifest.put_aside(data.absolute().name)
+    return aside is not None and not set(names) <= set(aside)
 
 
 def verdiffs(model: Path, manifest: Manifest) -> list[VolumeEntrant]:
@@ -186,11 +199,29 @@ def nnunets(data: Path, options: StudyOptions, scratch: Path, truths: Mapping[st
                 "mirroring": mirroring,
                 "seed": options.seed,
             },
-            weights=RANDOM if model is None else TRAINED,
+            weights=RANDOM if model is None else trained_for(model / f"fold_{options.fold}"),
             ids={} if model is None else truths,
         )
         for mirroring in (True, False)
     ]
+
+
+def plan_of_nnunet(entrants: Sequence[VolumeEntrant]) -> dict[str, str]:
+    """What nnU-Net planned: the patch, and the axis of the scan's array along which its slices lie."""
+    paths = {entrant.arguments["plans"] for entrant in entrants if entrant.target == PREDICT}
+    if not paths:
+        return {}
+    plans = json.loads(Path(paths.pop()).read_text("utf-8"))
+    patch = " x ".join(str(side) for side in plans["configurations"][CONFIGURATION]["patch_size"])
+    return {"nnunetv2's plan": f"patch {patch}, slices along {'zyx'[plans['transpose_forward'][0]]}"}
+
+
+def trained_for(fold: Path) -> str:
+    """What is said of nnU-Net's weights: for how long, where they were trained on a budget."""
+    if not (fold / SPENT).is_file():
+        return TRAINED
+    spent = json.loads((fold / SPENT).read_text("utf-8"))
+    return f"{TRAINED}, {spent['iterations']} iterations in {spent['processor_minutes']:.0f} processor minutes"
 
 
 def notes(options: StudyOptions) -> tuple[str, ...]:
@@ -198,7 +229,8 @@ def notes(options: StudyOptions) -> tuple[str, ...]:
     return (
         "Seconds are from file to mask file, the model loaded; a round's value is the mean over the scans. Peak memory "
         "is that of a process that loads the model and segments all of them.",
-        "Dice is over whole scans in their own grid, mean over structures and scans.",
+        "Dice is over whole scans in their own grid, mean over structures and scans. Of weights that were trained on "
+        "these scans, too, it says nothing of other patients.",
         "Extrapolated: a call with one step, and the further steps of all five samples by the time of 20 steps on "
         "slices in the middle of each scan. Its Dice with the same networks: the study 'rivals'.",
         *(
@@ -207,7 +239,8 @@ def notes(options: StudyOptions) -> tuple[str, ...]:
             else []
         ),
         "nnunetv2 predicts with its own two-dimensional plan, preprocessing, half-overlapping windows and resampling, "
-        "in PyTorch on the processor; random weights take as long as trained ones and have no Dice.",
+        "in PyTorch on the processor; random weights take as long as trained ones and have no Dice. Its planner slices "
+        "across the axis of the largest spacing, unless the study 'nnunetv2' made the plan.",
     )
 
 

@@ -54,6 +54,37 @@ def predict_volumes(
     return seconds
 
 
+def predict_maps(
+    plans: str, description: str, model: str, fold: int, scans: list[str], maps: list[str], threads: int
+) -> list[float]:
+    """What a fresh process runs: a trained fold's class probabilities of each scan, with mirroring; its seconds.
+
+    Args:
+        plans: ``nnUNetPlans.json``, as its planner wrote it.
+        description: The data set's ``dataset.json``.
+        model: nnU-Net's folder of a trained model, which holds ``fold_N``.
+        fold: Which of its folds.
+        scans: Files.
+        maps: Where each scan's probabilities go, ``.npy``: float16 [classes, z, y, x] in the scan's own grid, the
+            background first.
+        threads: Threads of PyTorch.
+    """
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(threads)
+    predictor = _predictor(Path(plans), Path(description), model, fold, True, 0)
+    reader = predictor.plans_manager.image_reader_writer_class()
+    seconds = []
+    for scan, path in zip(scans, maps, strict=True):
+        begun = time.perf_counter()
+        image, properties = reader.read_images([scan])
+        found = predictor.predict_single_npy_array(image, properties, None, None, True)[1]
+        seconds.append(time.perf_counter() - begun)
+        np.save(path, np.asarray(found, dtype=np.float16))
+    return seconds
+
+
 def _predictor(plans: Path, description: Path, model: str | None, fold: int, mirroring: bool, seed: int) -> Any:
     """nnU-Net's predictor, on the processor."""
     import torch

@@ -85,7 +85,7 @@ class TableOptions:
             name, colon, setting = text.partition(":")
             if not colon or "=" in name:
                 found.append(text)
-            elif name == model.name:
+            elif name in (model.name, model.network_of):
                 found.append(setting)
         return found
 

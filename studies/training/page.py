@@ -8,20 +8,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.training.folder import CACHE, TableOptions, entries_of, index_of, sittings_of
-from studies.training.plans import WALL
+from studies.training.folder import CACHE, CONFIGURATION, QueueEntry, TableOptions, entries_of, index_of, sittings_of
+from studies.training.plans import WALL, TablePlan
+from studies.training.record import RECORD, taken_from
+from studies.training.record import data_of as fingerprints_of
 from studies.training.table import METRICS, TableLine, against, lines_of, part, to_csv
 from verdiff.benchmarks.recording import command_line
 from verdiff.evaluate.comparing import Comparisons, comparison_dict, comparison_markdown
 from verdiff.evaluate.markdown import format_value, papers_table, with_deviation
 from verdiff.evaluate.plots import box_plots
-from verdiff.evaluate.stored import to_dict
+from verdiff.evaluate.statistics import Comparison
+from verdiff.evaluate.stored import STORED, to_dict
 from verdiff.files import plan_files
 from verdiff.markdown import markdown_table
 from verdiff.page.figures import figures_page
+from verdiff.train.config import load_config
 from verdiff.train.data.cases import INDEX
 
-PAGE, SHOWN, RECORD, CASES, BOXES = "table.md", "table.html", "table.json", "cases.csv", "boxes.png"
+PAGE, SHOWN, CASES, BOXES = "table.md", "table.html", "cases.csv", "boxes.png"
 PICTURE = f"![Dice of every case]({BOXES})"
 CENT = 100.0
 
@@ -49,7 +53,9 @@ def write(options: TableOptions, output: Path, groups: Mapping[str, Sequence[str
     record = {
         "command": command(options, output),
         "options": options.stated(),
+        "data": fingerprints_of(output),
         "sittings": sittings,
+        "trainings": {entry.run.name: training_record(entry) for entry in entries if entry.is_scored()},
         "models": {line.name: model_record(line) for line in lines},
         "comparisons": {name: comparison_dict({"masks": found}) for name, found in comparisons.items()},
     }
@@ -76,19 +82,21 @@ def markdown_page(
     """The whole page."""
     plan, cases, data = options.plan, lines[0].table.cases, data_of(options, output)
     held = lines[0].runs[0].facts["validation_cases"]
-    wanted = {entry.run.name for entry in entries_of(options, output)}
+    entries = entries_of(options, output)
     done = sum(len(line.runs) for line in lines)
     page = [
         f"# {plan.title}",
         "",
         f"`{data['name']}`, fold {options.fold}: {len(cases)} of the {held} cases put aside, scored in "
-        f"the scan's own pixels. {done} of {len(wanted)} trainings are done.",
+        f"the scan's own pixels. {done} of {len(entries)} trainings are done.",
         "",
         f"    {command(options, output)}",
         "",
         *trained_with(options, sittings),
         "",
         *models_table(options, lines, data["preparation"]["modality"]),
+        "",
+        *measured_on(entries, sittings),
         "",
         "Mean ± standard deviation over cases, shares from 0 to 1, lengths in mm (of films in pixels):",
         "",
@@ -100,6 +108,7 @@ def markdown_page(
     for name, found in comparisons.items():
         page += ["", f"## {plan.reference} minus {name}"]
         page += comparison_markdown({"masks": found}, name).splitlines()
+        page += verdict(plan, name, found[lines[0].row]["dice"].comparison)
     for group, names in groups.items():
         mine = {line.name: {"": part(line.table, names)} for line in lines}
         count = len(next(iter(mine.values()))[""].cases)
@@ -107,6 +116,19 @@ def markdown_page(
             page += ["", f"## {group}: {count} case{'s' * (count != 1)}", "", *papers_table(mine, METRICS)]
     page += ["", "## What to know", "", *(f"- {note}" for note in notes(options))]
     return "\n".join(page) + "\n"
+
+
+def verdict(plan: TablePlan, other: str, found: Comparison | None) -> list[str]:
+    """Whether the reference stands for another model, where that is what the table asks."""
+    if plan.within is None or found is None:
+        return []
+    difference, less = found.difference, abs(found.difference.mean) <= plan.within
+    return [
+        "",
+        f"**{plan.reference} {'lies' if less else 'does not lie'} within {plan.within:g} Dice of {other}**: mean Dice "
+        f"differs by {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})"
+        + ("." if less else f", so nothing is said of {other} by its figures."),
+    ]
 
 
 def trained_with(options: TableOptions, sittings: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
@@ -150,6 +172,23 @@ def models_table(options: TableOptions, lines: Sequence[TableLine], kind: str) -
             row.append(f"{published[line.name] / CENT:.4f}" if line.name in published else "none")
         rows.append(row)
     return markdown_table([*titles, *(["published"] if published else [])], rows)
+
+
+def measured_on(entries: Sequence[QueueEntry], sittings: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """A line a training: when, on which machine and at which commit, and the record that it was taken from."""
+    rows = []
+    for entry in entries:
+        if not entry.is_scored():
+            continue
+        mine = sittings[entry.run.name]
+        days = sorted({str(sitting["began"])[:10] for sitting in mine})
+        machines = dict.fromkeys(_machine(sitting["machine"]) for sitting in mine)
+        commits = dict.fromkeys(str(sitting.get("commit") or "unknown") for sitting in mine)
+        record = taken_from(entry.run)
+        cells = [" to ".join(dict.fromkeys([days[0], days[-1]])) if days else "unknown", "; ".join(machines)]
+        rows.append([entry.run.name, *cells, ", ".join(commits), f"taken over from {record}" if record else "trained"])
+    titles = ("training", "begun", "machine", "commit", "here")
+    return markdown_table(titles, rows, words=titles)
 
 
 def spreads(lines: Sequence[TableLine]) -> list[str]:
@@ -219,6 +258,18 @@ def model_record(line: TableLine) -> dict[str, Any]:
         **{key: to_dict(line.table)[key] for key in ("summary", "averaged")},
         "trainings": [{**run.facts, "mean_dice": run.table.summary(line.row, "dice").mean} for run in line.runs],
         "spread": None if math.isnan(line.spread) else line.spread,
+    }
+
+
+def training_record(entry: QueueEntry) -> dict[str, Any]:
+    """All of a training that another queue needs to take it over: see :mod:`studies.training.record`."""
+    return {
+        "model": entry.model.name,
+        "seed": entry.seed,
+        "budget_minutes": entry.minutes,
+        "taken_from": taken_from(entry.run),
+        "configuration": load_config(entry.run / CONFIGURATION).to_dict(),
+        "scores": json.loads((entry.run / STORED).read_text("utf-8")),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ def score_run(
     checkpoint: Checkpoint,
     names: Sequence[str],
     *,
+    trained: Path | None = None,
     until: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -50,6 +51,7 @@ def score_run(
         dataset: Data set with the cases.
         checkpoint: The finished run's.
         names: Names of the cases to score.
+        trained: Folder of the run that trained the network; None: the entry's own.
         until: Time to stop between two cases, as :func:`time.monotonic` has it.
         say: Takes a line of news.
 
@@ -68,31 +70,54 @@ def score_run(
         net = net or _network(checkpoint)
         _write_prediction(net, checkpoint.config, cases[name], dataset.label_ids, folder / f"{name}.npz")
     say(f"{entry.run.name}: {len(names)} cases predicted")
+    write_scores(entry.run, dataset, names, facts(entry, checkpoint, trained or entry.run))
+
+
+def write_scores(run: Path, dataset: Dataset, names: Sequence[str], training: Mapping[str, Any]) -> None:
+    """Score the masks in a run's ``predictions`` and write its ``scores.json``.
+
+    Args:
+        run: Folder of the run.
+        dataset: Data set with the cases.
+        names: Names of the cases.
+        training: What is said of the training beside its scores.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    cases = {case.name: case for case in dataset.cases}
     labels = dict(zip(dataset.labels, dataset.label_ids, strict=True))
     results = score_cases(
-        (_read_prediction(folder / f"{name}.npz", cases[name], dataset.label_ids) for name in names),
+        (_read_prediction(run / PREDICTIONS / f"{name}.npz", cases[name], dataset.label_ids) for name in names),
         labels,
         Measures(ignore=LARGEST_ID),
     )
     unknown = {name: [dataset.labels[k] for k in cases[name].unknown] for name in names}
     results = known(results, unknown)
-    with atomic_path(entry.run / STORED) as temporary:
-        temporary.write_text(to_json(results, labels=labels, training=facts(entry, checkpoint)), "utf-8")
+    with atomic_path(run / STORED) as temporary:
+        temporary.write_text(to_json(results, labels=labels, training=training), "utf-8")
 
 
-def facts(entry: QueueEntry, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What is said of a training beside its scores."""
+def facts(entry: QueueEntry, checkpoint: Checkpoint, trained: Path) -> dict[str, Any]:
+    """What is said of a training beside its scores.
+
+    Args:
+        entry: The line.
+        checkpoint: Its network, at the end of its training.
+        trained: Folder of the run that trained it.
+    """
     net = build_network(checkpoint.config, len(checkpoint.facts.labels))
     return {
         "model": entry.model.name,
         "seed": entry.seed,
         "budget_minutes": entry.minutes,
         "minutes": round(checkpoint.minutes, 2),
-        "processor_minutes": round(sum(sitting["processor_minutes"] for sitting in sittings_of(entry.run)), 2),
+        "processor_minutes": round(sum(sitting["processor_minutes"] for sitting in sittings_of(trained)), 2),
         "iterations": checkpoint.iteration,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "configuration": entry.model.configuration,
         "set": list(entry.model.settings),
+        "network_of": entry.model.network_of,
         "training_cases": len(checkpoint.facts.training_cases),
         "validation_cases": len(checkpoint.facts.validation_cases),
     }
@@ -134,11 +159,13 @@ def _write_prediction(
     else:
         table = config.sampling.table(config.process.build())
         channels = labels_of_case(sample_case(net, config, case, table)[1], case)
-    seconds = time.perf_counter() - begun
+    write_mask(_ids(label_ids)[channels], case, time.perf_counter() - begun, path)
+
+
+def write_mask(ids: NDArray[np.uint8], case: CaseSlices, seconds: float, path: Path) -> None:
+    """Keep a mask: label ids uint8 [slices, rows, columns] on the pixels that are scored, and the seconds it took."""
     with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary, labels=_ids(label_ids)[channels], spacing_mm=spacing_of(case), seconds=np.array(seconds)
-        )
+        np.savez_compressed(temporary, labels=ids, spacing_mm=spacing_of(case), seconds=np.array(seconds))
 
 
 def _read_prediction(path: Path, case: CaseSlices, label_ids: tuple[int, ...]) -> ScoredCase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,8 @@ def write_clear_fold(folder: Path) -> Path:
     return write_fold(folder, folds=1, slices=4, greys=(200, 10, 70), noise=2)
 
 
-def write_short_chain(path: Path) -> Path:
-    """The tiny bundle on a process of 60 timesteps, so that a whole chain runs in a test."""
+def write_short_chain(path: Path, **stated: Any) -> Path:
+    """The tiny bundle on a process of 60 timesteps, for whole chains in tests; what is stated replaces its own."""
     process = Process("verdiff", Schedule("linear", 60), 0.5)
-    return write_tiny(path, process=process.to_dict(), table=make_table(process, sampler="ddim", steps=3).to_dict())
+    table = make_table(process, sampler="ddim", steps=3)
+    return write_tiny(path, process=process.to_dict(), table=table.to_dict(), **stated)

@@ -156,6 +156,8 @@ HOW: dict[str, How] = {
     "python -m studies levels": study("levels"),
     "python -m studies side-by-side": study("side_by_side"),
     "python -m studies table1": study("tables"),
+    "python -m studies nnunetv2": study("real_nnunet"),
+    "python -m studies groups": study("discs"),
     "python -m studies ablation": study("tables"),
     "python -m studies spinesegdiff": study("tables"),
     "python -m studies safnet": study("tables"),

@@ -13,7 +13,7 @@ import pytest
 
 from studies import running
 from studies.cases import side_by_side
-from studies.cases.side_by_side import DEFAULT, MEDSEGDIFF, NNUNET, RANDOM, TRAINED
+from studies.cases.side_by_side import DEFAULT, MEDSEGDIFF, NNUNET, RANDOM, SEEN, TRAINED
 from studies.options import StudyOptions
 from tests.benchmarks.tiny_fold import write_fold, write_short_chain
 from tests.train.test_nnunetv2_adapter import PLANNER
@@ -24,7 +24,9 @@ RECIPES = [f"MedSegDiff's recipe, {name} x 5" for name in ("60-step DDPM", "50-s
 PREDICTORS = [f"{NNUNET}, mirroring", f"{NNUNET}, no mirroring"]
 # Bright pixels are the vertebra, so that a trained predictor has a Dice; the reader is nnU-Net's in three lines.
 PACKAGE = {
-    "experiment_planning/plan_and_preprocess_entrypoints": PLANNER,
+    "experiment_planning/plan_and_preprocess_entrypoints": PLANNER.replace(
+        '{"configurations"', '{"transpose_forward": [1, 0, 2], "configurations"'
+    ),
     "inference/predict_from_raw_data": """
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 class nnUNetPredictor:
@@ -121,7 +123,7 @@ def test_random_weights_have_a_time_and_no_dice(
     found = side_by_side.run(options(bundle, data))
     rows = {row["name"]: row for row in found.results["entrants"]}
     assert list(rows) == [DEFAULT, *(f"{name}, verdiff's networks" for name in RECIPES), *PREDICTORS]
-    assert found.left_out == {}
+    assert found.left_out == {} and found.subject["nnunetv2's plan"] == "patch 40 x 40, slices along y"
     assert [rows[name]["weights"] for name in PREDICTORS] == [RANDOM, RANDOM]
     assert all(rows[name]["mean_dice"] is None for name in (*PREDICTORS, f"{RECIPES[0]}, verdiff's networks"))
     assert set(rows[DEFAULT]["dice"]) == {"p0", "p1"} and 0 < rows[DEFAULT]["mean_dice"] < 1
@@ -140,14 +142,26 @@ def test_a_trained_nnunet_and_a_bundle_of_medsegdiff_have_their_own_dice(
     fold = tmp_path / "out/results/Dataset900_Toy/nnUNetTrainer__nnUNetPlans__2d/fold_0"
     fold.mkdir(parents=True)
     (fold / "checkpoint_final.pth").write_bytes(b"weights")
+    (fold / "budget.json").write_text('{"iterations": 120, "processor_minutes": 10.2}', "utf-8")
     found = side_by_side.run(options(bundle, data, nnunet=tmp_path / "out", medsegdiff=bundle))
     rows = {row["name"]: row for row in found.results["entrants"]}
-    assert rows[PREDICTORS[0]]["weights"] == TRAINED
+    assert rows[PREDICTORS[0]]["weights"] == f"{TRAINED}, 120 iterations in 10 processor minutes"
     scores = rows[PREDICTORS[0]]["dice"]["p0"]
     # Bright is the vertebra, noise apart; the others are never found.
     assert scores["vertebra"] > 0.7 and scores["canal"] == 0.0
     assert rows[MEDSEGDIFF]["dice"] == rows[DEFAULT]["dice"]
     assert f"{RECIPES[0]}, its own networks" in rows
+
+
+@pytest.mark.usefixtures("tasks")
+@pytest.mark.parametrize(("aside", "weights"), [(["p0", "p1"], TRAINED), (["p0"], SEEN), (None, TRAINED)])
+def test_weights_that_were_trained_on_the_scans_are_said_to_be(
+    data: Path, tmp_path: Path, aside: list[str] | None, weights: str
+) -> None:
+    about = {"data_set": "Dataset900_Toy", "validation_cases": aside} if aside else {"data_set": "Dataset901_Other"}
+    model = write_short_chain(tmp_path / "tiny.verdiff", training=about)
+    rows = side_by_side.run(options(model, data)).results["entrants"]
+    assert {row["weights"] for row in rows if not row["name"].startswith(NNUNET)} == {weights}
 
 
 def test_without_the_package_the_others_are_timed_and_the_record_says_why(

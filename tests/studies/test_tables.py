@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,38 @@ def test_a_model_of_several_data_sets_is_scored_on_the_patients_of_the_first(fil
     # toy0 to toy2 of the further set are patients put aside in the first: only toy3 and toy4 are trained on.
     assert [fact["training_cases"] for fact in facts] == [5, 3]
     assert "## T 30 from 20 minus T1w and T2w" in (tmp_path / "queue/table.md").read_text("utf-8")
+
+
+def test_a_chain_is_sampled_otherwise_without_another_training(films: Path, tmp_path: Path) -> None:
+    sizes = ("network.widths=[8,8,8,8,8]", "network.presegmentation_widths=[8,8]", "training.crop=[32,32]")
+    times = ("training.batch=1", "training.iterations=2", "training.validate_every=2")
+    names = ("T 30 from 20", "T 30 from 20 with start 10", "T 30 from 20 with samples 1")
+    options = TableOptions("spinesegdiff", films, budget=20, others=20, models=names, settings=(*sizes, *times))
+    sitting = queue.run(options, tmp_path, say=quiet)
+    assert (sitting.done, sitting.failed) == (3, {})
+    trained, *sampled = (entry.run for entry in entries_of(options, tmp_path))
+    assert [run.name for run in sampled] == ["t-30-from-20-with-start-10", "t-30-from-20-with-samples-1"]
+    assert not any((run / "last.pt").exists() for run in sampled)
+    assert load_config(sampled[0] / "configuration.toml").sampling.start_step == 10
+    facts = [json.loads((run / "scores.json").read_text("utf-8"))["training"] for run in (trained, *sampled)]
+    assert len({(fact["iterations"], fact["minutes"], fact["processor_minutes"]) for fact in facts}) == 1
+    masks = []
+    for run_folder in (trained, *sampled):
+        with np.load(run_folder / "predictions" / "toy0.npz") as arrays:
+            masks.append(arrays["labels"])
+    assert all((masks[0] != other).any() for other in masks[1:])
+
+
+def test_a_sampling_needs_the_network_of_its_own_queue(films: Path, tmp_path: Path) -> None:
+    alone = TableOptions("spinesegdiff", films, models=("T 30 from 20 with start 10",))
+    with pytest.raises(InputError, match="samples the network of 'T 30 from 20', without that"):
+        entries_of(alone, tmp_path)
+    options = replace(alone, models=("T 30 from 20 with start 10", "T 30 from 20"))
+    failed = queue.run(options, tmp_path, minutes=0, say=quiet).failed
+    assert failed == {}
+    (entry, _) = entries_of(options, tmp_path)
+    with pytest.raises(DataError, match="the weights of T 30 from 20 are not trained yet"):
+        queue.advance(options, entry, sources_of(options, tmp_path, quiet), float("inf"), quiet)
 
 
 def test_what_is_asked_for_has_to_be_there(films: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -23,13 +23,16 @@ from verdiff.errors import BackendError, DataError, VerdiffError
 from verdiff.extras import install
 from verdiff.imaging.atomic import atomic_path
 from verdiff.train.data.layout import DESCRIPTION, MASKS, find_files, read_description, splits_of
-from verdiff.train.data.splits import SPLITS, make_splits, read_splits
+from verdiff.train.data.splits import SPLITS, Split, make_splits, read_splits
 
 CONFIGURATION = "2d"
 PLANS = "nnUNetPlans"
 TRAINER = "nnUNetTrainer"
 PLANNER = "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints"
 LOG = "nnunetv2.log"
+# Beside nnU-Net's own splits, of which its planner may copy the data set's before it has preprocessed anything.
+PREPARED = "prepared_splits.json"
+PREPROCESSED, RESULTS = "preprocessed", "results"
 _NAME = re.compile(r"Dataset(\d{3})_\w+")
 _NEEDED = ("channel_names", "numTraining")
 
@@ -67,18 +70,16 @@ def plan(data: Path, output: Path, *, processes: int = 2) -> Path:
     require()
     number = _number_of(data)
     data, output = data.resolve(), output.resolve()
-    plans = output / "preprocessed" / data.name / f"{PLANS}.json"
+    plans = output / PREPROCESSED / data.name / f"{PLANS}.json"
     if not plans.is_file():
-        for folder in (output / "preprocessed", output / "results"):
-            folder.mkdir(parents=True, exist_ok=True)
-        nnunet = _Processes(data.parent, output / "preprocessed", output / "results", processes, output / LOG)
+        nnunet = _Processes(data.parent, output, processes)
         nnunet.call(PLANNER, *("-d", str(number), "-c", CONFIGURATION, "-npfp", str(processes), "--no_pp"))
     return plans
 
 
 def trained_model(data: Path, output: Path, fold: int) -> Path | None:
     """nnU-Net's folder of a model that :func:`run` trained, for its predictor; None where that fold is not finished."""
-    model = output.resolve() / "results" / data.resolve().name / f"{TRAINER}__{PLANS}__{CONFIGURATION}"
+    model = output.resolve() / RESULTS / data.resolve().name / f"{TRAINER}__{PLANS}__{CONFIGURATION}"
     return model if (model / f"fold_{fold}" / "checkpoint_final.pth").is_file() else None
 
 
@@ -86,6 +87,87 @@ def require() -> None:
     """Raises BackendError where nnunetv2 is not installed."""
     if util.find_spec("nnunetv2") is None:
         raise BackendError("no package nnunetv2", "the real nnU-Net beside verdiff", install("train,nnunetv2"))
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A data set and the folder in which nnU-Net works on it, in the folds that every other system trains on.
+
+    Attributes:
+        number: The data set's number, by which nnU-Net calls it.
+        description: Its ``dataset.json``.
+        ending: File ending of its masks.
+        splits: Names under ``train`` and ``val``, fold by fold.
+        plans: ``nnUNetPlans.json`` of nnU-Net's planner, once it was there.
+        environment: The variables by which nnU-Net's processes find their folders.
+    """
+
+    number: int
+    description: Path
+    ending: str
+    splits: Sequence[Split]
+    plans: Path
+    environment: Mapping[str, str]
+
+    @property
+    def plan(self) -> Mapping[str, object]:
+        """The two-dimensional configuration that was planned."""
+        found: Mapping[str, object] = json.loads(self.plans.read_text("utf-8"))["configurations"][CONFIGURATION]
+        return found
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the data set is planned and preprocessed, in these folds."""
+        return (self.plans.parent / PREPARED).is_file()
+
+    def finish_preparation(self) -> None:
+        """Have nnU-Net train in these folds, and note that all is there: a preparation that was stopped is repeated.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        for name in (SPLITS, PREPARED):
+            with atomic_path(self.plans.parent / name) as path:
+                path.write_text(json.dumps(self.splits, indent=1), "utf-8")
+
+
+def workplace(
+    data: Path, output: Path, *, fold: int = 0, folds: int | None = None, processes: int = 2, resume: bool = False
+) -> Workplace:
+    """Check what nnU-Net is to work on, before any of its processes runs.
+
+    Args:
+        data: A raw data set in a folder named ``DatasetNNN_Name``.
+        output: Gets nnU-Net's ``preprocessed`` and ``results``.
+        fold: Number of the fold that will be trained.
+        folds: Make so many folds by patient; None takes those of the data set.
+        processes: Number of processes for augmentation.
+        resume: Go on with what is in ``output``.
+
+    Raises:
+        BackendError: nnunetv2 is not installed.
+        DataError: The folder's name or ``dataset.json`` is not what nnU-Net wants, there is no such fold, or what is
+            gone on with was trained on other folds.
+    """
+    require()
+    number = _number_of(data)
+    description = read_description(data)
+    patients = {case: description.patients.get(case, case) for case in find_files(data, description.ending).masks}
+    splits = splits_of(data, patients) if folds is None else make_splits(patients, folds)
+    if not 0 <= fold < len(splits):
+        raise DataError(f"fold {fold}", f"0 to {len(splits) - 1}", "pass --fold")
+    # Its processes run in other folders.
+    data, output = data.resolve(), output.resolve()
+    plans = output / PREPROCESSED / data.name / f"{PLANS}.json"
+    in_use = plans.parent / SPLITS
+    if resume and in_use.is_file() and read_splits(in_use) != splits:
+        raise DataError(
+            f"{output.name} was trained on other folds than these",
+            "the --folds that the run began with",
+            "pass them, or choose a new folder",
+        )
+    environment = _Processes(data.parent, output, processes).environment
+    return Workplace(number, data / DESCRIPTION, description.ending, splits, plans, environment)
 
 
 def run(
@@ -119,53 +201,34 @@ def run(
             to go on with was trained on other folds.
         VerdiffError: nnU-Net failed; the message has its last words.
     """
-    require()
-    number = _number_of(data)
-    description = read_description(data)
-    patients = {case: description.patients.get(case, case) for case in find_files(data, description.ending).masks}
-    splits = splits_of(data, patients) if folds is None else make_splits(patients, folds)
-    if not 0 <= fold < len(splits):
-        raise DataError(f"fold {fold}", f"0 to {len(splits) - 1}", "pass --fold")
-    # Its processes run in other folders.
+    ready = workplace(data, output, fold=fold, folds=folds, processes=processes, resume=resume)
     data, output = data.resolve(), output.resolve()
-    preprocessed, results = output / "preprocessed", output / "results"
-    in_use = preprocessed / data.name / SPLITS
-    if resume and in_use.is_file() and read_splits(in_use) != splits:
-        raise DataError(
-            f"{output.name} was trained on other folds than these",
-            "the --folds that the run began with",
-            "pass them, or choose a new folder",
-        )
-    for folder in (preprocessed, results):
-        folder.mkdir(parents=True, exist_ok=True)
-    nnunet = _Processes(data.parent, preprocessed, results, processes, output / LOG)
-    plans = preprocessed / data.name / f"{PLANS}.json"
-    if not (resume and plans.is_file()):
+    nnunet = _Processes(data.parent, output, processes)
+    if not (resume and ready.is_prepared):
         say("nnunetv2: planning and preprocessing")
         nnunet.call(
             PLANNER,
-            *("-d", str(number), "-c", CONFIGURATION, "-np", str(processes), "--verify_dataset_integrity"),
+            *("-d", str(ready.number), "-c", CONFIGURATION, "-np", str(processes), "--verify_dataset_integrity"),
         )
-    with atomic_path(in_use) as path:
-        path.write_text(json.dumps(splits, indent=1), "utf-8")
-    plan = json.loads(plans.read_text("utf-8"))["configurations"][CONFIGURATION]
+        ready.finish_preparation()
+    plan = ready.plan
     say(
         f"nnunetv2: patch {plan['patch_size']}, batch {plan['batch_size']}, spacing {plan['spacing']}; "
         f"training fold {fold} with {trainer}, log in {output.name}/{LOG}"
     )
     nnunet.call(
         "nnunetv2.run.run_training",
-        *(str(number), CONFIGURATION, str(fold), "-tr", trainer, "-device", _device(device)),
+        *(str(ready.number), CONFIGURATION, str(fold), "-tr", trainer, "-device", _device(device)),
         *(["--c"] if resume else []),
     )
-    model = results / data.name / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{fold}"
+    model = output / RESULTS / data.name / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{fold}"
     predictions = model / "validation"
-    missing = [case for case in splits[fold]["val"] if not (predictions / f"{case}{description.ending}").is_file()]
+    missing = [case for case in ready.splits[fold]["val"] if not (predictions / f"{case}{ready.ending}").is_file()]
     if missing:
         raise VerdiffError(
             f"nnunetv2 left no mask of {missing[0]}", "one of each validation case", f"read {output.name}/{LOG}"
         )
-    return NnunetRun(predictions, model, plan, _evaluation(data, preprocessed, predictions, fold))
+    return NnunetRun(predictions, model, plan, _evaluation(data, output / PREPROCESSED, predictions, fold))
 
 
 def _evaluation(data: Path, preprocessed: Path, predictions: Path, fold: int) -> str:
@@ -207,13 +270,15 @@ def _device(device: str) -> str:
 class _Processes:
     """Runs nnU-Net's entry points, each in a process with nnU-Net's environment, into one log."""
 
-    def __init__(self, raw: Path, preprocessed: Path, results: Path, processes: int, log: Path) -> None:
-        self.log = log
+    def __init__(self, raw: Path, output: Path, processes: int) -> None:
+        for folder in (PREPROCESSED, RESULTS):
+            (output / folder).mkdir(parents=True, exist_ok=True)
+        self.log = output / LOG
         self.environment = {
             **os.environ,
             "nnUNet_raw": str(raw),
-            "nnUNet_preprocessed": str(preprocessed),
-            "nnUNet_results": str(results),
+            "nnUNet_preprocessed": str(output / PREPROCESSED),
+            "nnUNet_results": str(output / RESULTS),
             "nnUNet_n_proc_DA": str(processes),
             # Compiling its network takes a C++ compiler and minutes.
             "nnUNet_compile": "f",
