@@ -31,8 +31,8 @@ class Spent:
     """What a training has had of its budget.
 
     Attributes:
-        minutes: Of the wall clock, in its loop.
-        processor_minutes: Of the processor, of all threads together.
+        minutes: Minutes of its loop by the wall clock.
+        processor_minutes: Minutes of the processor in its loop, all threads together.
         iterations: Steps.
         last_loss: Loss of the last one.
         parameters: Parameters of the network.

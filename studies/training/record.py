@@ -74,7 +74,7 @@ class TableRecord:
         name: Name of its folder.
         options: What :meth:`~studies.training.folder.TableOptions.stated` gave.
         data: Data set -> its fingerprints (:func:`fingerprints`).
-        trainings: Those that were scored.
+        trainings: Scored trainings.
     """
 
     name: str

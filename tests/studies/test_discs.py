@@ -57,7 +57,7 @@ def test_a_disc_that_the_picture_cuts_is_left_out() -> None:
         ((8, 10, 6), (100, 90, 95), False),
         ((8, 10, 7), (100, 90, 80), False),
         # All alike, and collapsed.
-        ((3, 3, 3), (50, 50, 50), True),
+        ((2.5, 2.5, 2.5), (50, 50, 50), True),
         ((4,), (50,), False),
     ],
 )
