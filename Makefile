@@ -64,6 +64,12 @@ sbom: .venv-demo/installed .venv-test/ready
 # `apt-get update` only where something is missing: a machine that has all of them needs no mirror.
 peers: debian
 	@$(MAKE) --no-print-directory native/js/node_modules web/node_modules viewer .venv-webgpu/ready
+	@[ -e /usr/include/onnxruntime ] || $(MAKE) --no-print-directory .peers/onnxruntime/usr/include/onnxruntime
+
+# ONNX Runtime's C++ headers: Debian 13's package, on an older Debian taken apart. Without them a test is skipped by name.
+.peers/onnxruntime/usr/include/onnxruntime:
+	@sh tools/newer_headers.sh libonnxruntime-dev trixie .peers/onnxruntime || \
+	  echo "no C++ headers of ONNX Runtime, so its host is not tested: install libonnxruntime-dev of Debian 13 or newer"
 
 debian:
 	@dpkg-query --show $(PEERS) >/dev/null 2>&1 || { \

@@ -8,7 +8,14 @@
 
 #include <nifti1_io.h>
 
+// CMake's VERDIFF_ENGINE says which.
+#ifdef VERDIFF_ONNXRUNTIME
+#include "onnxruntime_engine.hpp"
+constexpr auto* make_engine = verdiff::onnxruntime_engine;
+#else
 #include "openvino_engine.hpp"
+constexpr auto* make_engine = verdiff::openvino_engine;
+#endif
 
 using Nifti = std::unique_ptr<nifti_image, void (*)(nifti_image*)>;
 
@@ -39,7 +46,7 @@ int main(int count, char** names) try {
     if (count != 4) return std::fprintf(stderr, "usage: verdiff-segment MODEL.verdiff SCAN.nii.gz MASK.nii.gz\n"), 2;
     if (std::filesystem::exists(names[3])) throw std::runtime_error(std::string(names[3]) + " exists");
     const verdiff::Bundle bundle(names[1]);
-    const verdiff::Engine engine = verdiff::openvino_engine(bundle.read(verdiff::PIPELINE));
+    const verdiff::Engine engine = make_engine(bundle.read(verdiff::PIPELINE));
     verdiff::require_golden(bundle, engine);
     const Nifti scan(nifti_image_read(names[2], 1), nifti_image_free);
     if (!scan || scan->nvox != size_t(scan->nx) * scan->ny * scan->nz) throw std::runtime_error("not a NIfTI volume");

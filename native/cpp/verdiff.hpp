@@ -5,7 +5,7 @@
 //     verdiff::require_golden(bundle, engine);                                 // before the first patient
 //     std::vector<uint8_t> labels = verdiff::segment(bundle, engine, volume);  // in the volume's own voxels
 //
-// It needs C++17, nlohmann-json and OpenSSL's libcrypto, and an engine that runs ONNX: openvino_engine.hpp, or yours.
+// It needs C++17, nlohmann-json and OpenSSL's libcrypto, and an engine that runs ONNX: openvino_engine.hpp, onnxruntime_engine.hpp, or yours.
 #pragma once
 
 #include <algorithm>

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from platform import machine
 from typing import Protocol
 
 import numpy as np
@@ -17,10 +18,28 @@ from verdiff.bundle.layout import GOLDEN
 from verdiff.export.draft import Draft
 from verdiff.imaging import read_labels, read_volume
 
+LIBRARY = "libonnxruntime.so.1"
 CPP, JS = ROOT / "native" / "cpp", ROOT / "native" / "js"
 HEADERS = ("nlohmann/json.hpp", "nifti/nifti1_io.h", "openssl/evp.h")
+CPP_PEERS = ("cmake", "g++", *(f"/usr/include/{name}" for name in HEADERS))
+
+
+def first_of(*paths: Path) -> Path:
+    """The first path that is there; the first of all where none is."""
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+# `make peers` puts the headers of a newer Debian into .peers, where this one has no package of them.
+ORT_HEADERS = first_of(*(root / "usr/include/onnxruntime" for root in (Path("/"), ROOT / ".peers" / "onnxruntime")))
+ORT_LIBRARY = first_of(
+    JS / "node_modules/onnxruntime-node/bin/napi-v6/linux" / ("arm64" if machine() == "aarch64" else "x64") / LIBRARY,
+    *Path("/usr/lib").glob(f"*/{LIBRARY}"),
+)
+ORT_PEERS = (*CPP_PEERS, str(ORT_HEADERS / "onnxruntime_cxx_api.h"), str(ORT_LIBRARY))
+ORT_BUILD = (f"-DONNXRUNTIME_INCLUDE={ORT_HEADERS}", f"-DONNXRUNTIME_LIBRARY={ORT_LIBRARY}")
 HOSTS = [
-    pytest.param("cpp", marks=needs("cmake", "g++", *(f"/usr/include/{name}" for name in HEADERS))),
+    pytest.param("cpp", marks=needs(*CPP_PEERS)),
+    pytest.param("cpp-onnxruntime", marks=needs(*ORT_PEERS)),
     pytest.param("js", marks=needs("node", str(JS / "node_modules" / "onnxruntime-node" / "package.json"))),
 ]
 
@@ -29,18 +48,24 @@ class Host(Protocol):
     def __call__(self, model: Path, scan: Path, mask: Path) -> subprocess.CompletedProcess[str]: ...
 
 
+def built(build: Path, *options: str) -> Path:
+    """The C++ host's program, made with options of CMake."""
+    subprocess.run(["cmake", "-S", CPP, "-B", build, *options], check=True, capture_output=True, text=True)
+    subprocess.run(["cmake", "--build", build], check=True, capture_output=True, text=True)
+    return build / "verdiff-segment"
+
+
 @pytest.fixture(scope="module", params=HOSTS)
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Host:
     """A host's own program: model, scan, mask."""
     if request.param == "js":
         command = [str(program("node")), str(JS / "segment.mjs")]
+    elif request.param == "cpp-onnxruntime":
+        command = [str(built(tmp_path_factory.mktemp("build"), "-DVERDIFF_ENGINE=onnxruntime", *ORT_BUILD))]
     else:
         openvino = pytest.importorskip("openvino")
-        build = tmp_path_factory.mktemp("build")
         found = f"-DOpenVINO_DIR={openvino.utils.get_cmake_path()}"
-        subprocess.run(["cmake", "-S", CPP, "-B", build, found], check=True, capture_output=True, text=True)
-        subprocess.run(["cmake", "--build", build], check=True, capture_output=True, text=True)
-        command = [str(build / "verdiff-segment")]
+        command = [str(built(tmp_path_factory.mktemp("build"), found))]
 
     def run(model: Path, scan: Path, mask: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*command, model, scan, mask], capture_output=True, text=True)
@@ -90,3 +115,32 @@ def test_a_host_keeps_a_file_that_is_there(host: Host, model: Path, tmp_path: Pa
     mask.write_bytes(b"mine")
     assert host(model, EXAMPLE, mask).returncode == 1
     assert mask.read_bytes() == b"mine"
+
+
+OLD = """
+typedef struct { const void* (*api)(unsigned); const char* (*version)(void); } Base;
+static const void* api(unsigned wanted) { (void)wanted; return 0; }
+static const char* version(void) { return "1.2.3"; }
+const Base* OrtGetApiBase(void) { static const Base base = {api, version}; return &base; }
+"""
+
+
+@needs(*ORT_PEERS)
+def test_an_onnx_runtime_that_is_older_than_the_headers_is_named(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "old.c").write_text(OLD)
+    old = tmp_path / "old"
+    old.mkdir()
+    making = ["g++", "-x", "c", "-shared", "-fPIC", f"-Wl,-soname,{LIBRARY}", "-o", old / LIBRARY, tmp_path / "old.c"]
+    subprocess.run(making, check=True, capture_output=True, text=True)
+    host = built(
+        tmp_path / "build", "-DVERDIFF_ENGINE=onnxruntime", ORT_BUILD[0], f"-DONNXRUNTIME_LIBRARY={old / LIBRARY}"
+    )
+    done = subprocess.run([host, model, EXAMPLE, tmp_path / "mask.nii"], capture_output=True, text=True)
+    assert done.returncode == 1 and "ONNX Runtime 1.2.3 is older than the headers" in done.stderr
+
+
+@needs(*CPP_PEERS)
+def test_an_engine_that_there_is_none_for_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    command = ["cmake", "-S", CPP, "-B", tmp_path, "-DVERDIFF_ENGINE=tract"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and "openvino and onnxruntime are known" in done.stderr
