@@ -78,6 +78,7 @@ CONFIGURATIONS = (
     "swin-unet",
     "unet",
     "unet3d",
+    "verdiff-net",
     "verdiff-net-paper",
 )
 OPTIMIZERS = ("adam", "adamw", "sgd")
