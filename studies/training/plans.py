@@ -99,7 +99,7 @@ class TablePlan:
 
 
 def _system(name: str, *, main: bool = True) -> TableModel:
-    # Verdiff-Net's, too, is the configuration of its own name: the default model's augmentation is for scans of every make.
+    # Verdiff-Net's too is the configuration of its own name: the default model's is made for scans from anywhere.
     return TableModel(TITLES.get(name, name), name, main=main)
 
 
