@@ -84,13 +84,14 @@ def test_it_shows_scan_mask_surfaces_and_every_warning_and_asks_for_nothing(visi
 
 
 def test_a_no_go_surface_is_turned_and_drawn_on_the_slices_when_it_is_pressed(visit: Visit, tmp_path: Path) -> None:
-    page = report(tmp_path, write_scan(tmp_path / "scan.nii.gz"), "--mesh", margins=record([1.0, 2.0, 4.0]))
-    seen = visit(page)
+    margins = record([1.0, 2.0, 4.0])
+    margins["structures"] = {"vertebra": margins["structures"]["canal"]}
+    seen = visit(report(tmp_path, write_scan(tmp_path / "scan.nii.gz"), "--mesh", margins=margins))
     assert seen["complaints"] == [] and seen["state"] == "shown"
     ((name, outer, _),) = seen["noGo"]
     # The scan was forced, so nothing is promised, and the page says so where the promise would stand.
-    assert name == "canal" and outer == "4.00 mm outwards\nnothing is promised"
-    assert seen["named"] == ["canal-outer: 4.00 mm outwards, nothing is promised"]
+    assert name == "vertebra" and outer == "4.00 mm outwards\nnothing is promised"
+    assert seen["named"] == ["vertebra-outer: 4.00 mm outwards, nothing is promised"]
     for before, after in (("turned", "veiled"), ("slices", "cut")):
         assert changed(tmp_path, before, after) > 0.002, (before, after)
 
