@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tools.fleet import BEGIN, END, FLEET_RECORD, PAGE, Stages, compared, costs, page, simulate
+from tools.fleet import BEGIN, END, PAGE, Stages, compared, costs, page, simulate
+from tools.import_graph import ROOT
 
 
 def test_the_tables_of_the_page_are_made_of_the_records() -> None:
@@ -52,7 +53,7 @@ def test_one_process_that_hands_out_is_the_limit_too() -> None:
 
 
 def test_the_simulation_ends_when_the_recorded_run_on_ray_did() -> None:
-    record = json.loads(FLEET_RECORD.read_text("utf-8"))
+    record = json.loads((ROOT / "docs" / "results" / "fleet.json").read_text("utf-8"))
     took, simulated = compared(record)
     assert len(record["scans"]) >= 10 and record["workers"] == 2
     assert simulated == pytest.approx(took, rel=0.1)

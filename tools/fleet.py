@@ -23,7 +23,6 @@ from tools.import_graph import ROOT
 from verdiff.batch.dispatch import AHEAD
 
 RECORDS = ROOT / "docs" / "results" / "spine-mr-0.3.0"
-FLEET_RECORD = ROOT / "docs" / "results" / "fleet.json"
 PAGE = ROOT / "docs" / "scale.md"
 BEGIN, END = "<!-- made by python -m tools.fleet -->\n", "<!-- until here -->\n"
 DAY_SECONDS = 86_400

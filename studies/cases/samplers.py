@@ -90,7 +90,7 @@ def run(options: StudyOptions) -> Findings:
     )
 
 
-def settings(manifest: Manifest, *, passes: Sequence[int] = PASSES) -> list[SamplerSetting]:
+def settings(manifest: Manifest) -> list[SamplerSetting]:
     """Every sampler from every start with every number of passes; samplers whose tables are equal are one setting.
 
     With one pass all are: x_start goes through the denoiser once, and its x0hat is the answer.
@@ -98,7 +98,7 @@ def settings(manifest: Manifest, *, passes: Sequence[int] = PASSES) -> list[Samp
     process = stated(manifest.process, "process")
     names: dict[tuple[int | None, int, SamplerTable], list[str]] = {}
     for start in STARTS:
-        for count in passes:
+        for count in PASSES:
             for name, (sampler, eta) in SAMPLERS.items():
                 table = make_table(
                     process,

@@ -57,7 +57,6 @@ def test_workers_do_not_change_a_bit() -> None:
     answer = known(plan)
     with ThreadPoolExecutor(3) as workers:
         assert np.array_equal(restore(answer, plan, IDS, workers.map), restore(answer, plan, IDS))
-        assert np.array_equal(restore_uncertainty(answer, plan, workers.map), restore_uncertainty(answer, plan))
 
 
 def test_uncertainty_is_the_entropy_of_the_probabilities_kept() -> None:

@@ -20,7 +20,7 @@ from verdiff.runtime import backends
 from verdiff.runtime.backends import choose_backend, direct3d, on_device, vulkan, webgpu
 from verdiff.runtime.backends.adapters import Adapter, named
 from verdiff.runtime.backends.direct3d import direct3d_adapters
-from verdiff.runtime.backends.opset import declared_at_most, operator_set
+from verdiff.runtime.backends.opset import declared_at_most
 from verdiff.runtime.backends.webgpu import PROVIDER, require_adapter, require_provider
 
 RADEON, ARC = Adapter("AMD Radeon RX 7600", False), Adapter("Intel Arc A770", False)
@@ -253,7 +253,6 @@ def test_only_the_declared_set_of_operators_changes_and_a_damaged_file_stays_as_
     model.opset_import[0].version = 20
     model.opset_import.append(helper.make_opsetid("com.example", 30))
     newer = model.SerializeToString()
-    assert operator_set(newer) == 20
     older = declared_at_most(newer, 18)
     model.opset_import[0].version = 18
     assert onnx.load_from_string(older) == model

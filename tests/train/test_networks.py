@@ -103,7 +103,7 @@ def test_nsa_takes_the_small_kernel_inside_the_mask_and_the_large_one_outside() 
 def test_msfm_weights_are_a_choice_among_its_branches() -> None:
     module = MSFM(1, 8)
     image = torch.randn(2, 1, 16, 16)
-    weights = module.branch_weights(image)
+    weights = module.weights(image, sum(branch(image) for branch in module.branches))
     assert weights.shape == (2, 3, 8)
     assert torch.allclose(weights.sum(dim=1), torch.ones(2, 8))
     mixed = sum(w[:, :, None, None] * b(image) for w, b in zip(weights.unbind(1), module.branches, strict=True))

@@ -40,11 +40,6 @@ class DistanceField:
     signed_mm: Floats
     geometry: Geometry
 
-    @property
-    def deepest_mm(self) -> float:
-        """How far the surface can be moved inwards before nothing is left."""
-        return float(-self.signed_mm.min())
-
 
 def distance_field(probability: Floats, geometry: Geometry, *, level: float) -> DistanceField | None:
     """The distances of a probability map's surface, or None where it nowhere reaches the level.

@@ -38,15 +38,12 @@ class Dispatch:
 
     Args:
         tasks: What is to be done.
-        ahead: How many a worker has at most.
-        tries: After so many lost workers a task is given up.
     """
 
-    def __init__(self, tasks: Iterable[BatchTask], *, ahead: int = AHEAD, tries: int = TRIES) -> None:
+    def __init__(self, tasks: Iterable[BatchTask]) -> None:
         self._fresh = deque(Assigned(task) for task in tasks)
         self._suspected: deque[Assigned] = deque()
         self._at: dict[str, list[Assigned]] = {}
-        self._ahead, self._tries = ahead, tries
 
     @property
     def waiting(self) -> int:
@@ -79,7 +76,7 @@ class Dispatch:
         mine = self._at.setdefault(device, [])
         if not mine:
             given = self._suspect_for(device, others) or (self._fresh.popleft() if self._fresh else None)
-        elif len(mine) < self._ahead and len(self._fresh) > self._idle(others) and not any(each.lost for each in mine):
+        elif len(mine) < AHEAD and len(self._fresh) > self._idle(others) and not any(each.lost for each in mine):
             given = self._fresh.popleft()
         else:
             return None
@@ -100,7 +97,7 @@ class Dispatch:
         over: list[Assigned] = []
         for given in self._at.pop(device, []):
             given.lost.append(device)
-            if len(given.lost) < self._tries:
+            if len(given.lost) < TRIES:
                 self._suspected.append(given)
             else:
                 over.append(given)

@@ -17,6 +17,7 @@ from verdiff.markdown import markdown_table
 
 # Two runs at different times compare the times of day too; less than this is not called a regression.
 TOLERANCE = 0.05
+_SEED = 35
 RESAMPLES = 2000
 SAME_MACHINE = ("cpu", "cores", "flags", "system")
 
@@ -37,13 +38,15 @@ class Change:
     after: Timing
     ratio: Ratio
 
-    def regressed(self, tolerance: float = TOLERANCE) -> bool:
-        """Slower by more than ``tolerance``, with an interval that lies above 1."""
-        return self.ratio.value > 1 + tolerance and self.ratio.low > 1
+    @property
+    def regressed(self) -> bool:
+        """Slower by more than :data:`TOLERANCE`, with an interval that lies above 1."""
+        return self.ratio.value > 1 + TOLERANCE and self.ratio.low > 1
 
-    def improved(self, tolerance: float = TOLERANCE) -> bool:
-        """Faster by more than ``tolerance``, with an interval that lies below 1."""
-        return self.ratio.value < 1 - tolerance and self.ratio.high < 1
+    @property
+    def improved(self) -> bool:
+        """Faster by more than :data:`TOLERANCE`, with an interval that lies below 1."""
+        return self.ratio.value < 1 - TOLERANCE and self.ratio.high < 1
 
     @property
     def saved_s(self) -> float:
@@ -71,13 +74,13 @@ class RecordComparison:
     missed: tuple[str, ...]
     cautions: tuple[str, ...]
 
-    def regressions(self, tolerance: float = TOLERANCE) -> list[str]:
+    def regressions(self) -> list[str]:
         """What got worse, in words; empty when nothing did."""
         found = [
             f"{change.name} takes {change.ratio.value:.2f} times as long ({change.ratio.low:.2f} to "
             f"{change.ratio.high:.2f})"
             for change in self.changes
-            if change.regressed(tolerance)
+            if change.regressed
         ]
         found += [f"{name} is no longer there" for name in self.missing]
         return found + [f"{name} no longer meets its aim" for name in self.missed]
@@ -85,7 +88,7 @@ class RecordComparison:
     def to_markdown(self) -> str:
         """A table of the rivals, one of the stages that changed beyond doubt, then what to be careful about."""
         lines = [f"# {self.case}: before and after", "", *_table("rival", self.changes)]
-        moved = [change for change in self.stages if change.regressed() or change.improved()]
+        moved = [change for change in self.stages if change.regressed or change.improved]
         if moved:
             moved.sort(key=lambda change: -abs(change.saved_s))
             lines += ["", "Stages that changed, the most time first:", "", *_table("stage", moved)]
@@ -93,7 +96,7 @@ class RecordComparison:
         return "\n".join([*lines, *(["", *(f"- {remark}" for remark in remarks)] if remarks else [])]) + "\n"
 
 
-def compare_records(before: Path, after: Path, *, seed: int = 35) -> RecordComparison:
+def compare_records(before: Path, after: Path) -> RecordComparison:
     """Compare two records that ``verdiff bench`` wrote.
 
     Raises:
@@ -109,8 +112,8 @@ def compare_records(before: Path, after: Path, *, seed: int = 35) -> RecordCompa
     met = [{figure["name"]: figure["met"] for figure in record["figures"]} for record in (first, second)]
     return RecordComparison(
         case=first["case"],
-        changes=tuple(_change(name, timings[0][name], timings[1][name], seed) for name in common),
-        stages=_stage_changes(first, second, common, seed),
+        changes=tuple(_change(name, timings[0][name], timings[1][name]) for name in common),
+        stages=_stage_changes(first, second, common),
         missing=tuple(name for name in timings[0] if name not in timings[1]),
         missed=tuple(name for name, was in met[0].items() if was is True and met[1].get(name) is False),
         cautions=_cautions(first, second),
@@ -146,9 +149,7 @@ def _table(what: str, changes: Iterable[Change]) -> list[str]:
     return markdown_table((what, "before", "after", "after / before", "95 % interval"), rows)
 
 
-def _stage_changes(
-    first: Mapping[str, Any], second: Mapping[str, Any], rivals: Iterable[str], seed: int
-) -> tuple[Change, ...]:
+def _stage_changes(first: Mapping[str, Any], second: Mapping[str, Any], rivals: Iterable[str]) -> tuple[Change, ...]:
     found = []
     for rival in rivals:
         before, after = (record.get("stages", {}).get(rival, {}) for record in (first, second))
@@ -157,13 +158,13 @@ def _stage_changes(
                 was, now = (Timing(tuple(each[stage]["seconds"])) for each in (before, after))
                 # A repeat in which a stage took no time at all has no ratio.
                 if min(was.seconds) > 0 and min(now.seconds) > 0:
-                    found.append(_change(f"{rival}: {stage}", was, now, seed))
+                    found.append(_change(f"{rival}: {stage}", was, now))
     return tuple(found)
 
 
-def _change(name: str, before: Timing, after: Timing, seed: int) -> Change:
+def _change(name: str, before: Timing, after: Timing) -> Change:
     """The two runs were not interleaved, so each is resampled by itself."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     medians = []
     for timing in (before, after):
         seconds = np.asarray(timing.seconds)

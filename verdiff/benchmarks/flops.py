@@ -26,15 +26,14 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "V
 Shapes = dict[str, tuple[int, ...]]
 
 
-def graph_gflop(model_bytes: bytes, rows: int, cols: int, batch: int = 1) -> float:
-    """GFLOP of one run of a prior or denoiser graph on ``batch`` images of ``rows`` x ``cols`` pixels.
+def graph_gflop(model_bytes: bytes, rows: int, cols: int) -> float:
+    """GFLOP of one run of a prior or denoiser graph on one image of ``rows`` x ``cols`` pixels.
 
     Args:
         model_bytes: An ONNX model whose first input is [N, C, H, W]; other inputs' sizes follow from its symbols
             (``H``, or ``16xrows`` and ``8xrows`` for a feature at half the rows).
         rows: Rows of the first input, a multiple of what the network needs.
         cols: Columns of it.
-        batch: Images a run.
 
     Raises:
         BackendError: The onnx package is not installed.
@@ -45,7 +44,7 @@ def graph_gflop(model_bytes: bytes, rows: int, cols: int, batch: int = 1) -> flo
     except ImportError as error:
         raise BackendError("onnx is not installed", "it, to count a network's arithmetic", install("export")) from error
     model = onnx.load_from_string(model_bytes)
-    _fix_inputs(model.graph, {0: batch, 2: rows, 3: cols})
+    _fix_inputs(model.graph, {0: 1, 2: rows, 3: cols})
     shapes = _static_shapes(model)
     total = 0
     for node in model.graph.node:

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from verdiff.errors import VerdiffError
 
@@ -36,23 +36,6 @@ _ROUNDS = 10
 # Blocks worked on at once: the arrays stay in a core's cache, and threads that do this side by side rarely wait for
 # the interpreter between two calls.
 _CHUNK = 8192
-
-
-def philox4x32(counter: ArrayLike, key: tuple[int, int]) -> NDArray[np.uint64]:
-    """Philox4x32 with 10 rounds.
-
-    Args:
-        counter: Four counter words, each a number or an array; arrays broadcast together.
-        key: Two key words.
-
-    Returns:
-        The four output words, uint64 [4, ...] with values below 2^32.
-    """
-    words = np.broadcast_arrays(*[np.asarray(word, dtype=np.uint64) for word in counter])  # type: ignore[union-attr]
-    shape = words[0].shape
-    even, odd = (np.stack([words[i].reshape(-1), words[i + 2].reshape(-1)]) for i in (0, 1))
-    even, odd, _, _ = _rounds(even, odd, np.empty_like(even), np.empty_like(odd), _round_keys(key))
-    return np.stack([even[0], odd[0], even[1], odd[1]]).reshape(4, *shape)
 
 
 def _round_keys(key: tuple[int, int]) -> list[Words]:

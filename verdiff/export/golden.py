@@ -44,7 +44,6 @@ def torch_reference(
     config: RunConfig,
     table: SamplerTable | None,
     image: NDArray[np.float32],
-    seed: int = GOLDEN_SEED,
 ) -> dict[str, NDArray[np.float32]]:
     """Every stage on ``image`` [N, 1, H, W] in PyTorch: prior, features, start noise, x at the start, x0hat a row.
 
@@ -56,7 +55,7 @@ def torch_reference(
         return {"prior": prior.numpy()}
     denoiser = X0Denoiser.of(net, config.process).eval()
     f = prior.numpy()
-    noise = noise_source(seed, slices=range(len(image)), samples=[0] * len(image), shape=f.shape[1:])
+    noise = noise_source(GOLDEN_SEED, slices=range(len(image)), samples=[0] * len(image), shape=f.shape[1:])
     kept: dict[str, NDArray[np.float32]] = {"prior": f, "noise": noise(0)[None]}
     kept.update({f"feature_{index}": feature.numpy() for index, feature in enumerate(features)})
 

@@ -134,7 +134,7 @@ def restore(answer: Answer, plan: SlicePlan, ids: Bytes, over: Mapper = map) -> 
     return in_scan(plan, np.dtype(np.uint8), lambda index: restore_slice(answer, plan, ids, index), over)
 
 
-def restore_uncertainty(answer: Answer, plan: SlicePlan, over: Mapper = map) -> Bytes:
+def restore_uncertainty(answer: Answer, plan: SlicePlan) -> Bytes:
     """Entropy of the classes in the whole scan, 0 sure to 255 all alike: uint8 [z, y, x]."""
 
     def one(index: int) -> Bytes:
@@ -145,7 +145,7 @@ def restore_uncertainty(answer: Answer, plan: SlicePlan, over: Mapper = map) -> 
         np.rint(plane, out=plane)
         return plane.astype(np.uint8)
 
-    return in_scan(plan, np.dtype(np.uint8), one, over)
+    return in_scan(plan, np.dtype(np.uint8), one)
 
 
 def in_scan(plan: SlicePlan, dtype: np.dtype[Any], one: Callable[[int], Plane], over: Mapper = map) -> NDArray[Any]:

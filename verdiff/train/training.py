@@ -63,12 +63,10 @@ def run(
     patients: str | None = None,
     settings: Sequence[str] = (),
     minutes: float | None = None,
-    iterations: int | None = None,
     seed: int | None = None,
     threads: int | None = None,
     origin: str | Path | None = None,
     resume: bool = False,
-    device: str = "auto",
     until: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
     ranks: Ranks = ALONE,
@@ -85,13 +83,11 @@ def run(
         patients: Pattern of a patient within a case's name.
         settings: ``TABLE.KEY=VALUE`` each, in place of what the configuration says.
         minutes: Wall-clock budget.
-        iterations: Largest number of iterations.
         seed: Seed of weights, batches and augmentation.
         threads: CPU threads.
         origin: What has the first weights: the folder of a run of the same network or a checkpoint in one, a bundle, or
             a shipped model's name.
         resume: Go on with the run in ``output``.
-        device: ``"auto"`` takes CUDA where there is one.
         until: Time to stop with the weights kept, as :func:`time.monotonic` has it; ``resume`` goes on from there.
         clock: Seconds, by which the budget of minutes is counted.
         ranks: Place of this process among those that train together; the first one alone writes and says anything.
@@ -117,7 +113,7 @@ def run(
         config = _planned(load_config(config_name, settings), sources, settings)
     if resume and config_name is not None:
         config = keeping_budget(config, checkpoint_to_resume(output).config, settings)
-    config = override(config, minutes=minutes, iterations=iterations, seed=seed)
+    config = override(config, minutes=minutes, seed=seed)
     require_folder(output, make=True)
     _require_folders(sources)
     dataset = load_sources(sources, config.data, patients=patients)
@@ -132,9 +128,7 @@ def run(
     there = output.exists()
     with owned(output) if ranks.first else nullcontext():
         try:
-            trainer = Trainer(
-                config, dataset, fold or 0, output, kind=kind, resume=resume, device=device, clock=clock, ranks=ranks
-            )
+            trainer = Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, clock=clock, ranks=ranks)
         except BaseException:
             if ranks.first and not there:
                 remove_empty(output)

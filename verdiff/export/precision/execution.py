@@ -100,7 +100,6 @@ class CpuGraph:
     Args:
         model: The graph.
         watch: Inner values that become outputs.
-        threads: None is one a core.
         integers: Quantised convolutions by the integer kernels that the runtime would use, which saturate on some
             processors; off computes the quantised values as the graph writes them.
     """
@@ -110,7 +109,6 @@ class CpuGraph:
         model: onnx.ModelProto,
         *,
         watch: tuple[str, ...] = (),
-        threads: int | None = None,
         integers: bool = False,
     ) -> None:
         onnxruntime: Any = silent.onnxruntime()
@@ -118,8 +116,6 @@ class CpuGraph:
         options.log_severity_level = ERRORS_ONLY
         if not integers:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
-        if threads is not None:
-            options.intra_op_num_threads = threads
         self.outputs = [value.name for value in model.graph.output]
         self.watched = tuple(name for name in watch if name not in self.outputs)
         if self.watched:

@@ -41,16 +41,6 @@ def declared_at_most(graph: bytes, version: int) -> bytes:
     return b"".join(parts)
 
 
-def operator_set(graph: bytes) -> int:
-    """The version of ONNX's operators that a graph names; 0 where it names none.
-
-    Raises:
-        ValueError: It is no serialised model.
-    """
-    sets = [graph[start:end] for field, _, start, end in _fields(graph) if field == OPERATOR_SETS]
-    return max((_version(each) for each in sets if _of_onnx(each)), default=0)
-
-
 def _of_onnx(body: bytes) -> bool:
     domains = [body[start:end] for field, _, start, end in _fields(body) if field == DOMAIN]
     return (domains[-1] if domains else b"") in ONNX_DOMAINS

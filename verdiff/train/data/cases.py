@@ -20,7 +20,7 @@ import numpy as np
 from verdiff.errors import DataError, OutputError
 from verdiff.files import Staging, made_by_verdiff
 from verdiff.train.data.findings import refuse_first
-from verdiff.train.data.splits import FOLDS, SEED, fold_findings, make_splits
+from verdiff.train.data.splits import fold_findings, make_splits
 
 INDEX = "index.json"
 # The "fold" that trains on every case and puts none aside, for weights that are to be released.
@@ -116,14 +116,14 @@ class Dataset:
 
     remarks: tuple[str, ...] = ()
 
-    def refolded(self, folds: int = FOLDS, seed: int = SEED) -> Dataset:
+    def refolded(self, folds: int) -> Dataset:
         """The same cases in folds made by patient, whatever splits the data set brought.
 
         Raises:
             DataError: Fewer than two folds, or fewer patients than folds.
         """
         patients = {case.name: self.patients.get(case.name, case.name) for case in self.cases}
-        return replace(self, splits=make_splits(patients, folds, seed), stated_splits=False)
+        return replace(self, splits=make_splits(patients, folds), stated_splits=False)
 
     def fold(self, fold: int) -> tuple[list[CaseSlices], list[CaseSlices]]:
         """Training and validation cases of a fold; of :data:`ALL`, all cases and those of fold 0 that are only watched.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -92,9 +92,7 @@ class Inspection:
     seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
-def check_dataset(
-    folder: Path, progress: Callable[[str], None] | None = None, *, orientation: str | None = None
-) -> DataReport:
+def check_dataset(folder: Path, *, orientation: str | None = None) -> DataReport:
     """Look at every file of a raw data set; nothing is changed.
 
     Found are: a ``dataset.json`` that cannot be used, missing pairs and channels, strange files, files that cannot be
@@ -103,18 +101,15 @@ def check_dataset(
 
     Args:
         folder: Folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
-        progress: Called with each case.
         orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
 
     Raises:
         DataError: There is no such folder. Everything else is in the report.
     """
-    return inspect(folder, progress, orientation=orientation).report
+    return inspect(folder, orientation=orientation).report
 
 
-def inspect(
-    folder: Path, progress: Callable[[str], None] | None = None, *, orientation: str | None = None
-) -> Inspection:
+def inspect(folder: Path, *, orientation: str | None = None) -> Inspection:
     """:func:`check_dataset`, with what it saw beside its report."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", f"an nnU-Net raw data set with {DESCRIPTION}", "check the path")
@@ -132,12 +127,10 @@ def inspect(
         *patient_findings(description, files.masks),
     ]
     seen: dict[str, Seen] = {}
-    for number, name in enumerate(tracked(names), start=1):
+    for name in tracked(names):
         if name in files.images:
             about, seen[name] = _look_at(name, files, description, orientation)
             findings += about
-        if progress:
-            progress(f"{name} ({number} of {len(names)})")
     ids = {name: case.ids for name, case in seen.items()}
     findings += class_findings(description.labels, ids)
     splits: tuple[Split, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ def check_together(
     *,
     patients: str | None = None,
     orientation: str | None = None,
-    progress: Callable[[str], None] | None = None,
 ) -> list[DataReport]:
     """A report of each data set, and one of all together.
 
@@ -34,12 +33,11 @@ def check_together(
         folders: Raw data sets.
         patients: Pattern of a patient within a case's name, as ``verdiff train`` takes it.
         orientation: What to take where a file leaves its orientation open, as :func:`verdiff.imaging.read_volume`.
-        progress: Called with each case.
 
     Raises:
         DataError: There is no such folder.
     """
-    found = [inspect(folder, progress, orientation=orientation) for folder in tracked(folders)]
+    found = [inspect(folder, orientation=orientation) for folder in tracked(folders)]
     return [*(each.report for each in found), _together(found, patients)]
 
 

@@ -66,12 +66,12 @@ def normalisation(kind: str, channels: int) -> nn.Module:
     return nn.BatchNorm3d(channels) if kind == "batch" else group_norm(channels)
 
 
-def convolution(c_in: int, c_out: int, kernel: int = 3, *, stride: int = 1, bias: bool = True) -> nn.Conv3d:
+def convolution(c_in: int, c_out: int, kernel: int = 3, *, stride: int = 1) -> nn.Conv3d:
     """``kernel`` cubed, padded, with ``stride`` within slices and every slice kept."""
-    return nn.Conv3d(c_in, c_out, kernel, stride=(1, stride, stride), padding=kernel // 2, bias=bias)
+    return nn.Conv3d(c_in, c_out, kernel, stride=(1, stride, stride), padding=kernel // 2)
 
 
-def dilated(c_in: int, c_out: int, rate: int, size: Size, *, bias: bool = True) -> nn.Conv3d:
+def dilated(c_in: int, c_out: int, rate: int, size: Size) -> nn.Conv3d:
     """A 3 x 3 x 3 convolution with its taps ``rate`` apart, for a map of ``size``, less the taps that never reach it.
 
     Along an axis no longer than ``rate`` the two outer taps see only padding, wherever the kernel stands: they
@@ -81,7 +81,7 @@ def dilated(c_in: int, c_out: int, rate: int, size: Size, *, bias: bool = True) 
     slices, rows, cols = (rate < length for length in size)
     kernel = 3 if slices else 1, 3 if rows else 1, 3 if cols else 1
     padding = rate * slices, rate * rows, rate * cols
-    return nn.Conv3d(c_in, c_out, kernel, dilation=rate, padding=padding, bias=bias)
+    return nn.Conv3d(c_in, c_out, kernel, dilation=rate, padding=padding)
 
 
 def cbr(layer: nn.Conv3d, norm: str) -> nn.Sequential:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 POOLINGS = ("field", "body")
@@ -35,20 +34,18 @@ class MSFM(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         a, b, c = (branch(image) for branch in self.branches)
-        pooled = self._pooled(image, a + b + c)
-        weights = self.select(self.squeeze(pooled)).reshape(-1, 3, a.shape[1]).softmax(dim=1)[..., None, None]
+        weights = self.weights(image, a + b + c)[..., None, None]
         mixed: Tensor = a * weights[:, 0] + b * weights[:, 1] + c * weights[:, 2]
         return mixed
+
+    def weights(self, image: Tensor, summed: Tensor) -> Tensor:
+        """How much of each branch there is in each channel, [N, 3, channels]; ``summed`` is the branches' sum."""
+        pooled = self._pooled(image, summed)
+        weights: Tensor = self.select(self.squeeze(pooled)).reshape(-1, 3, summed.shape[1]).softmax(dim=1)
+        return weights
 
     def _pooled(self, image: Tensor, summed: Tensor) -> Tensor:
         if self.pooling == "field":
             return summed.mean(dim=(2, 3))
         body = (image.amax(dim=1, keepdim=True) > BODY).to(summed.dtype)
         return (summed * body).mean(dim=(2, 3)) / body.mean(dim=(2, 3)).clamp_min(1e-3)
-
-    @torch.no_grad()
-    def branch_weights(self, image: Tensor) -> Tensor:
-        """The softmax weights [N, 3, channels] for an image, to inspect which kernel sizes a trained model uses."""
-        pooled = self._pooled(image, torch.stack([branch(image) for branch in self.branches]).sum(0))
-        weights: Tensor = self.select(self.squeeze(pooled)).reshape(len(pooled), 3, -1).softmax(dim=1)
-        return weights
