@@ -6,11 +6,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests import peers
+
+if TYPE_CHECKING:
+    from tests.runtime.device.null_driver import NullDriver
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,6 +50,50 @@ def mr_expert() -> Path:
 def ct_sample() -> Path:
     """A real CT crop, 1.5 mm isotropic."""
     return ROOT / "examples" / "ct_sample.nii.gz"
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, for tests that leave it as it is."""
+    from tests.runtime.tiny_bundle import write_tiny
+
+    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """A sagittal MR series in a folder."""
+    from tests.interop.dicom.series import save_oriented
+    from tests.runtime.scans import mr_scan
+
+    scan = mr_scan()
+    return save_oriented(tmp_path / "series", scan.array, scan.geometry)
+
+
+@pytest.fixture
+def driver() -> NullDriver:
+    """A GPU's driver that computes on the processor."""
+    from tests.runtime.device.null_driver import NullDriver
+
+    return NullDriver()
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds follow each other at once."""
+    from verdiff.benchmarks import harness
+
+    monkeypatch.setattr(harness, "SETTLE_S", 0)
+
+
+@pytest.fixture
+def threads_as_before() -> Iterator[None]:
+    """PyTorch's threads are given back."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

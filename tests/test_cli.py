@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.command_line import verdiff
 from tests.imaging.make import save_dicom, textured
 from tests.runtime.scans import ct_scan, mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from tests.train.toy import write_raw_dataset
 from verdiff.bundle import DEFAULT_MODEL, open_bundle
-from verdiff.cli import app
 from verdiff.errors import EMPTY_MASK, INTERRUPTED, BundleError, VerificationError
 from verdiff.extras import install
 from verdiff.imaging import read_labels, read_volume, write_array
@@ -38,11 +38,6 @@ COMMANDS = (
 )
 
 
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
-
-
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
     """A sagittal MR stack in a folder of its own, where results are written beside it."""
@@ -51,10 +46,6 @@ def scan(tmp_path: Path) -> Path:
     volume = mr_scan()
     write_array(volume.array, volume, folder / "scan.nii.gz")
     return folder / "scan.nii.gz"
-
-
-def verdiff(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def infer(scan: Path, bundle: Path, *more: object) -> Result:

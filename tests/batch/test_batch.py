@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
@@ -16,25 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
+from tests.batch.command import infer, summary, times
 from tests.runtime.scans import mr_scan
-from tests.runtime.tiny_bundle import write_tiny
 from verdiff.batch import Asked, Row, cases_of, plan_batch, run_batch
 from verdiff.batch import scan as steps
 from verdiff.batch.held import NAME, held
-from verdiff.cli import app
 from verdiff.errors import INTERRUPTED, SOME_FAILED, USAGE, InputError, OutputError
 from verdiff.imaging import write_array
 from verdiff.options import InferOptions
 from verdiff.runtime import Segmenter
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
 
 
 @pytest.fixture
@@ -57,20 +49,6 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[None]]:
 
     monkeypatch.setattr(Segmenter, "load", counting)
     yield counted
-
-
-def infer(*words: object, bundle: Path) -> Result:
-    arguments = ("infer", *words, "--model", bundle, "--threads", 1, "--prior-only")
-    return CliRunner().invoke(app, [str(word) for word in arguments])
-
-
-def summary(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "summary.csv").open(newline="") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
-
-
-def times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != "summary.csv"}
 
 
 def spoil(scan: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import os
@@ -19,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
+from tests.batch.command import infer, summary, times
 from tests.batch.ray_workers import DIARY, GO_ON, Diarist
 from tests.runtime.scans import mr_scan
-from tests.runtime.tiny_bundle import write_tiny
 from verdiff.batch import Asked, Batch, Row, WorkerPlan, cases_of, plan_batch, run_on_ray
 from verdiff.batch.ray_cluster import devices_of, require_ray
 from verdiff.bundle import open_bundle
-from verdiff.cli import app
 from verdiff.errors import USAGE, BackendError, OutputError, ServiceError
 from verdiff.imaging import write_array
 from verdiff.options import InferOptions
@@ -78,11 +75,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert list(home.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
-
-
 def make_scans(folder: Path, *names: str) -> Path:
     scans = folder / "scans"
     scans.mkdir()
@@ -99,20 +91,6 @@ def planned(scans: Path, bundle: Path, **changes: Any) -> tuple[Batch, WorkerPla
     sha256 = open_bundle(bundle).manifest_sha256
     batch = plan_batch(cases_of([scans]), scans.parent / "out", Asked(options), model_sha256=sha256)
     return batch, replace(WorkerPlan(options, sha256), **changes)
-
-
-def infer(*words: object, bundle: Path) -> Result:
-    arguments = ("infer", *words, "--model", bundle, "--threads", 1, "--prior-only")
-    return CliRunner().invoke(app, [str(word) for word in arguments])
-
-
-def summary(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "summary.csv").open(newline="") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
-
-
-def masks(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != "summary.csv"}
 
 
 def files_of(*names: str) -> set[str]:
@@ -206,8 +184,8 @@ def test_the_command_makes_the_files_of_the_local_run_and_goes_on_where_it_stopp
         ).read_bytes()
     assert [summary(tmp_path / "out")[name]["when"] for name in "abc"] == ["earlier", "now", "now"]
     assert summary(tmp_path / "out")["b"]["scan"] == "scans/b.nii.gz"
-    before = masks(tmp_path / "out")
-    assert infer("scans", "-o", "out", bundle=bundle).exit_code == 0 and masks(tmp_path / "out") == before
+    before = times(tmp_path / "out")
+    assert infer("scans", "-o", "out", bundle=bundle).exit_code == 0 and times(tmp_path / "out") == before
 
 
 def test_interrupted_it_writes_what_has_a_mask_and_goes_on_with_the_rest(
@@ -226,14 +204,14 @@ def test_interrupted_it_writes_what_has_a_mask_and_goes_on_with_the_rest(
         run_on_ray(batch, plan, address, on_case=interrupt, kind=Diarist)
     done = {row.case for row in rows}
     assert done and set(summary(tmp_path / "out")) == done and all(row.status == "done" for row in rows)
-    before = masks(tmp_path / "out")
+    before = times(tmp_path / "out")
     assert set(before) == files_of(*done)
     (tmp_path / GO_ON).touch()
     batch, plan = planned(scans, bundle)
     assert {row.case for row in batch.done} == done
     run_on_ray(batch, plan, address, on_case=rows.append, kind=Diarist)
     assert {row["status"] for row in summary(tmp_path / "out").values()} == {"done"}
-    assert {name: when for name, when in masks(tmp_path / "out").items() if name in before} == before
+    assert {name: when for name, when in times(tmp_path / "out").items() if name in before} == before
 
 
 def test_a_worker_that_hangs_is_ended_and_what_a_dead_one_had_written_is_not_done_twice(

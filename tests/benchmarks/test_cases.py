@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +25,6 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(harness, "SETTLE_S", 0)
     for case in (denoiser_step, volume):
         monkeypatch.setattr(case, "matmul_gflops", lambda threads: 100.0 * threads)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("bundle") / "tiny.verdiff")
 
 
 @pytest.fixture

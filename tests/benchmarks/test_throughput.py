@@ -8,23 +8,14 @@ import numpy as np
 import pytest
 
 from tests.runtime.scans import ct_scan, mr_scan
-from tests.runtime.tiny_bundle import tiny_manifest, write_tiny
-from verdiff.benchmarks import harness
+from tests.runtime.tiny_bundle import tiny_manifest
 from verdiff.benchmarks.cases import Options, throughput
 from verdiff.benchmarks.cases.throughput import SizedScan, Way, jobs_of, segment_all, ways_of
 from verdiff.errors import InputError
 from verdiff.imaging import read_labels, write_array
 from verdiff.runtime import Segmenter
 
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(harness, "SETTLE_S", 0)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("bundle") / "tiny.verdiff")
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.fixture

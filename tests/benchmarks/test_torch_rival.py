@@ -18,19 +18,14 @@ from verdiff.train.checkpoint import Checkpoint, RunFacts, write_checkpoint
 from verdiff.train.networks import VerdiffNet
 from verdiff.train.prediction import X0Denoiser
 
+pytestmark = pytest.mark.usefixtures("threads_as_before")
+
 
 @dataclass
 class BundleOf:
     """As much of a bundle as the rival looks at."""
 
     manifest: Manifest
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

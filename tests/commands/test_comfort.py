@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
+from tests.command_line import verdiff
 from tests.runtime.scans import mr_scan
-from tests.runtime.tiny_bundle import write_tiny
 from verdiff.cli import app
 from verdiff.commands import printing, progress
 from verdiff.errors import USAGE, InputError
@@ -20,19 +20,10 @@ from verdiff.imaging import write_array
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
-
-
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
     write_array(mr_scan().array, mr_scan(), tmp_path / "scan.nii.gz")
     return tmp_path / "scan.nii.gz"
-
-
-def verdiff(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.mark.parametrize("words", [(), ("infer",), ("data",), ("data", "convert")])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from tests.bundle.keys import write_pair
+from tests.command_line import verdiff
 from tests.evaluate.test_evaluate_command import case, write
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from tests.train.toy import write_raw_dataset
-from verdiff.cli import WRITING, app
+from verdiff.cli import WRITING
 from verdiff.errors import (
     BackendError,
     BudgetError,
@@ -25,10 +25,6 @@ from verdiff.errors import (
     VerdiffError,
 )
 from verdiff.imaging import write_array
-
-
-def verdiff(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -5,45 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+
+from tests.command_line import infer_forced
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 
 from tests.interop.dicom.phantom import as_array, read_segments  # noqa: E402
-from tests.interop.dicom.series import save_oriented  # noqa: E402
 from tests.runtime.scans import mr_scan  # noqa: E402
-from tests.runtime.tiny_bundle import LABELS, write_tiny  # noqa: E402
-from verdiff.cli import app  # noqa: E402
+from tests.runtime.tiny_bundle import LABELS  # noqa: E402
 from verdiff.errors import InputError, OutputError  # noqa: E402
 from verdiff.files import made_by_verdiff  # noqa: E402
 from verdiff.imaging import read_labels, read_volume, write_array  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
-
-
-@pytest.fixture
-def series(tmp_path: Path) -> Path:
-    scan = mr_scan()
-    return save_oriented(tmp_path / "series", scan.array, scan.geometry)
-
-
-def infer(scan: Path, bundle: Path, *more: object) -> Any:
-    words = ("infer", scan, "--model", bundle, "--threads", 1, "--force", *more)
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
 def test_the_objects_are_the_mask_of_the_same_call(series: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    done = infer(series, bundle, "--dicom-seg", out / "seg.dcm", "--rtstruct", out / "rt.dcm", "--uncertainty")
+    done = infer_forced(series, bundle, "--dicom-seg", out / "seg.dcm", "--rtstruct", out / "rt.dcm", "--uncertainty")
     assert done.exit_code in (0, 14), done.output
     names = {"seg.dcm", "seg_uncertainty.dcm", "rt.dcm", "series_seg.nii.gz", "series_uncertainty.nii.gz"}
     assert {path.name for path in out.iterdir()} == {*names, "series_seg.json"}
@@ -62,19 +44,19 @@ def test_the_objects_are_the_mask_of_the_same_call(series: Path, bundle: Path, t
 def test_objects_are_known_as_verdiff_s_until_somebody_changes_them(series: Path, bundle: Path, tmp_path: Path) -> None:
     seg = tmp_path / "seg.dcm"
     for _ in range(2):
-        assert infer(series, bundle, "--dicom-seg", seg).exit_code in (0, 14)
+        assert infer_forced(series, bundle, "--dicom-seg", seg).exit_code in (0, 14)
         assert made_by_verdiff(seg)
     data = pydicom.dcmread(seg)
     data.ContentDescription = "corrected by hand"
     data.save_as(seg)
-    assert infer(series, bundle, "--dicom-seg", seg).exit_code == OutputError.exit_code
+    assert infer_forced(series, bundle, "--dicom-seg", seg).exit_code == OutputError.exit_code
     assert pydicom.dcmread(seg).ContentDescription == "corrected by hand"
-    assert infer(series, bundle, "--dicom-seg", seg, "--overwrite").exit_code in (0, 14)
+    assert infer_forced(series, bundle, "--dicom-seg", seg, "--overwrite").exit_code in (0, 14)
     assert pydicom.dcmread(seg).ContentDescription != "corrected by hand"
 
 
 def test_a_labelmap_is_written_where_it_is_asked_for(series: Path, bundle: Path, tmp_path: Path) -> None:
-    done = infer(series, bundle, "--dicom-seg", tmp_path / "seg.dcm", "--seg-type", "LABELMAP")
+    done = infer_forced(series, bundle, "--dicom-seg", tmp_path / "seg.dcm", "--seg-type", "LABELMAP")
     assert done.exit_code in (0, 14), done.output
     assert pydicom.dcmread(tmp_path / "seg.dcm").SegmentationType == "LABELMAP"
 
@@ -85,7 +67,7 @@ def test_a_scan_that_is_not_from_dicom_is_refused_before_it_is_computed(
 ) -> None:
     scan = mr_scan()
     write_array(scan.array, scan, tmp_path / "scan.nii.gz")
-    done = infer(tmp_path / "scan.nii.gz", bundle, option, tmp_path / "x.dcm")
+    done = infer_forced(tmp_path / "scan.nii.gz", bundle, option, tmp_path / "x.dcm")
     assert done.exit_code == InputError.exit_code and "is no DICOM scan" in done.output
     assert "pass the DICOM series itself" in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
@@ -105,7 +87,7 @@ def test_places_that_will_not_do_are_refused(
     series: Path, bundle: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    done = infer(series, bundle, *(word.format(tmp_path) for word in words))
+    done = infer_forced(series, bundle, *(word.format(tmp_path) for word in words))
     assert done.exit_code == OutputError.exit_code, done.output
     assert message in done.output and sorted(tmp_path.rglob("*")) == before
 
@@ -117,13 +99,13 @@ def test_a_disk_that_is_full_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pydicom.dataset.Dataset.save_as", full)
-    done = infer(series, bundle, "--dicom-seg", tmp_path / "seg.dcm")
+    done = infer_forced(series, bundle, "--dicom-seg", tmp_path / "seg.dcm")
     assert done.exit_code == OutputError.exit_code and "No space left" in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["series"]
 
 
 def test_a_zip_is_segmented_too(series: Path, bundle: Path, tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "study"), "zip", series)
-    done = infer(Path(archive), bundle, "--dicom-seg", tmp_path / "seg.dcm")
+    done = infer_forced(Path(archive), bundle, "--dicom-seg", tmp_path / "seg.dcm")
     assert done.exit_code in (0, 14), done.output
     assert (tmp_path / "study_seg.nii.gz").exists() and (tmp_path / "seg.dcm").exists()

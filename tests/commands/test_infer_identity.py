@@ -6,36 +6,17 @@ import gzip
 import json
 import struct
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import SimpleITK as sitk
-from typer.testing import CliRunner
 
+from tests.command_line import infer_forced
 from tests.interop.dicom.series import FRAME, PATIENT, SERIES, STUDY, save_oriented
 from tests.runtime.scans import mr_scan
-from tests.runtime.tiny_bundle import write_tiny
-from verdiff.cli import app
 from verdiff.errors import InputError
 from verdiff.imaging import read_volume
 from verdiff.runtime import Segmenter
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
-
-
-@pytest.fixture
-def series(tmp_path: Path) -> Path:
-    scan = mr_scan()
-    return save_oriented(tmp_path / "series", scan.array, scan.geometry)
-
-
-def infer(scan: Path, bundle: Path, *more: object) -> Any:
-    words = ("infer", scan, "--model", bundle, "--threads", 1, "--force", *more)
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_a_result_knows_whose_spine_it_is(series: Path, bundle: Path) -> None:
@@ -46,7 +27,7 @@ def test_a_result_knows_whose_spine_it_is(series: Path, bundle: Path) -> None:
 
 
 def test_a_report_holds_no_identifier_unless_it_is_asked_for(series: Path, bundle: Path, tmp_path: Path) -> None:
-    done = infer(series, bundle, "--output", f"{tmp_path}/plain/")
+    done = infer_forced(series, bundle, "--output", f"{tmp_path}/plain/")
     assert done.exit_code in (0, 14), done.output
     text = (tmp_path / "plain" / "series_seg.json").read_text("utf-8")
     for secret in (STUDY, FRAME, PATIENT["PatientName"], PATIENT["PatientID"], "19700101", "1.2.840.10008"):
@@ -57,7 +38,7 @@ def test_a_report_holds_no_identifier_unless_it_is_asked_for(series: Path, bundl
 def test_a_report_that_was_asked_for_them_holds_every_uid_and_no_name(
     series: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    assert infer(series, bundle, "--output", f"{tmp_path}/out/", "--identifiers").exit_code in (0, 14)
+    assert infer_forced(series, bundle, "--output", f"{tmp_path}/out/", "--identifiers").exit_code in (0, 14)
     text = (tmp_path / "out" / "series_seg.json").read_text("utf-8")
     found = json.loads(text)["dicom"]
     assert (found["study_instance_uid"], found["series_instance_uid"]) == (STUDY, SERIES)
@@ -69,7 +50,7 @@ def test_a_report_that_was_asked_for_them_holds_every_uid_and_no_name(
 def test_a_reference_in_another_frame_of_reference_is_refused(series: Path, bundle: Path, tmp_path: Path) -> None:
     scan = mr_scan()
     other = save_oriented(tmp_path / "other", scan.array % 3, scan.geometry, FrameOfReferenceUID=FRAME + ".1")
-    done = infer(series, bundle, "--reference", other)
+    done = infer_forced(series, bundle, "--reference", other)
     assert done.exit_code == InputError.exit_code
     assert "different frames of reference" in done.output and not list(tmp_path.glob("*_seg*"))
 
@@ -85,7 +66,7 @@ def test_masks_and_meshes_carry_the_uids_where_they_were_asked_for(
         out.mkdir()
         mask = out / f"mask{suffix}"
         words = ("--output", mask, "--uncertainty", "--mesh", "--instances", *more)
-        assert infer(series, bundle, *words).exit_code in (0, 14)
+        assert infer_forced(series, bundle, *words).exit_code in (0, 14)
         images = [path for path in out.iterdir() if path.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha"))]
         assert len(images) == 3
         for path in images:

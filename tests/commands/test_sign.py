@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from tests.bundle.keys import write_pair
+from tests.command_line import verdiff
 from tests.runtime.scans import mr_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle import open_bundle
-from verdiff.cli import app
 from verdiff.errors import USAGE, InputError, OutputError, UntrustedBundleError
 from verdiff.imaging import write_array
 
@@ -26,10 +26,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_pair(tmp_path, name)
     assert verdiff("sign", "tiny.verdiff", "--key", "ours.pem").exit_code == 0
     return tmp_path
-
-
-def verdiff(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def infer(*more: object) -> Result:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.command_line import verdiff
 from tests.imaging.make import save_series
 from tests.runtime.scans import mr_scan
-from tests.runtime.tiny_bundle import write_tiny
-from verdiff.cli import app
 from verdiff.errors import InputError, OutputError
 from verdiff.files import made_by_verdiff
 from verdiff.imaging import read_labels, read_volume, write_array
@@ -39,11 +38,6 @@ WRITTEN = (
 )
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
-
-
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
     folder = tmp_path / "case"
@@ -58,10 +52,6 @@ def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("a model was loaded")
 
     monkeypatch.setattr(Segmenter, "load", load)
-
-
-def verdiff(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def infer(scan: Path | str, bundle: Path, *more: object) -> Result:

@@ -87,11 +87,6 @@ class Pycuda:
 
 
 @pytest.fixture
-def driver() -> NullDriver:
-    return NullDriver()
-
-
-@pytest.fixture
 def pycuda(driver: NullDriver, monkeypatch: pytest.MonkeyPatch) -> Pycuda:
     made = Pycuda(driver)
     for name, module in made.modules.items():

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.runtime.scans import mr_scan, numpy_segmenter
-from tests.runtime.test_budget import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
+from tests.runtime.slow_time import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
 from tests.runtime.test_policy import WINDOW, spine_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle.objects import Setting
-from verdiff.runtime import Segmenter, clock
+from verdiff.runtime import Segmenter
 from verdiff.runtime.budget import BESIDE
 from verdiff.runtime.frontier import Pace, best_within
 
@@ -28,13 +28,6 @@ SETTINGS = [
 def cost_ms(passes: int, slices: int = 5) -> float:
     """What the networks take for so many denoiser passes a slice, with the share set aside for the rest."""
     return BESIDE * slices * (PRIOR_MS + passes * STEP_MS)
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    fake = FakeTime()
-    monkeypatch.setattr(clock, "perf_counter", fake)
-    return fake
 
 
 @pytest.fixture

@@ -8,48 +8,14 @@ import numpy as np
 import pytest
 
 from tests.runtime.scans import mr_scan, numpy_segmenter
-from tests.runtime.tiny_bundle import Maps, NumpyBackend
+from tests.runtime.slow_time import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
+from tests.runtime.tiny_bundle import NumpyBackend
 from verdiff.errors import INTERRUPTED, BudgetError
-from verdiff.runtime import Cancelled, Segmenter, clock, memory
+from verdiff.runtime import Cancelled, Segmenter, memory
 
-# Exact in binary, so that sums of them can be compared.
-PRIOR_MS, STEP_MS = 1000 / 128, 1000 / 64
 PRIORS_MS = 5 * PRIOR_MS
 SAMPLE_MS = 3 * STEP_MS
 ALL_MS = PRIORS_MS + 5 * 2 * SAMPLE_MS
-
-
-class FakeTime:
-    """Seconds that pass only inside the networks."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class SlowBackend(NumpyBackend):
-    """A prior call takes ``PRIOR_MS`` and a denoiser call ``STEP_MS`` of the fake time."""
-
-    def __init__(self, time: FakeTime) -> None:
-        super().__init__()
-        self.time = time
-
-    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
-        self.time.now += PRIOR_MS / 1000
-        return super().prior(image)
-
-    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
-        self.time.now += STEP_MS / 1000
-        return super().denoise(x, timestep, prior, features)
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    fake = FakeTime()
-    monkeypatch.setattr(clock, "perf_counter", fake)
-    return fake
 
 
 @pytest.fixture

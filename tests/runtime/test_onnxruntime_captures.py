@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 import weakref
 from pathlib import Path
@@ -12,17 +11,9 @@ import pytest
 
 from tests.runtime import fake_onnxruntime
 from tests.runtime.fake_onnxruntime import FakeOnnxRuntime
-from tests.runtime.recording_device import CALLERS, SHAPE, fake_module, load, run_prior, runs, step_addresses
+from tests.runtime.recording_device import CALLERS, SHAPE, load, run_prior, runs, step_addresses
 from verdiff.errors import BackendError
 from verdiff.runtime.backends import capturing, onnxruntime_cuda, providers
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> FakeOnnxRuntime:
-    made = fake_module()
-    monkeypatch.setitem(sys.modules, "onnxruntime", made)
-    monkeypatch.setattr(onnxruntime_cuda, "require_provider", lambda *asked: None)
-    return made
 
 
 def test_a_thread_for_every_call_is_one_thread_for_onnxruntime(bundle_path: Path, module: FakeOnnxRuntime) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from tests.runtime.recording_device import (
     CALLERS,
     SHAPE,
     RecordingDriver,
-    fake_module,
     load,
     run_prior,
     runs,
@@ -31,14 +29,6 @@ from verdiff.runtime.backends.onnxruntime_cuda import MOST_GRAPHS, OnnxNetworks
 from verdiff.runtime.device.network import CallShape
 
 MAPS = (2, 3, 8, 12)
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> FakeOnnxRuntime:
-    made = fake_module()
-    monkeypatch.setitem(sys.modules, "onnxruntime", made)
-    monkeypatch.setattr(onnxruntime_cuda, "require_provider", lambda *asked: None)
-    return made
 
 
 def test_a_step_waits_for_the_caller_s_stream_and_the_caller_s_stream_for_it(

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from tests.runtime.scans import mr_scan, numpy_segmenter
+from tests.runtime.slow_time import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
 from tests.runtime.test_anytime import SETTINGS, cost_ms
-from tests.runtime.test_budget import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
 from tests.runtime.test_policy import WINDOW, spine_scan
 from tests.runtime.tiny_bundle import write_tiny
 from verdiff.bundle import open_bundle
 from verdiff.errors import BudgetError
-from verdiff.runtime import Segmenter, clock
+from verdiff.runtime import Segmenter
 from verdiff.runtime.budget import BESIDE
 from verdiff.runtime.frontier import Pace
 
@@ -33,13 +33,6 @@ class CountingBackend(SlowBackend):
     def prior(self, image: Any) -> Any:
         self.slices += len(image)
         return super().prior(image)
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    fake = FakeTime()
-    monkeypatch.setattr(clock, "perf_counter", fake)
-    return fake
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from tests.imaging.make import ORIENTATIONS
 from tests.runtime.scans import AXIAL, ct_scan
-from tests.runtime.test_budget import FakeTime
+from tests.runtime.slow_time import FakeTime
 from tests.runtime.tiny_bundle import Maps
 from tests.runtime.tiny_volume import (
     LABELS,
@@ -30,7 +30,7 @@ from verdiff.diffusion import background_and_labels
 from verdiff.errors import BackendError, BudgetError, InputError, UnsuitableScanError
 from verdiff.imaging import Geometry, Volume, intensity_bounds, plan_slices
 from verdiff.imaging.windows import count_windows, sliding
-from verdiff.runtime import Cancelled, Segmenter, clock
+from verdiff.runtime import Cancelled, Segmenter
 from verdiff.runtime.backends import installed_backends
 from verdiff.runtime.backends.laned import LanedBackend
 from verdiff.runtime.budget import BESIDE
@@ -188,13 +188,6 @@ class SlowVolumeBackend(NumpyVolumeBackend):
     def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
         self.time.now += WINDOW_MS / 1000
         return super().prior(image)
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    fake = FakeTime()
-    monkeypatch.setattr(clock, "perf_counter", fake)
-    return fake
 
 
 def windows_at(overlap: float) -> int:

@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.dicom.series import save_oriented
-from tests.runtime.scans import mr_scan
-from tests.runtime.tiny_bundle import write_tiny
 from tests.serve.dicom_peers import Receiver
 from verdiff.serve import Client, Limits
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.verdiff")
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +23,6 @@ def short_tempered(bundle: Path) -> Iterator[Client]:
     """A worker of one test's own, which is killed soon when it does not end a job."""
     with Client(bundle, threads=1, limits=Limits(grace_s=0.3, late_s=0.1, waiting=2, pause_s=0.2)) as client:
         yield client
-
-
-@pytest.fixture
-def series(tmp_path: Path) -> Path:
-    """A sagittal MR series in a folder."""
-    scan = mr_scan()
-    return save_oriented(tmp_path / "series", scan.array, scan.geometry)
 
 
 @pytest.fixture

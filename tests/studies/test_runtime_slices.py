@@ -10,14 +10,8 @@ import pytest
 from studies.library.patients import StudyPatient, load_patients
 from studies.library.runtime_slices import RuntimeSlices
 from tests.benchmarks.tiny_fold import write_fold
-from tests.runtime.tiny_bundle import write_tiny
 from verdiff.imaging import read_volume
 from verdiff.runtime import Segmenter
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("bundle") / "tiny.verdiff")
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,6 @@ from verdiff.runtime import Segmenter
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("bundle") / "tiny.verdiff")
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_fold(tmp_path_factory.mktemp("data") / "Dataset900_Tiny", folds=1)
 

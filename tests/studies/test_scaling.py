@@ -13,18 +13,13 @@ from studies.cases import scaling
 from studies.library.phantom import phantom, write_phantom
 from studies.options import StudyOptions
 from studies.running import run as run_study
-from tests.runtime.tiny_bundle import tiny_manifest, write_tiny
+from tests.runtime.tiny_bundle import tiny_manifest
 from verdiff.benchmarks.cost import CostCounter
 from verdiff.benchmarks.fresh import FreshRun, run_fresh
 from verdiff.bundle import open_bundle
 from verdiff.errors import DataError, InputError
 from verdiff.imaging import plan_slices
 from verdiff.runtime.suitability import unsuitable_reasons
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("bundle") / "tiny.verdiff")
 
 
 @pytest.fixture

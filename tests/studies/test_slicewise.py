@@ -11,8 +11,9 @@ import pytest
 
 from studies.library import slicewise
 from studies.library.slicewise import Entrant, mean_dice, race, score, spread_slices
-from verdiff.benchmarks import harness
 from verdiff.benchmarks.timing import Timing
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,6 @@ class Slices:
 
 def patients(*counts: int) -> list[Any]:
     return [Slices(f"p{i}", np.full((n, 1, 4, 4), i, np.float32), np.arange(n)) for i, n in enumerate(counts)]
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "SETTLE_S", 0)
 
 
 @pytest.fixture

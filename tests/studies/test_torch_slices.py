@@ -19,12 +19,7 @@ from verdiff.train.checkpoint import Checkpoint, RunFacts, write_checkpoint
 from verdiff.train.networks import VerdiffNet
 from verdiff.train.prediction import X0Denoiser
 
-
-@pytest.fixture(autouse=True)
-def threads_as_before():  # type: ignore[no-untyped-def]
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads_as_before")
 
 
 @pytest.fixture(scope="module")

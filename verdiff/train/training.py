@@ -123,7 +123,7 @@ def run(
         dataset = dataset.refolded(folds)
     kind = TRAINING if origin is None or resume else kind_from(origin, config, dataset)
     if is_rehearsal():
-        Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, device=device, ranks=ranks, writes=False)
+        Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, ranks=ranks, writes=False)
     _rehearse(sources, config, output, f"train {config.model_id}" + (" on from where it stopped" if resume else ""))
     there = output.exists()
     with owned(output) if ranks.first else nullcontext():

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from verdiff.benchmarks import harness
 from verdiff.benchmarks.cases import Options, gpu
 from verdiff.benchmarks.cases.gpu import EAGER_FP16, compare, factories, figures
 from verdiff.benchmarks.gpu.rivals import GpuRival
@@ -22,12 +21,9 @@ from verdiff.errors import BackendError
 from verdiff.extras import install
 from verdiff.nvidia import Gpu, InstalledDriver
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 OPTIONS = Options(repeats=3, warmup=1)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "SETTLE_S", 0)
 
 
 class StandIn:

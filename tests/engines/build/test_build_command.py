@@ -6,17 +6,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from verdiff.cli import app
+from tests.command_line import verdiff
 from verdiff.engines.library import Library
 from verdiff.errors import BackendError
 from verdiff.options import BuildOptions
 from verdiff.settings import check_options
-
-
-def verdiff(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def build(folder: Path, *more: object) -> Result:

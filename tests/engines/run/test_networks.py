@@ -29,11 +29,6 @@ BOTH = pytest.mark.parametrize("rtx", [False, True])
 
 
 @pytest.fixture
-def driver() -> NullDriver:
-    return NullDriver()
-
-
-@pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle_path: Path, driver: NullDriver) -> Load:
     """``Segmenter.load`` on a machine with the null GPU, both TensorRTs and an empty cache of engines."""
     monkeypatch.setenv("VERDIFF_CACHE", str(tmp_path / "cache"))

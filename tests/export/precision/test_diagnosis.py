@@ -16,11 +16,6 @@ from verdiff.export.precision.diagnosis import Ranges, check_ranges
 from verdiff.export.precision.search import Candidate
 
 
-@pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench()
-
-
 def scale_element(model: onnx.ModelProto, name: str, index: int, factor: float) -> onnx.ModelProto:
     """A copy with one number of one initializer multiplied."""
     copy = onnx.ModelProto()

@@ -22,11 +22,6 @@ from verdiff.export.precision.search import Candidate, find_islands, islands_by_
 from verdiff.precisions import MaskLimits
 
 
-@pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench()
-
-
 def test_a_sound_conversion_passes_and_says_what_it_measured(bench: Bench) -> None:
     report = bench.judge(Candidate.of(bench.source, half).graphs())
     assert report.patients == 6 and report.slices == 6

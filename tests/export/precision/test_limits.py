@@ -20,11 +20,6 @@ from verdiff.precisions import MaskLimits
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture(scope="module")
 def perfect(bench: Bench) -> GateReport:
     """FP32 beside itself."""
     return bench.gate.compare(bench.source)

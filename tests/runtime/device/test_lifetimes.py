@@ -38,11 +38,6 @@ class Holder:
 
 
 @pytest.fixture
-def driver() -> NullDriver:
-    return NullDriver()
-
-
-@pytest.fixture
 def given(driver: NullDriver) -> Iterator[Given]:
     with driver.given_array(SLICES) as array:
         yield array

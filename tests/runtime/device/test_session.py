@@ -28,11 +28,6 @@ PIXEL = (0.9, 0.9)
 
 
 @pytest.fixture
-def driver() -> NullDriver:
-    return NullDriver()
-
-
-@pytest.fixture
 def given(driver: NullDriver) -> Iterator[Given]:
     with driver.given_array(SLICES) as array:
         yield array

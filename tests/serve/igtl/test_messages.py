@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,6 @@ from verdiff.imaging import Geometry, Volume
 from verdiff.runtime import Segmenter
 from verdiff.serve import Client
 from verdiff.serve.igtl import IgtlServer
-
-
-@pytest.fixture(scope="session")
-def segmenter(bundle: Path) -> Segmenter:
-    return Segmenter.load(bundle, threads=1)
 
 
 def oblique_scan() -> Volume:

@@ -41,11 +41,6 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(Path(__file__).with_name("peer.cxx"), tmp_path_factory.mktemp("peer"))
 
 
-@pytest.fixture(scope="session")
-def segmenter(bundle: Path) -> Segmenter:
-    return Segmenter.load(bundle, threads=1)
-
-
 def pose_of(scan: Volume) -> list[float]:
     """Size, spacing, unit vectors and centre in RAS, as the library takes them."""
     geometry = scan.geometry
