@@ -35,7 +35,7 @@ def scan(tmp_path: Path) -> Path:
 def infer(scan: Path, bundle: Path, anatomy: AnatomyOptions) -> tuple[int, list[str]]:
     said: list[str] = []
     options = InferOptions(model=str(bundle), threads=1, prior_only=True, force=True)
-    code = run(scan, None, options, uncertainty=False, preview=False, reference=None, say=said.append, anatomy=anatomy)
+    code = run(scan, None, Asked(options, anatomy=anatomy), say=said.append)
     return code, said
 
 

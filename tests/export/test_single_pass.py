@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.train.toy import toy_config, toy_dataset, write_raw_dataset
+from verdiff.batch import Asked
 from verdiff.bundle import open_bundle
 from verdiff.commands import infer
 from verdiff.diffusion import background_and_labels
@@ -22,7 +23,7 @@ from verdiff.export.exporting import run
 from verdiff.export.golden import phantom
 from verdiff.export.precision.networks import PatientSlices
 from verdiff.export.verify import verify_bundle
-from verdiff.options import ExportOptions
+from verdiff.options import ExportOptions, InferOptions
 from verdiff.runtime import Segmenter
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import RunConfig
@@ -81,10 +82,7 @@ def test_infer_says_that_one_pass_was_all(unet_bundle: Path, tmp_path: Path) -> 
     code = infer.run(
         data / "imagesTr" / "toy0_0000.nii.gz",
         tmp_path / "mask.nii.gz",
-        infer.InferOptions(model=str(unet_bundle), threads=1, force=True),
-        uncertainty=False,
-        preview=False,
-        reference=None,
+        Asked(InferOptions(model=str(unet_bundle), threads=1, force=True)),
         say=said.append,
     )
     assert code in (SUCCESS, EMPTY_MASK) and (tmp_path / "mask.nii.gz").is_file()

@@ -82,6 +82,12 @@ class Asked:
                 "add what you want of the vertebrae, or leave --lowest out",
             )
 
+    def of_scan(self, *, lowest: str | None) -> Asked:
+        """What is asked for of one scan of several. Its lowest vertebra counts where files name vertebrae."""
+        if lowest is None or not self.names_vertebrae:
+            return self
+        return replace(self, anatomy=replace(self.anatomy, lowest=lowest))
+
     def extras(self) -> list[str]:
         """What is made beside the mask, as words; two calls with the same words make the same files."""
         made = self.anatomy

@@ -12,7 +12,7 @@ from typing import Any
 from verdiff.batch.asked import Asked, model_file, repeating_command
 from verdiff.batch.cases import BatchCase
 from verdiff.batch.rows import Row, row_of_error, row_of_report
-from verdiff.batch.scan import for_this_scan, spine_files_of
+from verdiff.batch.scan import spine_files_of
 from verdiff.errors import InputError, OutputError, VerdiffError
 from verdiff.files import Plan, made_by_verdiff, require_folder
 from verdiff.files.places import absolute
@@ -116,7 +116,7 @@ def plan_batch(
     for case in cases:
         name, files = _files_of(case, output, asked)
         shown = names.of(files, name)
-        wanted = for_this_scan(asked, lowest=case.lowest)
+        wanted = asked.of_scan(lowest=case.lowest)
         try:
             _check_scan(case, seen)
             places = _places(files, wanted)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from verdiff.batch.ledger import ledger
 from verdiff.batch.planning import Batch, BatchTask
 from verdiff.batch.rows import Row, row_of_error, row_of_report
-from verdiff.batch.scan import Read, WrittenScan, read_scan, segment_scan, write_scan
+from verdiff.batch.scan import Read, read_scan, segment_scan
+from verdiff.batch.written import WrittenScan, write_scan
 from verdiff.errors import OutputError
 
 if TYPE_CHECKING:

@@ -1,29 +1,31 @@
-"""One scan from its file to the files of its mask, in three steps that can run at once for three scans."""
+"""One scan from its file to its mask; :mod:`verdiff.batch.written` puts the mask's files in their places.
+
+Reading, segmenting and writing can run at once for three scans.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from verdiff.batch.asked import AnatomyOptions, Asked, model_file, repeating_command
-from verdiff.errors import EMPTY_MASK, IMPLAUSIBLE, SUCCESS, BackendError, InputError, OutputError
+from verdiff.errors import OutputError
 from verdiff.files import Plan, require_folder
 from verdiff.files.places import absolute
 from verdiff.imaging import Volume, read_volume
 from verdiff.options import CallOptions
-from verdiff.runtime.writing import OutputFiles, output_files, report, write_result
+from verdiff.runtime.writing import OutputFiles, output_files
 from verdiff.settings import part_of
 
 if TYPE_CHECKING:
-    from verdiff.anatomy import AnatomyFiles, Spine, Surface
+    from verdiff.anatomy import AnatomyFiles
     from verdiff.bundle import Manifest
     from verdiff.bundle.margins import Margin
     from verdiff.interop.dicom import DicomFiles
     from verdiff.runtime import Segmentation, Segmenter
-    from verdiff.runtime.margins import NoGo
 
 
 @dataclass(frozen=True)
@@ -59,29 +61,6 @@ class Segmented:
     result: Segmentation
     margins: tuple[Margin, ...]
     segmenter: Segmenter
-
-
-@dataclass(frozen=True)
-class WrittenScan:
-    """A scan whose files are in their places."""
-
-    read: Read
-    result: Segmentation
-    spine: Spine | None
-    spine_files: AnatomyFiles | None
-    no_go: NoGo | None
-    others: dict[str, Path]
-
-    @property
-    def exit_code(self) -> int:
-        """Done, or the named outcome of an empty or a doubtful mask."""
-        if self.result.empty:
-            return EMPTY_MASK
-        return IMPLAUSIBLE if self.result.implausible else SUCCESS
-
-    def report(self) -> dict[str, Any]:
-        """What the JSON beside the mask holds."""
-        return report(self.result, self.read.files, self.others, identifiers=self.read.asked.identifiers)
 
 
 def read_scan(
@@ -223,119 +202,6 @@ def segment_scan(
     result.provenance["command"] = repeating_command(read.scan, read.asked.options)
     result.provenance["made"] = read.asked.extras()
     return Segmented(read, result, margins, segmenter)
-
-
-def write_scan(segmented: Segmented) -> WrittenScan:
-    """Make of a mask what is asked for beside it, and put all files in their places, or none.
-
-    Raises:
-        VerdiffError: A file cannot be written, or a place was taken meanwhile.
-    """
-    read, result, manifest = segmented.read, segmented.result, segmented.segmenter.manifest
-    spine = no_go = None
-    spine_files = read.spine_files
-    missing = "" if read.files.page is None else no_vertebrae(manifest.label_ids)
-    if spine_files is not None or (read.files.page is not None and not missing):
-        from verdiff.anatomy import find_vertebrae
-        from verdiff.anatomy.files import levels_of
-
-        begun = perf_counter()
-        spine = find_vertebrae(
-            result.labels,
-            result.geometry,
-            manifest.label_ids,
-            lowest=read.asked.anatomy.lowest,
-            uncertainty=result.uncertainty,
-            # The weights that read levels were learned from MR alone.
-            image=read.volume.array if manifest.modality == "MR" and read.volume.geometry.oriented else None,
-        )
-        result.provenance["levels"] = levels_of(spine)
-        result.timings["anatomy"] = perf_counter() - begun
-    if segmented.margins:
-        from verdiff.runtime.margins import no_go_surfaces
-
-        begun = perf_counter()
-        no_go = no_go_surfaces(result, manifest.margins, segmented.margins)
-        result.timings["margins"] = perf_counter() - begun
-        result.provenance["margins"] = no_go.to_dict()
-    moved = {} if no_go is None else no_go.surfaces
-    others: dict[str, Path] = {}
-    with read.plan.staged() as staged:
-        if spine is not None and spine_files is not None:
-            from verdiff.anatomy import write_anatomy
-
-            known = result.identity if read.asked.identifiers else None
-            about = {} if known is None else known.uids()
-            write_anatomy(
-                spine,
-                read.volume,
-                spine_files,
-                moved=moved,
-                label_ids=manifest.label_ids,
-                staged=staged,
-                about=about,
-            )
-            spine_files = spine_files.holding(moved)
-            others |= spine_files.named
-        if read.objects is not None:
-            from verdiff.interop.dicom import mask_of, write_dicom
-
-            wanted = read.objects.uncertainty is not None
-            write_dicom(mask_of(result, read.volume, uncertainty=wanted), read.objects, staged=staged)
-            others |= read.objects.named
-        if read.files.page is not None:
-            begun = perf_counter()
-            told = report(result, read.files, others, identifiers=read.asked.identifiers)
-            staged[read.files.page].write_text(_page(segmented, spine, told, missing, moved), "utf-8")
-            result.timings["page"] = perf_counter() - begun
-        write_result(
-            result,
-            read.volume,
-            read.files,
-            others,
-            staged=staged,
-            identifiers=read.asked.identifiers,
-            marks={} if spine is None else spine.marks_mm,
-            remarks=() if spine is None else (spine.says_levels,),
-        )
-    return WrittenScan(read, result, spine, spine_files, no_go, others)
-
-
-def no_vertebrae(label_ids: Mapping[str, int]) -> str:
-    """Why a page has no vertebrae and no surfaces, in words; empty where it has."""
-    from verdiff.anatomy.libraries import require_libraries
-    from verdiff.anatomy.roles import roles_of
-
-    try:
-        require_libraries()
-    except BackendError as error:
-        return f"Not looked for: {error.found}. {error.remedy}."
-    try:
-        roles_of(label_ids)
-    except InputError as error:
-        return f"Not looked for: {error.found}."
-    return ""
-
-
-def _page(
-    segmented: Segmented,
-    spine: Spine | None,
-    told: Mapping[str, Any],
-    missing: str,
-    moved: Mapping[str, Mapping[str, Surface]],
-) -> str:
-    from verdiff.page.scan import Shown, scan_page
-
-    read, result = segmented.read, segmented.result
-    names = {label.id: label.name for label in result.label_table}
-    return scan_page(Shown(told, read.volume, result.labels, result.uncertainty, names, spine, missing, moved))
-
-
-def for_this_scan(asked: Asked, *, lowest: str | None) -> Asked:
-    """What is asked for of one scan of several, whose lowest vertebra may be stated; it counts where it is named."""
-    if lowest is None or not asked.names_vertebrae:
-        return asked
-    return replace(asked, anatomy=replace(asked.anatomy, lowest=lowest))
 
 
 def _dicom_files(asked: Asked) -> DicomFiles | None:

@@ -13,7 +13,8 @@ from verdiff.batch.asked import model_file
 from verdiff.batch.dispatch import AHEAD
 from verdiff.batch.planning import BatchTask, done_since
 from verdiff.batch.rows import Row, row_of_error, row_of_report
-from verdiff.batch.scan import read_scan, segment_scan, write_scan
+from verdiff.batch.scan import read_scan, segment_scan
+from verdiff.batch.written import write_scan
 from verdiff.errors import BackendError, BundleError, OutputError, VerdiffError
 from verdiff.files.places import absolute
 from verdiff.options import InferOptions, LoadOptions

@@ -37,7 +37,7 @@ from verdiff.progress import done
 from verdiff.settings import Bounds, part_of
 
 if TYPE_CHECKING:
-    from verdiff.batch import AnatomyOptions, DicomOptions
+    from verdiff.batch import Asked
     from verdiff.batch.scan import Read
     from verdiff.imaging import Volume
 
@@ -45,17 +45,10 @@ if TYPE_CHECKING:
 def run(
     scan: Path,
     output: str | Path | None,
-    options: InferOptions,
+    asked: Asked,
     *,
-    uncertainty: bool,
-    preview: bool,
-    reference: Path | None,
+    reference: Path | None = None,
     say: Callable[[str], None],
-    anatomy: AnatomyOptions | None = None,
-    dicom: DicomOptions | None = None,
-    overwrite: bool = False,
-    identifiers: bool = False,
-    page: Path | None = None,
     tell: Callable[[dict[str, Any]], None] | None = None,
     dry_run: bool = False,
 ) -> int:
@@ -63,41 +56,26 @@ def run(
 
     Args:
         scan: A file or a DICOM folder.
-        output: The mask's name, a folder (with ``/`` at its end it is made), or None for beside the scan.
-        options: Options of the model and the sampling.
-        uncertainty: Write the uncertainty map too.
-        preview: Write a preview PNG too.
+        output: The mask's name, a folder (with ``/`` at its end it is made), or None for beside the scan, or beside
+            the DICOM objects or the page that are asked for.
+        asked: How the model runs, and what is made of the mask.
         reference: A mask on the scan's grid, with the model's label ids, to print the Dice against.
         say: Takes each line of the summary.
-        anatomy: What to make of the vertebrae.
-        dicom: Which DICOM objects to write too; without ``output`` all files go beside them.
-        overwrite: Replace files that verdiff did not write; never the scan, the reference or a data set's JSON.
-        identifiers: Put the UIDs of a scan read from DICOM into the report.
-        page: Write an HTML page to look at too; without ``output`` all files go beside it.
         tell: Takes the report.
         dry_run: Check all of it, the model too, say which files would be written, and stop.
 
     Raises:
         VerdiffError: Whatever was wrong; all files appear together, or none.
     """
-    from verdiff.batch.asked import AnatomyOptions, Asked, DicomOptions
-    from verdiff.batch.scan import check_scan, read_scan, segment_scan, write_scan
+    from verdiff.batch.scan import check_scan, read_scan, segment_scan
+    from verdiff.batch.written import write_scan
     from verdiff.bundle import resolve_model
     from verdiff.runtime import Segmenter
     from verdiff.runtime.workload import one_scan
 
+    options = asked.options
     # A name that is wrong is told before a scan is read.
     resolve_model(options.model)
-    asked = Asked(
-        options,
-        uncertainty,
-        preview,
-        anatomy or AnatomyOptions(),
-        dicom or DicomOptions(),
-        overwrite,
-        identifiers,
-        page,
-    )
     with busy(f"reading {scan.name}"):
         read = read_scan(scan, output, asked, reference=reference)
     volume = read.volume
@@ -257,6 +235,7 @@ def infer(
     options = replace(options, model=model, orientation=orientation, time_point=time_point)
     anatomy = AnatomyOptions(instances, stats, mesh, lowest, margin_probability, margin_share)
     dicom = DicomOptions(dicom_seg, seg_type, rtstruct)
+    asked = Asked(options, uncertainty, preview, anatomy, dicom, overwrite, identifiers, report)
     # What a dry run says is all that it is for.
     told: Callable[[str], None] = _nothing if as_json else give if batch.dry_run else say
     tell = _print_json if as_json else None
@@ -266,15 +245,8 @@ def infer(
             code = run(
                 words[0],
                 output,
-                options,
-                uncertainty=uncertainty,
-                preview=preview,
+                asked,
                 reference=reference,
-                anatomy=anatomy,
-                dicom=dicom,
-                overwrite=overwrite,
-                identifiers=identifiers,
-                page=report,
                 say=told,
                 tell=None if tell is None else _print_whole,
                 dry_run=batch.dry_run,
@@ -292,10 +264,10 @@ def infer(
         raise unfit(
             f"--report {report} with several scans", f"it is the end of each page's name there: --report {report.name}"
         )
-    asked = Asked(options, uncertainty, preview, anatomy, dicom, overwrite, identifiers, report, page_each=True)
     cases = cases_of(words, batch.manifest)
     folder = None if output is None else Path(output)
-    raise typer.Exit(infer_several.run(cases, folder, asked, batch_options=batch, say=told, tell=tell))
+    each = replace(asked, page_each=True)
+    raise typer.Exit(infer_several.run(cases, folder, each, batch_options=batch, say=told, tell=tell))
 
 
 def _nothing(line: str) -> None:

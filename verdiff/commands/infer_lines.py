@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine
-    from verdiff.batch.scan import WrittenScan
+    from verdiff.batch.written import WrittenScan
     from verdiff.imaging import Volume
     from verdiff.runtime import Segmentation
     from verdiff.runtime.writing import OutputFiles
