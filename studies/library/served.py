@@ -53,7 +53,7 @@ class Served:
     """A running server.
 
     Attributes:
-        process: It.
+        process: Process of its own.
         port: Where it takes C-STORE.
         url: Where it takes STOW-RS.
         worker: Process that computes.
