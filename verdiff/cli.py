@@ -36,6 +36,7 @@ from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
 _OPTIONS = "verdiff.options"
 _OUTPUT = ("-o", "--output")
+_ROOM = "crop the scan, raise the limit (ulimit -v), or use a machine with more memory; files are as they were"
 OLD_OR_NEW = "files are either the old ones or the complete new ones"
 
 
@@ -64,6 +65,12 @@ class Commands(TyperGroup):
         except VerdiffError as error:
             warn(error.told(ctx.meta.get(_OPTIONS, ())))
             raise typer.Exit(error.exit_code) from error
+        except MemoryError as error:
+            told = VerdiffError(
+                "more memory is needed than this process can have", "enough memory for this call", _ROOM
+            )
+            warn(told.told())
+            raise typer.Exit(told.exit_code) from error
         except KeyboardInterrupt as error:
             warn(f"interrupted; {OLD_OR_NEW}")
             raise typer.Exit(INTERRUPTED) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.imaging.make import save_dicom, textured
 from tests.interop.dicom.series import save_oriented
 from tests.runtime.scans import mr_scan
 from verdiff.batch import BatchCase, are_several, cases_of
@@ -49,6 +50,22 @@ def test_a_pattern_is_expanded_and_one_that_matches_nothing_is_told(tmp_path: Pa
     assert [each.scan.name for each in cases_of([tmp_path / "**" / "c*"])] == ["c.nii.gz"]
     with pytest.raises(InputError, match="nothing matches"):
         cases_of([tmp_path / "*.mha"])
+
+
+def test_slices_of_one_series_that_are_named_one_by_one_are_refused(tmp_path: Path) -> None:
+    series = save_oriented(tmp_path / "one", mr_scan().array, mr_scan().geometry)
+    for words in (sorted(series.iterdir()), [series / "*"]):
+        with pytest.raises(InputError, match="are slices of one series") as caught:
+            cases_of(words)
+        assert str(series) in caught.value.remedy
+    other = save_oriented(tmp_path / "two", mr_scan().array, mr_scan().geometry)
+    each = [min(series.iterdir()), min(other.iterdir())]
+    assert [case.scan for case in cases_of(each)] == each
+
+
+def test_films_of_one_series_are_scans_of_their_own(tmp_path: Path) -> None:
+    films = [save_dicom(tmp_path / f"{side}.dcm", textured((6, 5)), Modality="DX") for side in ("front", "side")]
+    assert [case.scan for case in cases_of(films)] == films
 
 
 def test_a_name_with_brackets_that_is_there_is_no_pattern(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from verdiff.engines import cache_path
 from verdiff.errors import BackendError, BundleError, OutputError
 from verdiff.files import scratch_folder
 from verdiff.imaging import write_array
+from verdiff.imaging.itk import simpleitk
 
 MAIN = "from verdiff.cli import main; main()"
 
@@ -204,3 +205,20 @@ def test_a_terminal_that_is_closed_meanwhile_does_not_end_the_computing(
     monkeypatch.setattr(sys, "stderr", Gone())
     printing.draw("segmenting  50 %")
     printing.erase()
+
+
+def test_memory_that_cannot_be_had_is_one_message(monkeypatch: pytest.MonkeyPatch, case: Path) -> None:
+    def nothing_left(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("verdiff.commands.info.facts_of", nothing_left)
+    done = CliRunner().invoke(app, ["info", str(case / "scan.nii.gz")])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("found: more memory is needed than this process can have\nexpected: ")
+
+
+def test_a_library_that_cannot_be_loaded_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the import system raises where an address space is too small for a library.
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(BackendError, match="SimpleITK cannot be loaded"):
+        simpleitk()

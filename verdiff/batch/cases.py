@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verdiff.anatomy.levels import parse_level
+from verdiff.batch.slices import refuse_slices_of_one_series
 from verdiff.errors import InputError
 from verdiff.files import made_by_verdiff
 from verdiff.imaging.dicom_header import begins_as_dicom
@@ -62,9 +63,11 @@ def cases_of(words: Sequence[Path], manifest: Path | None = None) -> list[BatchC
             relative to it.
 
     Raises:
-        InputError: The manifest cannot be read, a pattern matches nothing, or there is no scan at all.
+        InputError: The manifest cannot be read, a pattern matches nothing, words name slices of one series, or there
+            is no scan at all.
     """
     cases = [BatchCase(path) for word in words for path in _of_word(word)]
+    refuse_slices_of_one_series([case.scan for case in cases if case.scan.is_file() and _is_dicom(case.scan)])
     if manifest is not None:
         cases += _of_manifest(manifest)
     if not cases:

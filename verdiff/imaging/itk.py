@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from verdiff.errors import InputError
+from verdiff.errors import BackendError, InputError
 
 # SimpleITK's generated wrappers carry no annotations; the names say what is meant where the checker cannot.
 Image: TypeAlias = Any
@@ -14,8 +14,19 @@ ImageFileReader: TypeAlias = Any
 
 
 def simpleitk() -> Any:
-    """The SimpleITK module."""
-    import SimpleITK
+    """The SimpleITK module.
+
+    Raises:
+        BackendError: It cannot be loaded, as where a limit leaves its libraries no room.
+    """
+    try:
+        import SimpleITK
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            f"SimpleITK cannot be loaded: {error}",
+            "SimpleITK, whole, and memory for its libraries (250 MB)",
+            "give the process more memory (ulimit -v), or install SimpleITK again",
+        ) from error
 
     return SimpleITK
 
