@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -59,7 +60,7 @@ public:
 
     explicit Bundle(const std::string& path) {
         std::ifstream file(path, std::ios::binary);
-        if (!file) throw std::runtime_error("cannot read " + path);
+        if (!file || std::filesystem::is_directory(path)) throw std::runtime_error("cannot read " + path + ", which is to be a bundle of one file");
         files_ = stored_files({std::istreambuf_iterator<char>(file), {}});
         manifest = nlohmann::json::parse(files_.at("manifest.json"));
         if (manifest.at("schema_version") != 1) throw std::runtime_error("a bundle of a schema that this host does not know");

@@ -1,7 +1,7 @@
 // NIfTI-1 volumes in and masks out, with nifti-reader-js.
 import * as nifti from 'nifti-reader-js'
 
-const ARRAYS = { 2: Uint8Array, 4: Int16Array, 8: Int32Array, 16: Float32Array, 256: Int8Array, 512: Uint16Array }
+const ARRAYS = { 2: Uint8Array, 4: Int16Array, 8: Int32Array, 16: Float32Array, 64: Float64Array, 256: Int8Array, 512: Uint16Array }
 const HEADER = 352
 
 /** A file's bytes as a volume of the contract, with the header that a mask of it will carry. */
@@ -22,6 +22,9 @@ export function readVolume(file) {
   const spacingMm = header.pixDims.slice(1, 4).map(Math.abs)
   // NIfTI's world is right, anterior, superior; the contract's is left, posterior, superior.
   const toRas = header.sform_code > 0 ? header.affine : header.getQformMat()
+  const other = header.qform_code > 0 ? header.getQformMat() : toRas
+  const apart = spacingMm.map((pitch, axis) => Math.max(...[0, 1, 2].map((row) => Math.abs(other[row][axis] - toRas[row][axis]) / pitch)))
+  if (!(Math.max(...apart) < 0.01)) throw new Error('a file that states two orientations')
   const direction = [-1, -1, 1].flatMap((sign, row) => spacingMm.map((pitch, axis) => (sign * toRas[row][axis]) / pitch))
   return { size, spacingMm, direction, voxels, header: new Uint8Array(bytes.slice(0, HEADER)) }
 }

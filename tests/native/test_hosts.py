@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from platform import machine
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +20,7 @@ from tests.peers import needs, program
 from verdiff.bundle.golden import pack_golden, unpack_golden
 from verdiff.bundle.layout import GOLDEN
 from verdiff.export.draft import Draft
-from verdiff.imaging import read_labels, read_volume
+from verdiff.imaging import Volume, read_labels, read_volume, write_array
 
 LIBRARY = "libonnxruntime.so.1"
 CPP, JS = ROOT / "native" / "cpp", ROOT / "native" / "js"
@@ -45,7 +49,7 @@ HOSTS = [
 
 
 class Host(Protocol):
-    def __call__(self, model: Path, scan: Path, mask: Path) -> subprocess.CompletedProcess[str]: ...
+    def __call__(self, *words: Path) -> subprocess.CompletedProcess[str]: ...
 
 
 def built(build: Path, *options: str) -> Path:
@@ -67,8 +71,8 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         found = f"-DOpenVINO_DIR={openvino.utils.get_cmake_path()}"
         command = [str(built(tmp_path_factory.mktemp("build"), found))]
 
-    def run(model: Path, scan: Path, mask: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, model, scan, mask], capture_output=True, text=True)
+    def run(*words: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *words], capture_output=True, text=True)
 
     return run
 
@@ -108,6 +112,76 @@ def test_a_host_refuses_a_model_whose_golden_it_does_not_meet(
     replace(draft, files={**draft.files, GOLDEN: pack_golden(golden)}).write(other)
     done = host(other, EXAMPLE, mask)
     assert done.returncode == 1 and f"golden: other {array}" in done.stderr and not mask.exists()
+
+
+def small_scan() -> bytes:
+    """A NIfTI-1 file of three slices of the example in int16, uncompressed."""
+    scan = read_volume(EXAMPLE)
+    middle = scan.array.shape[2] // 2
+    part = scan.array[:, :, middle : middle + 3].astype(np.int16)
+    grid = replace(scan.geometry, size=(3, *scan.geometry.size[1:]))
+    with TemporaryDirectory() as folder:
+        write_array(part, Volume(part, grid), Path(folder) / "scan.nii")
+        return (Path(folder) / "scan.nii").read_bytes()
+
+
+def with_bytes(data: bytes, at: int, value: bytes) -> bytes:
+    return data[:at] + value + data[at + len(value) :]
+
+
+# datatype and bitpix, qform_code and sform_code, the rows of the sform, in the header of nifti1.h; voxels follow it.
+KIND, CODES, ROWS, HEADER = 70, 252, 280, 352
+ODD: dict[str, Callable[[bytes], bytes]] = {
+    "cut short": lambda data: data[: len(data) // 2],
+    "cut short.gz": lambda data: gzip.compress(data)[:-2000],
+    "another checksum.gz": lambda data: with_bytes(gzip.compress(data), len(gzip.compress(data)) - 8, bytes(4)),
+    "no orientation": lambda data: with_bytes(data, CODES, bytes(4)),
+    "two orientations": lambda data: with_bytes(
+        with_bytes(data, CODES, struct.pack("<hh", 1, 1)), ROWS, struct.pack("<12f", *np.eye(3, 4).ravel())
+    ),
+    "no NIfTI": lambda data: b"hello",
+    "empty": lambda data: b"",
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_host_refuses_an_odd_scan_in_a_line_and_writes_no_mask(
+    host: Host, model: Path, tmp_path: Path, kind: str
+) -> None:
+    scan, mask = tmp_path / ("scan.nii.gz" if kind.endswith(".gz") else "scan.nii"), tmp_path / "mask.nii"
+    scan.write_bytes(ODD[kind](small_scan()))
+    done = host(model, scan, mask)
+    assert done.returncode == 1 and not mask.exists(), done.stderr
+    # libnifti has a word of its own about some of them.
+    assert done.stderr.splitlines()[-1].startswith(("verdiff-segment: ", "segment.mjs: "))
+    assert len([line for line in done.stderr.splitlines() if not line.startswith("**")]) == 1
+
+
+@pytest.mark.parametrize("name", ["nowhere/mask.nii", "mask.png"])
+def test_a_mask_that_could_not_be_written_is_refused(host: Host, model: Path, tmp_path: Path, name: str) -> None:
+    done = host(model, EXAMPLE, tmp_path / name)
+    assert done.returncode == 1 and name.split("/")[-1] in done.stderr and not any(tmp_path.iterdir())
+
+
+def test_wrong_words_are_told_with_the_right_ones(host: Host, model: Path) -> None:
+    done = host(model, EXAMPLE)
+    assert done.returncode == 2 and done.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize("kind", ["int16", "float64"])
+def test_a_scan_of_these_voxels_has_a_compressed_mask(
+    host: Host, model: Path, expected: Expected, tmp_path: Path, kind: str
+) -> None:
+    scan, mask = tmp_path / "scan.nii", tmp_path / "mask.nii.gz"
+    data = small_scan()
+    if kind == "float64":
+        voxels = np.frombuffer(data, "<i2", 3 * 52 * 67, HEADER).astype("<f8")
+        data = with_bytes(data[:HEADER], KIND, struct.pack("<hh", 64, 64)) + voxels.tobytes()
+    scan.write_bytes(data)
+    done = host(model, scan, mask)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert mask.read_bytes()[:2] == b"\x1f\x8b"
+    assert (read_labels(mask).array == expected(scan)).mean() >= AGREEMENT
 
 
 def test_a_host_keeps_a_file_that_is_there(host: Host, model: Path, tmp_path: Path) -> None:
