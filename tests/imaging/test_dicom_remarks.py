@@ -80,6 +80,8 @@ def test_two_modalities_are_no_series(tmp_path: Path) -> None:
 def test_a_mosaic_of_slices_is_no_slice(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a mosaic"):
         read_volume(series(tmp_path / "s", ImageType="ORIGINAL\\PRIMARY\\M\\ND\\MOSAIC"))
+    frames = save_enhanced(tmp_path / "a.dcm", textured((4, 6, 5)), [0, 3, 6, 9], ImageType="ORIGINAL\\PRIMARY\\MOSAIC")
+    assert read_volume(frames).array.shape == (4, 6, 5)
 
 
 def test_intensities_by_a_table_are_refused(tmp_path: Path) -> None:

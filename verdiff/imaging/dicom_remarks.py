@@ -12,6 +12,7 @@ from verdiff.imaging.volume import Geometry
 
 _BODY_PART, _IMAGE_TYPE, _MODALITY = 0x00180015, 0x00080008, 0x00080060
 _PATIENT, _NUMBER, _IN_ACQUISITION = 0x00100020, 0x00200013, 0x00201002
+_FRAMES = 0x00280008
 _MODALITY_LUT, _LUT_TYPE = 0x00283000, 0x00283004
 # Two steps that differ by less than this share of one are one step.
 _STEP_TOLERANCE = 0.02
@@ -34,7 +35,8 @@ def refuse_no_scan(file: DicomFile, name: str) -> None:
     Raises:
         InputError: It is a mosaic of slices, or a table instead of a line makes intensities of its numbers.
     """
-    if "MOSAIC" in file.text(_IMAGE_TYPE).upper().split("\\"):
+    # Several frames lie where each of them states, whatever they were made of.
+    if "MOSAIC" in file.text(_IMAGE_TYPE).upper().split("\\") and file.text(_FRAMES) in ("", "1"):
         raise InputError(
             f"{name} is a mosaic: many slices side by side in one picture",
             "one slice of the body a picture, at the place that its header states",
