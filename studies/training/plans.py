@@ -184,7 +184,7 @@ PLANS: Mapping[str, TablePlan] = MappingProxyType(
                 "nnunetv2 takes the slices that all models here take. Left alone, it slices across the axis of the "
                 "largest spacing, which is an accident where voxels are nearly cubic.",
                 "nnunetv2 predicts with its own windows and mirroring. Its class probabilities are brought to the "
-                "pixels that all are scored on, and the most probable class counts.",
+                "pixels that all are scored on, and the most probable class counts. Its seconds begin at the file.",
                 "--set says nothing to nnunetv2, but for network.memory_gb.",
             ),
             within=0.005,

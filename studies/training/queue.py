@@ -243,6 +243,8 @@ def sitting_of(run: Path) -> Iterator[None]:
     """Note on which machine and commit a run went on, for how long, and how much of it the machine really gave."""
     machine, watch, began, own = describe_machine(), Watch(), time.monotonic(), _processor_s()
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    # Now: the checkout may be another one when a long training ends.
+    commit = record.commit()
     try:
         yield
     finally:
@@ -252,7 +254,7 @@ def sitting_of(run: Path) -> Iterator[None]:
             "processor_minutes": round((_processor_s() - own) / 60, 2),
             "others": watch.others_share(),
             "machine": {**machine.to_dict(), "gpu": _gpu()},
-            "commit": record.commit(),
+            "commit": commit,
         }
         path = run / SITTINGS
         with atomic_path(path) as temporary:
