@@ -17,7 +17,6 @@ from verdiff.benchmarks.recording import command_line
 from verdiff.evaluate.comparing import Comparisons, comparison_dict, comparison_markdown
 from verdiff.evaluate.markdown import format_value, papers_table, with_deviation
 from verdiff.evaluate.plots import box_plots
-from verdiff.evaluate.statistics import Comparison
 from verdiff.evaluate.stored import STORED, to_dict
 from verdiff.files import plan_files
 from verdiff.markdown import markdown_table
@@ -108,7 +107,7 @@ def markdown_page(
     for name, found in comparisons.items():
         page += ["", f"## {plan.reference} minus {name}"]
         page += comparison_markdown({"masks": found}, name).splitlines()
-        page += verdict(plan, name, found[lines[0].row]["dice"].comparison)
+        page += verdict(plan, name, found)
     for group, names in groups.items():
         mine = {line.name: {"": part(line.table, names)} for line in lines}
         count = len(next(iter(mine.values()))[""].cases)
@@ -118,16 +117,24 @@ def markdown_page(
     return "\n".join(page) + "\n"
 
 
-def verdict(plan: TablePlan, other: str, found: Comparison | None) -> list[str]:
-    """Whether the reference stands for another model, where that is what the table asks."""
-    if plan.within is None or found is None:
+def verdict(plan: TablePlan, other: str, found: Comparisons) -> list[str]:
+    """Whether the reference stands for another model, where that is what the table asks: in Dice of every structure.
+
+    A mean over structures alone may hide that one is better by as much as another is worse; one case says nothing.
+    """
+    rows = {name: row["dice"].comparison for name, row in found.items()}
+    differences = {name: row.difference for name, row in rows.items() if row is not None}
+    if plan.within is None or not differences:
         return []
-    difference, less = found.difference, abs(found.difference.mean) <= plan.within
+    if any(math.isnan(each.low) for each in differences.values()):
+        return ["", f"Of one case nothing follows on whether {plan.reference} stands for {other}."]
+    name, most = max(differences.items(), key=lambda item: abs(item[1].mean))
+    lies = "lies" if abs(most.mean) <= plan.within else "does not lie"
     return [
         "",
-        f"**{plan.reference} {'lies' if less else 'does not lie'} within {plan.within:g} Dice of {other}**: mean Dice "
-        f"differs by {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})"
-        + ("." if less else f", so nothing is said of {other} by its figures."),
+        f"**{plan.reference} {lies} within {plan.within:g} Dice of {other}**: the largest difference is that of {name}, "
+        f"{most.mean:+.4f} ({most.low:+.4f} to {most.high:+.4f})."
+        + ("" if lies == "lies" else f" So its figures say nothing of {other}."),
     ]
 
 

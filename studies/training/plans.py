@@ -57,8 +57,8 @@ class TablePlan:
         seeds: How many seeds each model is trained with.
         published: Modality -> model -> Dice in per cent, as its paper prints it.
         notes: What a reader must know of the published figures and the models.
-        within: The difference of mean Dice up to which the reference stands for each other model; None where that is
-            not the question.
+        within: The difference of Dice, in every structure, up to which the reference stands for each other model; None
+            where that is not the question.
     """
 
     title: str

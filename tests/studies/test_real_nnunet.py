@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from tests.studies.test_tables import quiet
 from tests.train.toy import write_raw_dataset
 from verdiff.benchmarks.fresh import FreshRun
 from verdiff.errors import BackendError, VerdiffError
+from verdiff.evaluate.comparing import Compared
 from verdiff.evaluate.statistics import Comparison, Interval
 from verdiff.evaluate.stored import read_results
 from verdiff.train import nnunetv2_adapter
@@ -163,7 +165,7 @@ def test_the_table_says_whether_nnunet_like_stands_for_it(data: Path, tmp_path: 
     assert scores.cases == read_results(tmp_path / "queue/nnunet-like").masks.cases
     assert scores.value(scores.cases[0], "disc", "dice") == 0.0 < scores.value(scores.cases[0], "vertebra", "dice")
     page = (tmp_path / "queue/table.md").read_text("utf-8")
-    assert "## nnunet-like minus nnunetv2" in page and "within 0.005 Dice of nnunetv2**" in page
+    assert "## nnunet-like minus nnunetv2" in page and "Of one case nothing follows" in page
 
 
 @pytest.mark.usefixtures("installed")
@@ -207,16 +209,29 @@ def test_without_the_package_nothing_is_begun(data: Path, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("mean", "words"),
+    ("vertebra", "disc", "words"),
     [
-        (0.005, "lies within 0.005 Dice of nnunetv2**: mean Dice differs by +0.0050"),
-        (-0.0051, "does not lie within 0.005 Dice of nnunetv2**: mean Dice differs by -0.0051"),
+        (0.005, -0.004, "lies within 0.005 Dice of nnunetv2**: the largest difference is that of vertebra, +0.0050"),
+        # Their mean is 0, and neither is like the other.
+        (0.18, -0.181, "does not lie within 0.005 Dice of nnunetv2**: the largest difference is that of disc, -0.1810"),
     ],
 )
-def test_the_verdict_is_on_the_mean_difference(mean: float, words: str) -> None:
-    found = Comparison(Interval(mean, mean - 0.01, mean + 0.01, 0.95, 7), p_value=0.5, better=4, worse=3)
+def test_the_verdict_is_on_every_structure(vertebra: float, disc: float, words: str) -> None:
+    means = {"vertebra": vertebra, "disc": disc, "mean": (vertebra + disc) / 2}
+    found = {
+        name: {"dice": compared(Interval(mean, mean - 0.01, mean + 0.01, 0.95, 7))} for name, mean in means.items()
+    }
     assert words in verdict(PLANS["nnunetv2"], "nnunetv2", found)[1]
     assert verdict(PLANS["table1"], "unet", found) == []
+
+
+def test_one_case_gives_no_verdict() -> None:
+    found = {"vertebra": {"dice": compared(Interval(0.0, math.nan, math.nan, 0.95, 1))}}
+    assert "Of one case nothing follows" in verdict(PLANS["nnunetv2"], "nnunetv2", found)[1]
+
+
+def compared(difference: Interval) -> Compared:
+    return Compared(Comparison(difference, p_value=0.5, better=4, worse=3), 1.0, ())
 
 
 def test_classes_are_brought_to_the_pixels_that_are_scored(data: Path, tmp_path: Path) -> None:
