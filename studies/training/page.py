@@ -132,8 +132,8 @@ def verdict(plan: TablePlan, other: str, found: Comparisons) -> list[str]:
     lies = "lies" if abs(most.mean) <= plan.within else "does not lie"
     return [
         "",
-        f"**{plan.reference} {lies} within {plan.within:g} Dice of {other}**: the largest difference is that of {name}, "
-        f"{most.mean:+.4f} ({most.low:+.4f} to {most.high:+.4f})."
+        f"**{plan.reference} {lies} within {plan.within:g} Dice of {other}**: the largest difference is that of "
+        f"{name}, {most.mean:+.4f} ({most.low:+.4f} to {most.high:+.4f})."
         + ("" if lies == "lies" else f" So its figures say nothing of {other}."),
     ]
 
