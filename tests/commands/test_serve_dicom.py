@@ -21,7 +21,7 @@ from tests.runtime.tiny_bundle import write_tiny
 from tests.serve.dicom_peers import eventually
 from tests.serve.test_dicom_node import Receiver, send
 from verdiff.cli import app
-from verdiff.errors import InputError
+from verdiff.errors import USAGE, InputError
 
 
 def test_it_serves_until_it_is_asked_to_end(tmp_path: Path) -> None:
@@ -69,3 +69,9 @@ def test_a_way_into_no_node_is_a_wrong_command_line() -> None:
 
 def test_nothing_to_serve_is_a_wrong_command_line() -> None:
     assert CliRunner().invoke(app, ["serve", "--model", "no-such-model"]).exit_code == 2
+
+
+@pytest.mark.parametrize("words", [["--igtl", "104", "--dicom", "104"], ["--dicom", "104", "--stow-in", "104"]])
+def test_two_protocols_on_one_port_are_refused_before_a_model_is_loaded(words: list[str]) -> None:
+    done = CliRunner().invoke(app, ["serve", *words, "--allow", "PACS", "--model", "no-such-model"])
+    assert done.exit_code == USAGE and f"{words[0]} and {words[2]} on the one port 104" in done.output

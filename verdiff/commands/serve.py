@@ -96,6 +96,10 @@ def serve(
         raise typer.BadParameter("nothing to serve: --igtl PORT or --dicom PORT.")
     if stow_in is not None and dicom is None:
         raise typer.BadParameter("--stow-in PORT is another way into a DICOM node: it wants --dicom PORT, too.")
+    ports = [("--igtl", igtl), ("--dicom", dicom), ("--stow-in", stow_in)]
+    for port in (each for _, each in ports if each):
+        if len(same := [name for name, each in ports if each == port]) > 1:
+            raise typer.BadParameter(f"{' and '.join(same)} on the one port {port}: each wants one of its own.")
     if tls.send_tls and send_to is None:
         raise typer.BadParameter("--send-tls is how to speak to a node: it wants --send-to TITLE@HOST:PORT, too.")
     from verdiff.serve import Client
