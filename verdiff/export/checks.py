@@ -103,35 +103,24 @@ def check_pipelines(
     allowed = precision_of(precision).pipeline
     if not roles or allowed is None:
         return []
+    feed, image = _raw_slices(planes, bundle.manifest.multiple)
+    rows, cols = (int(length) for length in feed["size"])
     backend = open_backend(bundle, backend="onnxruntime", precision=precision, threads=None)
-    count, rows, cols = planes.shape
-    multiple = bundle.manifest.multiple
-    rows, cols = rows - 5, cols - 3  # sizes that are no multiple, so that the padding is exercised
-    planes = planes[:, :rows, :cols]
-    raw = 100 + 50 * resize_planes(planes, round(rows * PIPELINE_ZOOM), round(cols * PIPELINE_ZOOM))
-    scan = raw.shape[1:]
-    pads = ((0, 0), (0, -rows % multiple), (0, -cols % multiple))
-    unit = np.clip((raw - 50) / 50 - 1, -1, 1).astype(np.float32)
-    image = np.pad(resize_planes(unit, rows, cols), pads, constant_values=-1)[:, None]
-    feed: dict[str, NDArray[Any]] = {
-        "slices": raw.astype(np.float32),
-        "bounds": np.array([50, 150], np.float32),
-        "size": np.array([rows, cols], np.int64),
-    }
     if bundle.has("denoiser"):
-        classes = len(bundle.manifest.labels)
         noise = noise_source(
-            bundle.manifest.defaults.seed, slices=range(count), samples=[0] * count, shape=(classes, *image.shape[2:])
+            bundle.manifest.defaults.seed,
+            slices=range(len(image)),
+            samples=[0] * len(image),
+            shape=(len(bundle.manifest.labels), *image.shape[2:]),
         )
         feed["noise"] = noise(0)[None]
         _, mask = run_networks(backend, stated(bundle.manifest.table, "table"), image, noise)
     else:
         mask, _ = backend.prior(image)
-    fused = fuse_mean(mask[None])
-    expected = np.clip(resize_planes(fused.probabilities[:, :, :rows, :cols], *scan), 0, 1)
-    ids = bundle.manifest.mask_ids
-    labels = ids[background_and_labels(expected)]
-    surprise = np.clip(resize_planes(fused.uncertainty[:, :rows, :cols], *scan), 0, 1)
+    fused, raw_size = fuse_mean(mask[None]), feed["slices"].shape[1:]
+    expected = np.clip(resize_planes(fused.probabilities[:, :, :rows, :cols], *raw_size), 0, 1)
+    labels = bundle.manifest.mask_ids[background_and_labels(expected)]
+    surprise = np.clip(resize_planes(fused.uncertainty[:, :rows, :cols], *raw_size), 0, 1)
     checks = []
     for role in roles:
         for name in installed_backends():
@@ -151,6 +140,27 @@ def check_pipelines(
                 ),
             ]
     return checks
+
+
+def _raw_slices(planes: Array, multiple: int) -> tuple[dict[str, NDArray[Any]], Array]:
+    """What a pipeline graph is fed, and the same slices as a host makes them for the networks: [n, 1, H, W].
+
+    Args:
+        planes: Slices [n, rows, cols] in [-1, 1] on the model's grid.
+        multiple: What height and width of the networks' input are multiples of.
+    """
+    # Sizes that are no multiple, so that the padding is exercised.
+    rows, cols = planes.shape[1] - 5, planes.shape[2] - 3
+    planes = planes[:, :rows, :cols]
+    raw = 100 + 50 * resize_planes(planes, round(rows * PIPELINE_ZOOM), round(cols * PIPELINE_ZOOM))
+    feed: dict[str, NDArray[Any]] = {
+        "slices": raw.astype(np.float32),
+        "bounds": np.array([50, 150], np.float32),
+        "size": np.array([rows, cols], np.int64),
+    }
+    unit = np.clip((raw - 50) / 50 - 1, -1, 1).astype(np.float32)
+    pads = ((0, 0), (0, -rows % multiple), (0, -cols % multiple))
+    return feed, np.pad(resize_planes(unit, rows, cols), pads, constant_values=-1)[:, None]
 
 
 def _decided(probabilities: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
