@@ -20,6 +20,7 @@ from tests.batch.command import infer, summary, times
 from tests.runtime.scans import mr_scan
 from verdiff.batch import Asked, Row, cases_of, plan_batch, run_batch
 from verdiff.batch import scan as steps
+from verdiff.batch import written as last_step
 from verdiff.batch.held import NAME, held
 from verdiff.errors import INTERRUPTED, SOME_FAILED, USAGE, InputError, OutputError
 from verdiff.imaging import write_array
@@ -153,7 +154,7 @@ def test_the_next_scan_is_read_and_the_last_one_written_while_one_is_segmented(
     scans: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The middle scan is segmented only once the first is being written and the last has been read."""
-    segment, read, write = Segmenter.segment, steps.read_volume, steps.write_result
+    segment, read, write = Segmenter.segment, steps.read_volume, last_step.write_result
     last_read, first_in_work, go_on = threading.Event(), threading.Event(), threading.Event()
     calls: list[bool] = []
 
@@ -177,7 +178,7 @@ def test_the_next_scan_is_read_and_the_last_one_written_while_one_is_segmented(
         return segment(*arguments, **options)
 
     monkeypatch.setattr(steps, "read_volume", reading)
-    monkeypatch.setattr(steps, "write_result", writing)
+    monkeypatch.setattr(last_step, "write_result", writing)
     monkeypatch.setattr(Segmenter, "segment", segmenting)
     assert infer(scans, "-o", tmp_path / "out", bundle=bundle).exit_code == 0
     assert calls == [True, True, True]
@@ -256,7 +257,7 @@ def test_killed_it_goes_on_where_it_stopped_and_leaves_nothing_half_written(
 def test_a_disk_that_is_full_ends_the_batch(
     scans: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, full = steps.write_result, []
+    write, full = last_step.write_result, []
 
     def writing(*arguments: Any, **options: Any) -> None:
         full.append(None)
@@ -264,7 +265,7 @@ def test_a_disk_that_is_full_ends_the_batch(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(*arguments, **options)
 
-    monkeypatch.setattr(steps, "write_result", writing)
+    monkeypatch.setattr(last_step, "write_result", writing)
     rows: list[Row] = []
     with pytest.raises(OutputError, match="No space left"):
         run_some(scans, tmp_path / "out", bundle, rows.append)
