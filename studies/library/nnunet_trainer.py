@@ -102,7 +102,7 @@ def train_on_budget(
     if spent.iterations:
         trainer.load_checkpoint(str(output / LATEST))
         trainer.network.train()
-    bf16 = device.type == "cpu" and bf16_is_fast(device)
+    bf16 = device.type == "cpu" and bf16_is_fast(device, 2)
     spent.bf16, spent.parameters = bf16, sum(each.numel() for each in trainer.network.parameters())
     if bf16:
         trainer.loss = _in_fp32(trainer.loss)

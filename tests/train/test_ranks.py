@@ -57,11 +57,9 @@ def started(data: Path, run: Path, iterations: int) -> list[object]:
 
 
 def alone(data: Path, run: Path, iterations: int, *, resume: bool = False) -> Path:
-    settings = () if resume else SETTINGS
+    settings = [*(() if resume else SETTINGS), f"training.iterations={iterations}"]
     name, sources = (None, []) if resume else ("spine-mr", [TrainingSource(data)])
-    return command.run(
-        name, sources, run, settings=settings, iterations=iterations, resume=resume, threads=1, say=lambda line: None
-    )
+    return command.run(name, sources, run, settings=settings, resume=resume, threads=1, say=lambda line: None)
 
 
 def same_curve(run: Path, other: Path) -> None:

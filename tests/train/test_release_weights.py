@@ -52,7 +52,7 @@ def test_a_run_goes_on_from_the_weights_of_another_and_remembers_which(tmp_path:
     origin = read_checkpoint(second / "last.pt").facts.origin
     net, _ = load_network(first)
     assert origin == {"data_set": "data", "fold": 0, "iteration": 2, "weights_sha256": digest(net.state_dict())}
-    command.run(None, (), second, resume=True, iterations=3, say=lambda line: None)
+    command.run(None, (), second, resume=True, settings=["training.iterations=3"], say=lambda line: None)
     resumed = read_checkpoint(second / "last.pt")
     assert resumed.facts.origin == origin and resumed.iteration == 3 and resumed.facts.fold == ALL
 
@@ -82,7 +82,7 @@ def test_nothing_is_written_where_first_weights_do_not_fit(tmp_path: Path) -> No
     with pytest.raises(DataError):
         command.run(
             "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "second", origin=first,
-            settings=[*SETTINGS, "network.norm=group"], iterations=2, say=lambda line: None,
+            settings=[*SETTINGS, "network.norm=group", "training.iterations=2"], say=lambda line: None,
         )  # fmt: skip
     assert not (tmp_path / "second").exists()
     assert json.loads((first / "started.json").read_text("utf-8"))["fold"] == 0
@@ -143,7 +143,7 @@ def test_a_run_keeps_weights_half_way_to_its_first_ones(tmp_path: Path) -> None:
     first = train(tmp_path, "first")
     run = command.run(
         "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "second", origin=first,
-        settings=[*SETTINGS, "training.keep_first=0.25"], iterations=3, say=lambda line: None,
+        settings=[*SETTINGS, "training.keep_first=0.25", "training.iterations=3"], say=lambda line: None,
     )  # fmt: skip
     begun, ended, between = (read_checkpoint(run / name).ema for name in ("first.pt", "last.pt", "blended.pt"))
     weights = [name for name in begun if begun[name].is_floating_point() and "running" not in name]

@@ -32,7 +32,7 @@ def resume(
 def test_a_run_goes_on_with_nothing_retyped_and_with_a_longer_budget(tmp_path: Path) -> None:
     run = train(tmp_path, "run", fold=1, folds=4, patients="toy[0-9]")
     before = read_checkpoint(run / "last.pt")
-    resume(run, iterations=4)
+    resume(run, settings=("training.iterations=4",))
     after = read_checkpoint(run / "last.pt")
     assert (before.iteration, after.iteration) == (2, 4)
     assert after.facts == before.facts and differences(after.config, before.config) == []
@@ -49,7 +49,7 @@ def test_another_number_of_folds_is_refused_and_names_the_cases(tmp_path: Path) 
     run = train(tmp_path, "run", folds=4)
     kept = (run / "last.pt").read_bytes()
     with pytest.raises(DataError, match="validation cases more"):
-        resume(run, folds=2, iterations=4)
+        resume(run, folds=2, settings=("training.iterations=4",))
     assert (run / "last.pt").read_bytes() == kept
 
 
@@ -60,7 +60,7 @@ def test_exchanged_labels_are_refused_and_named(tmp_path: Path) -> None:
     values["labels"] = {"background": 0, "vertebra": 2, "disc": 1}
     description.write_text(json.dumps(values), "utf-8")
     with pytest.raises(DataError, match=r"label ids: vertebra 2, disc 1 \(was vertebra 1, disc 2\)"):
-        resume(run, iterations=4)
+        resume(run, settings=("training.iterations=4",))
 
 
 def test_another_setting_is_refused_and_named(tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ def train(tmp_path: Path, run: str, **options: object) -> Path:
         "spine-mr",
         [TrainingSource(data)],
         tmp_path / run,
-        settings=SETTINGS,
-        iterations=2,
+        settings=[*SETTINGS, "training.iterations=2"],
         say=lambda line: None,
         **options,  # type: ignore[arg-type]
     )

@@ -14,6 +14,7 @@ from tests.train.toy3d import PATCH, STILL, toy_config3d, toy_volumes
 from verdiff.errors import DataError
 from verdiff.train.checkpoint import load_network
 from verdiff.train.config import load_config
+from verdiff.train.optimisation import bf16_is_fast
 from verdiff.train.trainer import Trainer
 from verdiff.train.validate3d import validate3d
 
@@ -44,6 +45,18 @@ def test_a_resumed_run_on_volumes_ends_with_the_very_weights_of_an_uninterrupted
         pass
     for (name, a), b in zip(second.net.state_dict().items(), whole.net.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize(
+    ("flags", "in_2d", "in_3d"),
+    [("avx2 fma", False, False), ("avx512_bf16", True, True), ("avx512_bf16 amx_bf16 amx_tile", True, False)],
+)
+def test_volumes_are_trained_in_fp32_where_bf16_is_amx(tmp_path: Path, flags: str, in_2d: bool, in_3d: bool) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags\t\t: fpu {flags}\n", "utf-8")
+    device = torch.device("cpu")
+    assert (bf16_is_fast(device, 2, cpuinfo), bf16_is_fast(device, 3, cpuinfo)) == (in_2d, in_3d)
+    assert not bf16_is_fast(device, 2, tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -55,11 +55,16 @@ def copy_buffers(source: nn.Module, target: nn.Module) -> None:
         ours.copy_(theirs)
 
 
-def bf16_is_fast(device: torch.device) -> bool:
-    """Whether bf16 autocast pays: on CUDA, and on processors with native bf16 arithmetic."""
+def bf16_is_fast(device: torch.device, dimensions: int, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether bf16 autocast pays, and is right: on CUDA, and on processors with native bf16 arithmetic.
+
+    Not for 3D networks on processors with AMX: there a convolution of stride (1, 2, 2) was seen to give other values at
+    each call on the same input, NaN among them (PyTorch 2.13). Without AMX's kernels it does not.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text("utf-8")
+        flags = cpuinfo.read_text("utf-8")
     except OSError:
         return False
+    return "avx512_bf16" in flags and not (dimensions == 3 and "amx_bf16" in flags)

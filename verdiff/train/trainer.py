@@ -104,7 +104,7 @@ class Trainer:
         self.validated = self.val_cases[:: config.training.validate_cases]
         found = f"cuda:{ranks.local}" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(found if device == "auto" else device)
-        self.bf16 = bf16_is_fast(self.device)
+        self.bf16 = bf16_is_fast(self.device, config.dimensions)
         torch.manual_seed(config.training.seed)
         self.net = build_network(config, len(dataset.labels)).to(self.device)
         if kind.initial is not None:
