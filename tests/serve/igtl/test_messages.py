@@ -68,7 +68,7 @@ def test_masks_come_back_in_the_pose_of_an_oblique_scan(
 
 
 def several_masks(peer: Peer, scan: Volume, version: int) -> list[Got]:
-    """Masks of a scan, the prior's first. On a busy machine the next is ready before it is sent, and takes its place."""
+    """Masks of a scan, the prior's first; on a busy machine the next may be ready before it is sent, in its place."""
     for _ in range(10):
         peer.send("IMAGE", image_body(scan), version=version)
         got = masks(peer.answer())
