@@ -21,7 +21,7 @@ from studies.training.plans import PLANS
 from studies.training.running import run
 from tests.studies.test_side_by_side import PACKAGE
 from tests.studies.test_tables import quiet
-from tests.train.toy import write_raw_dataset
+from tests.train.toy import write_nnunet_dataset
 from verdiff.benchmarks.fresh import FreshRun
 from verdiff.errors import BackendError, VerdiffError
 from verdiff.evaluate.comparing import Compared
@@ -137,10 +137,7 @@ def write_package(site: Path, modules: Mapping[str, str]) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = write_raw_dataset(tmp_path / "raw" / "Dataset900_Toy")
-    description = json.loads((folder / "dataset.json").read_text("utf-8"))
-    (folder / "dataset.json").write_text(json.dumps({**description, "channel_names": {"0": "MR"}}), "utf-8")
-    return folder
+    return write_nnunet_dataset(tmp_path / "raw" / "Dataset900_Toy")
 
 
 def options(data: Path, **more: Any) -> TableOptions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,17 +15,14 @@ from studies.training import queue
 from studies.training.folder import TableOptions
 from studies.training.record import commit, fingerprint, read_record
 from tests.studies.test_tables import TINY, quiet
-from tests.train.toy import write_raw_dataset
+from tests.train.toy import write_films, write_raw_dataset
 from verdiff.errors import DataError
 from verdiff.train import training
 
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_raw_dataset(tmp_path_factory.mktemp("raw") / "Dataset900_Toy", cases=4, ending=".png")
-    names = [f"toy{number}" for number in range(4)]
-    (folder / "splits_final.json").write_text(json.dumps([{"train": names[2:], "val": names[:2]}]), "utf-8")
-    return folder
+    return write_films(tmp_path_factory.mktemp("raw") / "Dataset900_Toy", 4, 2)
 
 
 @pytest.fixture(scope="module")

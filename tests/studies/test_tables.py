@@ -21,7 +21,7 @@ from studies.training.page import models_table
 from studies.training.plans import PLANS
 from studies.training.running import run
 from studies.training.table import METRICS, TableLine, TrainedRun, against, over_seeds
-from tests.train.toy import write_raw_dataset
+from tests.train.toy import write_films, write_raw_dataset
 from verdiff.errors import DataError, InputError, VerdiffError
 from verdiff.evaluate.stored import read_results
 from verdiff.evaluate.tables import Table
@@ -58,10 +58,7 @@ def quiet(line: str) -> None:
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_raw_dataset(tmp_path_factory.mktemp("raw") / "Dataset900_Toy", cases=6, ending=".png")
-    names = [f"toy{number}" for number in range(6)]
-    (folder / "splits_final.json").write_text(json.dumps([{"train": names[3:], "val": names[:3]}]), "utf-8")
-    return folder
+    return write_films(tmp_path_factory.mktemp("raw") / "Dataset900_Toy", 6, 3)
 
 
 def words(films: Path, output: Path, *more: str) -> list[str]:

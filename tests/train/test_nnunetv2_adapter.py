@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.toy import write_raw_dataset
+from tests.train.toy import write_nnunet_dataset
 from verdiff.errors import BackendError, DataError, VerdiffError
 from verdiff.train import nnunetv2_adapter as adapter
 from verdiff.train.config import DataConfig
@@ -42,10 +42,7 @@ for case in splits[int(fold)]["val"]:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A raw data set as nnU-Net wants it."""
-    folder = write_raw_dataset(tmp_path / "raw" / "Dataset900_Toy")
-    description = json.loads((folder / "dataset.json").read_text("utf-8"))
-    (folder / "dataset.json").write_text(json.dumps({**description, "channel_names": {"0": "MR"}}), "utf-8")
-    return folder
+    return write_nnunet_dataset(tmp_path / "raw" / "Dataset900_Toy")
 
 
 @pytest.fixture

@@ -80,3 +80,20 @@ def write_raw_dataset(folder: Path, cases: int = 3, ending: str = ".nii.gz") -> 
     splits = [{"train": names[1:], "val": names[:1]}]
     (folder / "splits_final.json").write_text(json.dumps(splits), "utf-8")
     return folder
+
+
+def write_nnunet_dataset(folder: Path) -> Path:
+    """The toy patients as nnU-Net itself wants them: its description names the channel."""
+    write_raw_dataset(folder)
+    description = json.loads((folder / "dataset.json").read_text("utf-8"))
+    (folder / "dataset.json").write_text(json.dumps({**description, "channel_names": {"0": "MR"}}), "utf-8")
+    return folder
+
+
+def write_films(folder: Path, cases: int, put_aside: int) -> Path:
+    """The toy patients as films with one fold, whose first ``put_aside`` are scored."""
+    write_raw_dataset(folder, cases=cases, ending=".png")
+    names = [f"toy{number}" for number in range(cases)]
+    split = {"train": names[put_aside:], "val": names[:put_aside]}
+    (folder / "splits_final.json").write_text(json.dumps([split]), "utf-8")
+    return folder
