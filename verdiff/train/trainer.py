@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from verdiff.errors import DataError, VerdiffError
-from verdiff.train.batches import generator_for, make_batch, require_slices, verification_slices
-from verdiff.train.batches3d import make_batch3d, verification_windows
+from verdiff.train.batches import generator_for
 from verdiff.train.blending import BLENDED, FIRST, blend
 from verdiff.train.building import build_network
 from verdiff.train.checkpoint import Checkpoint, RunFacts, checkpoint_to_resume, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import METRICS, append_metrics, plot_curves
 from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, Dataset
-from verdiff.train.data.volumes import require_volumes
+from verdiff.train.dimensions import DimensionSteps
+from verdiff.train.networks import SegmentationModel
 from verdiff.train.objective import Objective
 from verdiff.train.optimisation import bf16_is_fast, copy_buffers, learning_rate, make_optimiser, update_average
 from verdiff.train.ranks import ALONE, Ranks
@@ -35,8 +35,7 @@ from verdiff.train.run_folder import refuse_other
 from verdiff.train.run_kind import TRAINING, RunKind
 from verdiff.train.settling import settle_norms
 from verdiff.train.single_pass import single_pass_objective
-from verdiff.train.validate import Validation, by_data_set, known_mean, scores_row, validate
-from verdiff.train.validate3d import validate3d
+from verdiff.train.validate import Validation, by_data_set, known_mean, scores_row
 
 MOST_SKIPPED_STEPS = 20
 # A killed run loses at most this much, however far apart its validations are; a young one less.
@@ -57,6 +56,24 @@ class Progress:
     loss: float
     validation: Validation | None
     stopped: bool = False
+
+
+def _facts_of(dataset: Dataset, fold: int, kind: RunKind) -> RunFacts:
+    """What a run on this fold keeps of its data."""
+    training, validation = dataset.fold(fold)
+    put_aside = [] if fold == ALL else validation
+    return RunFacts(
+        dataset.name,
+        dataset.labels,
+        dataset.label_ids,
+        fold,
+        dataset.statistics,
+        tuple(case.name for case in put_aside),
+        dict(kind.teacher),
+        tuple(case.name for case in training),
+        dataset.parts(put_aside),
+        dict(kind.origin),
+    )
 
 
 # Sets the random numbers of settling norms apart from those of an iteration.
@@ -102,66 +119,53 @@ class Trainer:
         self.train_cases, self.val_cases = dataset.fold(fold)
         # Those that validations look at; all are put aside.
         self.validated = self.val_cases[:: config.training.validate_cases]
+        # What has been seen in training chooses no weights.
+        self.choose_best = kind.choose_best and fold != ALL
+        self.facts = _facts_of(dataset, fold, kind)
+        self.of_dimensions = DimensionSteps.of(config)
+        self.of_dimensions.require(dataset.cases, config)
         found = f"cuda:{ranks.local}" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(found if device == "auto" else device)
         self.bf16 = bf16_is_fast(self.device, config.dimensions)
-        torch.manual_seed(config.training.seed)
-        self.net = build_network(config, len(dataset.labels)).to(self.device)
-        if kind.initial is not None:
-            self.net.load_state_dict(kind.initial)
-        for part in kind.fixed:
-            # In evaluation mode the running statistics of batch norms stay too.
-            self.net.get_submodule(part).requires_grad_(False).eval()
-        self.layout = torch.channels_last if config.dimensions == 2 else torch.channels_last_3d
-        self.net.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.net = self._first_network()
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.objective = kind.objective(config, self.device)
         # The loss of the prior network alone, while the denoiser waits.
         self.prior_objective = single_pass_objective(config, self.device)
         self.optimizer = make_optimiser(config.training, self.net)
-        put_aside = [] if fold == ALL else self.val_cases
-        # What has been seen in training chooses no weights.
-        self.choose_best = kind.choose_best and fold != ALL
-        self.facts = RunFacts(
-            dataset.name,
-            dataset.labels,
-            dataset.label_ids,
-            fold,
-            dataset.statistics,
-            tuple(c.name for c in put_aside),
-            dict(kind.teacher),
-            tuple(c.name for c in self.train_cases),
-            dataset.parts(put_aside),
-            dict(kind.origin),
-        )
-        (require_volumes if config.dimensions == 3 else require_slices)(dataset.cases, config)
-        self.make_batch, self.validate = (
-            (make_batch3d, validate3d) if config.dimensions == 3 else (make_batch, validate)
-        )
         self.iteration, self.minutes, self.best, self.stale, self.skipped = 0, 0.0, -math.inf, 0, 0
         self.rate_factor, self.since_drop = 1.0, 0
         self._asked_to_stop = False
-        last = run / "last.pt"
         if resume:
             self._restore(checkpoint_to_resume(run))
-        elif last.exists():
+        elif (run / "last.pt").exists():
             raise DataError(
                 f"{run.name} already holds a run",
                 "an empty or new folder",
                 "pass --resume to go on with it, or another -o",
             )
         self._losses = ranks.compute(self.net, idle_parts=config.diffusion and config.training.prior_first > 0)
-        if not ranks.first or not writes:
-            return
-        run.mkdir(parents=True, exist_ok=True)
-        if kind.initial is not None and config.training.keep_first:
+        if ranks.first and writes:
+            self._begin_folder()
+
+    def _first_network(self) -> SegmentationModel:
+        """The network before its first iteration, on the device: from the seed, or with the weights it begins from."""
+        torch.manual_seed(self.config.training.seed)
+        net = build_network(self.config, len(self.dataset.labels)).to(self.device)
+        if self.kind.initial is not None:
+            net.load_state_dict(self.kind.initial)
+        for part in self.kind.fixed:
+            # In evaluation mode the running statistics of batch norms stay too.
+            net.get_submodule(part).requires_grad_(False).eval()
+        return net.to(memory_format=self.of_dimensions.layout)  # type: ignore[call-overload]
+
+    def _begin_folder(self) -> None:
+        """Write what a folder holds from the start: images that an export checks itself on, and the first weights."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        if self.kind.initial is not None and self.config.training.keep_first:
             self._save(FIRST)
-        kept = (
-            verification_windows(self.val_cases, config)
-            if config.dimensions == 3
-            else verification_slices(self.val_cases)
-        )
-        np.savez_compressed(run / VERIFICATION_SLICES, images=kept)
+        images = self.of_dimensions.verification(self.val_cases, self.config)
+        np.savez_compressed(self.run / VERIFICATION_SLICES, images=images)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         refuse_other(self.config, self.facts, checkpoint.config, checkpoint.facts)
@@ -282,7 +286,7 @@ class Trainer:
         training = self.config.training
         blend(self.ema, read_checkpoint(self.run / FIRST).ema, training.keep_first)
         settle_norms(self.ema, self._forward_averaged, self.kind.fixed)
-        validation = self.validate(self.ema, self.config, self.validated, every=training.validate_slices)
+        validation = self.of_dimensions.validate(self.ema, self.config, self.validated, every=training.validate_slices)
         self._save(BLENDED)
         return Progress(self.iteration, self.minutes, 1.0, validation.loss, validation, self._asked_to_stop)
 
@@ -292,10 +296,10 @@ class Trainer:
 
     def _batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Images and truths of a training batch, on the device and in the layout of the network."""
-        image, truth = self.make_batch(self.train_cases, self.net.classes, self.config, rng)
+        image, truth = self.of_dimensions.make_batch(self.train_cases, self.net.classes, self.config, rng)
         return (
-            image.to(self.device, memory_format=self.layout),
-            truth.to(self.device, memory_format=self.layout),
+            image.to(self.device, memory_format=self.of_dimensions.layout),
+            truth.to(self.device, memory_format=self.of_dimensions.layout),
         )
 
     def _forward_averaged(self, number: int) -> None:
@@ -318,7 +322,7 @@ class Trainer:
         training = self.config.training
         fixed = (*self.kind.fixed, *(["denoiser"] if self.prior_alone else []))
         settle_norms(self.ema, self._forward_averaged, fixed)
-        validation = self.validate(
+        validation = self.of_dimensions.validate(
             self.ema, self.config, self.validated, every=training.validate_slices, prior_alone=self.prior_alone
         )
         # The paper stops on the validation loss; the best weights are those with the best Dice of the sampled mask, in
