@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -59,24 +59,9 @@ def run(
     path = resolve_model(options.model)
     bundle = open_bundle(path, trust=Trust(options.sha256, options.trusted_key))
     manifest = bundle.manifest
-    cases = _cases(manifest, data, fold)
-    shared = {name: number for name, number in label_table(None, data).items() if name in manifest.label_ids}
-    if not shared:
-        raise DataError(
-            f"{data.name} labels none of {', '.join(manifest.label_ids)}",
-            "a structure that the model finds",
-            "choose a data set with masks of the model's structures",
-        )
-    patients = patients_of(read_description(data), cases)
-    count = len(set(patients.values()))
-    if count < LEAST_PATIENTS:
-        raise DataError(
-            f"{count} patients in fold {fold} of {data.name}",
-            f"at least {LEAST_PATIENTS}: margins are a matter of how patients differ",
-            "choose a fold with more patients",
-        )
+    cohort = _cohort(manifest, data, fold)
     if options.probability is not None:
-        rank_of(count, options.probability)
+        rank_of(cohort.count, options.probability)
     check_place(output.absolute(), zipped=output.suffix == SUFFIX, overwrite=options.overwrite)
     plan = None
     if options.report is not None:
@@ -87,21 +72,21 @@ def run(
         loading().close()
     rehearse(
         {"model": f"{path} ({manifest.model_id} {manifest.version})", "data set": data},
-        [f"segment {len(cases)} scans of {count} patients and measure {', '.join(shared)}"],
+        [f"segment {len(cohort.cases)} scans of {cohort.count} patients and measure {', '.join(cohort.labels)}"],
         [output, *([] if options.report is None else [options.report])],
     )
     draft = Draft.of(bundle)
     with loading() as segmenter:
         calibrated = measure_margins(
             segmenter,
-            scans_of(data, cases, modality=manifest.modality),
-            shared,
-            patients=patients,
+            scans_of(data, cohort.cases, modality=manifest.modality),
+            cohort.labels,
+            patients=cohort.patients,
             options=options,
             say=say,
         )
         where = {
-            "data": f"{data.name}, {len(cases)} validation cases of fold {fold}",
+            "data": f"{data.name}, {len(cohort.cases)} validation cases of fold {fold}",
             "backend": f"{segmenter.backend.name}, {segmenter.backend.precision}",
         }
     record = margins_record(calibrated, probability=options.probability, where=where)
@@ -116,6 +101,46 @@ def run(
             staged[options.report].write_text(text + "\n", "utf-8")
         say(f"wrote {options.report}")
     return output
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The labelled patients that a model is calibrated on.
+
+    Attributes:
+        cases: Names of their scans.
+        patients: Whose each scan is.
+        labels: Ids in their masks of the structures that the model finds.
+    """
+
+    cases: list[str]
+    patients: Mapping[str, str]
+    labels: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many patients there are."""
+        return len(set(self.patients.values()))
+
+
+def _cohort(manifest: Manifest, data: Path, fold: int) -> Cohort:
+    """The validation cases of a fold. Raises DataError where they cannot tell how patients differ."""
+    cases = _cases(manifest, data, fold)
+    labels = {name: number for name, number in label_table(None, data).items() if name in manifest.label_ids}
+    if not labels:
+        raise DataError(
+            f"{data.name} labels none of {', '.join(manifest.label_ids)}",
+            "a structure that the model finds",
+            "choose a data set with masks of the model's structures",
+        )
+    cohort = Cohort(cases, patients_of(read_description(data), cases), labels)
+    if cohort.count < LEAST_PATIENTS:
+        raise DataError(
+            f"{cohort.count} patients in fold {fold} of {data.name}",
+            f"at least {LEAST_PATIENTS}: margins are a matter of how patients differ",
+            "choose a fold with more patients",
+        )
+    return cohort
 
 
 def _cases(manifest: Manifest, data: Path, fold: int) -> list[str]:

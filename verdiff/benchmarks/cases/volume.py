@@ -13,6 +13,7 @@ from verdiff.benchmarks.cost import NETWORKS, CostCounter, Meter, NetworkCall, b
 from verdiff.benchmarks.file_to_file import (
     FAST,
     SEGMENT_ONCE,
+    LoadedBackends,
     file_to_file,
     load_backends,
     once_in_a_fresh_process,
@@ -23,7 +24,7 @@ from verdiff.benchmarks.fresh import run_fresh
 from verdiff.benchmarks.harness import interleave
 from verdiff.benchmarks.profile import Profile, profile_of, profile_table
 from verdiff.benchmarks.timing import Timing, stage_timings
-from verdiff.bundle import Manifest, open_bundle, resolve_model
+from verdiff.bundle import Bundle, Manifest, open_bundle, resolve_model
 from verdiff.errors import InputError
 from verdiff.evaluate import score_case
 from verdiff.files import scratch_folder
@@ -73,6 +74,10 @@ class Rival:
         self.calls = self.meter.take()
         self.busy.append({name: busy_seconds(call for call in self.calls if call.network == name) for name in NETWORKS})
 
+    def stage_timings(self, warmup: int) -> dict[str, Timing]:
+        """Times of the stages that took any, of the runs after the first ``warmup``."""
+        return {name: each for name, each in stage_timings(self.stages[warmup:]).items() if each.median > 0}
+
     def first_answer(self, volume: Volume) -> None:
         """Time from the call to the first answer of a stream, which is the prior's; then the call is given up."""
         next(self.segmenter.stream(volume, policy=self.policy))
@@ -93,17 +98,7 @@ def run(options: Options) -> Findings:
     bundle, volume = open_bundle(model), read_volume(scan)
     loaded = load_backends(model, options.threads)
     with scratch_folder() as folder:
-        rivals = [
-            Rival(
-                _name(backend, policy),
-                backend,
-                policy,
-                *metered(segmenter),
-                Path(folder) / f"{backend}-{policy}.nii.gz",
-            )
-            for backend, segmenter in loaded.segmenters.items()
-            for policy in policies_of(bundle.manifest)
-        ]
+        rivals = _rivals(loaded, bundle.manifest, Path(folder))
         timings = interleave(
             {rival.name: _whole(rival, scan) for rival in rivals}
             | {first_name(rival.name): _first(rival, volume) for rival in rivals if bundle.has("denoiser")},
@@ -112,14 +107,7 @@ def run(options: Options) -> Findings:
             on_round=options.say_round,
         )
         dice = {rival.name: _dice(rival, options.reference, bundle.manifest) for rival in rivals}
-    stages = {
-        rival.name: {
-            stage: timing
-            for stage, timing in stage_timings(rival.stages[options.warmup :]).items()
-            if timing.median > 0
-        }
-        for rival in rivals
-    }
+    stages = {rival.name: rival.stage_timings(options.warmup) for rival in rivals}
     networks = {rival.name: stage_timings(rival.busy[options.warmup :]) for rival in rivals}
     counter, plan = CostCounter(bundle), _plan(volume, bundle.manifest)
     work = {rival.name: counter.count(rival.calls, plan.slices) for rival in rivals}
@@ -132,11 +120,7 @@ def run(options: Options) -> Findings:
     lumbar = full_resolution_lumbar(volume, bundle.manifest)
     for rival in rivals:
         figures += figures_of(rival, timings, stages[rival.name], networks[rival.name], lumbar=lumbar)
-        fresh = run_fresh(
-            SEGMENT_ONCE, once_in_a_fresh_process(model, scan, rival.backend, options.threads, rival.policy)
-        )
-        peak = None if fresh.peak_bytes is None else fresh.peak_bytes / 1e9
-        figures.append(Figure(f"peak memory of the process, {rival.name}", peak, "GB", PEAK_AT_MOST_GB))
+        figures.append(_peak_memory(rival, model, scan, options.threads))
         if dice[rival.name] is not None:
             figures.append(Figure(f"mean Dice, {rival.name}", dice[rival.name], ""))
     return Findings(
@@ -146,16 +130,7 @@ def run(options: Options) -> Findings:
         networks=networks,
         work=work,
         figures=tuple(figures),
-        subject={
-            "model": f"{bundle.manifest.model_id} {bundle.manifest.version}",
-            "bundle_sha256": bundle.manifest_sha256,
-            "scan": scan.name,
-            "size": list(volume.geometry.size),
-            "spacing_mm": [round(spacing, 4) for spacing in volume.geometry.spacing_mm],
-            "steps": bundle.manifest.defaults.steps,
-            "samples": bundle.manifest.defaults.samples,
-            "threads": options.threads,
-        },
+        subject=_subject(bundle, scan, volume, options.threads),
         left_out=loaded.left_out,
         notes=(
             "From file to file: read, segment, write the mask; the model is loaded. A first answer is the prior's, "
@@ -225,6 +200,37 @@ def short_of_aim(figures: list[Figure], profiles: Mapping[str, Profile]) -> list
         if missed:
             notes.append(f"Short of its aim ({', '.join(missed)}): {profile.said()}.")
     return notes
+
+
+def _rivals(loaded: LoadedBackends, manifest: Manifest, folder: Path) -> list[Rival]:
+    """Every backend with every setting; their masks go to ``folder``."""
+    return [
+        Rival(_name(backend, policy), backend, policy, *metered(segmenter), folder / f"{backend}-{policy}.nii.gz")
+        for backend, segmenter in loaded.segmenters.items()
+        for policy in policies_of(manifest)
+    ]
+
+
+def _peak_memory(rival: Rival, model: Path, scan: Path, threads: int) -> Figure:
+    """Of a fresh process that loads the model and segments the scan once."""
+    fresh = run_fresh(SEGMENT_ONCE, once_in_a_fresh_process(model, scan, rival.backend, threads, rival.policy))
+    peak = None if fresh.peak_bytes is None else fresh.peak_bytes / 1e9
+    return Figure(f"peak memory of the process, {rival.name}", peak, "GB", PEAK_AT_MOST_GB)
+
+
+def _subject(bundle: Bundle, scan: Path, volume: Volume, threads: int) -> dict[str, object]:
+    """What was timed, for the record."""
+    manifest = bundle.manifest
+    return {
+        "model": f"{manifest.model_id} {manifest.version}",
+        "bundle_sha256": bundle.manifest_sha256,
+        "scan": scan.name,
+        "size": list(volume.geometry.size),
+        "spacing_mm": [round(spacing, 4) for spacing in volume.geometry.spacing_mm],
+        "steps": manifest.defaults.steps,
+        "samples": manifest.defaults.samples,
+        "threads": threads,
+    }
 
 
 def _plan(volume: Volume, manifest: Manifest) -> SlicePlan:
