@@ -13,6 +13,7 @@ from verdiff.imaging.dicom_elements import Damaged
 from verdiff.imaging.dicom_folder import read_series, series_of
 from verdiff.imaging.dicom_frames import DicomFrame, check_grey, frames_of, modality_of
 from verdiff.imaging.dicom_header import DicomFile, NotDicom, read_header
+from verdiff.imaging.dicom_padding import Padded
 from verdiff.imaging.dicom_pixels import intensities, joined
 from verdiff.imaging.dicom_remarks import refuse_no_scan, refuse_two_patients, remarks
 from verdiff.imaging.dicom_volumes import one_volume
@@ -112,7 +113,11 @@ def _read(files: Sequence[DicomFile], source: Path, notes: tuple[str, ...], time
     else:
         geometry = _unplaced(first)
     notes = (*notes, *remarks(files, frames, geometry, chosen=bool(chosen)))
-    array = joined(_in_order(frames, order), len(order))
+    padded = Padded()
+    array = joined(_in_order(frames, order, padded), len(order))
+    if padded.pixels:
+        share = 100 * padded.pixels / array.size
+        notes = (*notes, f"{share:.1f} % of it is padding brighter than the image (Pixel Padding Value): taken as dark")
     identity = _identity(files, [frames[index] for index in order], source)
     return Volume(array, geometry, modality, source, notes=notes, identity=identity)
 
@@ -139,10 +144,10 @@ def _identity(files: Sequence[DicomFile], frames: Sequence[DicomFrame], source: 
     )
 
 
-def _in_order(frames: Sequence[DicomFrame], order: Sequence[int]) -> Iterator[Array]:
+def _in_order(frames: Sequence[DicomFrame], order: Sequence[int], padded: Padded) -> Iterator[Array]:
     """The intensities of frames in an order; a file's pixels are read once where its frames follow one another."""
     for _, some in itertools.groupby(order, key=lambda index: frames[index].file.path):
-        yield from intensities([frames[index] for index in some])
+        yield from intensities([frames[index] for index in some], padded)
 
 
 def _film(file: DicomFile, plane: Plane) -> tuple[Geometry, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from verdiff.errors import InputError
 from verdiff.imaging.dicom_frames import DicomFrame
 from verdiff.imaging.dicom_header import BIG_ENDIAN, NATIVE, OF_THE_STANDARD, PIXEL_DATA, DicomFile
 from verdiff.imaging.dicom_packed import unpacked
+from verdiff.imaging.dicom_padding import Padded
 from verdiff.imaging.volume import Array
 from verdiff.imaging.voxels import damaged, native, read_bytes, scaled
 
@@ -22,11 +23,12 @@ _FLOATS = {0x7FE00008: 32, 0x7FE00009: 64}
 _WHOLE = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 
 
-def intensities(frames: Sequence[DicomFrame]) -> Iterator[Array]:
+def intensities(frames: Sequence[DicomFrame], padded: Padded) -> Iterator[Array]:
     """The intensities [rows, columns] of frames of one file, one after the other.
 
     Args:
         frames: Frames of one file, in the order wanted.
+        padded: What is told of bright padding, which becomes as dark as the frame's darkest pixel.
 
     Raises:
         InputError: If the pixels are damaged, fewer or more than stated, or of a kind that is not read.
@@ -34,7 +36,8 @@ def intensities(frames: Sequence[DicomFrame]) -> Iterator[Array]:
     file = frames[0].file
     planes = _stored(file)
     for frame in frames:
-        yield _scaled(file, planes[frame.index], frame)
+        plane = padded.without(planes[frame.index], file, inverted=_inverted(file))
+        yield _scaled(file, plane, frame)
 
 
 def joined(planes: Iterable[Array], count: int) -> Array:
@@ -117,8 +120,13 @@ def _without_unused_bits(array: Array, file: DicomFile) -> Array:
     return lowered
 
 
+def _inverted(file: DicomFile) -> bool:
+    """Whether high numbers are dark."""
+    return file.text(0x00280004).upper() == "MONOCHROME1" and file.text(0x00080060).upper() != "CT"
+
+
 def _scaled(file: DicomFile, plane: Array, frame: DicomFrame) -> Array:
-    if file.text(0x00280004).upper() == "MONOCHROME1" and file.text(0x00080060).upper() != "CT":
+    if _inverted(file):
         bits, signed = file.whole(_STORED), plane.dtype.kind == "i"
         top = -1 if signed else (1 << bits) - 1
         plane = -plane if plane.dtype.kind == "f" else (top - plane.astype(np.int64)).astype(plane.dtype)
