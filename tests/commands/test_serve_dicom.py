@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.runtime.tiny_bundle import write_tiny
 from tests.serve.dicom_peers import eventually
 from tests.serve.test_dicom_node import Receiver, send
 from verdiff.cli import app
-from verdiff.errors import USAGE, InputError
+from verdiff.errors import USAGE, InputError, ServiceError
 
 
 def test_it_serves_until_it_is_asked_to_end(tmp_path: Path) -> None:
@@ -75,3 +76,19 @@ def test_nothing_to_serve_is_a_wrong_command_line() -> None:
 def test_two_protocols_on_one_port_are_refused_before_a_model_is_loaded(words: list[str]) -> None:
     done = CliRunner().invoke(app, ["serve", *words, "--allow", "PACS", "--model", "no-such-model"])
     assert done.exit_code == USAGE and f"{words[0]} and {words[2]} on the one port 104" in done.output
+
+
+@pytest.mark.parametrize("option", ["--igtl", "--dicom", "--stow-in"])
+def test_a_port_in_use_is_refused_before_a_model_is_loaded(option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ports = [option, port] if option != "--stow-in" else ["--dicom", "0", option, port]
+        words = ["serve", *ports, "--allow", "PACS", "--send-to", "PACS@127.0.0.1:104", "--model", "no-such-model"]
+        done = CliRunner().invoke(app, words)
+    assert done.exit_code == ServiceError.exit_code
+    assert f"127.0.0.1:{port} cannot be listened on" in done.output and f"choose another {option}" in done.output
+
+
+def test_an_address_of_another_machine_is_refused_before_a_model_is_loaded() -> None:
+    done = CliRunner().invoke(app, ["serve", "--igtl", "18944", "--host", "192.0.2.1", "--model", "no-such-model"])
+    assert done.exit_code == ServiceError.exit_code and "192.0.2.1:18944 cannot be listened on" in done.output

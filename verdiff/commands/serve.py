@@ -103,7 +103,7 @@ def serve(
     if tls.send_tls and send_to is None:
         raise typer.BadParameter("--send-tls is how to speak to a node: it wants --send-to TITLE@HOST:PORT, too.")
     from verdiff.serve import Client
-    from verdiff.serve.running import Server, run
+    from verdiff.serve.running import Server, require_ports, run
     from verdiff.serve.tls import sending, serving
 
     # What is not installed, or makes no sense, is said before a model is loaded.
@@ -146,4 +146,5 @@ def serve(
     if host not in LOOPBACK and tls.tls_ca is None:
         hidden = "" if context is None else ", over TLS"
         warn(f"note: whoever reaches {host} may use this server{hidden}: {_MISSING[context is not None]}")
+    require_ports(host, dict(ports))
     run(Client(model, **plain(load)), servers, say=say, ending=(KeyboardInterrupt, Ended))

@@ -13,6 +13,15 @@ def shutting_down() -> ServiceError:
     )
 
 
+def not_listening(host: str, port: int, error: Exception, option: str) -> ServiceError:
+    """An address that a server cannot listen on; ``option`` is what chooses its port."""
+    return ServiceError(
+        f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', None) or error}",
+        "an address of this machine and a free port",
+        f"end what listens there, or choose another {option} or --host",
+    )
+
+
 def no_worker(failure: VerdiffError) -> ServiceError:
     """The last load failed with ``failure``."""
     return ServiceError(f"no worker: {failure.found}", failure.expected, failure.remedy)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from threading import Event
 from typing import Protocol
 
 from verdiff.serve.client import Client
+from verdiff.serve.failures import not_listening
 
 
 class Server(AbstractContextManager["Server"], Protocol):
@@ -20,6 +22,26 @@ class Server(AbstractContextManager["Server"], Protocol):
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens."""
+
+
+def require_ports(host: str, ports: Mapping[str, int | None]) -> None:
+    """Refuse ports that something else listens on, before a model is loaded.
+
+    Args:
+        host: The address of all of them.
+        ports: Port by the option that chooses it; None and 0 are none in particular.
+
+    Raises:
+        ServiceError: One cannot be listened on.
+    """
+    for option, port in ports.items():
+        if not port:
+            continue
+        try:
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            socket.create_server(address, family=family).close()
+        except OSError as error:
+            raise not_listening(host, port, error, option) from error
 
 
 def run(

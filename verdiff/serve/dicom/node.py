@@ -16,7 +16,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from verdiff.bundle import Label
-from verdiff.errors import ServiceError, VerdiffError
+from verdiff.errors import VerdiffError
 from verdiff.files import scratch_folder
 from verdiff.imaging import read_volume
 from verdiff.imaging.terms import structures
@@ -37,6 +37,7 @@ from verdiff.serve.dicom.settings import (
     check_titles,
 )
 from verdiff.serve.dicom.web import StowServer
+from verdiff.serve.failures import not_listening
 from verdiff.serve.tls import Deferred, shake_hands
 
 _LOG = logging.getLogger("verdiff.serve.dicom")
@@ -294,11 +295,7 @@ def _listening(host: str, port: int, option: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ServiceError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}",
-            "an address of this machine and a free port",
-            f"choose another {option} PORT or --host",
-        ) from error
+        raise not_listening(host, port, error, option) from error
 
 
 def _guarded(event: Any) -> None:

@@ -12,9 +12,9 @@ from ssl import SSLContext
 from threading import Thread
 from typing import Any
 
-from verdiff.errors import ServiceError
 from verdiff.limits import IgtlLimits
 from verdiff.serve.client import Client
+from verdiff.serve.failures import not_listening
 from verdiff.serve.igtl.codes import Code
 from verdiff.serve.igtl.contents import status_content
 from verdiff.serve.igtl.frames import checksum, pieces_of
@@ -111,14 +111,7 @@ class IgtlServer:
         try:
             asyncio.run(self._serve(started))
         except (OSError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or error
-            started.set_exception(
-                ServiceError(
-                    f"port {self._port} of {self._host} cannot be listened on ({why})",
-                    "a free port, and an address of this machine",
-                    "end what listens there, or choose another port",
-                )
-            )
+            started.set_exception(not_listening(self._host, self._port, error, "--igtl"))
 
     async def _serve(self, started: Future[int]) -> None:
         self._loop = asyncio.get_running_loop()
