@@ -10,6 +10,7 @@ from verdiff.evaluate.decision import decisions
 from verdiff.evaluate.empty import EVERY_METRIC
 from verdiff.evaluate.markdown import format_value, with_deviation
 from verdiff.evaluate.tables import MEAN, Results, Table
+from verdiff.evaluate.temperature import temperatures
 
 # The columns of each table, of those that were scored; the files have the others.
 SHOWN = {
@@ -40,6 +41,7 @@ def summary(
         lines += [*_table(table, FIRST[name], SHOWN[name]), ""]
     if results.uncertainty is not None:
         lines += decided(results.uncertainty)
+        lines += scaled(results.uncertainty)
     lines += _worst(results.masks)
     if other is not None and "masks" in comparisons:
         lines += [f"difference to {other}:", *differences(comparisons["masks"], ("dice",))]
@@ -73,6 +75,16 @@ def decided(table: Table) -> Iterator[str]:
             yield (
                 f"{name} is best counted from a probability of {best.probability:.2f} on: Dice {best.dice:.4f}, "
                 f"{best.dice_half:.4f} from one half on ({best.cases} cases; export --decide)"
+            )
+
+
+def scaled(table: Table) -> Iterator[str]:
+    """A line a structure whose probabilities a temperature would bring closer to what comes true."""
+    for name, found in temperatures(table).items():
+        if found.error_scaled < found.error:
+            yield (
+                f"{name} has a calibration error of {found.error_scaled:.4f} with a temperature of {found.value:.2f}, "
+                f"{found.error:.4f} as it is ({found.cases} cases, each with that of the others)"
             )
 
 
