@@ -215,6 +215,11 @@ class ScanOptions(SampleOptions):
     """What holds for every scan of a series: how its mask is drawn, and which scans are taken."""
 
     prior_only: bool = option(False, "The prior's answer, without sampling.")
+    smooth_mm: float = option(
+        0.0,
+        "Average over neighbouring slices, with a Gaussian of so many millimetres; 0: none.",
+        Bounds(0, 100),
+    )
     force: bool = option(False, "Go on with a scan unlike the training data; the reasons are recorded.")
 
 

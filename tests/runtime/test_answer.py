@@ -99,3 +99,45 @@ def test_only_the_slices_that_are_marked_are_replaced() -> None:
     answer.put(slice(1, 4), fuse_mean(certain), steps=5, samples=1, only=np.array([False, True, False]))
     changed = [not np.array_equal(now, was) for now, was in zip(kept(answer), before, strict=True)]
     assert np.flatnonzero(changed).tolist() == [2] == np.flatnonzero(answer.steps == 5).tolist()
+
+
+def gaussian_mean(values: NDArray[np.float32], index: int, spacing: float, sigma: float) -> NDArray[np.float32]:
+    """Slice ``index`` of maps [slices, ...] averaged with its neighbours, in one loop."""
+    total, weights = np.zeros(values.shape[1:]), 0.0
+    for other, plane in enumerate(values):
+        distance = spacing * abs(other - index)
+        if distance <= 2 * sigma:
+            weight = np.exp(-(distance**2) / (2 * sigma**2))
+            total, weights = total + weight * plane, weights + weight
+    return (total / weights).astype(np.float32)
+
+
+@pytest.mark.parametrize(("spacing", "sigma"), [(1.0, 0.6), (0.9, 1.5), (4.0, 2.5)])
+def test_smoothing_averages_over_neighbouring_slices_by_their_distance(spacing: float, sigma: float) -> None:
+    answer = known(plan_of(ORIENTATIONS[0]), samples=2)
+    before = np.stack(kept(answer))
+    smoothed = answer.smoothed(spacing, sigma)
+    for index, maps in enumerate(kept(smoothed)):
+        np.testing.assert_allclose(maps, gaussian_mean(before, index, spacing, sigma), atol=1e-6)
+    assert np.array_equal(np.stack(kept(answer)), before)
+    assert smoothed.spread is answer.spread and smoothed.steps is answer.steps
+
+
+def test_what_is_put_later_is_not_in_a_smoothed_answer() -> None:
+    answer = known(plan_of(ORIENTATIONS[0]))
+    smoothed = answer.smoothed(1.0, 1.0)
+    before = kept(smoothed)
+    answer.put(slice(0, 1), fuse_mean(np.ones((1, 1, *answer.probabilities.shape), np.float32)), steps=1, samples=1)
+    assert all(np.array_equal(one, other) for one, other in zip(kept(smoothed), before, strict=True))
+
+
+@pytest.mark.parametrize(("slices", "spacing", "sigma"), [(5, 1.0, 0.0), (1, 1.0, 3.0)])
+def test_without_neighbours_nothing_is_smoothed(slices: int, spacing: float, sigma: float) -> None:
+    answer = Answer.empty(slices, 3, 4, 4)
+    assert answer.smoothed(spacing, sigma) is answer
+
+
+def test_neighbours_too_far_away_change_no_bit() -> None:
+    answer = known(plan_of(ORIENTATIONS[0]))
+    smoothed = answer.smoothed(4.0, 1.5)
+    assert all(np.array_equal(one, other) for one, other in zip(kept(smoothed), kept(answer), strict=True))

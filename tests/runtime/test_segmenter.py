@@ -274,3 +274,24 @@ def test_progress_rises_to_one() -> None:
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
     assert len(seen) > 5
+
+
+def test_a_smoothed_mask_is_that_of_probabilities_averaged_over_neighbouring_slices() -> None:
+    scan, segmenter = mr_scan(), numpy_segmenter()
+    plain, smoothed = segmenter.segment(scan), segmenter.segment(scan, smooth_mm=4.0)
+    each = plain.probabilities("disc")
+    # The slices lie 4 mm apart: one and two standard deviations.
+    near, far = np.exp(-1 / 2), np.exp(-2)
+    expected = each[2] + near * (each[1] + each[3]) + far * (each[0] + each[4])
+    np.testing.assert_allclose(smoothed.probabilities("disc")[2], expected / (1 + 2 * near + 2 * far), atol=1e-5)
+    assert not np.array_equal(smoothed.labels, plain.labels)
+    assert not np.array_equal(smoothed.uncertainty, plain.uncertainty)
+    assert smoothed.provenance["smooth_mm"] == 4.0 and "smooth_mm" not in plain.provenance
+    with pytest.raises(InputError, match="smooth_mm"):
+        segmenter.segment(scan, smooth_mm=-1.0)
+
+
+def test_a_single_slice_has_nothing_to_be_smoothed_with() -> None:
+    scan = mr_scan(1)
+    plain, smoothed = numpy_segmenter().segment(scan), numpy_segmenter().segment(scan, smooth_mm=5.0)
+    assert np.array_equal(plain.labels, smoothed.labels) and np.array_equal(plain.uncertainty, smoothed.uncertainty)

@@ -32,7 +32,7 @@ class Temperature:
     Attributes:
         value: The T of all cases.
         error: Mean over the cases of the calibration error as it is, in [0, 1].
-        error_scaled: The same with each case's probabilities scaled by the T of the other cases.
+        error_scaled: Mean of that error with each case's probabilities scaled by the T of the other cases.
         cases: Cases with probabilities.
     """
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verdiff.errors import InputError
 from verdiff.imaging import intensity_bounds, volume_from
 from verdiff.imaging.picture import picture_of
+from verdiff.options import ScanOptions
 from verdiff.runtime.answer import Answer, restore
 from verdiff.runtime.budget import require_time
 from verdiff.runtime.plausibility import Warned, warnings_of_mask, warnings_of_scan
@@ -19,6 +21,7 @@ from verdiff.runtime.request import CheckedScan, Request, Work
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.slicewise import SLICES
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
+from verdiff.settings import check_options
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -61,6 +64,7 @@ class Call:
         # A deadline that came before a single step leaves the prior's answer, and no other.
         if model.diffusion and (work.sampling.table is None or (outcome == "budget" and not np.any(answer.samples))):
             outcome = "prior"
+        answer = answer.smoothed(work.plan.slice_spacing_mm, self.request.options.smooth_mm)
         with clock.stage("restore"):
             labels = restore(answer, work.plan, scan.ids, work.lanes.map)
             array, bounds = scan.volume.array, scan.bounds
@@ -75,6 +79,8 @@ class Call:
             forced=scan.forced,
             warned=(*self.unlike, *warned),
         )
+        if self.request.options.smooth_mm:
+            provenance["smooth_mm"] = self.request.options.smooth_mm
         provenance["computed"] = work.describe()
         if outcome == "prior" and clock.timed and not self.request.options.prior_only:
             # None: the pace does not say.
@@ -103,6 +109,7 @@ def open_call(model: LoadedModel, request: Request) -> Iterator[Call]:
     """
     manifest, clock, kind = model.manifest, request.clock, kind_of(model.manifest)
     require_time(clock)
+    check_options(request.options, InputError, only=ScanOptions)
     sampling = kind.sampling(model, request.options)
     volume = volume_from(request.scan)
     with clock.stage("normalise"):

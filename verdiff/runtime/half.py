@@ -113,5 +113,9 @@ class HalfStack:
     def copy(self) -> HalfStack:
         """One that keeps what this one holds now; nothing is copied but the list of it."""
         copy = HalfStack(self.slices, self.shape)
-        copy._kept[:] = self._kept
+        copy.share(self)
         return copy
+
+    def share(self, other: HalfStack) -> None:
+        """Keep what another one of this size holds now; a slice that is put later replaces it in one of them alone."""
+        self._kept[:] = other._kept

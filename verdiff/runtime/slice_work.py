@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BudgetError
 from verdiff.imaging import normalise
-from verdiff.runtime.answer import Answer, chunks_of, restore_slice
+from verdiff.runtime.answer import Answer, chunks_of, restore_seconds
 from verdiff.runtime.clock import Cancelled, Clock
 from verdiff.runtime.locating import reaches_border
 from verdiff.runtime.policy import masks_agree
@@ -52,6 +52,7 @@ class SliceWork:
         anytime: Whether every slice is answered from the prior first and samples are then added in rounds. Without it
             each chunk is finished before the next, which holds the features of one chunk only.
         progress: Called with the share of network calls done, or None.
+        smooth_mm: Gaussian that the answer will be smoothed with across slices, for the time that this takes.
         answer: What is known so far.
         settled: Slices whose answer a policy has declared final before all samples were taken.
         outgrown: Whether a structure reached the window's border, so that whole slices were computed after all; or,
@@ -65,6 +66,7 @@ class SliceWork:
     clock: Clock
     anytime: bool
     progress: Callable[[float], None] | None = None
+    smooth_mm: float = 0.0
     answer: Answer = field(init=False)
     settled: NDArray[np.bool_] = field(init=False)
     outgrown: bool = field(init=False, default=False)
@@ -224,7 +226,8 @@ class SliceWork:
         Not before a few slices are done: the first one pays for what a new shape costs once.
         """
         if chunk.start == 0:
-            self._restore_seconds = RESTORE_MARGIN * self.plan.slices * self._time_restore() / self.lanes.count
+            seconds_each = restore_seconds(self.answer, self.plan, self.scan.ids, self.clock, smooth_mm=self.smooth_mm)
+            self._restore_seconds = RESTORE_MARGIN * self.plan.slices * seconds_each / self.lanes.count
         to_come = self.plan.slices - chunk.stop
         judged = to_come if len(seconds) >= FEW_SLICES else 0
         why = self.clock.why_stop(reserve=judged * min(seconds) + self._restore_seconds)
@@ -242,15 +245,6 @@ class SliceWork:
                 "time for one prior pass, from which on a cancelled call gives a mask",
                 "call again, and cancel later",
             )
-
-    def _time_restore(self) -> float:
-        """Seconds a slice, the quicker of two tries: the first one makes the resampling matrices."""
-        tries: list[float] = []
-        for _ in range(2):
-            begun = self.clock.elapsed
-            restore_slice(self.answer, self.plan, self.scan.ids, 0)
-            tries.append(self.clock.elapsed - begun)
-        return min(tries)
 
     def _refine(self, chunk: slice, members: range) -> str | None:
         """Add the samples ``members`` to the slices ``chunk``; the reason when stopped, with what there is kept."""

@@ -56,7 +56,7 @@ def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: Che
             anytime=anytime,
             waits=model.executor.waits_s,
         )
-        yield SliceWork(runner, lanes, scan, planned, clock, anytime, options.progress)
+        yield SliceWork(runner, lanes, scan, planned, clock, anytime, options.progress, options.smooth_mm)
 
 
 def _samples(model: LoadedModel, options: CallOptions) -> bool:

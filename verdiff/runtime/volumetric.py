@@ -20,7 +20,7 @@ from verdiff.bundle.objects import stated
 from verdiff.choices import WHOLE
 from verdiff.errors import BudgetError, InputError
 from verdiff.imaging.windows import Shape, count_windows, fuse_windows
-from verdiff.runtime.answer import Answer, ScanSlices, restore_slice
+from verdiff.runtime.answer import Answer, ScanSlices, restore_seconds
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.budget import BESIDE, require_reach
 from verdiff.runtime.clock import Cancelled, Clock
@@ -127,7 +127,9 @@ class VolumeWork:
         manifest, clock = self.model.manifest, self.request.clock
         reserve = 0.0
         if clock.bounded:
-            reserve = _restore_seconds(self.answer, self.grid, self.scan.ids, clock) / self.lanes.count
+            smooth_mm = self.request.options.smooth_mm
+            each = restore_seconds(self.answer, self.plan, self.scan.ids, clock, smooth_mm=smooth_mm)
+            reserve = RESTORE_MARGIN * self.plan.slices * each / self.lanes.count
         overlap, predicted = _overlap_within(self.model, self.grid, clock, reserve)
         total = count_windows(self.grid.shape, _patch(manifest), overlap)
         windows = _Windows(self.batcher, clock, total, reserve, self.request.options.progress)
@@ -251,16 +253,6 @@ class _Windows:
 
 def _patch(manifest: Manifest) -> Shape:
     return stated(manifest.volume, "volume").patch
-
-
-def _restore_seconds(answer: Answer, plan: VolumePlan, ids: NDArray[np.uint8], clock: Clock) -> float:
-    """For all slices, on one worker: of two tries on one slice the quicker; the first makes the matrices."""
-    tries = []
-    for _ in range(2):
-        begun = clock.elapsed
-        restore_slice(answer, plan.planes, ids, 0)
-        tries.append(clock.elapsed - begun)
-    return RESTORE_MARGIN * plan.planes.slices * min(tries)
 
 
 def _overlap_within(model: LoadedModel, plan: VolumePlan, clock: Clock, reserve: float) -> tuple[float, float | None]:

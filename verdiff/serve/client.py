@@ -101,7 +101,7 @@ class Client:
             on_reply: Called with each reply, in the supervisor's thread: it must return soon.
             on_end: Called in the same way when the job is over.
             options: Fields of :class:`verdiff.options.ScanOptions`: steps, samples, seed, sampler, fusion, policy,
-                force, prior_only.
+                force, prior_only, smooth_mm.
 
         Raises:
             InputError: The scan or an option cannot be used.

@@ -38,7 +38,7 @@ class DimensionSteps:
 
     @classmethod
     def of(cls, config: RunConfig) -> DimensionSteps:
-        """Those of a configuration's networks."""
+        """The parts for a configuration's networks."""
         return _VOLUMES if config.dimensions == 3 else _SLICES
 
 

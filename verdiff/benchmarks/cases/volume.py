@@ -212,7 +212,7 @@ def _rivals(loaded: LoadedBackends, manifest: Manifest, folder: Path) -> list[Ri
 
 
 def _peak_memory(rival: Rival, model: Path, scan: Path, threads: int) -> Figure:
-    """Of a fresh process that loads the model and segments the scan once."""
+    """Peak memory of a fresh process that loads the model and segments the scan once."""
     fresh = run_fresh(SEGMENT_ONCE, once_in_a_fresh_process(model, scan, rival.backend, threads, rival.policy))
     peak = None if fresh.peak_bytes is None else fresh.peak_bytes / 1e9
     return Figure(f"peak memory of the process, {rival.name}", peak, "GB", PEAK_AT_MOST_GB)
