@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from verdiff.errors import BudgetError, ServiceError, VerdiffError
 from verdiff.runtime import Cancelled
 
@@ -15,8 +17,11 @@ def shutting_down() -> ServiceError:
 
 def not_listening(host: str, port: int, error: Exception, option: str) -> ServiceError:
     """An address that a server cannot listen on; ``option`` is what chooses its port."""
+    # The text of asyncio and of socket names the address once more; names that are not known have no positive number.
+    number = getattr(error, "errno", None) or 0
+    why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
     return ServiceError(
-        f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', None) or error}",
+        f"{host}:{port} cannot be listened on: {why}",
         "an address of this machine and a free port",
         f"end what listens there, or choose another {option} or --host",
     )

@@ -222,11 +222,11 @@ def test_a_scan_that_fails_in_the_middle_has_its_priors_mask_and_an_error(bundle
 
 
 def test_a_port_that_is_taken_is_named(client: Client, server: IgtlServer) -> None:
-    with pytest.raises(ServiceError, match=f"port {server.address[1]}"):
+    with pytest.raises(ServiceError, match=f"127.0.0.1:{server.address[1]} cannot be listened on"):
         IgtlServer(client, server.address[1]).start()
     with pytest.raises(ServiceError, match=re.escape("203.0.113.7")):
         IgtlServer(client, 0, host="203.0.113.7").start()
-    with pytest.raises(ServiceError, match="port 70000"):
+    with pytest.raises(ServiceError, match=":70000 cannot be listened on"):
         IgtlServer(client, 70000).start()
 
 
@@ -285,7 +285,9 @@ def test_the_command_names_a_port_that_is_taken(bundle: Path, server: IgtlServer
     command = [sys.executable, "-c", "from verdiff.cli import main; main()", "serve", "--model", bundle]
     done = subprocess.run([*command, "--igtl", str(server.address[1])], capture_output=True, text=True)
     assert done.returncode == 15
-    assert re.fullmatch(r"found: port .+\nexpected: .+\nto do: .+\n", done.stderr)
+    assert re.fullmatch(
+        rf"found: 127.0.0.1:{server.address[1]} cannot be listened on: .+\nexpected: .+\nto do: .+\n", done.stderr
+    )
 
 
 def test_many_requests_and_clients_take_no_more_memory_and_no_more_files(client: Client) -> None:
