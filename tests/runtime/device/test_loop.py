@@ -61,6 +61,14 @@ def test_a_stream_gives_the_hosts_masks_in_the_hosts_order() -> None:
     assert all(same(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_a_smoothed_mask_is_the_hosts_and_a_stream_smooths_each_of_its_masks() -> None:
+    expected = list(numpy_segmenter().stream(mr_scan(), samples=4, smooth_mm=4.0))
+    found = list(device_segmenter(batch=2).stream(mr_scan(), samples=4, smooth_mm=4.0))
+    plain = list(numpy_segmenter().stream(mr_scan(), samples=4))
+    assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+    assert not any(same(a, b) for a, b in zip(expected, plain, strict=True))
+
+
 def test_of_an_answer_the_probabilities_and_the_spread_are_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host derives the uncertainty from the probabilities, and the device's own plane of it stays there."""
     driver = NullDriver()
