@@ -73,3 +73,13 @@ def test_a_slice_of_nothing_but_padding_is_dark(tmp_path: Path) -> None:
         save_dicom(tmp_path / f"{place}.dcm", array, PixelPaddingValue=4095, ImagePositionPatient=[place, 0, 0])
     array = read_volume(tmp_path).array
     assert sorted(int(plane.max()) for plane in array) == [0, int(IMAGE[~OUTSIDE].max())]
+
+
+def test_a_slice_of_nothing_but_negative_padding_stays(tmp_path: Path) -> None:
+    values = np.full(IMAGE.shape, -2000)
+    for place, array in [(0, np.where(OUTSIDE, -2000, IMAGE - 900)), (3, values)]:
+        tags = stored_as(16, True, array) | {"PixelPaddingValue": -2000, "ImagePositionPatient": [place, 0, 0]}
+        save_dicom(tmp_path / f"{place}.dcm", array, **tags)
+    volume = read_volume(tmp_path)
+    assert int(volume.array.min()) == -2000 and sorted(int(plane.max()) for plane in volume.array)[0] == -2000
+    assert not any("padding" in note for note in volume.notes)

@@ -41,6 +41,15 @@ def test_the_outer_surface_holds_the_inner_one_and_the_promise_stands(
     assert any("canal-outer" in line and "99% of the true surface" in line for line in found.lines())
 
 
+def test_margins_of_smoothed_masks_hold_for_masks_smoothed_alike() -> None:
+    smoothed = numpy_segmenter().segment(mr_scan(6), force=True, smooth_mm=4.0)
+    calibrated = record(DISTANCES, setting=setting_of(smoothed))
+    assert not any("setting" in why for why in no_go_surfaces(smoothed, calibrated, margins_of(calibrated)).broken)
+    plain = numpy_segmenter().segment(mr_scan(6), force=True)
+    broken = no_go_surfaces(plain, calibrated, margins_of(calibrated)).broken
+    assert any("calibrated with smooth_mm 4.0" in why for why in broken)
+
+
 def test_of_a_structure_that_was_not_found_there_is_no_surface_and_a_word(
     result: Segmentation, margins: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +76,11 @@ def test_a_structure_that_was_missed_in_calibration_has_no_surface(result: Segme
 
 @pytest.mark.parametrize(
     ("asked", "words"),
-    [({"steps": 1}, "calibrated with steps 3"), ({"prior_only": True}, "calibrated with steps 3, samples 2")],
+    [
+        ({"steps": 1}, "calibrated with steps 3"),
+        ({"prior_only": True}, "calibrated with steps 3, samples 2"),
+        ({"smooth_mm": 1.5}, "calibrated with smooth_mm 0.0"),
+    ],
 )
 def test_another_setting_than_the_calibrated_one_breaks_the_promise(
     margins: dict[str, Any], asked: dict[str, Any], words: str

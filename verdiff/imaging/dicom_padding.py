@@ -45,8 +45,8 @@ class Padded:
         padding = (plane >= low) & (plane <= high)
         if not padding[[0, 0, -1, -1], [0, -1, 0, -1]].any():
             return plane
-        # A plane of nothing else is as dark as its numbers can be.
-        image = np.array(_ends(file), plane.dtype) if padding.all() else plane[~padding]
+        # A plane of nothing else has no image to be as dark as; negative padding is known in every format.
+        image = np.array([0, _most(file)], plane.dtype) if padding.all() else plane[~padding]
         darkest = image.max() if inverted else image.min()
         if (high >= darkest) if inverted else (low <= darkest):
             return plane
@@ -54,10 +54,9 @@ class Padded:
         return np.where(padding, darkest, plane)
 
 
-def _ends(file: DicomFile) -> tuple[int, int]:
-    """The least and the greatest number that a pixel of a file can hold."""
-    numbers = 1 << file.whole(_STORED)
-    return (-numbers // 2, numbers // 2 - 1) if file.whole(_SIGNED) else (0, numbers - 1)
+def _most(file: DicomFile) -> int:
+    """The greatest number that a pixel of a file can hold."""
+    return (1 << file.whole(_STORED) - file.whole(_SIGNED)) - 1
 
 
 def _range(file: DicomFile) -> tuple[int, int] | None:

@@ -131,7 +131,10 @@ def setting_of(result: Segmentation) -> dict[str, Any]:
     """What of the making of a mask its margins depend on, as plain JSON values."""
     sampling, reached = result.provenance["sampling"], result.provenance["reached"]
     made = {key: sampling.get(key) for key in _SETTING}
-    return made if max(reached["samples"]) else {"steps": 0, "samples": 0, "policy": made["policy"]}
+    made = made if max(reached["samples"]) else {"steps": 0, "samples": 0, "policy": made["policy"]}
+    # Not there where nothing was smoothed, as in margins from before there was smoothing.
+    smoothed = result.provenance.get("smooth_mm")
+    return made if smoothed is None else {**made, "smooth_mm": smoothed}
 
 
 def _broken(result: Segmentation, record: Mapping[str, Any]) -> list[str]:
@@ -141,7 +144,8 @@ def _broken(result: Segmentation, record: Mapping[str, Any]) -> list[str]:
         reasons.append(f"stopped by {result.outcome} before all slices were done")
     made = setting_of(result)
     if record.get("setting") and made != record["setting"]:
-        calibrated = {key: value for key, value in record["setting"].items() if made.get(key) != value}
+        setting = {"smooth_mm": 0.0, **record["setting"]}
+        calibrated = {key: value for key, value in setting.items() if {"smooth_mm": 0.0, **made}.get(key) != value}
         said = ", ".join(f"{key} {value}" for key, value in calibrated.items())
         reasons.append(f"made with another setting than the margins, which were calibrated with {said}")
     return reasons
