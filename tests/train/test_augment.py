@@ -96,3 +96,31 @@ def test_the_share_of_damaged_priors_is_the_one_asked_for() -> None:
     share = (damaged != prior).flatten(1).any(dim=1).float().mean()
     assert 0.35 < share < 0.6
     assert torch.equal(corrupt_prior(prior, 0.0, generator_for(0, 0)), prior)
+
+
+ELSEWHERE = {
+    "blur_px": 1.0, "low_resolution": 2.5, "field_of_view": 0.35, "intensity_map": 0.4, "invert": 0.5, "rescale": 0.5,
+    "grey_levels": 0.1, "ghost": 0.5, "metal": 0.3,
+}  # fmt: skip
+
+
+def test_plain_samples_keep_the_look_of_their_scanner() -> None:
+    config = AugmentConfig(noise=0.1, gamma=0.3, zoom=1.2, mirror=True, plain=0.25, **ELSEWHERE)
+    rng = generator_for(0, 0)
+    drawn = [config.of_sample(rng) for _ in range(400)]
+    plain = [each for each in drawn if each != config]
+    assert 70 <= len(plain) <= 130
+    assert set(plain) == {AugmentConfig(noise=0.1, gamma=0.3, zoom=1.2, mirror=True, plain=0.25)}
+
+
+def test_a_batch_has_plain_samples_among_others_and_draws_nothing_where_it_may_not() -> None:
+    bright = np.ones((1, 40, 36), np.float16)
+    case = dataclasses.replace(toy_case("a", 1, slices=1), images=bright)
+    config = dataclasses.replace(toy_config(batch=40, crop=(16, 16)), augment=dataclasses.replace(STILL, invert=1.0))
+    all_dark, _ = make_batch([case], 2, config, generator_for(3, 0))
+    assert torch.all(all_dark[:, 0, 8, 8] < 0)
+    again = dataclasses.replace(config, augment=dataclasses.replace(config.augment, plain=0.5))
+    some, _ = make_batch([case], 2, again, generator_for(3, 0))
+    assert 8 <= int((some[:, 0, 8, 8] > 0).sum()) <= 32
+    assert config.augment.of_sample(rng := generator_for(3, 0)) is config.augment
+    assert rng.random() == generator_for(3, 0).random()

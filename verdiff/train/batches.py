@@ -76,6 +76,7 @@ def make_batch(cases: list[CaseSlices], classes: int, config: RunConfig, rng: Ge
         size = tuple(round(WIDER * side / multiple) * multiple for side in size)
     images, truths = [], []
     for case in drawn:
+        augment = config.augment.of_sample(rng)
         index = int(rng.integers(len(case.images)))
         image = torch.from_numpy(case.images[index].astype(np.float32))
         label = torch.from_numpy(case.labels[index])
@@ -86,7 +87,7 @@ def make_batch(cases: list[CaseSlices], classes: int, config: RunConfig, rng: Ge
             image,
             label,
             (size[0], size[1]),
-            config.augment,
+            augment,
             rng,
             classes=classes,
             coverage=coverage,
@@ -95,10 +96,10 @@ def make_batch(cases: list[CaseSlices], classes: int, config: RunConfig, rng: Ge
         )
         if on_foreground:
             warped = rescale(warped)
-        warped = change_contrast(warped, config.augment, rng)
-        warped = change_intensity(warped, config.augment, rng)
-        warped, truth = narrow_field(warped, truth, config.augment, rng)
-        if config.augment.mirror:
+        warped = change_contrast(warped, augment, rng)
+        warped = change_intensity(warped, augment, rng)
+        warped, truth = narrow_field(warped, truth, augment, rng)
+        if augment.mirror:
             axes = [axis for axis in (1, 2) if rng.random() < 0.5]
             warped, truth = warped.flip(axes), truth.flip(axes)
         images.append(warped)

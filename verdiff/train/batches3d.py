@@ -36,6 +36,7 @@ def make_batch3d(cases: list[CaseSlices], classes: int, config: RunConfig, rng: 
 
 def _window(case: CaseSlices, classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
     patch: tuple[int, int, int] = config.network.patch
+    augment = config.augment.of_sample(rng)
     depth, size = patch[0], patch[1:]
     part = any(length > window for length, window in zip(case.images.shape, patch, strict=True))
     on_structure = part and rng.random() < ON_STRUCTURE
@@ -44,15 +45,15 @@ def _window(case: CaseSlices, classes: int, config: RunConfig, rng: Generator) -
     image = torch.from_numpy(case.images[chosen].astype(np.float32))
     label = torch.from_numpy(case.labels[chosen])
     warped, truth = crop_and_warp(
-        image, label, size, config.augment, rng, classes=classes, on_foreground=on_structure, outside=darkest
+        image, label, size, augment, rng, classes=classes, on_foreground=on_structure, outside=darkest
     )
     missing = depth - len(image)
     if missing > 0:
         # Behind the last slice, where a scan is padded too when the model is run.
         warped = torch.cat([warped, torch.full((1, missing, *size), darkest)], dim=1)
         truth = torch.cat([truth, torch.zeros(classes, missing, *size)], dim=1)
-    changed = change_intensity(change_contrast(warped[0], config.augment, rng), config.augment, rng)
-    return narrow_field(changed[None], truth, config.augment, rng)
+    changed = change_intensity(change_contrast(warped[0], augment, rng), augment, rng)
+    return narrow_field(changed[None], truth, augment, rng)
 
 
 def _slices(case: CaseSlices, depth: int, rng: Generator, on_structure: bool) -> slice:

@@ -7,8 +7,10 @@ in its module of ``verdiff/train/networks/``; :mod:`verdiff.train.config` puts t
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
+
+from numpy.random import Generator
 
 from verdiff.choices import DECAYS, MODALITIES, OPTIMIZERS, PREDICTIONS, VIEWS
 from verdiff.diffusion.process import Process, ProcessName
@@ -149,9 +151,24 @@ class AugmentConfig:
     ghost: float = setting(0.0, "Chance of a weak copy along one axis, as motion makes.", SHARE)
     metal: float = setting(0.0, "Chance of voids, as screws and cages make.", SHARE)
     mirror: bool = setting(False, "Flips of each in-plane axis, with even odds (nnU-Net's).")
+    plain: float = setting(
+        0.0,
+        "Share of the samples that keep the look of their own scanner: of this table they have rotation, shift, "
+        "elastic displacement, contrast, zoom, gamma, bias field, noise and flips alone.",
+        SHARE,
+    )
 
     def __post_init__(self) -> None:
         check_limits(type(self), vars(self), "[augment]")
+
+    def of_sample(self, rng: Generator) -> AugmentConfig:
+        """What one sample may have done to it: all of this, or what leaves it the look of its scanner."""
+        if not self.plain or rng.random() >= self.plain:
+            return self
+        return replace(
+            self, blur_px=0.0, low_resolution=1.0, field_of_view=0.0, intensity_map=0.0, invert=0.0, rescale=0.0,
+            grey_levels=0.0, ghost=0.0, metal=0.0,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
