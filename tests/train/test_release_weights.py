@@ -48,7 +48,7 @@ def test_the_manifest_says_that_all_cases_were_trained_on(tmp_path: Path) -> Non
 
 def test_a_run_goes_on_from_the_weights_of_another_and_remembers_which(tmp_path: Path) -> None:
     first = train(tmp_path, "first", fold=0)
-    second = train(tmp_path, "second", fold=ALL, origin=first)
+    second = train(tmp_path, "second", fold=ALL, origins=[first])
     origin = read_checkpoint(second / "last.pt").facts.origin
     net, _ = load_network(first)
     assert origin == {"data_set": "data", "fold": 0, "iteration": 2, "weights_sha256": digest(net.state_dict())}
@@ -59,7 +59,7 @@ def test_a_run_goes_on_from_the_weights_of_another_and_remembers_which(tmp_path:
 
 def test_the_first_weights_are_those_of_the_other_run(tmp_path: Path) -> None:
     first = train(tmp_path, "first")
-    kind = kind_from(first, read_checkpoint(first / "last.pt").config, dataclasses.replace(toy_dataset()))
+    kind = kind_from([first], read_checkpoint(first / "last.pt").config, dataclasses.replace(toy_dataset()))
     trainer = Trainer(read_checkpoint(first / "last.pt").config, toy_dataset(), 0, tmp_path / "run", kind=kind)
     net, _ = load_network(first)
     for (name, ours), theirs in zip(trainer.net.state_dict().items(), net.state_dict().values(), strict=True):
@@ -70,18 +70,18 @@ def test_weights_of_another_network_or_of_other_structures_are_refused(tmp_path:
     first = train(tmp_path, "first")
     config = read_checkpoint(first / "last.pt").config
     with pytest.raises(DataError, match=r"another \[network\]"):
-        kind_from(first, toy_config(), toy_dataset())
+        kind_from([first], toy_config(), toy_dataset())
     with pytest.raises(DataError, match="structures of the data"):
-        kind_from(first, config, dataclasses.replace(toy_dataset(), labels=("disc", "vertebra")))
+        kind_from([first], config, dataclasses.replace(toy_dataset(), labels=("disc", "vertebra")))
     with pytest.raises(DataError, match=r"no run with best\.pt"):
-        kind_from(tmp_path / "none", config, toy_dataset())
+        kind_from([tmp_path / "none"], config, toy_dataset())
 
 
 def test_nothing_is_written_where_first_weights_do_not_fit(tmp_path: Path) -> None:
     first = train(tmp_path, "first")
     with pytest.raises(DataError):
         command.run(
-            "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "second", origin=first,
+            "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "second", origins=[first],
             settings=[*SETTINGS, "network.norm=group", "training.iterations=2"], say=lambda line: None,
         )  # fmt: skip
     assert not (tmp_path / "second").exists()
@@ -105,13 +105,13 @@ def exported(run: Path) -> Path:
 
 def test_a_run_goes_on_from_a_bundle_whose_norms_were_folded(tmp_path: Path) -> None:
     bundle = exported(train(tmp_path, "first"))
-    run = train(tmp_path, "second", fold=ALL, origin=bundle)
+    run = train(tmp_path, "second", fold=ALL, origins=[bundle])
     origin = read_checkpoint(run / "last.pt").facts.origin
     assert origin["model"] == "first 0.0.1" and len(origin["manifest_sha256"]) == 64
 
     config = read_checkpoint(run / "last.pt").config
     dataset = load_sources([TrainingSource(tmp_path / "data")], config.data)
-    kind = kind_from(bundle, config, dataset)
+    kind = kind_from([bundle], config, dataset)
     assert kind.initial is not None
     net = build_network(config, len(dataset.labels)).eval()
     net.load_state_dict(kind.initial)
@@ -131,18 +131,18 @@ def test_a_bundle_of_another_network_or_other_structures_is_refused(tmp_path: Pa
     bundle = exported(first)
     names = tuple(label.name for label in open_bundle(bundle).manifest.labels)
     with pytest.raises(DataError, match=r"not those of this \[network\]"):
-        kind_from(bundle, toy_config(), dataclasses.replace(toy_dataset(), labels=names))
+        kind_from([bundle], toy_config(), dataclasses.replace(toy_dataset(), labels=names))
     with pytest.raises(DataError, match=r"first 0\.0\.1, which knows"):
-        kind_from(bundle, config, dataclasses.replace(toy_dataset(), labels=names[::-1]))
+        kind_from([bundle], config, dataclasses.replace(toy_dataset(), labels=names[::-1]))
     (tmp_path / "damaged.verdiff").write_bytes(bundle.read_bytes()[:-200])
     with pytest.raises(BundleError):
-        kind_from(tmp_path / "damaged.verdiff", config, toy_dataset())
+        kind_from([tmp_path / "damaged.verdiff"], config, toy_dataset())
 
 
 def test_a_run_keeps_weights_half_way_to_its_first_ones(tmp_path: Path) -> None:
     first = train(tmp_path, "first")
     run = command.run(
-        "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "second", origin=first,
+        "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "second", origins=[first],
         settings=[*SETTINGS, "training.keep_first=0.25", "training.iterations=3"], say=lambda line: None,
     )  # fmt: skip
     begun, ended, between = (read_checkpoint(run / name).ema for name in ("first.pt", "last.pt", "blended.pt"))
@@ -151,3 +151,44 @@ def test_a_run_keeps_weights_half_way_to_its_first_ones(tmp_path: Path) -> None:
     for name in weights:
         torch.testing.assert_close(between[name], 0.25 * begun[name] + 0.75 * ended[name])
     assert load_network(run, "blended.pt")[1].iteration == 3
+
+
+def test_the_mean_of_several_runs_without_a_minute_of_training(tmp_path: Path) -> None:
+    first = train(tmp_path, "first", fold=0)
+    others = [train(tmp_path, name, fold=ALL, origins=[first], seed=seed) for name, seed in (("b", 1), ("c", 2))]
+    runs = [first, *others]
+    mean = command.run(
+        "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "mean", origins=runs, fold=ALL, minutes=0,
+        settings=SETTINGS, say=lambda line: None,
+    )  # fmt: skip
+    checkpoint = read_checkpoint(mean / "last.pt")
+    assert checkpoint.iteration == 0 and checkpoint.facts.fold == ALL and not (mean / "best.pt").exists()
+    states = [read_checkpoint(run / ("best.pt" if run == first else "last.pt")).ema for run in runs]
+    for name, value in checkpoint.ema.items():
+        if value.is_floating_point() and "running" not in name:
+            torch.testing.assert_close(value, sum(state[name] for state in states) / 3)
+    counted = [name for name in checkpoint.ema if name.endswith("running_mean")]
+    assert any(not torch.allclose(checkpoint.ema[name], sum(state[name] for state in states) / 3) for name in counted)
+    told = checkpoint.facts.origin["mean_of"]
+    assert [each["fold"] for each in told] == [0, ALL, ALL]
+    assert [each["weights_sha256"] for each in told] == [digest(state) for state in states]
+    assert len((mean / "metrics.csv").read_text("utf-8").splitlines()) == 2
+
+
+def test_a_mean_goes_on_learning_when_it_is_given_time(tmp_path: Path) -> None:
+    runs = [train(tmp_path, name, seed=seed) for name, seed in (("a", 1), ("b", 2))]
+    mean = command.run(
+        "spine-mr", [TrainingSource(tmp_path / "data")], tmp_path / "mean", origins=runs, minutes=0,
+        settings=SETTINGS, say=lambda line: None,
+    )  # fmt: skip
+    longer = ["training.iterations=2"]
+    command.run(None, (), mean, resume=True, minutes=10, settings=longer, say=lambda line: None)
+    checkpoint = read_checkpoint(mean / "last.pt")
+    assert checkpoint.iteration == 2 and len(checkpoint.facts.origin["mean_of"]) == 2
+
+
+def test_weights_of_which_one_does_not_fit_have_no_mean(tmp_path: Path) -> None:
+    first = train(tmp_path, "first")
+    config = read_checkpoint(first / "last.pt").config
+    with pytest.raises(DataError, match=r"no run with best\.pt"):
+        kind_from([first, tmp_path / "none"], config, toy_dataset())

@@ -56,7 +56,9 @@ def train(
         int | None, typer.Option(min=2, help="Number of folds by patient to make, instead of the data set's own.")
     ] = None,
     patients: Patients = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Wall-clock budget.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Wall-clock budget; 0 only validates and keeps the weights of --from.")
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,8 +72,12 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run in OUTPUT, as it was started; --minutes may extend it.")
     ] = False,
     origin: Annotated[
-        str | None,
-        typer.Option("--from", help="A run, a bundle or a shipped model of the same network: its weights come first."),
+        list[str] | None,
+        typer.Option(
+            "--from",
+            help="A run, a bundle or a shipped model of the same network: its weights come first; of several, their "
+            "mean; repeatable.",
+        ),
     ] = None,
     nnunetv2: Annotated[
         bool, typer.Option("--nnunetv2", help="With nnunet: run the real nnunetv2 planner and trainer on this fold.")
@@ -124,7 +130,7 @@ def train(
                 fold=number,
                 folds=folds,
                 patients=patients,
-                origin=origin,
+                origins=origin or (),
                 settings=settings,
                 minutes=minutes,
                 seed=seed,

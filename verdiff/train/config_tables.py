@@ -177,7 +177,9 @@ class TrainingConfig:
 
     iterations: int = setting(9000, "Iterations of the run.", COUNT)
     minutes: float | None = setting(
-        None, "Time of the run in minutes. It ends when this time or `iterations` is reached.", NOT_NEGATIVE
+        None,
+        "Time of the run in minutes. It ends when this time or `iterations` is reached; 0 learns nothing.",
+        NOT_NEGATIVE,
     )
     batch: int = setting(1, "Samples of an iteration.", COUNT)
     crop: tuple[int, int] | None = setting(
@@ -249,7 +251,9 @@ class DistillationConfig:
     truth_weight: float = setting(0.5, "Share of the loss that the true mask has, beside the teacher's.", SHARE)
     iterations: int = setting(2000, "Iterations of the run.", COUNT)
     minutes: float | None = setting(
-        None, "Time of the run in minutes. It ends when this time or `iterations` is reached.", NOT_NEGATIVE
+        None,
+        "Time of the run in minutes. It ends when this time or `iterations` is reached; 0 learns nothing.",
+        NOT_NEGATIVE,
     )
     learning_rate: float = setting(3e-4, "Learning rate after the warm-up.", NOT_NEGATIVE)
     warmup: int = setting(20, "Iterations in which the learning rate rises from 0.", NOT_NEGATIVE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def append_metrics(path: Path, row: dict[str, float]) -> None:
     """Add a row; a resumed run drops rows at or past its iteration first, so none stands twice."""
     rows = [old for old in read_metrics(path) if old["iteration"] < row["iteration"]]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
+        # A row from before the first iteration has no losses.
+        writer = csv.DictWriter(file, fieldnames=list(row), restval=math.nan)
         writer.writeheader()
         writer.writerows([*rows, row])
 
@@ -55,7 +57,8 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         xlabel="iteration", ylabel="validation Dice", ylim=(max(0.0, best - 0.25), 1.0), title=f"best mean {best:.4f}"
     )
     for axes in (left, right):
-        axes.legend(fontsize=8)
+        if axes.lines:
+            axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.savefig(picture, dpi=110)
 

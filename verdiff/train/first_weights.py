@@ -1,11 +1,13 @@
-"""The weights that a run begins with when they are not random: those of another run, or of a bundle."""
+"""The weights that a run begins with when they are not random: those of another run or of a bundle, or a mean."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from verdiff.bundle import open_bundle, resolve_model
 from verdiff.errors import DataError, VerdiffError
+from verdiff.train.blending import mean_of
 from verdiff.train.checkpoint import digest, load_network
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Dataset
@@ -15,12 +17,12 @@ from verdiff.train.run_kind import RunKind
 _CHECKPOINTS = ("best.pt", "last.pt")
 
 
-def kind_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> RunKind:
+def kind_from(origins: Sequence[str | Path], config: RunConfig, dataset: Dataset) -> RunKind:
     """The kind of run that goes on from other weights, with another data set, fold or schedule.
 
     Args:
-        origin: The folder of a run or a checkpoint in one, whose averaged weights are meant; a bundle; or the name of a
-            shipped model.
+        origins: What has the weights; of several, their mean comes first. Each is the folder of a run or a checkpoint
+            in one, whose averaged weights are meant; a bundle; or the name of a shipped model.
         config: Configuration of the run that is to begin.
         dataset: What it is trained on.
 
@@ -28,7 +30,14 @@ def kind_from(origin: str | Path, config: RunConfig, dataset: Dataset) -> RunKin
         BundleError: It is a damaged bundle.
         DataError: There are no such weights, or they are of another network or of other structures.
     """
-    path = Path(origin)
+    kinds = [_kind_from(Path(origin), config, dataset) for origin in origins]
+    if len(kinds) == 1:
+        return kinds[0]
+    weights = mean_of([kind.initial for kind in kinds if kind.initial is not None])
+    return RunKind(initial=weights, origin={"mean_of": [dict(kind.origin) for kind in kinds]})
+
+
+def _kind_from(path: Path, config: RunConfig, dataset: Dataset) -> RunKind:
     if path.suffix == ".pt" or any((path / name).is_file() for name in _CHECKPOINTS):
         return _kind_from_run(path, config, dataset)
     bundle = open_bundle(_bundle(path))

@@ -192,7 +192,9 @@ class Trainer:
     def fraction(self) -> float:
         """How much of the run is done, by iterations or by the time budget, whichever is further."""
         training = self.config.training
-        by_time = self.minutes / training.minutes if training.minutes else 0.0
+        by_time = 0.0
+        if training.minutes is not None:
+            by_time = self.minutes / training.minutes if training.minutes else 1.0
         return min(1.0, max(self.iteration / training.iterations, by_time))
 
     @property
@@ -256,10 +258,12 @@ class Trainer:
     def train(self) -> Iterator[Progress]:
         """Run until the budget is spent, patience runs out or :meth:`stop` was called, saving as it goes.
 
-        Yields after every iteration.
+        Yields after every iteration; of a budget of no minutes, once: the first weights are validated and saved.
         """
         training = self.config.training
         window: list[dict[str, float]] = []
+        if self.fraction >= 1.0 and not self.iteration:
+            yield Progress(0, self.minutes, 1.0, math.nan, self._validate({}))
         started, saved, wait = self.clock() - 60 * self.minutes, time.monotonic(), FIRST_SAVE_MINUTES
         while self.fraction < 1.0:
             window.append(self.step())

@@ -65,7 +65,7 @@ def run(
     minutes: float | None = None,
     seed: int | None = None,
     threads: int | None = None,
-    origin: str | Path | None = None,
+    origins: Sequence[str | Path] = (),
     resume: bool = False,
     until: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
@@ -82,11 +82,11 @@ def run(
         folds: Make so many folds by patient instead of those of the data set.
         patients: Pattern of a patient within a case's name.
         settings: ``TABLE.KEY=VALUE`` each, in place of what the configuration says.
-        minutes: Wall-clock budget.
+        minutes: Wall-clock budget; 0 learns nothing: the first weights are validated and kept.
         seed: Seed of weights, batches and augmentation.
         threads: CPU threads.
-        origin: What has the first weights: the folder of a run of the same network or a checkpoint in one, a bundle, or
-            a shipped model's name.
+        origins: What has the first weights: the folder of a run of the same network or a checkpoint in one, a bundle,
+            or a shipped model's name. Of several the mean is taken.
         resume: Go on with the run in ``output``.
         until: Time to stop with the weights kept, as :func:`time.monotonic` has it; ``resume`` goes on from there.
         clock: Seconds, by which the budget of minutes is counted.
@@ -121,7 +121,7 @@ def run(
         say(remark if len(sources) > 1 else f"{dataset.name}: {remark}")
     if folds is not None:
         dataset = dataset.refolded(folds)
-    kind = TRAINING if origin is None or resume else kind_from(origin, config, dataset)
+    kind = kind_from(origins, config, dataset) if origins and not resume else TRAINING
     if is_rehearsal():
         Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, ranks=ranks, writes=False)
     _rehearse(sources, config, output, f"train {config.model_id}" + (" on from where it stopped" if resume else ""))
