@@ -82,11 +82,9 @@ HOW: dict[str, How] = {
     ),
     "verdiff train unet": _2D,
     "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --data $VERDIFF_DATA/Dataset106_SpineT2Slices "
-    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold 0 --minutes 112": _FROM,
+    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold": _FROM,
     "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --data $VERDIFF_DATA/Dataset106_SpineT2Slices "
-    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold 0 --minutes 62": _FROM,
-    "verdiff train spine-mr --data $VERDIFF_DATA/Dataset101_SpineMR --data $VERDIFF_DATA/Dataset106_SpineT2Slices "
-    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold all": _FROM,
+    "--data $VERDIFF_DATA/Dataset107_SpineT1T2Vertebra --fold 0 --minutes 125": _DEFAULT,
     "verdiff export runs/fold0": How("the same of runs/spine-mr is run", tested_by="tests/pages/test_commands.py"),
     "verdiff export fold0.verdiff": _EFFORTS,
     "verdiff export all.verdiff --int8-ov": _JUDGED,
