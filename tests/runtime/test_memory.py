@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def planned_and_taken(model: str | None, slices: int, rows: int, cols: int, thre
         plans.append(plan_memory(*args, **options))
         return plans[-1]
 
+    # A mask that is not empty is looked at with SimpleITK. Libraries are not planned: to read a scan loads them before.
+    importlib.import_module("SimpleITK")
     segmenter = Segmenter.load(model, backend="onnxruntime", threads=threads)
     numbers = np.random.default_rng(0).integers(0, 900, rows * cols).astype(np.int16)
     array = np.empty((slices, rows, cols), np.int16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,51 @@ def test_weights_of_which_one_does_not_fit_have_no_mean(tmp_path: Path) -> None:
     config = read_checkpoint(first / "last.pt").config
     with pytest.raises(DataError, match=r"no run with best\.pt"):
         kind_from([first, tmp_path / "none"], config, toy_dataset())
+
+
+def aside_in(run: Path) -> list[str]:
+    """The cases that the bundle of a run says were put aside."""
+    checkpoint = read_checkpoint(run / "last.pt")
+    table = checkpoint.config.sampling.table(checkpoint.config.process.build())
+    from verdiff.bundle import Defaults
+
+    manifest = make_manifest(checkpoint, table, Defaults(**dataclasses.asdict(checkpoint.config.sampling)), {}, True)
+    aside = manifest.put_aside("data")
+    assert aside is not None
+    return list(aside)
+
+
+def test_cases_that_the_first_weights_saw_are_not_put_aside(tmp_path: Path) -> None:
+    told: list[str] = []
+    sources = [TrainingSource(tmp_path / "data")]
+
+    def begun(name: str, *origins: Path, fold: int) -> Path:
+        return command.run(
+            "spine-mr", sources, tmp_path / name, origins=origins, minutes=0, fold=fold, folds=4, settings=SETTINGS,
+            say=told.append,
+        )  # fmt: skip
+
+    first, everything = train(tmp_path, "first", fold=0, folds=4), train(tmp_path, "all", fold=ALL, folds=4)
+    (own,) = aside_in(first)
+    assert aside_in(begun("same", first, fold=0)) == [own] and not any("--from was trained on" in line for line in told)
+    for name, origins, fold in (("b", [first], 1), ("c", [everything], 0), ("d", [first, everything], 0)):
+        run = begun(name, *origins, fold=fold)
+        assert aside_in(run) == []
+        seen = read_checkpoint(run / "last.pt").facts.origin["trained_on"]
+        assert any(f"--from was trained on {seen[0]}" in line for line in told)
+    # What they saw stays seen: by a run that goes on from such a one, by one that is resumed, and by way of a bundle.
+    assert aside_in(begun("e", tmp_path / "d", fold=0)) == []
+    command.run(None, (), tmp_path / "c", resume=True, minutes=9, settings=["training.iterations=1"], say=told.append)
+    assert aside_in(tmp_path / "c") == []
+    shutil.copyfile(tmp_path / "c/last.pt", tmp_path / "c/best.pt")
+    assert aside_in(begun("f", exported(tmp_path / "c"), fold=0)) == []
+
+
+def test_weights_of_other_data_leave_the_cases_put_aside(tmp_path: Path) -> None:
+    first = train(tmp_path, "first", fold=ALL)
+    checkpoint = read_checkpoint(first / "last.pt")
+    write_checkpoint(
+        first / "last.pt", dataclasses.replace(checkpoint, facts=dataclasses.replace(checkpoint.facts, dataset="other"))
+    )
+    second = train(tmp_path, "second", fold=0, origins=[first])
+    assert aside_in(second) and "trained_on" not in read_checkpoint(second / "last.pt").facts.origin

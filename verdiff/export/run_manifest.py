@@ -43,19 +43,22 @@ def make_manifest(
     data, features = config.data, sorted(config.network.features.items())
     spacing = data.spacing_mm or facts.statistics["pixel_spacing_mm"][0]
     said = untrained(checkpoint)
+    parts = {
+        name: {**part, "validation_cases": list(facts.put_aside(name) or ())} for name, part in facts.parts.items()
+    }
     facts_of_training = {
         "system": config.system,
         "configuration": config.model_id,
         "data_set": facts.dataset,
         "fold": "all" if facts.fold == ALL else facts.fold,
-        "validation_cases": list(facts.validation_cases),
+        "validation_cases": [name for name in facts.validation_cases if name not in facts.origin.get("trained_on", ())],
         "iterations": checkpoint.iteration,
         "minutes": round(checkpoint.minutes, 1),
         "seed": config.training.seed,
         "torch": torch.__version__,
         "verdiff": __version__,
         **({"untrained": said} if said else {}),
-        **({"data_sets": facts.parts} if facts.parts else {}),
+        **({"data_sets": parts} if parts else {}),
         **({"trained_from": facts.origin} if facts.origin else {}),
         **({"distilled_from": facts.teacher} if facts.teacher else {}),
     }

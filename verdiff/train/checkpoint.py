@@ -22,8 +22,8 @@ class RunFacts:
     """What a run knows of its data: names and ids of the structures, fold, source statistics, cases of either side.
 
     ``teacher`` says what a distilled run was taught by, and is empty for any other; ``parts`` what each of several
-    joined data sets brought; ``origin`` which run the first weights were of. A checkpoint from before these were kept
-    has none of them.
+    joined data sets brought; ``origin`` which run the first weights were of, and under ``trained_on`` which of the
+    validation cases these had been trained on. A checkpoint from before these were kept has none of them.
     """
 
     dataset: str
@@ -36,6 +36,17 @@ class RunFacts:
     training_cases: tuple[str, ...] = ()
     parts: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
+
+    def put_aside(self, data_set: str) -> tuple[str, ...] | None:
+        """The cases of a data set that neither this run nor its first weights saw; None: it was not trained on."""
+        if data_set in self.parts:
+            names = self.parts[data_set]["validation_cases"]
+        elif data_set == self.dataset:
+            names = self.validation_cases
+        else:
+            return None
+        seen = self.origin.get("trained_on", ())
+        return tuple(name for name in names if name not in seen and f"{name}@{data_set}" not in seen)
 
 
 @dataclass(frozen=True)

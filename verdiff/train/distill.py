@@ -68,6 +68,8 @@ def distillation_kind(teacher: SegmentationModel, checkpoint: Checkpoint) -> Run
         # The student is judged on the validation patients afterwards.
         choose_best=False,
         teacher={"iteration": checkpoint.iteration, "weights_sha256": digest(weights)},
+        # What the teacher's first weights saw, its student has seen.
+        origin=checkpoint.facts.origin,
     )
 
 

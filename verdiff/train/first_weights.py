@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from verdiff.bundle import open_bundle, resolve_model
@@ -10,14 +11,14 @@ from verdiff.errors import DataError, VerdiffError
 from verdiff.train.blending import mean_of
 from verdiff.train.checkpoint import digest, load_network
 from verdiff.train.config import RunConfig
-from verdiff.train.data.cases import Dataset
+from verdiff.train.data.cases import ALL, Dataset
 from verdiff.train.from_bundle import weights_of_bundle
 from verdiff.train.run_kind import RunKind
 
 _CHECKPOINTS = ("best.pt", "last.pt")
 
 
-def kind_from(origins: Sequence[str | Path], config: RunConfig, dataset: Dataset) -> RunKind:
+def kind_from(origins: Sequence[str | Path], config: RunConfig, dataset: Dataset, fold: int = ALL) -> RunKind:
     """The kind of run that goes on from other weights, with another data set, fold or schedule.
 
     Args:
@@ -25,19 +26,37 @@ def kind_from(origins: Sequence[str | Path], config: RunConfig, dataset: Dataset
             in one, whose averaged weights are meant; a bundle; or the name of a shipped model.
         config: Configuration of the run that is to begin.
         dataset: What it is trained on.
+        fold: Whose cases validate. Those that the weights may have been trained on are named in the run's origin.
 
     Raises:
         BundleError: It is a damaged bundle.
         DataError: There are no such weights, or they are of another network or of other structures.
     """
-    kinds = [_kind_from(Path(origin), config, dataset) for origin in origins]
-    if len(kinds) == 1:
-        return kinds[0]
-    weights = mean_of([kind.initial for kind in kinds if kind.initial is not None])
-    return RunKind(initial=weights, origin={"mean_of": [dict(kind.origin) for kind in kinds]})
+    kinds, asides = zip(*(_kind_from(Path(origin), config, dataset) for origin in origins), strict=True)
+    kind = kinds[0]
+    if len(kinds) > 1:
+        weights = mean_of([kind.initial for kind in kinds if kind.initial is not None])
+        kind = RunKind(initial=weights, origin={"mean_of": [dict(kind.origin) for kind in kinds]})
+    seen = _trained_on(asides, dataset, fold)
+    return replace(kind, origin={**kind.origin, "trained_on": seen}) if seen else kind
 
 
-def _kind_from(path: Path, config: RunConfig, dataset: Dataset) -> RunKind:
+# What weights know of a data set: the cases they were not trained on; None where they were trained on none of it.
+PutAside = Callable[[str], Sequence[str] | None]
+
+
+def _trained_on(asides: Sequence[PutAside], dataset: Dataset, fold: int) -> list[str]:
+    """Validation cases of data sets that some of the weights were trained on, and that these did not put aside."""
+    found = []
+    for case in dataset.fold(fold)[1] if fold != ALL else ():
+        data_set = case.data_set or dataset.name
+        name = case.name.removesuffix(f"@{data_set}")
+        if any((kept := aside(data_set)) is not None and name not in kept for aside in asides):
+            found.append(case.name)
+    return found
+
+
+def _kind_from(path: Path, config: RunConfig, dataset: Dataset) -> tuple[RunKind, PutAside]:
     if path.suffix == ".pt" or any((path / name).is_file() for name in _CHECKPOINTS):
         return _kind_from_run(path, config, dataset)
     bundle = open_bundle(_bundle(path))
@@ -49,7 +68,7 @@ def _kind_from(path: Path, config: RunConfig, dataset: Dataset) -> RunKind:
         "manifest_sha256": bundle.manifest_sha256,
         "weights_sha256": digest(weights),
     }
-    return RunKind(initial=weights, origin=told)
+    return RunKind(initial=weights, origin=told), bundle.manifest.put_aside
 
 
 def _bundle(path: Path) -> Path:
@@ -63,7 +82,7 @@ def _bundle(path: Path) -> Path:
         ) from error
 
 
-def _kind_from_run(run: Path, config: RunConfig, dataset: Dataset) -> RunKind:
+def _kind_from_run(run: Path, config: RunConfig, dataset: Dataset) -> tuple[RunKind, PutAside]:
     weights = next((name for name in _CHECKPOINTS if (run / name).is_file()), _CHECKPOINTS[0])
     net, checkpoint = load_network(run, weights)
     if (checkpoint.config.system, checkpoint.config.network) != (config.system, config.network):
@@ -80,7 +99,7 @@ def _kind_from_run(run: Path, config: RunConfig, dataset: Dataset) -> RunKind:
         "iteration": checkpoint.iteration,
         "weights_sha256": digest(initial),
     }
-    return RunKind(initial=initial, origin=told)
+    return RunKind(initial=initial, origin=told), checkpoint.facts.put_aside
 
 
 def require_structures(name: str, known: tuple[str, ...], dataset: Dataset) -> None:

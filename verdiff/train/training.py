@@ -121,7 +121,9 @@ def run(
         say(remark if len(sources) > 1 else f"{dataset.name}: {remark}")
     if folds is not None:
         dataset = dataset.refolded(folds)
-    kind = kind_from(origins, config, dataset) if origins and not resume else TRAINING
+    kind = kind_from(origins, config, dataset, fold or 0) if origins and not resume else TRAINING
+    if seen := kind.origin.get("trained_on"):
+        say(f"--from was trained on {', '.join(seen)}: these validate, but their Dice is of no held-out patient")
     if is_rehearsal():
         Trainer(config, dataset, fold or 0, output, kind=kind, resume=resume, ranks=ranks, writes=False)
     _rehearse(sources, config, output, f"train {config.model_id}" + (" on from where it stopped" if resume else ""))
