@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.runtime.scans import mr_scan
-from tests.runtime.tiny_bundle import tiny_manifest
-from verdiff.bundle import Manifest
+from tests.runtime.tiny_bundle import tiny_manifest, write_tiny
+from verdiff.bundle import Manifest, open_bundle
 from verdiff.bundle.objects import Effort
 from verdiff.errors import BundleError, VerificationError
 from verdiff.evaluate.fold import LabelledScan
+from verdiff.export import exporting, frontier
+from verdiff.export.draft import Draft
 from verdiff.export.frontier import MeasuredEffort, fast_of, frontier_record, worth_choosing
+from verdiff.options import ExportOptions
 from verdiff.runtime.frontier import named_setting
 
 
@@ -69,6 +73,31 @@ def test_a_manifest_with_a_broken_frontier_is_refused(change: dict[str, object])
     record["settings"][0] |= change
     with pytest.raises(BundleError, match=r"frontier\.settings\[0\]"):
         replace(tiny_manifest(), frontier=record)
+
+
+@pytest.mark.parametrize(
+    ("aside", "said"),
+    [
+        (["a", "b"], "2 validation cases of fold 0, all slices"),
+        (["b"], "2 validation cases of fold 0, all slices; the model may have learned from 1 of them"),
+        (None, "2 validation cases of fold 0, all slices"),
+    ],
+    ids=["held out", "one seen", "other data"],
+)
+def test_the_record_says_where_the_model_may_have_learned_from_the_cases(
+    aside: list[str] | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "Dataset901_Other" if aside is None else "Dataset900_Tiny"
+    training = {"statement": "none", "data_set": "Dataset900_Tiny", "validation_cases": aside or []}
+    bundle = open_bundle(write_tiny(tmp_path / "tiny.verdiff", training=training))
+    volume = mr_scan(3)
+    scans = [LabelledScan(case, volume, volume.array) for case in ("a", "b")]
+    monkeypatch.setattr(exporting, "labelled_scans", lambda *args, **options: scans)
+    monkeypatch.setattr(frontier, "measure_efforts", lambda *args, **options: TRIED)
+    told: list[str] = []
+    draft = exporting._with_frontier(Draft.of(bundle), tmp_path / name, ExportOptions(), told.append)
+    assert draft.manifest.frontier["data"] == f"{name}, {said}"
+    assert any("may have learned from a:" in line for line in told) == (aside == ["b"])
 
 
 def test_nothing_measured_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -184,6 +185,11 @@ class Manifest:
         else:
             return None
         return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
+
+    def trained_on(self, data_set: str, cases: Sequence[str]) -> tuple[str, ...]:
+        """Which of a data set's cases the model may have learned from: those that its training did not put aside."""
+        aside = self.put_aside(data_set)
+        return () if aside is None else tuple(case for case in cases if case not in aside)
 
     def _set(self, **values: object) -> None:
         for key, value in values.items():

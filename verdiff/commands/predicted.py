@@ -142,8 +142,7 @@ def _warnings(
     if unknown:
         notes.append(f"{manifest.model_id} also finds {', '.join(unknown)}, which were not scored.")
     data = task.references.absolute().name
-    aside = manifest.put_aside(data)
-    if aside is not None and scan.name not in aside:
+    if manifest.trained_on(data, (scan.name,)):
         notes.append(
             f"{scan.name}: {manifest.model_id} was trained on {data} and this is none of its validation cases; it may "
             "have learned from it."

@@ -150,13 +150,12 @@ def _cases(manifest: Manifest, data: Path, fold: int) -> list[str]:
             f"{manifest.model_id}, a model of films", "a model of volumes: a film has no depth", "choose one"
         )
     cases = validation_cases(data / "splits_final.json", fold)
-    aside = manifest.put_aside(data.absolute().name)
-    trained = [name for name in cases if aside is not None and name not in aside]
-    if trained:
+    name = data.absolute().name
+    if trained := manifest.trained_on(name, cases):
         some = ", ".join(trained[:5]) + (", ..." if len(trained) > 5 else "")
         raise DataError(
             f"{manifest.model_id} was trained on {some}",
             "patients that it has not seen: margins from others would promise too much",
-            f"choose the fold that its training put aside ({', '.join(aside or ()) or 'none'})",
+            f"choose the fold that its training put aside ({', '.join(manifest.put_aside(name) or ()) or 'none'})",
         )
     return cases

@@ -131,6 +131,9 @@ def _with_frontier(draft: Draft, data: Path, options: ExportOptions, say: Callab
         with stage("measuring accuracy against time"):
             measured = measure_efforts(segmenter, scans, every=every, say=say)
     slices = "all slices" if every == 1 else f"every {every} slices"
+    if trained := draft.manifest.trained_on(data.absolute().name, [scan.name for scan in scans]):
+        say(f"the model may have learned from {', '.join(trained)}: of other patients this Dice says too much")
+        slices += f"; the model may have learned from {len(trained)} of them"
     record = frontier_record(
         measured,
         {
