@@ -51,7 +51,7 @@ def make_manifest(
         "configuration": config.model_id,
         "data_set": facts.dataset,
         "fold": "all" if facts.fold == ALL else facts.fold,
-        "validation_cases": [name for name in facts.validation_cases if name not in facts.origin.get("trained_on", ())],
+        "validation_cases": list(facts.held_out),
         "iterations": checkpoint.iteration,
         "minutes": round(checkpoint.minutes, 1),
         "seed": config.training.seed,

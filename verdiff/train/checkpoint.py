@@ -37,16 +37,19 @@ class RunFacts:
     parts: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The validation cases that neither this run nor its first weights saw."""
+        return tuple(name for name in self.validation_cases if name not in self.origin.get("trained_on", ()))
+
     def put_aside(self, data_set: str) -> tuple[str, ...] | None:
-        """The cases of a data set that neither this run nor its first weights saw; None: it was not trained on."""
-        if data_set in self.parts:
-            names = self.parts[data_set]["validation_cases"]
-        elif data_set == self.dataset:
-            names = self.validation_cases
-        else:
+        """Those of a data set, by their names in it; None for a data set that the run was not trained on."""
+        if data_set == self.dataset:
+            return self.held_out
+        if data_set not in self.parts:
             return None
-        seen = self.origin.get("trained_on", ())
-        return tuple(name for name in names if name not in seen and f"{name}@{data_set}" not in seen)
+        names = self.parts[data_set]["validation_cases"]
+        return tuple(name for name in names if {name, f"{name}@{data_set}"} & {*self.held_out})
 
 
 @dataclass(frozen=True)

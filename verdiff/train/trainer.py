@@ -192,10 +192,10 @@ class Trainer:
     def fraction(self) -> float:
         """How much of the run is done, by iterations or by the time budget, whichever is further."""
         training = self.config.training
-        by_time = 0.0
+        parts = [self.iteration / training.iterations]
         if training.minutes is not None:
-            by_time = self.minutes / training.minutes if training.minutes else 1.0
-        return min(1.0, max(self.iteration / training.iterations, by_time))
+            parts.append(self.minutes / training.minutes if training.minutes else 1.0)
+        return min(1.0, max(parts))
 
     @property
     def prior_alone(self) -> bool:
