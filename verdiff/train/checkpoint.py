@@ -43,7 +43,7 @@ class RunFacts:
         return tuple(name for name in self.validation_cases if name not in self.origin.get("trained_on", ()))
 
     def put_aside(self, data_set: str) -> tuple[str, ...] | None:
-        """Those of a data set, by their names in it; None for a data set that the run was not trained on."""
+        """Held-out cases of one data set, by their names in it; None for a data set that the run was not trained on."""
         if data_set == self.dataset:
             return self.held_out
         if data_set not in self.parts:
