@@ -3,7 +3,7 @@
 # make test                     install what the tests need and run them
 # make lint                     ruff and mypy
 # make architecture             draw docs/architecture.svg anew from the import graph
-# make reference              write docs/reference/ and docs/configuration.md anew from the code
+# make reference              write docs/reference/, docs/configuration.md and docs/exit-codes.md anew from the code
 # make picture                segment the sample anew for the picture in README.md
 # make peers                    install what some tests talk to (apt-get as root or with sudo; npm; .venv-webgpu)
 # make web [MODEL=m.verdiff]    build dist/web, a static page that runs the model in the browser (wants Node's npm)

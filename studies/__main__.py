@@ -37,12 +37,22 @@ app = typer.Typer(
 )
 
 
+@app.command()
+def equations() -> None:
+    """Verdiff-Net's printed equations beside the consistent ones, as a Markdown table."""
+    from studies.equations import markdown
+    from verdiff.diffusion import Schedule
+
+    show(markdown(Schedule("linear", 1000)).rstrip())
+
+
 @app.command("list")
 def listing() -> None:
     """Name the studies."""
     from studies.running import STUDIES
 
-    every = {**STUDIES, **{name: plan.question for name, plan in PLANS.items()}}
+    on_paper = {"equations": "Verdiff-Net's printed equations beside the consistent ones: which of them cannot hold?"}
+    every = {**STUDIES, **{name: plan.question for name, plan in PLANS.items()}, **on_paper}
     show("\n".join(f"{name:<20} {what}" for name, what in every.items()))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tools.system_figures import figures
 from verdiff.errors import DataError
 from verdiff.systems import SYSTEMS, system_named
 from verdiff.train.building import build_network
 from verdiff.train.config import RunConfig, load_config, shipped_configs
-from verdiff.train.figures import figures
 from verdiff.train.network_classes import settings_class
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from griffe import Docstring, DocstringSectionKind
 
-from tools import configuration
+from tools import configuration, exit_codes
 from tools.import_graph import ROOT
 from verdiff.keywords import signature_of
 
@@ -334,7 +334,8 @@ def main() -> None:
             path.unlink()
     for name, text in pages.items():
         (FOLDER / name).write_text(text, "utf-8")
-    configuration.PAGE.write_text(configuration.page(), "utf-8")
+    for made in (configuration, exit_codes):
+        made.PAGE.write_text(made.page(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from verdiff.diffusion import Process, Schedule
-from verdiff.diffusion.printed import (
+from studies.equations import (
     algorithm_2_prior,
     equation_2_prior,
     equation_2_text_variance,
@@ -18,6 +17,7 @@ from verdiff.diffusion.printed import (
     markdown,
     outside_unit_interval,
 )
+from verdiff.diffusion import Process, Schedule
 
 LINEAR = Schedule("linear", 1000)
 PROCESS = Process("verdiff", LINEAR)

@@ -1,7 +1,7 @@
-"""Verdiff-Net's printed equations beside the consistent ones, as numbers. Nothing here is run by a sampler.
+"""Verdiff-Net's printed equations beside the consistent ones, as numbers. No sampler runs any of them.
 
 Every figure is about the coefficient of the prior f in x_t, which the denoiser is trained to see at m_t = sigma_t
-(the paper's equations 3 and 5). ``python -m verdiff.diffusion.printed`` prints the table that the docs show.
+(the paper's equations 3 and 5). ``python -m studies equations`` prints the table that ``docs/diffusion.md`` shows.
 """
 
 from __future__ import annotations
@@ -152,7 +152,3 @@ def markdown(schedule: Schedule) -> str:
         rows.append((row.equation, row.quantity, f"{row.printed:.3f}", consistent, row.verdict))
     titles = ("printed", "quantity", "as printed", "consistent", "why")
     return "\n".join(markdown_table(titles, rows, words=titles)) + "\n"
-
-
-if __name__ == "__main__":
-    print(markdown(Schedule("linear", 1000)), end="")

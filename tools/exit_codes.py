@@ -1,10 +1,12 @@
-"""The table of exit codes as a page: ``python -m verdiff.commands.exit_codes > docs/exit-codes.md``."""
+"""``docs/exit-codes.md``, made from the table in :mod:`verdiff.errors`: part of ``make reference``."""
 
 from __future__ import annotations
 
+from tools.import_graph import ROOT
 from verdiff.errors import EXIT_CODES, VerdiffError, family
 from verdiff.markdown import markdown_table
 
+PAGE = ROOT / "docs" / "exit-codes.md"
 HEAD = """# Exit codes
 
 Every command of `verdiff` ends with one of these. An error is three lines on stderr: what was found, what was
@@ -21,12 +23,12 @@ its files, and one that only prints with 141 (no reader) or 7. SIGHUP gives 129.
 errors: the files are there, and the mask in them is empty or doubtful. `verdiff doctor` ends with 1 when something
 needs to be done.
 
-This page is written by `python -m verdiff.commands.exit_codes`.
+This page is made from the code by `make reference`.
 """
 
 
 def page() -> str:
-    """The page, from the table in :mod:`verdiff.errors`."""
+    """The whole page."""
     named = {error.exit_code: error.__name__ for error in family() if error.__module__ == VerdiffError.__module__}
     rows = [
         (str(code), meaning, f"`{named[code]}`" if code in named else "")
@@ -34,7 +36,3 @@ def page() -> str:
     ]
     table = markdown_table(("code", "meaning", "exception"), rows, words=("meaning", "exception"))
     return HEAD + "\n".join(table) + "\n" + TAIL
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -1,4 +1,4 @@
-"""Size and cost of every system as its shipped configuration makes it: ``python -m verdiff.train.figures``.
+"""Size and cost of every system as its shipped configuration makes it: ``python -m tools.system_figures``.
 
 These are the figures of :data:`verdiff.systems.SYSTEMS`; a test holds the two together.
 """
