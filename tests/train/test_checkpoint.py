@@ -10,7 +10,7 @@ import pytest
 
 from tests.train.toy import toy_config, toy_dataset
 from verdiff.errors import OutputError
-from verdiff.train.checkpoint import read_checkpoint, write_checkpoint
+from verdiff.train.checkpoint import RunFacts, read_checkpoint, write_checkpoint
 from verdiff.train.trainer import Trainer
 
 
@@ -43,3 +43,13 @@ def test_a_full_disk_is_one_message_and_leaves_the_old_checkpoint_and_no_other_f
     assert sorted(run.iterdir()) == names
     write_checkpoint(path, checkpoint)
     assert read_checkpoint(path).iteration == checkpoint.iteration
+
+
+def test_cases_of_one_name_in_two_data_sets_are_held_out_each_for_itself() -> None:
+    parts = {"A": {"validation_cases": ["p1", "p2"]}, "B": {"validation_cases": ["p1", "q1"]}}
+    facts = RunFacts("A+B", ("bone",), (1,), 0, {}, ("p1", "p2", "p1@B", "q1"), parts=parts)
+    assert (facts.put_aside("A"), facts.put_aside("B"), facts.put_aside("C")) == (("p1", "p2"), ("p1", "q1"), None)
+    seen = RunFacts(
+        "A+B", ("bone",), (1,), 0, {}, ("p1", "p2", "p1@B", "q1"), parts=parts, origin={"trained_on": ["p1@B"]}
+    )
+    assert (seen.put_aside("A"), seen.put_aside("B")) == (("p1", "p2"), ("q1",))

@@ -48,8 +48,13 @@ class RunFacts:
             return self.held_out
         if data_set not in self.parts:
             return None
-        names = self.parts[data_set]["validation_cases"]
-        return tuple(name for name in names if {name, f"{name}@{data_set}"} & {*self.held_out})
+        held_out = []
+        for name in self.parts[data_set]["validation_cases"]:
+            # A joined set renames a case whose name another of its sets has, too.
+            renamed = f"{name}@{data_set}"
+            if (renamed if renamed in self.validation_cases else name) in self.held_out:
+                held_out.append(name)
+        return tuple(held_out)
 
 
 @dataclass(frozen=True)

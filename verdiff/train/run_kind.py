@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from verdiff.train.checkpoint import RunFacts
 from verdiff.train.config import RunConfig
+from verdiff.train.data.cases import ALL, Dataset
 from verdiff.train.objective import Objective, joint_objective
 from verdiff.train.single_pass import single_pass_objective
 
@@ -39,6 +41,23 @@ class RunKind:
     choose_best: bool = True
     teacher: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def facts(self, dataset: Dataset, fold: int) -> RunFacts:
+        """What a run of this kind keeps of its data in a checkpoint."""
+        training, validation = dataset.fold(fold)
+        put_aside = [] if fold == ALL else validation
+        return RunFacts(
+            dataset.name,
+            dataset.labels,
+            dataset.label_ids,
+            fold,
+            dataset.statistics,
+            tuple(case.name for case in put_aside),
+            dict(self.teacher),
+            tuple(case.name for case in training),
+            dataset.parts(put_aside),
+            dict(self.origin),
+        )
 
 
 TRAINING = RunKind()

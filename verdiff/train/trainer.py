@@ -22,7 +22,7 @@ from verdiff.errors import DataError, VerdiffError
 from verdiff.train.batches import generator_for
 from verdiff.train.blending import BLENDED, FIRST, blend
 from verdiff.train.building import build_network
-from verdiff.train.checkpoint import Checkpoint, RunFacts, checkpoint_to_resume, read_checkpoint, write_checkpoint
+from verdiff.train.checkpoint import Checkpoint, checkpoint_to_resume, read_checkpoint, write_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import METRICS, append_metrics, plot_curves
 from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, Dataset
@@ -56,24 +56,6 @@ class Progress:
     loss: float
     validation: Validation | None
     stopped: bool = False
-
-
-def _facts_of(dataset: Dataset, fold: int, kind: RunKind) -> RunFacts:
-    """What a run on this fold keeps of its data."""
-    training, validation = dataset.fold(fold)
-    put_aside = [] if fold == ALL else validation
-    return RunFacts(
-        dataset.name,
-        dataset.labels,
-        dataset.label_ids,
-        fold,
-        dataset.statistics,
-        tuple(case.name for case in put_aside),
-        dict(kind.teacher),
-        tuple(case.name for case in training),
-        dataset.parts(put_aside),
-        dict(kind.origin),
-    )
 
 
 # Sets the random numbers of settling norms apart from those of an iteration.
@@ -121,7 +103,7 @@ class Trainer:
         self.validated = self.val_cases[:: config.training.validate_cases]
         # What has been seen in training chooses no weights.
         self.choose_best = kind.choose_best and fold != ALL
-        self.facts = _facts_of(dataset, fold, kind)
+        self.facts = kind.facts(dataset, fold)
         self.of_dimensions = DimensionSteps.of(config)
         self.of_dimensions.require(dataset.cases, config)
         found = f"cuda:{ranks.local}" if torch.cuda.is_available() else "cpu"
