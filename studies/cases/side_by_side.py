@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from studies.library.nnunet_planner import plan, trained_model
 from studies.library.nnunet_predictor import CONFIGURATION
 from studies.library.nnunet_trainer import SPENT
 from studies.library.recipes import recipes
@@ -30,7 +31,6 @@ from verdiff.evaluate.fold import LabelledScan, file_ending, scans_of
 from verdiff.evaluate.labels import label_table
 from verdiff.files import scratch_folder
 from verdiff.imaging import read_labels
-from verdiff.train import nnunetv2_adapter as nnunet
 
 DEFAULT, FASTEST = "verdiff, default", "verdiff, fast"
 NNUNET = "nnunetv2's predictor"
@@ -185,8 +185,8 @@ def nnunets(data: Path, options: StudyOptions, scratch: Path, truths: Mapping[st
         VerdiffError: Its planner failed.
     """
     place = scratch / "nnunet" if options.nnunet is None else options.nnunet
-    plans = nnunet.plan(data, place, processes=max(1, options.threads))
-    model = nnunet.trained_model(data, place, options.fold)
+    plans = plan(data, place, fold=options.fold, processes=max(1, options.threads))
+    model = trained_model(data, place, options.fold)
     return [
         VolumeEntrant(
             f"{NNUNET}, {'mirroring' if mirroring else 'no mirroring'}",

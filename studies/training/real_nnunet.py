@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from studies.library.nnunet_planner import trained_model
 from studies.library.nnunet_trainer import SPENT
 from studies.training.folder import PREDICTIONS, QueueEntry, TableOptions, sittings_of
 from studies.training.plans import PROCESSOR
@@ -88,7 +89,7 @@ def advance(
         }
         run_fresh(PREPARE, asked, environment=ready.environment)
         ready.finish_preparation()
-    model, processor = nnunet.trained_model(options.data, entry.run, options.fold), options.clock == PROCESSOR
+    model, processor = trained_model(options.data, entry.run, options.fold), options.clock == PROCESSOR
     task: dict[str, Any] = {"plans": str(ready.plans), "description": str(ready.description), "fold": options.fold}
     if model is None:
         say(f"{entry.run.name}: patch {ready.plan['patch_size']}, batch {ready.plan['batch_size']}")
@@ -101,7 +102,7 @@ def advance(
         }
         with sitting(entry.run):
             run_fresh(TRAIN, task | budget, environment=environment)
-        model = nnunet.trained_model(options.data, entry.run, options.fold)
+        model = trained_model(options.data, entry.run, options.fold)
     if model is None:
         return
     spent = json.loads((model / f"fold_{options.fold}" / SPENT).read_text("utf-8"))

@@ -19,6 +19,7 @@ from tests.benchmarks.tiny_fold import write_fold, write_short_chain
 from tests.train.test_nnunetv2_adapter import PLANNER
 from verdiff.benchmarks.fresh import FreshRun
 from verdiff.errors import InputError
+from verdiff.train import nnunetv2_adapter
 
 RECIPES = [f"MedSegDiff's recipe, {name} x 5" for name in ("60-step DDPM", "50-step DPM-Solver++(2M)")]
 PREDICTORS = [f"{NNUNET}, mirroring", f"{NNUNET}, no mirroring"]
@@ -167,7 +168,7 @@ def test_weights_that_were_trained_on_the_scans_are_said_to_be(
 def test_without_the_package_the_others_are_timed_and_the_record_says_why(
     bundle: Path, data: Path, tasks: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_by_side.nnunet.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(nnunetv2_adapter.util, "find_spec", lambda name: None)
     options = StudyOptions(bundle=bundle, data=data, repeats=2, every=2)
     record = running.run("side-by-side", options, output=tmp_path)
     assert list(record.outcome.left_out) == [NNUNET] and "no package nnunetv2" in record.outcome.left_out[NNUNET]

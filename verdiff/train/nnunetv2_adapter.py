@@ -54,35 +54,6 @@ class NnunetRun:
     evaluate: str
 
 
-def plan(data: Path, output: Path, *, processes: int = 2) -> Path:
-    """Only what nnU-Net plans for a data set, by its own planner: the path of its ``nnUNetPlans.json``.
-
-    Args:
-        data: A raw data set in a folder named ``DatasetNNN_Name``.
-        output: Gets nnU-Net's ``preprocessed`` and ``nnunetv2.log``; a plan that is there is taken.
-        processes: Number of processes that read the scans.
-
-    Raises:
-        BackendError: nnunetv2 is not installed.
-        DataError: The folder's name or ``dataset.json`` is not what nnU-Net wants.
-        VerdiffError: nnU-Net failed; the message has its last words.
-    """
-    require()
-    number = _number_of(data)
-    data, output = data.resolve(), output.resolve()
-    plans = output / PREPROCESSED / data.name / f"{PLANS}.json"
-    if not plans.is_file():
-        nnunet = _Processes(data.parent, output, processes)
-        nnunet.call(PLANNER, *("-d", str(number), "-c", CONFIGURATION, "-npfp", str(processes), "--no_pp"))
-    return plans
-
-
-def trained_model(data: Path, output: Path, fold: int) -> Path | None:
-    """nnU-Net's folder of a model that :func:`run` trained, for its predictor; None where that fold is not finished."""
-    model = output.resolve() / RESULTS / data.resolve().name / f"{TRAINER}__{PLANS}__{CONFIGURATION}"
-    return model if (model / f"fold_{fold}" / "checkpoint_final.pth").is_file() else None
-
-
 def require() -> None:
     """Raises BackendError where nnunetv2 is not installed."""
     if util.find_spec("nnunetv2") is None:
@@ -166,7 +137,7 @@ def workplace(
             "the --folds that the run began with",
             "pass them, or choose a new folder",
         )
-    environment = _Processes(data.parent, output, processes).environment
+    environment = NnunetProcesses(data.parent, output, processes).environment
     return Workplace(number, data / DESCRIPTION, description.ending, splits, plans, environment)
 
 
@@ -203,7 +174,7 @@ def run(
     """
     ready = workplace(data, output, fold=fold, folds=folds, processes=processes, resume=resume)
     data, output = data.resolve(), output.resolve()
-    nnunet = _Processes(data.parent, output, processes)
+    nnunet = NnunetProcesses(data.parent, output, processes)
     if not (resume and ready.is_prepared):
         say("nnunetv2: planning and preprocessing")
         nnunet.call(
@@ -267,8 +238,14 @@ def _device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class _Processes:
-    """Runs nnU-Net's entry points, each in a process with nnU-Net's environment, into one log."""
+class NnunetProcesses:
+    """Runs nnU-Net's entry points, each in a process with nnU-Net's environment, into one log.
+
+    Args:
+        raw: Folder of the raw data sets.
+        output: Gets nnU-Net's ``preprocessed`` and ``results``, and the log.
+        processes: Number of processes for augmentation.
+    """
 
     def __init__(self, raw: Path, output: Path, processes: int) -> None:
         for folder in (PREPROCESSED, RESULTS):
@@ -285,6 +262,11 @@ class _Processes:
         }
 
     def call(self, module: str, *arguments: str) -> None:
+        """Run a module with arguments, and wait for it.
+
+        Raises:
+            VerdiffError: It failed; the message has its last words.
+        """
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"$ python -m {module} {' '.join(arguments)}\n")
             log.flush()
