@@ -89,7 +89,7 @@ def test_nothing_is_written_where_first_weights_do_not_fit(tmp_path: Path) -> No
     assert json.loads((first / "started.json").read_text("utf-8"))["fold"] == 0
 
 
-def exported(run: Path) -> Path:
+def exported(run: Path, decide: str | None = None) -> Path:
     """A bundle of the run's weights, each moved a little: an export stores equal ones once, under one name."""
     checkpoint = read_checkpoint(run / "last.pt")
     torch.manual_seed(0)
@@ -100,8 +100,22 @@ def exported(run: Path) -> Path:
     }
     write_checkpoint(run / "best.pt", dataclasses.replace(checkpoint, ema={**checkpoint.ema, **moved}))
     bundle = run.with_suffix(".verdiff")
-    export(run, ExportOptions(bundle), say=lambda line: None)
+    export(run, ExportOptions(bundle, decide=decide), say=lambda line: None)
     return bundle
+
+
+def test_what_an_export_decided_is_taken_back(tmp_path: Path) -> None:
+    run = train(tmp_path, "first")
+    config = read_checkpoint(run / "last.pt").config
+    dataset = load_sources([TrainingSource(tmp_path / "data")], config.data)
+    weights = {}
+    for decided in (None, f"{dataset.labels[1]}=0.3"):
+        kind = kind_from([exported(run, decided)], config, dataset)
+        assert kind.initial is not None
+        weights[decided] = kind.initial
+    plain, moved = weights.values()
+    for name, theirs in plain.items():
+        torch.testing.assert_close(moved[name], theirs, atol=2e-3, rtol=1e-3)  # the shifted bias was kept as float16
 
 
 def test_a_run_goes_on_from_a_bundle_whose_norms_were_folded(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ An export folds batch norms into the convolutions in front of them (:mod:`verdif
 network without them trains badly. They are put back here: each gets, as its running statistics, what its convolution
 gives on batches of the data, and the weight and bias that undo them. The function stays the same, up to the rounding
 of weights that are stored as float16; where the run resamples maps otherwise than the model did, the weights are a
-beginning and no more.
+beginning and no more. Logits that an export shifted (``--decide``) are shifted back, so that a probability of one half
+is one half again: an export of the run decides anew.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from verdiff.train.building import build_network
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import Dataset
 from verdiff.train.networks import SegmentationModel
+from verdiff.train.networks.deciding import decide
 from verdiff.train.networks.folding import folded
 from verdiff.train.run_kind import objective_of_system
 
@@ -56,6 +58,8 @@ def weights_of_bundle(bundle: Bundle, config: RunConfig, dataset: Dataset) -> di
             "train with the configuration that the model was trained with, or without --from",
         )
     net.load_state_dict(stored, strict=False)
+    shifted = bundle.manifest.training.get("decided", {})
+    decide(net, dataset.labels, {name: 1 - probability for name, probability in shifted.items()})
     return _unfolded(net, config, dataset)
 
 
