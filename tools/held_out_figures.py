@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from verdiff.bundle import open_bundle
-from verdiff.errors import DataError
+from verdiff.errors import DataError, VerdiffError
 from verdiff.export.draft import Draft
 
 
@@ -54,4 +54,7 @@ def _told(figures: Mapping[str, Any], whose: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     ships, measured, whose, output = sys.argv[1:]
-    with_figures(Path(ships), Path(measured), whose, Path(output))
+    try:
+        with_figures(Path(ships), Path(measured), whose, Path(output))
+    except VerdiffError as error:
+        sys.exit(str(error))

@@ -111,6 +111,9 @@ HOW: dict[str, How] = {
         "the same with --weights and --scans beside it is run", tested_by="tests/pages/test_commands.py"
     ),
     "verdiff export runs/spine-mr --weights last.pt --card": How(),
+    "verdiff export runs/spine-mr --weights last.pt --decide": How(
+        "the run here has no canal to decide on", tested_by="tests/export/test_deciding.py"
+    ),
     "verdiff export runs/spine-mr --weights blended.pt": How(
         "it wants a run that went on from the default model", tested_by="tests/train/test_release_weights.py"
     ),
