@@ -211,6 +211,33 @@ def test_a_signal_between_two_renamings_waits_until_all_are_done(tmp_path: Path,
     assert said(tmp_path) == {"new"} and len(contents(tmp_path)) == 3
 
 
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_file_that_another_call_replaces_while_it_is_looked_at_is_nobody_else_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    write(tmp_path, "old")
+    last = tmp_path / NAMES[-1]
+    looked: list[Path] = []
+
+    def taken_away(path: Path) -> bool:
+        looked.append(path)
+        if path != last or looked.count(last) > 1:
+            return made_by_verdiff(path)
+        # The other call's first look finds nothing, as between the two renamings that replace the last file.
+        text = last.read_bytes()
+        last.unlink()
+        found = made_by_verdiff(path)
+        if comes_back:
+            (tmp_path / "fresh").write_bytes(text)
+            os.utime(tmp_path / "fresh", ns=(1, 1))
+            os.replace(tmp_path / "fresh", last)
+        return found
+
+    monkeypatch.setattr("verdiff.files.plan.made_by_verdiff", taken_away)
+    write(tmp_path, "new")
+    assert said(tmp_path) == {"new"} and last in looked
+
+
 def test_of_two_calls_at_the_same_time_all_files_are_one_s(tmp_path: Path) -> None:
     program = (
         "import sys\n"

@@ -59,15 +59,13 @@ class Plan:
                 f"a name for the {what} that belongs to no other image",
                 f"{CHOOSE}, for example one that ends in _seg",
             )
-        try:
-            found = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be looked at: {error.strerror or error}", "a place that can be written", CHOOSE
-            ) from error
-        self._check_taken(path, found, what)
+        while (found := _looked_at(path)) is not None:
+            try:
+                return self._check_taken(path, found, what)
+            except OutputError:
+                # Another call may have put its files in place between the two looks: what was judged was neither file.
+                if _is_still(found, path):
+                    raise
 
     def staged(self) -> Staging:
         """Where the files are written until all are there; they get their marks and appear together.
@@ -166,6 +164,27 @@ def existing(folder: Path, pattern: str) -> Iterable[Path]:
         return sorted(path for path in folder.glob(pattern) if path.is_symlink() or not path.is_dir())
     except OSError:
         return []
+
+
+def _looked_at(path: Path) -> os.stat_result | None:
+    """What is at a place itself, not at the end of its links; None for nothing.
+
+    Raises:
+        OutputError: It cannot be told.
+    """
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be looked at: {error.strerror or error}", "a place that can be written", CHOOSE
+        ) from error
+
+
+def _is_still(found: os.stat_result, path: Path) -> bool:
+    now = _looked_at(path)
+    return now is not None and (now.st_ino, now.st_mtime_ns) == (found.st_ino, found.st_mtime_ns)
 
 
 def _same(path: Path, other: Path) -> bool:
