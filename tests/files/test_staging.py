@@ -223,7 +223,7 @@ def test_a_file_that_another_call_replaces_while_it_is_looked_at_is_nobody_else_
         looked.append(path)
         if path != last or looked.count(last) > 1:
             return made_by_verdiff(path)
-        # The other call's first look finds nothing, as between the two renamings that replace the last file.
+        # Another call has moved the old file aside, and not put the new one in its place yet.
         text = last.read_bytes()
         last.unlink()
         found = made_by_verdiff(path)

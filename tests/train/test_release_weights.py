@@ -27,6 +27,7 @@ from verdiff.train.data.cases import ALL
 from verdiff.train.data.joining import TrainingSource
 from verdiff.train.data.loading import load_sources
 from verdiff.train.first_weights import kind_from
+from verdiff.train.from_bundle import taken_back
 from verdiff.train.trainer import Trainer
 
 
@@ -116,6 +117,12 @@ def test_what_an_export_decided_is_taken_back(tmp_path: Path) -> None:
     plain, moved = weights.values()
     for name, theirs in plain.items():
         torch.testing.assert_close(moved[name], theirs, atol=2e-3, rtol=1e-3)  # the shifted bias was kept as float16
+
+
+@pytest.mark.parametrize("decided", [5, ["disc"], {"disc": "often"}, {"disc": None}])
+def test_a_manifest_that_decides_nothing_sensible_is_refused(decided: object) -> None:
+    with pytest.raises(BundleError, match=r"training\.decided"):
+        taken_back(decided)
 
 
 def test_a_run_goes_on_from_a_bundle_whose_norms_were_folded(tmp_path: Path) -> None:

@@ -61,11 +61,13 @@ class Plan:
             )
         while (found := _looked_at(path)) is not None:
             try:
-                return self._check_taken(path, found, what)
+                self._check_taken(path, found, what)
             except OutputError:
-                # Another call may have put its files in place between the two looks: what was judged was neither file.
+                # Another call may replace the file between the looks at it; then what is there now is looked at.
                 if _is_still(found, path):
                     raise
+            else:
+                return
 
     def staged(self) -> Staging:
         """Where the files are written until all are there; they get their marks and appear together.

@@ -10,6 +10,8 @@ is one half again: an export of the run decides anew.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import torch
@@ -17,7 +19,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from verdiff.bundle import Bundle
-from verdiff.errors import DataError
+from verdiff.errors import BundleError, DataError
 from verdiff.train.batches import generator_for, make_batch
 from verdiff.train.building import build_network
 from verdiff.train.config import RunConfig
@@ -43,6 +45,7 @@ def weights_of_bundle(bundle: Bundle, config: RunConfig, dataset: Dataset) -> di
         dataset: What it is trained on; its batches give the norms their statistics.
 
     Raises:
+        BundleError: Its manifest does not say what its export decided.
         DataError: It is a model of another network.
     """
     net = folded(build_network(config, len(dataset.labels)))
@@ -58,9 +61,25 @@ def weights_of_bundle(bundle: Bundle, config: RunConfig, dataset: Dataset) -> di
             "train with the configuration that the model was trained with, or without --from",
         )
     net.load_state_dict(stored, strict=False)
-    shifted = bundle.manifest.training.get("decided", {})
-    decide(net, dataset.labels, {name: 1 - probability for name, probability in shifted.items()})
+    decide(net, dataset.labels, taken_back(bundle.manifest.training.get("decided", {})))
     return _unfolded(net, config, dataset)
+
+
+def taken_back(decided: Any) -> dict[str, float]:
+    """What undoes an export's decisions: the complement of each probability, whose logit is its negative.
+
+    Args:
+        decided: ``training.decided`` of a manifest, which may come from anybody.
+
+    Raises:
+        BundleError: It is no probability by structure.
+    """
+    try:
+        return {name: 1 - float(probability) for name, probability in decided.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"training.decided is {decided!r:.80}", "a probability for each structure named", "use another bundle"
+        ) from error
 
 
 def _parameters(bundle: Bundle) -> dict[str, Tensor]:
