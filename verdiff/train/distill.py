@@ -32,7 +32,7 @@ def student_config(teacher: RunConfig) -> RunConfig:
     """The student's run, from its teacher's configuration and the ``[distillation]`` table in it.
 
     Data, network, process, augmentation and the damage to priors are the teacher's; sampling is ``steps`` steps of one
-    sample, which is what an exported bundle starts from.
+    sample, which is what an exported bundle starts from. Its denoiser learns from the first iteration on.
     """
     recipe = teacher.distillation
     training = dataclasses.replace(
@@ -41,6 +41,8 @@ def student_config(teacher: RunConfig) -> RunConfig:
         weight_decay=0.0,
         decay="cosine",
         patience=None,
+        prior_first=0.0,
+        keep_first=0.0,
         iterations=recipe.iterations,
         minutes=recipe.minutes,
         learning_rate=recipe.learning_rate,

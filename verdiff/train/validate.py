@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from verdiff.diffusion.fusion import background_and_labels, fuse
 from verdiff.diffusion.loop import run_loop
@@ -101,23 +103,34 @@ def validate(
     """Score ``net`` on ``cases``: Dice over each case's slices together, on the scan's own pixels.
 
     Args:
-        net: The network; it is in training mode afterwards.
+        net: The network.
         config: Configuration of its run.
         cases: Validation cases.
         every: Every how many-th slice counts.
         prior_alone: The denoiser is not trained yet, and the prior's mask counts for the sampled one.
     """
-    net.eval()
     table, classes = config.sampling.table(config.process.build()), net.classes
     scores: list[list[np.ndarray]] = []
     losses = []
-    for case in cases:
-        prior, sampled, chosen = sample_case(net, config, case, table, every=every, prior_alone=prior_alone)
-        scores.append([dice_of_case(maps, case, chosen, classes) for maps in (prior, sampled)])
-        losses.append(_cross_entropy(sampled, case, chosen))
-    net.train()
+    with evaluation_mode(net):
+        for case in cases:
+            prior, sampled, chosen = sample_case(net, config, case, table, every=every, prior_alone=prior_alone)
+            scores.append([dice_of_case(maps, case, chosen, classes) for maps in (prior, sampled)])
+            losses.append(_cross_entropy(sampled, case, chosen))
     prior_scores, sampled_scores = np.array(scores).swapaxes(0, 1)
     return Validation(prior_scores, sampled_scores, float(np.mean(losses)))
+
+
+@contextlib.contextmanager
+def evaluation_mode(net: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode; afterwards each of its parts is in its own mode again, those that stay fixed too."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def dice_of_case(probabilities: np.ndarray, case: CaseSlices, chosen: np.ndarray, classes: int) -> np.ndarray:

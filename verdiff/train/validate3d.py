@@ -13,7 +13,7 @@ from verdiff.train.batches3d import pad_to_patch
 from verdiff.train.config import RunConfig
 from verdiff.train.data.cases import CaseSlices
 from verdiff.train.networks import SegmentationModel
-from verdiff.train.validate import Validation, dice_per_class
+from verdiff.train.validate import Validation, dice_per_class, evaluation_mode
 
 # Windows that go through the network at once; the answer does not depend on it.
 BATCH = 2
@@ -53,16 +53,15 @@ def validate3d(
     (:func:`~verdiff.train.data.volumes.require_volumes` sees to it): a window needs all its slices.
     """
     assert every == 1, "slices of a volume are not left out"
-    net.eval()
     scores, losses = [], []
-    for case in cases:
-        labels, loss = np.zeros_like(case.labels), 0.0
-        for part, probabilities in probabilities_by_slice(net, case, config):
-            labels[part] = background_and_labels(probabilities)
-            truth = case.labels[part][:, None] == np.arange(1, net.classes + 1)[:, None, None]
-            likelihood = np.clip(np.where(truth, probabilities, 1 - probabilities), 1e-6, 1)
-            loss -= float(np.log(likelihood).sum(dtype=np.float64))
-        scores.append(dice_per_class(labels, case.labels, net.classes))
-        losses.append(loss / (labels.size * net.classes))
-    net.train()
+    with evaluation_mode(net):
+        for case in cases:
+            labels, loss = np.zeros_like(case.labels), 0.0
+            for part, probabilities in probabilities_by_slice(net, case, config):
+                labels[part] = background_and_labels(probabilities)
+                truth = case.labels[part][:, None] == np.arange(1, net.classes + 1)[:, None, None]
+                likelihood = np.clip(np.where(truth, probabilities, 1 - probabilities), 1e-6, 1)
+                loss -= float(np.log(likelihood).sum(dtype=np.float64))
+            scores.append(dice_per_class(labels, case.labels, net.classes))
+            losses.append(loss / (labels.size * net.classes))
     return Validation(np.array(scores), np.array(scores), float(np.mean(losses)))
