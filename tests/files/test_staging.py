@@ -54,10 +54,11 @@ def test_whatever_ends_the_block_early_changes_nothing(tmp_path: Path, stop: typ
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("failing", range(1, 7))
+# A file alone is renamed after its folder, and nothing is set aside before.
+@pytest.mark.parametrize(("number", "failing"), [*((3, each) for each in range(1, 7)), (1, 1), (1, 2)])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_at_any_renaming_puts_everything_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: BaseException
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, failing: int, error: BaseException
 ) -> None:
     write(tmp_path, "old")
     before, replace, calls = contents(tmp_path), os.replace, 0
@@ -77,7 +78,7 @@ def test_a_failure_at_any_renaming_puts_everything_back(
         # A disk without second names for a file has the most renamings.
         patch.setattr(os, "link", no_links)
         with pytest.raises((OutputError, KeyboardInterrupt)):
-            write(tmp_path, "new")
+            write(tmp_path, "new", number=number)
     assert calls >= failing
     assert contents(tmp_path) == before
 

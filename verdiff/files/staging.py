@@ -147,8 +147,9 @@ class Staging:
                 target.parent.mkdir(exist_ok=True)
                 if target != last:
                     self._set_aside(target, keep=True)
-                placed.append(target)
                 os.replace(self._place(target), target)
+                # Not before: where the renaming fails, what lies there is still the old file.
+                placed.append(target)
         except BaseException:
             for target in placed:
                 if not self._old(target).exists():
