@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from tests.interop.dicom.series import save_oriented
 from tests.runtime.scans import mr_scan
 from tests.serve.dicom_peers import Receiver, eventually
 from tests.serve.test_dicom_node import node, send
+from verdiff.errors import ServiceError
 from verdiff.serve import Client
 from verdiff.serve.dicom import Delivery, NodeLimits
-from verdiff.serve.dicom.delivery import Courier, Parcel
+from verdiff.serve.dicom.delivery import Courier, Parcel, stow
 
 SCAN = mr_scan()
 
@@ -59,3 +62,36 @@ def test_results_wait_in_their_order_and_one_too_many_is_given_up_by_name() -> N
         go.set()
         eventually(lambda: len(sent) == 2)
     assert sent == [(b"1",), (b"2",)]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_service_that_sends_on_to_another_address_has_stored_nothing(status: int) -> None:
+    asked: list[str] = []
+
+    class Login(BaseHTTPRequestHandler):
+        """Sends who posts to a page that anybody gets."""
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(status)
+
+        def do_GET(self) -> None:
+            self._answer(200)
+
+        def _answer(self, code: int) -> None:
+            asked.append(self.command)
+            self.send_response(code)
+            self.send_header("Location", "/login")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Login) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/dicom-web"
+        with pytest.raises(ServiceError, match=f"HTTP status {status}"):
+            stow([b"object"], address, ssl.create_default_context(), 20)
+        server.shutdown()
+    assert asked == ["POST"]

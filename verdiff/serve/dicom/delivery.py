@@ -174,7 +174,7 @@ def stow(objects: Sequence[bytes], address: str, context: ssl.SSLContext, timeou
     """Send DICOM files by STOW-RS (PS3.18, 10.5) in one request.
 
     Raises:
-        ServiceError: The service cannot be reached, or does not take all of them.
+        ServiceError: The service cannot be reached, does not take all of them, or sends on to another address.
     """
     boundary = f"verdiff-{uuid4().hex}"
     body = io.BytesIO()
@@ -191,8 +191,9 @@ def stow(objects: Sequence[bytes], address: str, context: ssl.SSLContext, timeou
         },
         method="POST",
     )
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as answer:
+        with opener.open(request, timeout=timeout_s) as answer:
             code = answer.status
     except urllib.error.HTTPError as error:
         code = error.code
@@ -201,6 +202,16 @@ def stow(objects: Sequence[bytes], address: str, context: ssl.SSLContext, timeou
     # 202 is "some of them".
     if code != 200:
         raise _refused(address, f"HTTP status {code}")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leaves an answer that names another address an error.
+
+    The standard library would ask there without the objects, and take a login page's 200 for the service's.
+    """
+
+    def redirect_request(self, *_: Any) -> None:
+        """No request follows."""
 
 
 def _refused(where: str, why: str) -> ServiceError:
