@@ -87,6 +87,18 @@ def test_a_budget_for_the_prior_alone_says_so_on_the_line_and_in_the_report(
     assert found["provenance"]["computed"]["sampling_would_take_ms"] > 60_000
 
 
+def test_an_hour_for_a_model_whose_best_setting_is_the_prior_is_not_said_to_be_too_short(
+    scan: Path, tmp_path: Path
+) -> None:
+    fast = {"steps": 0, "samples": 0, "policy": "whole", "dice": 0.93, "name": "fast"}
+    bundle = write_tiny(tmp_path / "prior.verdiff", frontier={"settings": [fast]})
+    for more in ((), ("--policy", "fast")):
+        result = infer(scan, bundle, "--budget-ms", 3_600_000, *more)
+        assert result.exit_code == 0, result.output
+        assert "prior only" in result.stdout and "the budget" not in result.stdout
+        assert report(scan)["outcome"] == "prior"
+
+
 def test_a_budget_with_time_for_sampling_is_complete(
     scan: Path, bundle: Path, pace: Callable[[float, float], None]
 ) -> None:

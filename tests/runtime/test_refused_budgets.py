@@ -109,6 +109,41 @@ def test_a_budget_that_leaves_time_for_sampling_says_nothing_of_the_kind(backend
     assert "sampling_would_take_ms" not in result.provenance["computed"]
 
 
+FAST = {"steps": 0, "samples": 0, "policy": "whole", "dice": 0.925, "name": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [([FAST], {}), ([*SETTINGS[:3], FAST], {}), ([FAST], {"policy": "fast"})],
+    ids=["alone on record", "the best on record", "named"],
+)
+def test_a_prior_that_was_chosen_as_the_best_or_by_name_is_not_blamed_on_the_budget(
+    backend: CountingBackend, settings: list[dict[str, Any]], asked: dict[str, Any]
+) -> None:
+    segmenter, scan = timed(backend, PIXELS, frontier={"settings": settings}), mr_scan(5, 40, 36, pixel=1.0)
+    result = segmenter.segment(scan, budget_ms=3_600_000, **asked)
+    assert result.outcome == "prior"
+    assert "sampling_would_take_ms" not in result.provenance["computed"]
+    *_, last = segmenter.stream(scan, budget_ms=3_600_000, **asked)
+    assert "sampling_would_take_ms" not in last.provenance["computed"]
+
+
+def test_the_sampling_that_was_too_dear_is_one_that_was_measured_to_be_better(backend: CountingBackend) -> None:
+    """Two of the settings that sample fit, and are worse than the prior."""
+    better = {**SETTINGS[3], "dice": 0.93}
+    segmenter = timed(backend, PIXELS, frontier={"settings": [*SETTINGS[:3], FAST, better]})
+    result = segmenter.segment(mr_scan(5, 40, 36, pixel=1.0), budget_ms=cost_ms(3) + 1)
+    assert result.outcome == "prior"
+    assert result.provenance["computed"]["sampling_would_take_ms"] == pytest.approx(cost_ms(6), abs=0.1)
+
+
+def test_an_answer_of_a_stream_before_the_sampling_is_not_blamed_on_the_budget(backend: CountingBackend) -> None:
+    segmenter = timed(backend, PIXELS)
+    first, *_ = segmenter.stream(mr_scan(5, 40, 36, pixel=1.0), budget_ms=3_600_000)
+    assert first.outcome == "prior"
+    assert "sampling_would_take_ms" not in first.provenance["computed"]
+
+
 class CompilingBackend(CountingBackend):
     """Compiles for every size but the golden's, as OpenVINO does."""
 

@@ -62,7 +62,8 @@ class Call:
         """The mask in the scan's grid of what is known so far."""
         model, work, scan, clock = self.model, self.work, self.scan, self.request.clock
         # A deadline that came before a single step leaves the prior's answer, and no other.
-        if model.diffusion and (work.sampling.table is None or (outcome == "budget" and not np.any(answer.samples))):
+        too_late = outcome == "budget" and not np.any(answer.samples)
+        if model.diffusion and (work.sampling.table is None or too_late):
             outcome = "prior"
         answer = answer.smoothed(work.plan.slice_spacing_mm, self.request.options.smooth_mm)
         with clock.stage("restore"):
@@ -82,7 +83,7 @@ class Call:
         if self.request.options.smooth_mm:
             provenance["smooth_mm"] = self.request.options.smooth_mm
         provenance["computed"] = work.describe()
-        if outcome == "prior" and clock.timed and not self.request.options.prior_only:
+        if too_late:
             # None: the pace does not say.
             provenance["computed"].setdefault("sampling_would_take_ms", None)
         if model.chosen:

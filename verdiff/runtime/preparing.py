@@ -30,7 +30,8 @@ class CallPlan:
         sampling: Table, samples, seed, fusion and policy.
         memory: Chunk size, and what may be kept between passes.
         predicted: Seconds for all of it, where a deadline made it choose; else None.
-        sampling_needs: Seconds of the quickest setting that samples, where the deadline left time for the prior alone.
+        sampling_needs: Seconds of the quickest better setting that samples, where the deadline left time for the prior
+            alone; else None.
     """
 
     plan: SlicePlan
@@ -121,7 +122,8 @@ def _choose(
 ) -> tuple[Setting, float, float | None]:
     """The best setting for the time that is left, or the quickest, and its seconds.
 
-    The third is the seconds of the quickest setting that samples, where the chosen one does not; else None.
+    The third is the seconds of the quickest setting that samples and was measured to be better, where the chosen one
+    does not sample; else None. The time was too short for each of those, or the best of them would have been chosen.
     """
 
     def cost(setting: Setting) -> float:
@@ -131,5 +133,5 @@ def _choose(
 
     quickest = min(settings, key=cost)
     chosen, predicted = best_within(settings, left, cost) or (quickest, cost(quickest))
-    sampled = [cost(setting) for setting in settings if setting.steps]
-    return chosen, predicted, min(sampled) if sampled and not chosen.steps else None
+    better = [cost(each) for each in settings if each.steps and each.dice > chosen.dice]
+    return chosen, predicted, min(better, default=None) if not chosen.steps else None

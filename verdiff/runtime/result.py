@@ -29,8 +29,9 @@ class Segmentation:
         label_table: The foreground structures, in the order of the model's channels.
         geometry: The scan's grid, which is the mask's.
         outcome: ``"complete"`` has all that was asked for. ``"prior"`` and ``"sampling"`` are answers of a stream
-            that has more to come; ``"prior"`` is also what ``prior_only`` asks for, or all that a budget was enough
-            for. ``"budget"`` and ``"cancelled"`` ended early with an answer for every slice.
+            that has more to come; ``"prior"`` is also what ``prior_only`` asks for, the best setting on the model's
+            record, or all that a budget was enough for. ``"budget"`` and ``"cancelled"`` ended early with an answer
+            for every slice.
         timings: Seconds a stage, see :class:`verdiff.runtime.clock.Clock`; ``total`` is the whole call.
         provenance: What made this mask, as plain JSON values; nothing in it identifies a patient or a study.
         identity: Whose spine it is: the UIDs of a scan that was read from DICOM, None for any other.

@@ -112,8 +112,8 @@ class Segmenter:
         The array is [z, y, x]. With ``budget_ms`` alone, the call takes the best setting on the model's record that
         this machine has time for. With steps, samples, sampler or policy beside it, the prior answers every slice
         first, and as much of what was asked for is added as fits. The outcome is ``"budget"`` when not all of it
-        fitted, ``"prior"`` when the time was enough for the prior alone, and ``"cancelled"`` when ``cancel`` said yes
-        before the end.
+        fitted, ``"prior"`` when the prior's answer was asked for, is the best setting on record for the time, or was
+        all that the time was enough for, and ``"cancelled"`` when ``cancel`` said yes before the end.
 
         A model that takes volumes (``manifest.volume``) answers in one pass over overlapping windows. docs/runtime.md
         says which options it refuses and what a budget means to it.

@@ -112,7 +112,8 @@ class SliceWork:
 
         ``window`` is [top, left, rows, columns] in the model's pixels, or None for whole slices, and ``share`` its part
         of them; ``window_outgrown`` whether a structure reached its border; ``slices_settled`` counts the slices a
-        policy ended early. ``sampling_would_take_ms`` is there when a deadline left time for the prior alone.
+        policy ended early. ``sampling_would_take_ms`` is there when a deadline was too short for a better setting that
+        samples, and left time for the prior alone.
         """
         plan, whole = self.plan, self.whole
         predicted, needed = self.planned.predicted, self.planned.sampling_needs
