@@ -17,7 +17,7 @@ pytest.importorskip("highdicom")
 from tests.interop.dicom.phantom import as_array, read_segments  # noqa: E402
 from tests.runtime.scans import mr_scan  # noqa: E402
 from tests.runtime.tiny_bundle import LABELS  # noqa: E402
-from verdiff.errors import InputError, OutputError  # noqa: E402
+from verdiff.errors import USAGE, InputError, OutputError  # noqa: E402
 from verdiff.files import made_by_verdiff  # noqa: E402
 from verdiff.imaging import read_labels, read_volume, write_array  # noqa: E402
 
@@ -59,6 +59,11 @@ def test_a_labelmap_is_written_where_it_is_asked_for(series: Path, bundle: Path,
     done = infer_forced(series, bundle, "--dicom-seg", tmp_path / "seg.dcm", "--seg-type", "LABELMAP")
     assert done.exit_code in (0, 14), done.output
     assert pydicom.dcmread(tmp_path / "seg.dcm").SegmentationType == "LABELMAP"
+
+
+def test_a_form_of_an_object_that_is_not_written_is_a_wrong_command_line(series: Path, bundle: Path) -> None:
+    done = infer_forced(series, bundle, "--seg-type", "LABELMAP")
+    assert done.exit_code == USAGE and "--seg-type without --dicom-seg" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("option", ["--dicom-seg", "--rtstruct"])

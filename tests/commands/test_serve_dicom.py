@@ -63,9 +63,21 @@ def test_settings_that_make_no_sense_are_refused_before_a_model_is_loaded(words:
     assert done.exit_code == InputError.exit_code and message in done.output
 
 
-def test_a_way_into_no_node_is_a_wrong_command_line() -> None:
-    done = CliRunner().invoke(app, ["serve", "--igtl", "0", "--stow-in", "0", "--model", "no-such-model"])
-    assert done.exit_code == 2 and "--dicom" in done.output
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--igtl", "0", "--stow-in", "0"], "--stow-in without --dicom"),
+        (["--igtl", "0", "--allow", "PACS", "--send-to", "A@b:1"], "--allow, --send-to without --dicom"),
+        (["--igtl", "0", "--stow", "http://b/c", "--objects", "seg,rtstruct"], "--stow, --objects without --dicom"),
+        # Also where the value is the one that it has by default.
+        (["--igtl", "0", "--quiet-s", "10", "--instances", "2"], "--quiet-s, --instances without --dicom"),
+        (["--dicom", "0", "--surfaces", "--suffix", "", "--max-mb", "512"], "--surfaces, --suffix, --max-mb without"),
+        (["--dicom", "0", "--allow", "PACS", "--send-tls"], "--send-tls without --send-to"),
+    ],
+)
+def test_an_option_that_does_nothing_without_another_is_a_wrong_command_line(words: list[str], named: str) -> None:
+    done = CliRunner().invoke(app, ["serve", *words, "--model", "no-such-model"])
+    assert done.exit_code == USAGE and named in " ".join(done.output.split())
 
 
 def test_nothing_to_serve_is_a_wrong_command_line() -> None:
@@ -83,8 +95,8 @@ def test_a_port_in_use_is_refused_before_a_model_is_loaded(option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ports = [option, port] if option != "--stow-in" else ["--dicom", "0", option, port]
-        words = ["serve", *ports, "--allow", "PACS", "--send-to", "PACS@127.0.0.1:104", "--model", "no-such-model"]
-        done = CliRunner().invoke(app, words)
+        node = [] if option == "--igtl" else ["--allow", "PACS", "--send-to", "PACS@127.0.0.1:104"]
+        done = CliRunner().invoke(app, ["serve", *ports, *node, "--model", "no-such-model"])
     assert done.exit_code == ServiceError.exit_code
     assert f"127.0.0.1:{port} cannot be listened on" in done.output and f"choose another {option}" in done.output
 

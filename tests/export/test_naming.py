@@ -63,4 +63,4 @@ def test_a_run_stopped_by_patience_is_judged_by_its_iterations(checkpoint: Check
         checkpoint.config, training=dataclasses.replace(checkpoint.config.training, patience=3)
     )
     assert untrained(dataclasses.replace(checkpoint, config=config, best=-0.1)) is not None
-    assert untrained(dataclasses.replace(checkpoint, config=config, best=-0.1, iteration=400)) is None
+    assert untrained(dataclasses.replace(checkpoint, config=config, best=-0.1, denoiser_iterations=400)) is None

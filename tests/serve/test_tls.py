@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from typer.testing import CliRunner
 
 pytest.importorskip("highdicom")
 pytest.importorskip("pynetdicom")
@@ -28,7 +29,8 @@ from tests.serve.igtl.wire import Peer as IgtlPeer
 from tests.serve.igtl.wire import image_body, pack
 from tests.serve.test_dicom_node import assert_masks, node, send
 from tests.serve.test_dicom_stow import KIND, files, multipart
-from verdiff.errors import InputError
+from verdiff.cli import app
+from verdiff.errors import InputError, ServiceError
 from verdiff.options import TlsOptions
 from verdiff.serve import Client
 from verdiff.serve.dicom import Delivery, DicomNode, NodeLimits, Peer, web
@@ -281,6 +283,14 @@ def test_the_command_names_what_its_options_lack(bundle: Path, tmp_path: Path) -
     for options, code, words in (
         (["--tls-cert", str(tmp_path / "gone.pem")], 3, "gone.pem"),
         (["--send-tls"], 2, "--send-to"),
+        (["--tls-ca", str(tmp_path / "gone.pem")], 2, "--tls-cert"),
     ):
         done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
         assert done.returncode == code and words in done.stderr
+
+
+def test_who_serves_plain_is_warned_also_where_authorities_check_the_destinations(authority: Authority) -> None:
+    words = ["--stow", "https://pacs.hospital/dicom-web", "--allow", "PACS", "--tls-ca", str(authority.ca)]
+    done = CliRunner().invoke(app, ["serve", "--dicom", "104", "--host", "192.0.2.1", *words])
+    assert done.exit_code == ServiceError.exit_code and "192.0.2.1:104 cannot be listened on" in done.output
+    assert "neither passwords nor encryption" in done.output

@@ -245,6 +245,21 @@ def test_student_and_teacher_of_the_same_weights_tie_and_a_better_student_wins(t
     assert judge(trained, ignorant, config, checkpoint.config.sampling, cases, ("vertebra", "disc")).kept
 
 
+def test_a_patient_of_several_scans_counts_once_and_unlabelled_structures_do_not(toy_run: Path) -> None:
+    trained, checkpoint = load_network(toy_run)
+    config, own = student_config(checkpoint.config), checkpoint.config.sampling
+    cases = [dataclasses.replace(case, unknown=(1,)) for case in toy_dataset(6).cases]
+    patients = {case.name: f"patient{number // 2}" for number, case in enumerate(cases)}
+    ignorant = copy.deepcopy(trained)
+    ignorant.denoiser.load_state_dict(network(3).denoiser.state_dict())
+    found = judge(trained, ignorant, config, own, cases, ("vertebra", "disc"), patients=patients)
+    assert found.patients == ("patient0", "patient1", "patient2") and not found.kept
+    assert found.student.dice.shape == (3, 2) and np.isnan(found.student.dice[:, 1]).all()
+    alone = judge(trained, ignorant, config, own, cases[:2], ("vertebra", "disc"))
+    assert found.student.by_patient[0] == pytest.approx(np.mean(alone.student.by_patient))
+    assert found.comparisons[0].difference.mean > 0 and "nan" in found.lines()[0]
+
+
 def test_the_command_leaves_a_run_that_says_what_it_is(toy_run: Path, toy_cache: Path, tmp_path: Path) -> None:
     said: list[str] = []
     options = DistillOptions(steps=1, teacher_steps=2, teacher_samples=1, iterations=2, learning_rate=0.0)

@@ -53,7 +53,8 @@ def test_a_run_goes_on_from_the_weights_of_another_and_remembers_which(tmp_path:
     second = train(tmp_path, "second", fold=ALL, origins=[first])
     origin = read_checkpoint(second / "last.pt").facts.origin
     net, _ = load_network(first)
-    assert origin == {"data_set": "data", "fold": 0, "iteration": 2, "weights_sha256": digest(net.state_dict())}
+    told = {"data_set": "data", "fold": 0, "iteration": 2, "weights_sha256": digest(net.state_dict())}
+    assert origin == {**told, "put_aside": {"data": ("toy0",)}}
     command.run(None, (), second, resume=True, settings=["training.iterations=3"], say=lambda line: None)
     resumed = read_checkpoint(second / "last.pt")
     assert resumed.facts.origin == origin and resumed.iteration == 3 and resumed.facts.fold == ALL
@@ -216,15 +217,15 @@ def test_weights_of_which_one_does_not_fit_have_no_mean(tmp_path: Path) -> None:
         kind_from([first, tmp_path / "none"], config, toy_dataset())
 
 
-def aside_in(run: Path) -> list[str]:
-    """The cases that the bundle of a run says were put aside."""
+def aside_in(run: Path, data_set: str = "data") -> list[str]:
+    """The cases of a data set that the bundle of a run says were put aside."""
     checkpoint = read_checkpoint(run / "last.pt")
     table = checkpoint.config.sampling.table(checkpoint.config.process.build())
     from verdiff.bundle import Defaults
 
     manifest = make_manifest(checkpoint, table, Defaults(**dataclasses.asdict(checkpoint.config.sampling)), {}, True)
-    aside = manifest.put_aside("data")
-    assert aside is not None
+    aside = manifest.put_aside(data_set)
+    assert aside is not None and aside == checkpoint.facts.put_aside(data_set)
     return list(aside)
 
 
@@ -252,6 +253,28 @@ def test_cases_that_the_first_weights_saw_are_not_put_aside(tmp_path: Path) -> N
     assert aside_in(tmp_path / "c") == []
     shutil.copyfile(tmp_path / "c/last.pt", tmp_path / "c/best.pt")
     assert aside_in(begun("f", exported(tmp_path / "c"), fold=0)) == []
+
+
+def test_what_the_first_weights_saw_of_other_data_is_known_over_several_runs(tmp_path: Path) -> None:
+    # A learns on "data" and puts toy0 aside, B goes on from it on "other", C from B on "data" with another fold.
+    first = train(tmp_path, "first", fold=0, folds=4)
+    (kept,) = aside_in(first)
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+
+    def begun(name: str, origin: Path, data: str, fold: int) -> Path:
+        return command.run(
+            "spine-mr", [TrainingSource(tmp_path / data)], tmp_path / name, origins=[origin], minutes=0, fold=fold,
+            folds=4, settings=SETTINGS, say=lambda line: None,
+        )  # fmt: skip
+
+    second = begun("second", first, "other", 1)
+    assert aside_in(second) == [kept] and len(aside_in(second, "other")) == 1
+    third = begun("third", second, "data", 1)
+    assert aside_in(third) == [] and aside_in(third, "other") == aside_in(second, "other")
+    assert read_checkpoint(third / "last.pt").facts.origin["trained_on"]
+    # A bundle in between tells as much.
+    shutil.copyfile(second / "last.pt", second / "best.pt")
+    assert aside_in(begun("fourth", exported(second), "data", 0)) == [kept]
 
 
 def test_weights_of_other_data_leave_the_cases_put_aside(tmp_path: Path) -> None:

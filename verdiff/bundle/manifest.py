@@ -25,6 +25,7 @@ from verdiff.bundle.objects import (
     settings_of,
     volume_rule,
 )
+from verdiff.bundle.put_aside import put_aside_by_all, stated
 from verdiff.choices import MODALITIES, MODEL_NAME, PREDICTIONS, VIEWS
 from verdiff.diffusion.process import Process
 from verdiff.diffusion.tables import SamplerTable
@@ -175,16 +176,21 @@ class Manifest:
             checks.text(f"files.{name}", found, r"[0-9a-f]{64}", "a SHA-256 of 64 lower-case hexadecimal digits")
         check_names([MANIFEST, *self.files])
 
+    @property
+    def aside(self) -> dict[str, tuple[str, ...]]:
+        """The cases put aside of every data set that the model was trained on, be it as its first weights."""
+        training, parts, origin = self.training, self.training.get("data_sets"), self.training.get("trained_from")
+        own: dict[str, object] = {}
+        if "data_set" in training:
+            own[str(training["data_set"])] = training.get("validation_cases", ())
+        if isinstance(parts, dict):
+            own |= {name: part.get("validation_cases", ()) for name, part in parts.items() if isinstance(part, dict)}
+        before = origin.get("put_aside") if isinstance(origin, dict) else None
+        return put_aside_by_all([stated(own), stated(before)])
+
     def put_aside(self, data_set: str) -> tuple[str, ...] | None:
         """The cases of a data set that training put aside for validation; None for a data set it was not trained on."""
-        parts = self.training.get("data_sets")
-        if isinstance(parts, dict) and isinstance(parts.get(data_set), dict):
-            names = parts[data_set].get("validation_cases", ())
-        elif self.training.get("data_set") == data_set:
-            names = self.training.get("validation_cases", ())
-        else:
-            return None
-        return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
+        return self.aside.get(data_set)
 
     def trained_on(self, data_set: str, cases: Sequence[str]) -> tuple[str, ...]:
         """Which of a data set's cases the model may have learned from: those that its training did not put aside."""

@@ -25,6 +25,7 @@ from verdiff.commands.options import (
     levels,
     metavar,
     one_of,
+    require_used,
     takes_options,
     unfit,
     within,
@@ -136,6 +137,7 @@ _A_SHARE = Bounds(0.0, 1.0, above=True)
 
 @takes_options
 def infer(
+    context: typer.Context,
     scans: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -230,6 +232,7 @@ def infer(
         )
     if (margin_probability is not None or margin_share is not None) and not mesh:
         raise unfit("--margin-probability and --margin-share are of surfaces", "add --mesh, or leave them out")
+    require_used(context, {"--dicom-seg": ("--seg-type",)})
     from verdiff.batch import AnatomyOptions, Asked, DicomOptions, are_several, cases_of
 
     options = replace(options, model=model, orientation=orientation, time_point=time_point)

@@ -9,7 +9,7 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -242,6 +242,26 @@ def told(parse: Callable[[], object], others: str = "") -> None:
 def unfit(found: str, remedy: str) -> typer.BadParameter:
     """Options that do not fit each other, and what to do about it."""
     return typer.BadParameter(f"{found}; {remedy}.")
+
+
+def require_used(context: typer.Context, used: Mapping[str, Sequence[str]]) -> None:
+    """Refuse options on the command line that do nothing without another one, which is not there.
+
+    Args:
+        context: What was parsed.
+        used: Option -> those that say something about it alone; a record's option stands as the command line has it.
+    """
+    # Of an option that has its default nobody said anything; typer has no public name for where a value is from.
+    given = {
+        name
+        for each in context.command.params
+        if each.name is not None and (source := context.get_parameter_source(each.name)) and source.name != "DEFAULT"
+        for name in each.opts
+    }
+    for needed, names in used.items():
+        if needed not in given and (idle := [name for name in names if name in given]):
+            them = "it" if len(idle) == 1 else "them"
+            raise unfit(f"{', '.join(idle)} without {needed}", f"add {needed}, or leave {them} out")
 
 
 def fold_or_all(value: str | None) -> str | None:

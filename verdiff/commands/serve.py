@@ -9,21 +9,31 @@ import typer
 
 from verdiff.choices import AE_TITLE, AE_TITLE_WORDS, DICOM_NODE, DICOM_OBJECTS, DICOMWEB
 from verdiff.commands.ending import Ended
-from verdiff.commands.options import A_MODEL, listed, takes_options, within, written_as
+from verdiff.commands.options import A_MODEL, listed, require_used, takes_options, unfit, within, written_as
 from verdiff.commands.printing import say, warn
 from verdiff.limits import Completion, IgtlLimits
 from verdiff.options import LoadOptions, ScanOptions, TlsOptions
-from verdiff.settings import Bounds, plain
+from verdiff.settings import Bounds, option_name, options_of, plain
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MISSING = {
     False: "its protocols know neither passwords nor encryption",
     True: "without --tls-ca no client is asked for a certificate",
 }
+# Options that say something about another one alone.
+_USED = {
+    "--dicom": (
+        *("--stow-in", "--ae-title", "--allow", "--send-to", "--stow", "--objects"),
+        *(option_name(each) for each in options_of(Completion)),
+    ),
+    "--igtl": ("--surfaces", "--suffix", *(option_name(each) for each in options_of(IgtlLimits))),
+    "--send-to": ("--send-tls",),
+}
 
 
 @takes_options
 def serve(
+    context: typer.Context,
     igtl: Annotated[
         int | None,
         typer.Option(min=0, max=65535, metavar="PORT", help="Speak OpenIGTLink (18944); 0 takes a free port."),
@@ -94,22 +104,23 @@ def serve(
     """Serve masks to navigation software: scans in, masks out, until Ctrl-C or SIGTERM."""
     if igtl is None and dicom is None:
         raise typer.BadParameter("nothing to serve: --igtl PORT or --dicom PORT.")
-    if stow_in is not None and dicom is None:
-        raise typer.BadParameter("--stow-in PORT is another way into a DICOM node: it wants --dicom PORT, too.")
+    require_used(context, _USED)
     ports = [("--igtl", igtl), ("--dicom", dicom), ("--stow-in", stow_in)]
     for port in (each for _, each in ports if each):
         if len(same := [name for name, each in ports if each == port]) > 1:
             raise typer.BadParameter(f"{' and '.join(same)} on the one port {port}: each wants one of its own.")
-    if tls.send_tls and send_to is None:
-        raise typer.BadParameter("--send-tls is how to speak to a node: it wants --send-to TITLE@HOST:PORT, too.")
+    sends_over_tls = tls.send_tls or (stow is not None and stow.startswith("https:"))
+    if tls.tls_ca is not None and tls.tls_cert is None and not sends_over_tls:
+        # Clients would be served without TLS, and so without being asked for a certificate.
+        raise unfit("--tls-ca with nothing over TLS", "add --tls-cert PEM, or leave it out")
     from verdiff.serve import Client
     from verdiff.serve.running import Server, require_ports, run
     from verdiff.serve.tls import sending, serving
 
     # What is not installed, or makes no sense, is said before a model is loaded.
     servers: list[Callable[[Client], Server]] = []
-    context = serving(tls)
-    shared: dict[str, Any] = {"host": host, "options": plain(sampling), "deadline_ms": deadline_ms, "tls": context}
+    served = serving(tls)
+    shared: dict[str, Any] = {"host": host, "options": plain(sampling), "deadline_ms": deadline_ms, "tls": served}
     if igtl is not None:
         from verdiff.serve.igtl import IgtlServer
         from verdiff.serve.igtl.frames import checksum
@@ -143,8 +154,8 @@ def serve(
                 **shared,
             )
         )
-    if host not in LOOPBACK and tls.tls_ca is None:
-        hidden = "" if context is None else ", over TLS"
-        warn(f"note: whoever reaches {host} may use this server{hidden}: {_MISSING[context is not None]}")
+    if host not in LOOPBACK and (served is None or tls.tls_ca is None):
+        hidden = "" if served is None else ", over TLS"
+        warn(f"note: whoever reaches {host} may use this server{hidden}: {_MISSING[served is not None]}")
     require_ports(host, dict(ports))
     run(Client(model, **plain(load)), servers, say=say, ending=(KeyboardInterrupt, Ended))

@@ -27,11 +27,16 @@ LEAST_DICE, LEAST_ITERATIONS = 0.5, 100
 def untrained(checkpoint: Checkpoint) -> str | None:
     """Why a run's masks mean nothing yet; None where they may mean something."""
     config, iterations = checkpoint.config, f"{checkpoint.iteration} iteration{'s' * (checkpoint.iteration != 1)}"
+    if checkpoint.waits_for_denoiser:
+        return f"{iterations} of the prior network alone: the denoiser has learnt nothing yet"
     by_dice = config.training.patience is None and math.isfinite(checkpoint.best)
     if by_dice and checkpoint.best < LEAST_DICE:
         return f"{iterations}, best validation Dice {checkpoint.best:.2f}"
-    if checkpoint.iteration < LEAST_ITERATIONS and not by_dice:
-        return f"{iterations}, not validated"
+    # Where the prior network learnt alone at first, the masks are those of a denoiser that came later.
+    learnt = checkpoint.denoiser_iterations if config.diffusion else checkpoint.iteration
+    if learnt < LEAST_ITERATIONS and not by_dice:
+        some = f", the denoiser in {learnt} of them" if learnt < checkpoint.iteration else ""
+        return f"{iterations}{some}, not validated"
     return None
 
 

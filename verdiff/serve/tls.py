@@ -20,7 +20,9 @@ _TICK_S = 0.1
 
 
 def serving(options: TlsOptions) -> ssl.SSLContext | None:
-    """How servers speak TLS, and whom they let in; None where no certificate was given: they speak plain then.
+    """How servers speak TLS, and whom they let in.
+
+    None where no certificate was given: they speak plain then, and let everybody in, whatever authorities are named.
 
     Raises:
         InputError: A file is missing or not what it should be, or there is a key without its certificate.

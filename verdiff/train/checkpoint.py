@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from verdiff.bundle.put_aside import put_aside_by_all, stated
 from verdiff.errors import DataError, OutputError
 from verdiff.files import atomic_path
 from verdiff.train.building import build_network
 from verdiff.train.config import RunConfig
 from verdiff.train.networks import SegmentationModel
+from verdiff.train.optimisation import fraction_done
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class RunFacts:
     """What a run knows of its data: names and ids of the structures, fold, source statistics, cases of either side.
 
     ``teacher`` says what a distilled run was taught by, and is empty for any other; ``parts`` what each of several
-    joined data sets brought; ``origin`` which run the first weights were of, and under ``trained_on`` which of the
-    validation cases these had been trained on. A checkpoint from before these were kept has none of them.
+    joined data sets brought; ``origin`` which run the first weights were of, under ``trained_on`` which of the
+    validation cases these had been trained on, and under ``put_aside`` which cases they had not been trained on, of
+    every data set that had a part in them. A checkpoint from before these were kept has none of them.
     """
 
     dataset: str
@@ -42,16 +45,21 @@ class RunFacts:
         """The validation cases that neither this run nor its first weights saw."""
         return tuple(name for name in self.validation_cases if name not in self.origin.get("trained_on", ()))
 
+    @property
+    def aside(self) -> dict[str, tuple[str, ...]]:
+        """The held-out cases, by their names in it, of every data set that this run or its first weights saw."""
+        own = {self.dataset: self.held_out, **{name: self._held_out_of(name) for name in self.parts}}
+        return put_aside_by_all([own, stated(self.origin.get("put_aside"))])
+
     def put_aside(self, data_set: str) -> tuple[str, ...] | None:
-        """Held-out cases of one data set, by their names in it; None for a data set that the run was not trained on."""
-        if data_set == self.dataset:
-            return self.held_out
-        if data_set not in self.parts:
-            return None
+        """Held-out cases of one data set; None for one that neither the run nor its first weights were trained on."""
+        return self.aside.get(data_set)
+
+    def _held_out_of(self, part: str) -> tuple[str, ...]:
         held_out = []
-        for name in self.parts[data_set]["validation_cases"]:
+        for name in self.parts[part]["validation_cases"]:
             # A joined set renames a case whose name another of its sets has, too.
-            renamed = f"{name}@{data_set}"
+            renamed = f"{name}@{part}"
             if (renamed if renamed in self.validation_cases else name) in self.held_out:
                 held_out.append(name)
         return tuple(held_out)
@@ -59,7 +67,11 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The whole state of a run. ``ema`` holds the averaged weights, which validation and export use."""
+    """The whole state of a run.
+
+    ``ema`` holds the averaged weights, which validation and export use. ``denoiser_iterations`` says in how many of the
+    iterations the denoiser learnt, too; it is 0 for a model without one.
+    """
 
     config: RunConfig
     facts: RunFacts
@@ -72,6 +84,13 @@ class Checkpoint:
     stale: int
     rate_factor: float = 1.0
     since_drop: int = 0
+    denoiser_iterations: int = 0
+
+    @property
+    def waits_for_denoiser(self) -> bool:
+        """Whether the denoiser still has its random first weights, since the prior network was trained alone so far."""
+        fresh = not (self.facts.origin or self.facts.teacher)
+        return self.config.diffusion and fresh and self.iteration > 0 and not self.denoiser_iterations
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -109,13 +128,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
             key: tuple(value) if isinstance(value, list) else value for key, value in values["facts"].items()
         }
         values["facts"] = RunFacts(**facts)
-        return Checkpoint(**values)
+        return Checkpoint(**{"denoiser_iterations": _iterations_of_denoiser(values), **values})
     except DataError:
         raise
     except Exception as error:  # torch raises many kinds on a damaged file; each means the same here
         raise DataError(
             f"{path.name} is damaged ({error})", "a checkpoint of verdiff train", "use best.pt or last.pt"
         ) from error
+
+
+def _iterations_of_denoiser(values: dict[str, Any]) -> int:
+    """How often the denoiser learnt, at most, in a run from before that was counted: none in its first part."""
+    training, iteration = values["config"].training, values["iteration"]
+    done = fraction_done(training, iteration, values["minutes"])
+    return iteration if values["config"].diffusion and done > training.prior_first else 0
 
 
 def checkpoint_to_resume(run: Path) -> Checkpoint:

@@ -6,9 +6,10 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from verdiff.train.config import RunConfig, SamplingConfig
 from verdiff.train.data.cases import CaseSlices
 from verdiff.train.distill import teacher_sampling
 from verdiff.train.networks import SegmentationModel
-from verdiff.train.validate import validate
+from verdiff.train.validate import known_mean, validate
 
 VERDICT = "distillation.json"
 # That fewer patients all improve is likely enough by chance (1 in 16 for four), and their interval means little.
@@ -31,7 +32,10 @@ CRITERION = (
 
 @dataclass(frozen=True)
 class Score:
-    """One setting on the validation patients: its steps and samples, and Dice [patients, K]. The prior has 0 steps."""
+    """One setting on the validation patients: its steps and samples, and Dice [patients, K]. The prior has 0 steps.
+
+    A patient of several scans has their mean; NaN stands for structures that none of a patient's scans has labelled.
+    """
 
     name: str
     steps: int
@@ -40,8 +44,8 @@ class Score:
 
     @property
     def by_patient(self) -> list[float]:
-        """Mean Dice over the structures, a patient."""
-        means: list[float] = self.dice.mean(axis=1).tolist()
+        """Mean Dice over the structures that are labelled, a patient."""
+        means: list[float] = np.nanmean(self.dice, axis=1).tolist()
         return means
 
 
@@ -91,7 +95,7 @@ class Verdict:
         """What ``verdiff distill`` prints: a line a setting, a line a comparison, and whether the student is kept."""
         told = []
         for score in (self.student, *self.rivals):
-            means = zip(self.structures, score.dice.mean(axis=0), strict=True)
+            means = zip(self.structures, map(known_mean, score.dice.T), strict=True)
             told.append(
                 f"{setting(score)}: Dice {np.mean(score.by_patient):.4f} ("
                 + " ".join(f"{name} {mean:.4f}" for name, mean in means)
@@ -120,6 +124,7 @@ def judge(
     cases: list[CaseSlices],
     structures: tuple[str, ...],
     *,
+    patients: Mapping[str, str] = MappingProxyType({}),
     every: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> Verdict:
@@ -130,30 +135,39 @@ def judge(
         teacher: The network it came from.
         config: The student's configuration.
         own: How the teacher's own run samples.
-        cases: The validation patients.
+        cases: The scans of the validation patients.
         structures: Names of the K structures.
+        patients: Name of a scan -> its patient; one that is not there is a patient of its own.
         every: Score every ``every``-th slice.
         say: Told what is being scored, since it takes minutes.
     """
 
+    people = [patients.get(case.name, case.name) for case in cases]
+
     def score(name: str, net: SegmentationModel, sampling: SamplingConfig) -> tuple[Score, np.ndarray]:
-        say(f"scoring the {name}, {sampling.steps} x {sampling.samples}, on {len(cases)} patients")
+        say(f"scoring the {name}, {sampling.steps} x {sampling.samples}, on {len(set(people))} patients")
         found = validate(net, dataclasses.replace(config, sampling=sampling), cases, every=every)
-        return Score(name, sampling.steps, sampling.samples, found.sampled), found.prior
+        return Score(name, sampling.steps, sampling.samples, _by_patient(found.sampled, people)), found.prior
 
     ours, prior = score("student", student, config.sampling)
     settings = [("teacher", config.sampling), ("teacher as its run samples", own)]
     settings.append(("teacher as it taught", teacher_sampling(config)))
     rivals = [score(name, teacher, sampling)[0] for name, sampling in settings]
-    rivals.append(Score("prior", 0, 0, prior))
+    rivals.append(Score("prior", 0, 0, _by_patient(prior, people)))
     return Verdict(
-        tuple(case.name for case in cases),
+        tuple(dict.fromkeys(people)),
         structures,
         every,
         ours,
         tuple(rivals),
         tuple(compare(ours.by_patient, rival.by_patient) for rival in rivals),
     )
+
+
+def _by_patient(dice: np.ndarray, people: Sequence[str]) -> np.ndarray:
+    """Dice [cases, K] as [patients, K], in the order of their first cases."""
+    rows = [[dice[index] for index, name in enumerate(people) if name == each] for each in dict.fromkeys(people)]
+    return np.array([[known_mean(values) for values in zip(*row, strict=True)] for row in rows])
 
 
 def record(run: Path, verdict: Verdict) -> None:

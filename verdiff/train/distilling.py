@@ -86,6 +86,7 @@ def run(
         checkpoint.config.sampling,
         trainer.val_cases,
         dataset.labels,
+        patients=dataset.patients,
         every=options.every,
         say=say,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from verdiff.bundle import open_bundle, resolve_model
+from verdiff.bundle.put_aside import PutAside, put_aside_by_all
 from verdiff.errors import DataError, VerdiffError
 from verdiff.train.blending import mean_of
 from verdiff.train.checkpoint import digest, load_network
@@ -32,26 +33,23 @@ def kind_from(origins: Sequence[str | Path], config: RunConfig, dataset: Dataset
         BundleError: It is a damaged bundle.
         DataError: There are no such weights, or they are of another network or of other structures.
     """
-    kinds, asides = zip(*(_kind_from(Path(origin), config, dataset) for origin in origins), strict=True)
+    kinds, trainings = zip(*(_kind_from(Path(origin), config, dataset) for origin in origins), strict=True)
     kind = kinds[0]
     if len(kinds) > 1:
         weights = mean_of([kind.initial for kind in kinds if kind.initial is not None])
         kind = RunKind(initial=weights, origin={"mean_of": [dict(kind.origin) for kind in kinds]})
-    seen = _trained_on(asides, dataset, fold)
-    return replace(kind, origin={**kind.origin, "trained_on": seen}) if seen else kind
+    aside = put_aside_by_all(trainings)
+    seen = _trained_on(aside, dataset, fold)
+    return replace(kind, origin={**kind.origin, "put_aside": aside, **({"trained_on": seen} if seen else {})})
 
 
-# What weights know of a data set: the cases they were not trained on; None where they were trained on none of it.
-PutAside = Callable[[str], Sequence[str] | None]
-
-
-def _trained_on(asides: Sequence[PutAside], dataset: Dataset, fold: int) -> list[str]:
+def _trained_on(aside: PutAside, dataset: Dataset, fold: int) -> list[str]:
     """Validation cases of data sets that some of the weights were trained on, and that these did not put aside."""
     found = []
     for case in dataset.fold(fold)[1] if fold != ALL else ():
         data_set = case.data_set or dataset.name
-        name = case.name.removesuffix(f"@{data_set}")
-        if any((kept := aside(data_set)) is not None and name not in kept for aside in asides):
+        kept = aside.get(data_set)
+        if kept is not None and case.name.removesuffix(f"@{data_set}") not in kept:
             found.append(case.name)
     return found
 
@@ -68,7 +66,7 @@ def _kind_from(path: Path, config: RunConfig, dataset: Dataset) -> tuple[RunKind
         "manifest_sha256": bundle.manifest_sha256,
         "weights_sha256": digest(weights),
     }
-    return RunKind(initial=weights, origin=told), bundle.manifest.put_aside
+    return RunKind(initial=weights, origin=told), bundle.manifest.aside
 
 
 def _bundle(path: Path) -> Path:
@@ -99,7 +97,7 @@ def _kind_from_run(run: Path, config: RunConfig, dataset: Dataset) -> tuple[RunK
         "iteration": checkpoint.iteration,
         "weights_sha256": digest(initial),
     }
-    return RunKind(initial=initial, origin=told), checkpoint.facts.put_aside
+    return RunKind(initial=initial, origin=told), checkpoint.facts.aside
 
 
 def require_structures(name: str, known: tuple[str, ...], dataset: Dataset) -> None:

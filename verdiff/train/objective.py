@@ -39,14 +39,20 @@ def joint_objective(config: RunConfig, device: torch.device) -> Objective:
     """What ``verdiff train`` minimises: :func:`batch_losses` of both networks.
 
     Raises:
-        DataError: Every term of the denoiser's loss is switched off, or x_t are to come from the prior in a chain that
-            does not start there.
+        DataError: Every term of the denoiser's loss is switched off, or the prior's in a run that begins with the prior
+            alone, or x_t are to come from the prior in a chain that does not start there.
         VerdiffError: The chain of ``[sampling]`` does not exist, for example a start step beyond the last timestep.
     """
     training, process = config.training, config.process.build()
     if not (training.loss_mse or training.loss_bce or training.loss_dice):
         raise DataError(
             "loss_mse, loss_bce and loss_dice are all 0", "at least one term of the loss", "correct [training]"
+        )
+    if training.prior_first and not training.loss_prior:
+        raise DataError(
+            f"prior_first = {training.prior_first} with loss_prior = 0: a part of the run that minimises nothing",
+            "a loss of the prior where it learns alone",
+            "correct [training]",
         )
     if training.from_prior and config.sampling.start != "prior":
         raise DataError(
@@ -57,6 +63,17 @@ def joint_objective(config: RunConfig, device: torch.device) -> Objective:
     config.sampling.table(process)
     table = MarginalTable(process).to(device)
     return lambda net, image, truth, rng: batch_losses(net, table, config, image, truth, rng)
+
+
+def prior_objective(config: RunConfig, device: torch.device) -> Objective:
+    """What is minimised while the denoiser waits: the prior network's loss, as :func:`batch_losses` has it."""
+    weight = config.training.loss_prior
+
+    def objective(net: SegmentationModel, image: Tensor, truth: Tensor, rng: Generator) -> Losses:
+        loss = prior_loss(net.prior(image), truth, 1.0, 1.0)
+        return Losses(weight * loss, {"prior": loss.detach()})
+
+    return objective
 
 
 def first_timestep(config: RunConfig) -> int:

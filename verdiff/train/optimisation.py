@@ -21,6 +21,14 @@ def make_optimiser(training: TrainingConfig, net: nn.Module) -> torch.optim.Opti
     return kinds[training.optimizer](learning, lr=rate, weight_decay=weight_decay)
 
 
+def fraction_done(training: TrainingConfig, iteration: int, minutes: float) -> float:
+    """How much of a run is done, by iterations or by its budget of minutes, whichever is further: 0 to 1."""
+    parts = [iteration / training.iterations]
+    if training.minutes is not None:
+        parts.append(minutes / training.minutes if training.minutes else 1.0)
+    return min(1.0, max(parts))
+
+
 def learning_rate(training: TrainingConfig, iteration: int, fraction: float, plateau: float) -> float:
     """The learning rate of an iteration.
 

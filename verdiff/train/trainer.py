@@ -28,13 +28,19 @@ from verdiff.train.curves import METRICS, append_metrics, plot_curves
 from verdiff.train.data.cases import ALL, VERIFICATION_SLICES, Dataset
 from verdiff.train.dimensions import DimensionSteps
 from verdiff.train.networks import SegmentationModel
-from verdiff.train.objective import Objective
-from verdiff.train.optimisation import bf16_is_fast, copy_buffers, learning_rate, make_optimiser, update_average
+from verdiff.train.objective import Objective, prior_objective
+from verdiff.train.optimisation import (
+    bf16_is_fast,
+    copy_buffers,
+    fraction_done,
+    learning_rate,
+    make_optimiser,
+    update_average,
+)
 from verdiff.train.ranks import ALONE, Ranks
 from verdiff.train.run_folder import refuse_other
 from verdiff.train.run_kind import TRAINING, RunKind
 from verdiff.train.settling import settle_norms
-from verdiff.train.single_pass import single_pass_objective
 from verdiff.train.validate import Validation, by_data_set, known_mean, scores_row
 
 MOST_SKIPPED_STEPS = 20
@@ -112,11 +118,10 @@ class Trainer:
         self.net = self._first_network()
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.objective = kind.objective(config, self.device)
-        # The loss of the prior network alone, while the denoiser waits.
-        self.prior_objective = single_pass_objective(config, self.device)
+        self.prior_objective = prior_objective(config, self.device)
         self.optimizer = make_optimiser(config.training, self.net)
         self.iteration, self.minutes, self.best, self.stale, self.skipped = 0, 0.0, -math.inf, 0, 0
-        self.rate_factor, self.since_drop = 1.0, 0
+        self.rate_factor, self.since_drop, self.denoiser_iterations = 1.0, 0, 0
         self._asked_to_stop = False
         if resume:
             self._restore(checkpoint_to_resume(run))
@@ -158,6 +163,7 @@ class Trainer:
         self.iteration, self.minutes = checkpoint.iteration, checkpoint.minutes
         self.best, self.stale = checkpoint.best, checkpoint.stale
         self.rate_factor, self.since_drop = checkpoint.rate_factor, checkpoint.since_drop
+        self.denoiser_iterations = checkpoint.denoiser_iterations
 
     def _save(self, name: str) -> None:
         if not self.ranks.first:
@@ -167,22 +173,26 @@ class Trainer:
             Checkpoint(
                 self.config, self.facts, self.net.state_dict(), self.ema.state_dict(), self.optimizer.state_dict(),
                 self.iteration, self.minutes, self.best, self.stale, self.rate_factor, self.since_drop,
+                self.denoiser_iterations,
             ),
         )  # fmt: skip
 
     @property
     def fraction(self) -> float:
         """How much of the run is done, by iterations or by the time budget, whichever is further."""
-        training = self.config.training
-        parts = [self.iteration / training.iterations]
-        if training.minutes is not None:
-            parts.append(self.minutes / training.minutes if training.minutes else 1.0)
-        return min(1.0, max(parts))
+        return fraction_done(self.config.training, self.iteration, self.minutes)
 
     @property
     def prior_alone(self) -> bool:
-        """Whether the run is in its first part, in which only the prior network learns."""
-        return self.config.diffusion and self.fraction < self.config.training.prior_first
+        """Whether the run is in its first part, in which only the prior network learns.
+
+        A denoiser that has begun to learn goes on, however far a longer budget moves the end of that part.
+        """
+        return self._denoiser_waits and self.fraction < self.config.training.prior_first
+
+    @property
+    def _denoiser_waits(self) -> bool:
+        return self.config.diffusion and not self.denoiser_iterations
 
     def _learning_rate(self) -> float:
         return learning_rate(self.config.training, self.iteration, self.fraction, self.rate_factor)
@@ -200,6 +210,9 @@ class Trainer:
         training = self.config.training
         rng = generator_for(training.seed, self.iteration)
         image, truth = self._batch(rng)
+        alone = self.prior_alone
+        if self.config.diffusion and not alone:
+            self._count_denoiser()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -217,9 +230,15 @@ class Trainer:
             self.skipped += 1
             if self.skipped > MOST_SKIPPED_STEPS:
                 raise self._failed(f"{self.skipped} batches in a row up to {self.iteration + 1} had gradients of NaN")
-        waiting = {"denoiser": math.nan} if self.prior_alone else {}
+        waiting = {"denoiser": math.nan} if alone else {}
         self.iteration += 1
         return {**{name: float(loss) for name, loss in losses.parts.items()}, **waiting}
+
+    def _count_denoiser(self) -> None:
+        """An iteration in which the denoiser learns. From the first on, scores of the prior's masks do not count."""
+        if not self.denoiser_iterations and self.iteration:
+            self.best, self.stale, self.since_drop = -math.inf, 0, 0
+        self.denoiser_iterations += 1
 
     def _failed(self, found: str) -> VerdiffError:
         """Keep the weights there were before, and say what happened."""
@@ -262,7 +281,8 @@ class Trainer:
                 saved, wait = time.monotonic(), SAVE_MINUTES
             loss = float(np.nansum(list(window[-1].values()))) if window else math.nan
             yield Progress(self.iteration, self.minutes, self.fraction, loss, validation, stopped)
-            if stopped or (training.patience and self.stale >= training.patience):
+            # The patience of the first part would end a run whose denoiser has learnt nothing.
+            if stopped or (training.patience and self.stale >= training.patience and not self._denoiser_waits):
                 return
         if self.ranks.first and training.keep_first and (self.run / FIRST).is_file():
             yield self._blended()

@@ -123,7 +123,7 @@ def validate(
 
 @contextlib.contextmanager
 def evaluation_mode(net: nn.Module) -> Iterator[None]:
-    """A network in evaluation mode; afterwards each of its parts is in its own mode again, those that stay fixed too."""
+    """A network in evaluation mode; afterwards each of its parts is in its own mode again, fixed ones included."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
