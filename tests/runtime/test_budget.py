@@ -144,3 +144,41 @@ def test_little_memory_gives_up_the_caches_first() -> None:
 def test_the_machines_free_memory_is_known_on_linux() -> None:
     available = memory.available_bytes()
     assert available is None or available > 1 << 20
+
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a Linux machine with 8000 KiB free says of its memory: a file's path and its text."""
+    said = {"/proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"}
+    monkeypatch.setattr(memory, "_read", lambda path: said.get(path.as_posix(), ""))
+    return said
+
+
+def test_files_that_were_read_into_memory_are_not_counted_as_used(system: dict[str, str]) -> None:
+    system["/proc/self/cgroup"] = "0::/\n"
+    system["/sys/fs/cgroup/memory.max"] = "1000000\n"
+    system["/sys/fs/cgroup/memory.current"] = "990000\n"
+    assert memory.available_bytes() == 10_000
+    system["/sys/fs/cgroup/memory.stat"] = "anon 90000\nfile 900000\ninactive_file 700000\nactive_file 200000\n"
+    assert memory.available_bytes() == 710_000
+
+
+@pytest.mark.parametrize(
+    ("limits", "available"),
+    [
+        ({}, 8000 << 10),
+        ({"system.slice/scans.service/": "500000"}, 400_000),
+        ({"system.slice/": "300000", "system.slice/scans.service/": "500000"}, 200_000),
+        ({"": "200000", "system.slice/scans.service/": "max"}, 100_000),
+        ({"": "50000"}, 0),
+    ],
+    ids=["none", "a service's own", "that of the slice around it", "a container's", "overdrawn"],
+)
+def test_the_least_that_the_groups_around_a_process_leave_is_what_it_may_take(
+    system: dict[str, str], limits: dict[str, str], available: int
+) -> None:
+    system["/proc/self/cgroup"] = "1:name=systemd:/other\n0::/system.slice/scans.service\n"
+    for group, most in limits.items():
+        system[f"/sys/fs/cgroup/{group}memory.max"] = f"{most}\n"
+        system[f"/sys/fs/cgroup/{group}memory.current"] = "100000\n"
+    assert memory.available_bytes() == available

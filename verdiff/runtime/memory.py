@@ -181,20 +181,37 @@ def network_bytes(plan: SlicePlan, manifest: Manifest, backend: str) -> int:
 
 
 def available_bytes() -> int | None:
-    """Memory this process may still take: the kernel's estimate, or the control group's limit if that is lower.
+    """Memory this process may still take: the kernel's estimate, or what its control groups leave if that is less.
 
-    None where the system does not say (anything but Linux).
+    Limits are read of control groups of version 2. None where the system does not say (anything but Linux).
     """
     found = []
     meminfo = _read(Path("/proc/meminfo"))
     for line in meminfo.splitlines():
         if line.startswith("MemAvailable:"):
             found.append(int(line.split()[1]) << 10)
-    group = Path("/sys/fs/cgroup")
-    most, used = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
-    if most.isdigit() and used.isdigit():
-        found.append(max(0, int(most) - int(used)))
+    found += [left for left in map(_left_in, _control_groups()) if left is not None]
     return min(found, default=None)
+
+
+def _control_groups() -> list[Path]:
+    """The control group of this process and those around it, each of which may have a limit, from the root down."""
+    root = Path("/sys/fs/cgroup")
+    lines = _read(Path("/proc/self/cgroup")).splitlines()
+    # A container may name the folder that its host sees, which is not there: its limit is at the root.
+    inside = next((line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")), "")
+    parts = inside.split("/") if inside else []
+    return [root.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _left_in(group: Path) -> int | None:
+    """Bytes that a control group may still take; None without a limit."""
+    most, used = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
+    if not (most.isdigit() and used.isdigit()):
+        return None
+    # Pages of files that were read count as used, though the kernel gives these up for whoever wants memory.
+    stat = dict(line.split() for line in _read(group / "memory.stat").splitlines())
+    return max(0, int(most) - int(used) + int(stat.get("inactive_file", 0)))
 
 
 def _read(path: Path) -> str:
