@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from tests.anatomy.phantom import write_scan
@@ -17,6 +18,7 @@ from verdiff.commands.infer import run
 from verdiff.errors import SUCCESS, InputError
 from verdiff.imaging import read_labels
 from verdiff.options import InferOptions
+from verdiff.runtime import Segmenter
 
 EVERYTHING = AnatomyOptions(instances=True, stats=True, mesh=True, lowest="L5")
 
@@ -32,10 +34,10 @@ def scan(tmp_path: Path) -> Path:
     return write_scan(tmp_path / "scan.nii.gz")
 
 
-def infer(scan: Path, bundle: Path, anatomy: AnatomyOptions) -> tuple[int, list[str]]:
+def infer(scan: Path, bundle: Path, anatomy: AnatomyOptions, *, dry_run: bool = False) -> tuple[int, list[str]]:
     said: list[str] = []
     options = InferOptions(model=str(bundle), threads=1, prior_only=True, force=True)
-    code = run(scan, None, Asked(options, anatomy=anatomy), say=said.append)
+    code = run(scan, None, Asked(options, anatomy=anatomy), say=said.append, dry_run=dry_run)
     return code, said
 
 
@@ -85,6 +87,23 @@ def test_a_model_without_vertebrae_is_refused_before_anything_is_written(scan: P
     with pytest.raises(InputError, match="liver"):
         infer(scan, other, AnatomyOptions(instances=True))
     assert {path.name for path in scan.parent.iterdir()} == {"scan.nii.gz", "liver.verdiff"}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("stored", ["ASL", "LAS"])
+def test_a_mesh_of_one_slice_is_refused_before_anything_is_computed(
+    scan: Path, bundle: Path, stored: str, dry_run: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = sitk.ReadImage(str(scan))
+    one = scan.with_name("one.nii.gz")
+    sitk.WriteImage(sitk.DICOMOrient(stack[:, :, 6:7], stored), str(one))
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was segmented")
+
+    monkeypatch.setattr(Segmenter, "segment", never)
+    with pytest.raises(InputError, match="a mesh of a scan of one slice"):
+        infer(one, bundle, AnatomyOptions(mesh=True), dry_run=dry_run)
 
 
 def test_a_level_without_anything_to_name_is_refused() -> None:

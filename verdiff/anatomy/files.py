@@ -21,7 +21,7 @@ from verdiff.anatomy.surface import Surface, surface_of
 from verdiff.errors import InputError, OutputError
 from verdiff.files import Staging, made_by_verdiff, plan_files
 from verdiff.files.plan import existing
-from verdiff.imaging import Volume, write_array
+from verdiff.imaging import Geometry, Volume, write_array
 from verdiff.imaging.named_masks import SEGMENTS_SUFFIX
 from verdiff.imaging.terms import named_structures
 
@@ -113,20 +113,37 @@ def anatomy_files(mask: Path, *, instances: bool = False, statistics: bool = Fal
 
 
 def check_anatomy(
-    files: AnatomyFiles, label_ids: Mapping[str, int], *, lowest: str | None = None, film: bool = False
+    files: AnatomyFiles,
+    label_ids: Mapping[str, int],
+    *,
+    lowest: str | None = None,
+    film: bool = False,
+    geometry: Geometry | None = None,
 ) -> None:
     """Refuse what could only fail after the segmentation.
 
+    Args:
+        files: Where the files are to go.
+        label_ids: Name -> id of the model's structures.
+        lowest: Level of the lowest vertebra, where it is stated.
+        film: Whether the scan is a film.
+        geometry: The scan's grid; None where it is not known yet.
+
     Raises:
-        InputError: The model knows no vertebra, ``lowest`` is no level, or a mesh is asked for of a film.
+        InputError: The model knows no vertebra, ``lowest`` is no level, or a mesh is asked for of a film or of a scan
+            of one slice.
         OutputError: The name of the folder of meshes is taken by a file.
         BackendError: The extra ``[anatomy]`` is not installed.
     """
     roles_of(label_ids)
     if lowest is not None:
         parse_level(lowest)
-    if film and files.mesh is not None:
-        raise InputError("a mesh of a film", "a scan with depth", "leave out --mesh; --instances and --stats work")
+    if files.mesh is not None and (film or (geometry is not None and 1 in geometry.size)):
+        raise InputError(
+            f"a mesh of a {'film' if film else 'scan of one slice'}",
+            "a scan with depth",
+            "leave out --mesh; --instances and --stats work",
+        )
     if files.meshes is not None and files.meshes.exists() and not files.meshes.is_dir():
         raise OutputError(f"{files.meshes} is a file", "a folder of meshes, or nothing there yet", "move it away")
     require_libraries()

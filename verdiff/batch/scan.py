@@ -158,8 +158,8 @@ def _margins(segmenter: Segmenter, read: Read) -> tuple[Margin, ...]:
         return ()
     from verdiff.anatomy import check_anatomy
 
-    anatomy, ids = read.asked.anatomy, segmenter.manifest.label_ids
-    check_anatomy(read.spine_files, ids, lowest=anatomy.lowest, film=read.volume.film)
+    anatomy, ids, volume = read.asked.anatomy, segmenter.manifest.label_ids, read.volume
+    check_anatomy(read.spine_files, ids, lowest=anatomy.lowest, film=volume.film, geometry=volume.geometry)
     return margins_asked(segmenter.manifest, anatomy)
 
 
