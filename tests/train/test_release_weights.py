@@ -18,6 +18,7 @@ from verdiff.bundle import open_bundle
 from verdiff.errors import BundleError, DataError
 from verdiff.export.exporting import run as export
 from verdiff.export.from_run import make_manifest
+from verdiff.export.slices import chosen_of_run
 from verdiff.export.torch_graphs import PriorGraph
 from verdiff.options import ExportOptions
 from verdiff.train import training as command
@@ -46,6 +47,12 @@ def test_the_manifest_says_that_all_cases_were_trained_on(tmp_path: Path) -> Non
 
     manifest = make_manifest(checkpoint, table, Defaults(**dataclasses.asdict(config.sampling)), {}, True)
     assert manifest.training["fold"] == "all" and manifest.put_aside("data") == ()
+    assert chosen_of_run(tmp_path / "run", manifest, lambda line: None).seen == 1
+    aside = dataclasses.replace(manifest, training={**manifest.training, "fold": 0})
+    assert chosen_of_run(tmp_path / "run", aside, lambda line: None).seen == 0
+    before = {"trained_from": {"trained_on": ["toy0"]}}
+    begun = dataclasses.replace(aside, training={**aside.training, **before})
+    assert chosen_of_run(tmp_path / "run", begun, lambda line: None).seen == 1
 
 
 def test_a_run_goes_on_from_the_weights_of_another_and_remembers_which(tmp_path: Path) -> None:

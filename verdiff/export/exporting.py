@@ -21,7 +21,7 @@ from verdiff.export.converting import (
 from verdiff.export.draft import Draft
 from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.refusals import check_options, require_place, require_slices, require_training
-from verdiff.export.slices import Chosen, slices_of_run, slices_of_scans
+from verdiff.export.slices import Chosen, chosen_of_run, slices_of_scans
 from verdiff.options import ExportOptions
 from verdiff.precisions import REDUCED, TABLE
 from verdiff.progress import stage
@@ -77,12 +77,12 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         chosen = slices_of_scans(options.scans, draft.manifest, say)
     if chosen.judged and options.precisions:
         require_calibration(options.precisions, chosen.calibration)
-        reference = Reference(draft, chosen.judged, len(chosen.seen))
+        reference = Reference(draft, chosen.judged, chosen.seen)
         for precision in options.precisions:
             with stage(f"judging {precision.upper()}"):
                 draft = add_judged(draft, precision, reference, chosen.calibration, say)
     elif is_run and len(chosen.judged) >= LEAST_PATIENTS:
-        draft = _with_record(draft, Reference(draft, chosen.judged, len(chosen.seen)), say)
+        draft = _with_record(draft, Reference(draft, chosen.judged, chosen.seen), say)
     for precision in () if chosen.judged else options.precisions:
         draft = add_on_record(draft, precision, say)
     if options.data is not None:
@@ -178,7 +178,7 @@ def _of_run(path: Path, options: ExportOptions, say: Callable[[str], None]) -> t
     if draft.manifest.volume:
         require_slices(draft.manifest, options)
         return draft, Chosen([])
-    chosen = Chosen(slices_of_run(path, draft.manifest.multiple))
+    chosen = chosen_of_run(path, draft.manifest, say)
     return _with_invariances(draft, chosen, options, say), chosen
 
 

@@ -38,12 +38,12 @@ class Chosen:
     Attributes:
         judged: Patients for the gate.
         calibration: Other patients, to calibrate on.
-        seen: Names of those in ``judged`` that training did not put aside, as far as the manifest says.
+        seen: How many of those in ``judged`` the model may have been trained on, as far as the manifest says.
     """
 
     judged: list[PatientSlices]
     calibration: list[PatientSlices] = field(default_factory=list)
-    seen: tuple[str, ...] = ()
+    seen: int = 0
 
 
 def scans_in(folder: Path) -> dict[str, Path]:
@@ -107,7 +107,7 @@ def slices_of_scans(folder: Path, manifest: Manifest, say: Callable[[str], None]
                 "another patient in every scan",
                 "leave one of the copies in the folder of --scans",
             )
-    return Chosen([patients[name] for name in judged], [patients[name] for name in spare], seen)
+    return Chosen([patients[name] for name in judged], [patients[name] for name in spare], len(seen))
 
 
 def choose(names: Collection[str], aside: list[str]) -> tuple[list[str], list[str]]:
@@ -168,8 +168,22 @@ def _stem(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix in SCAN_SUFFIXES and not path.is_dir() else path.name
 
 
+def chosen_of_run(run: Path, manifest: Manifest, say: Callable[[str], None]) -> Chosen:
+    """The slices of a run's validation patients, and how many of these it or its first weights were trained on.
+
+    Raises:
+        DataError: The run holds none.
+    """
+    judged, training = slices_of_run(run, manifest.multiple), manifest.training
+    before = training.get("trained_from", {}).get("trained_on", ())
+    seen = len(judged) if training["fold"] == "all" else min(len(judged), len(before))
+    if seen:
+        say(f"of the {len(judged)} patients of the gate the model may have been trained on {seen}")
+    return Chosen(judged, seen=seen)
+
+
 def slices_of_run(run: Path, multiple: int) -> list[PatientSlices]:
-    """The middle slice of each validation patient that the run put aside, padded to the network's multiple.
+    """The middle slice of up to six of the patients whom a run validates on, padded to the network's multiple.
 
     Raises:
         DataError: The run holds none.
