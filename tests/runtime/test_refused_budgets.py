@@ -14,12 +14,17 @@ from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.slow_time import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
 from tests.runtime.test_anytime import SETTINGS, cost_ms
 from tests.runtime.test_policy import WINDOW, spine_scan
-from tests.runtime.tiny_bundle import write_tiny
+from tests.runtime.tiny_bundle import Maps, NumpyBackend, tiny_manifest, write_tiny
 from verdiff.bundle import open_bundle
 from verdiff.errors import BudgetError
+from verdiff.imaging import plan_slices
+from verdiff.options import SampleOptions
 from verdiff.runtime import Segmenter
+from verdiff.runtime.backends.laned import LanedBackend
 from verdiff.runtime.budget import BESIDE
+from verdiff.runtime.clock import Clock
 from verdiff.runtime.frontier import Pace
+from verdiff.runtime.sampling import resolve_sampling
 
 PIXELS, LARGE = 40 * 36, 80 * 120
 PRIORS_MS = 5 * PRIOR_MS
@@ -167,6 +172,36 @@ def test_what_compiling_a_new_size_takes_counts_before_the_work(time: FakeTime) 
         cost_ms(1) + 2 * COMPILING_MS, abs=0.1
     )
     assert segmenter.segment(scan, budget_ms=cost_ms(1) + 2 * COMPILING_MS + 1).outcome == "complete"
+
+
+class SizedBackend(NumpyBackend):
+    """Compiles for every size that is new to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: set[tuple[int, int]] = set()
+
+    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
+        self.sizes.add((image.shape[2], image.shape[3]))
+        return super().prior(image)
+
+    def waits_s(self, rows: int, cols: int, *, denoiser: bool) -> float:
+        return 0.0 if (rows, cols) in self.sizes else COMPILING_MS / 1000
+
+
+@pytest.mark.parametrize(
+    ("slices", "side"), [(1, 40), (2, 40), (3, 40), (3, 440)], ids=["one", "fewer than lanes", "enough", "large"]
+)
+def test_what_a_call_has_compiled_the_next_does_not_wait_for(slices: int, side: int) -> None:
+    """Whichever form of the networks the slices went through: several at once, or every thread for one."""
+    executor = numpy_segmenter(LanedBackend(lambda lanes: SizedBackend(), 3)).loaded.executor
+    plan = plan_slices(mr_scan(slices, side, side, pixel=1.0).geometry, view="sagittal", spacing_mm=1.0, multiple=4)
+    sampling = resolve_sampling(tiny_manifest(), SampleOptions(), denoiser=False)
+    with executor.call(tiny_manifest(), Clock(), 4096) as (_, runner):
+        assert runner.waits_s(plan, True) > 0
+        runner.begin(plan, sampling, chunk=None, anytime=False)
+        runner.prior(np.zeros((slices, 1, plan.padded_rows, plan.padded_cols), np.float32), slice(0, slices))
+        assert runner.waits_s(plan, True) == 0
 
 
 def test_openvino_waits_for_the_sizes_that_it_has_not_compiled(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from verdiff.diffusion import Fused, StepState, fuse, fuse_mean, noise_source, run_loop
 from verdiff.errors import BudgetError
+from verdiff.runtime.backends.protocol import CompilesSizes
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.consensus import fuse_staple
 from verdiff.runtime.memory import LANE_BYTES, available_bytes, network_bytes, plan_memory
@@ -68,16 +69,29 @@ class HostRunner:
                 limit=limit,
             )
 
-        # With fewer slices than lanes, every thread works on one network call; so it does where slices are so large
-        # that lanes would take more memory than all else.
-        large = network_bytes(plan, self.manifest, self.backend.name) > LANE_BYTES
-        if plan.slices >= self.lanes.count > 1 and not large:
+        if self._in_lanes(plan):
             with suppress(BudgetError):
                 memory = planned(self.lanes.count)
                 self.batcher = Batcher(self.backend.lane, self.lanes)
                 return memory
         self.batcher = Batcher(self.backend)
         return planned(1)
+
+    def waits_s(self, plan: SlicePlan, denoiser: bool) -> float:
+        """See :meth:`verdiff.runtime.runner.Runner.waits_s`; some backends compile for every new size."""
+        form = self.backend.lane if self._in_lanes(plan) else self.backend
+        if not isinstance(form, CompilesSizes):
+            return 0.0
+        return form.waits_s(plan.padded_rows, plan.padded_cols, denoiser=denoiser)
+
+    def _in_lanes(self, plan: SlicePlan) -> bool:
+        """Whether several slices are computed at once, if there is the memory for it.
+
+        With fewer slices than lanes, every thread works on one network call; so it does where slices are so large that
+        lanes would take more memory than all else.
+        """
+        large = network_bytes(plan, self.manifest, self.backend.name) > LANE_BYTES
+        return plan.slices >= self.lanes.count > 1 and not large
 
     def prior(self, image: Maps, chunk: slice) -> Conditions:
         """See :meth:`verdiff.runtime.runner.Runner.prior`."""

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from verdiff.diffusion import SamplerTable, StepState, fuse_mean, run_loop
 from verdiff.errors import BackendError
-from verdiff.runtime.backends.protocol import CompilesSizes
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.frontier import Pace
 from verdiff.runtime.host import HostRunner
@@ -22,7 +21,6 @@ from verdiff.runtime.lanes import Lanes
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle, Manifest
-    from verdiff.imaging import SlicePlan
     from verdiff.runtime.backends.protocol import Backend
     from verdiff.runtime.clock import Clock
     from verdiff.runtime.device.session import DeviceSession
@@ -81,13 +79,6 @@ class HostExecutor:
     def pace(self, bundle: Bundle) -> Pace:
         """See :meth:`verdiff.runtime.loaded.Executor.pace`."""
         return time_networks(self.backend, bundle)
-
-    def waits_s(self, plan: SlicePlan, denoiser: bool) -> float:
-        """See :meth:`verdiff.runtime.loaded.Executor.waits_s`; some backends compile for every new size."""
-        form = self.backend.lane if plan.slices > 1 else self.backend
-        if not isinstance(form, CompilesSizes):
-            return 0.0
-        return form.waits_s(plan.padded_rows, plan.padded_cols, denoiser=denoiser)
 
     def session(
         self,

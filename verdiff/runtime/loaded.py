@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from verdiff.bundle import Bundle, Manifest
     from verdiff.diffusion import SamplerTable
-    from verdiff.imaging import SlicePlan
     from verdiff.runtime.backends.protocol import Backend, Described
     from verdiff.runtime.clock import Clock
     from verdiff.runtime.device.session import DeviceSession
@@ -65,10 +64,6 @@ class Executor(Protocol):
 
     def pace(self, bundle: Bundle) -> Pace | None:
         """What the networks need here, timed now; None where a deadline is not judged by it."""
-        ...
-
-    def waits_s(self, plan: SlicePlan, denoiser: bool) -> float:
-        """Seconds before the prior, or with ``denoiser`` both networks, can take slices of a plan's size."""
         ...
 
     def session(

@@ -55,7 +55,6 @@ def prepare(
     *,
     chunk: int | None,
     anytime: bool,
-    waits: Waits,
 ) -> CallPlan:
     """Look for the spine if the policy says so, choose the setting if that is open, and take the memory.
 
@@ -69,7 +68,6 @@ def prepare(
         clock: Clock with the deadline.
         chunk: Slices worked on at once; None is the runner's choice.
         anytime: Whether there will be rounds.
-        waits: Seconds before the networks can take slices of a plan: the prior alone, or the denoiser too.
 
     Raises:
         BudgetError: The deadline comes before the networks could have answered every slice, or see
@@ -84,7 +82,7 @@ def prepare(
         whole, slices = pace.prior * _pixels(scan.plan), scan.plan.slices
         looked = len(slices_to_look_at(slices)) if looks else slices
         work = f"a look at {looked} of {slices} slices" if looks else f"{slices} slices"
-        begins = waits(scan.plan, False)
+        begins = runner.waits_s(scan.plan, False)
         require_reach(clock, begins + whole * looked / slices, begins + whole, work)
     if looks:
         look = replace(sampling, table=None, samples=0)
@@ -94,10 +92,10 @@ def prepare(
     if pace is not None:
         pace = _corrected(pace, seconds / _pixels(scan.plan) * scan.plan.slices)
         answered = plan if looks else scan.plan
-        least = waits(answered, False) + pace.prior * _pixels(answered)
+        least = runner.waits_s(answered, False) + pace.prior * _pixels(answered)
         require_reach(clock, least, least, f"{plan.slices} slices")
     if settings and pace is not None:
-        chosen, predicted, needed = _choose(settings, pace, waits, scan.plan, plan, clock.left)
+        chosen, predicted, needed = _choose(settings, pace, runner.waits_s, scan.plan, plan, clock.left)
         sampling = resolve(chosen)
         plan = plan if sampling.policy.locate else scan.plan
     memory = runner.begin(plan, sampling, chunk=chunk, anytime=anytime)

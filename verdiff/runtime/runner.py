@@ -60,6 +60,13 @@ class Runner(Protocol):
         """
         ...
 
+    def waits_s(self, plan: SlicePlan, denoiser: bool) -> float:
+        """Seconds before the prior, or with ``denoiser`` both networks, can take the slices of a plan.
+
+        Of the form of the networks that :meth:`begin` takes for that plan, where the memory allows it.
+        """
+        ...
+
     def prior(self, image: Maps, chunk: slice) -> Conditions:
         """``image`` [n, 1, H, W], the slices ``chunk`` of the scan, through the prior.
 

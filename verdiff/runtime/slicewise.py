@@ -44,18 +44,7 @@ def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: Che
         anytime = request.anytime or sampling.policy.agree
         settings, resolve = _open_effort(model, request)
         pace = model.pace if clock.timed else None
-        planned = prepare(
-            runner,
-            scan,
-            sampling,
-            settings,
-            resolve,
-            pace,
-            clock,
-            chunk=model.chunk,
-            anytime=anytime,
-            waits=model.executor.waits_s,
-        )
+        planned = prepare(runner, scan, sampling, settings, resolve, pace, clock, chunk=model.chunk, anytime=anytime)
         yield SliceWork(runner, lanes, scan, planned, clock, anytime, options.progress, options.smooth_mm)
 
 

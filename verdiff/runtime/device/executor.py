@@ -21,7 +21,6 @@ from verdiff.runtime.lanes import Lanes, lane_count
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle, Manifest
     from verdiff.diffusion import SamplerTable
-    from verdiff.imaging import SlicePlan
     from verdiff.runtime.backends.protocol import Backend
     from verdiff.runtime.clock import Clock
     from verdiff.runtime.device.backend import DeviceBackend
@@ -64,10 +63,6 @@ class DeviceExecutor:
     def pace(self, bundle: Bundle) -> None:
         """None: a pass of the loop is one piece of work on the device."""
         return None
-
-    def waits_s(self, plan: SlicePlan, denoiser: bool) -> float:
-        """0: its budgets are not judged by a pace."""
-        return 0.0
 
     def session(
         self,

@@ -69,6 +69,10 @@ class DeviceRunner:
         kept = rounds and need.chunks * self._chunk >= plan.slices
         return MemoryPlan(self._chunk, keep_features=kept, keep_samples=kept, bytes=self.space.layout.size)
 
+    def waits_s(self, plan: SlicePlan, denoiser: bool) -> float:
+        """0: its budgets are not judged by a pace."""
+        return 0.0
+
     def need_at(self, rows: int, cols: int, sampling: Sampling, batch: int, chunks: int = 1) -> Need:
         """What calls of ``batch`` slices of this size need room for, ``chunks`` chunks of them at once.
 
