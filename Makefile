@@ -129,7 +129,7 @@ python:
 # without what they require, TensorRT itself, whose libraries are not on PyPI; Triton's client, of which tests want the
 # protocol's definitions alone, without the older protobuf that it asks for.
 .venv-test/ready: pyproject.toml constraints.txt | python
-	@echo 'making .venv-test: torch for the CPU, the inference engines and the test tools'
+	@echo 'making .venv-test: torch, the inference engines and the test tools'
 	rm -rf .venv-test
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/pip install $(PIP_FLAGS) --constraint constraints.txt torch
