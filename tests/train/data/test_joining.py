@@ -82,6 +82,18 @@ def test_a_patient_of_two_data_sets_never_stands_on_both_sides_of_a_fold() -> No
     assert set(validated.values()) == {1} and len(validated) == 7
 
 
+def test_what_stated_folds_leave_out_is_on_neither_side_of_a_joint_fold() -> None:
+    splits = ({"train": ["a1"], "val": ["a2_s1"]}, {"train": ["a2_s1"], "val": ["a1"]})
+    first = data_set("A", ["a1", "a2_s1", "a2_s2", "a3"], splits=splits, stated_splits=True)
+    second = data_set("B", ["a2_t1", "a3_t1", "b1", "b2"])
+    joint = join([(first, 1.0), (second, 1.0)])
+    for fold, split in enumerate(joint.splits):
+        # a3 is a test patient in the one set, so in the other, too; a2_s2 is left out although its patient is not.
+        assert not {"a3", "a3_t1", "a2_s2"} & {*split["train"], *split["val"]}
+        assert "a2_t1" in split["train" if fold else "val"]
+        assert sorted([*split["train"], *split["val"]]) == ["a1", "a2_s1", "a2_t1", "b1", "b2"]
+
+
 def test_the_same_name_twice_is_told_apart_by_its_data_set() -> None:
     joint = join([(data_set("A", ["p1", "p2"]), 1.0), (data_set("B", ["p1", "p3"]), 1.0)])
     assert [case.name for case in joint.cases] == ["p1", "p2", "p1@B", "p3"]

@@ -88,7 +88,8 @@ def join(parts: Sequence[tuple[Dataset, float]], *, patients: str | None = None)
     Structures are joined by name. What a data set does not name is unknown on its cases: it is neither learned nor
     scored there. A patient is drawn by the weight of his data set, and then one of his cases. Cases keep their names;
     one that is taken gets its data set's name behind it. Folds are those of the data sets that bring some; patients
-    of no such set are shuffled into them. A patient of several sets validates wherever one of them says so.
+    of no such set are shuffled into them. A patient of several sets validates wherever one of them says so; one whom
+    such a set puts on neither side is on neither in any other set, and a case that it leaves out stays out.
 
     Args:
         parts: Data sets, all prepared with the same settings, and their weights.
@@ -204,7 +205,6 @@ def _joint_splits(
 ) -> tuple[Split, ...]:
     stated = [part for part in sets if part.stated_splits]
     count = len(stated[0].splits) if stated else max(2, min(FOLDS, len(set(patients.values()))))
-    validated: dict[str, set[int]] = {}
     for part in stated:
         if len(part.splits) != count:
             raise DataError(
@@ -212,17 +212,33 @@ def _joint_splits(
                 "data sets of as many folds",
                 "pass --folds: folds are then made by patient",
             )
-        for fold, split in enumerate(part.splits):
-            for case in split["val"]:
-                validated.setdefault(patients[names[part.name, case]], set()).add(fold)
     fixed = {patients[names[part.name, case.name]] for part in stated for case in part.cases}
     free = sorted(set(patients.values()) - fixed)
     random.Random(SEED).shuffle(free)
-    validated.update({patient: {number % count} for number, patient in enumerate(free)})
-    return tuple(
-        {
-            "train": sorted(case for case, patient in patients.items() if fold not in validated.get(patient, ())),
-            "val": sorted(case for case, patient in patients.items() if fold in validated.get(patient, ())),
-        }
-        for fold in range(count)
-    )
+    return tuple(_joint_fold(fold, stated, names, patients, set(free[fold::count])) for fold in range(count))
+
+
+def _joint_fold(
+    fold: int,
+    stated: Sequence[Dataset],
+    names: Mapping[tuple[str, str], str],
+    patients: Mapping[str, str],
+    dealt: set[str],
+) -> Split:
+    """One fold: ``dealt`` are the patients of no stated set that validate in it."""
+    validated, out, left = set(dealt), set[str](), set[str]()
+    for part in stated:
+        sides = {case: side for side in ("train", "val") for case in part.splits[fold][side]}
+        found: dict[str, set[str | None]] = {}
+        for case in part.cases:
+            name, side = names[part.name, case.name], sides.get(case.name)
+            found.setdefault(patients[name], set()).add(side)
+            if side is None:
+                left.add(name)
+        validated |= {patient for patient, where in found.items() if "val" in where}
+        out |= {patient for patient, where in found.items() if where == {None}}
+    there = {case: patient for case, patient in patients.items() if case not in left}
+    return {
+        "train": sorted(case for case, patient in there.items() if patient not in validated | out),
+        "val": sorted(case for case, patient in there.items() if patient in validated),
+    }
