@@ -11,19 +11,25 @@ import pytest
 from PIL import Image
 
 from verdiff.errors import InputError
-from verdiff.imaging import read_volume
+from verdiff.imaging import read_labels, read_volume
 
 GREY = (np.add.outer(np.arange(40) * 3, np.arange(30) * 2) % 256).astype("u1")
 
 
-def png(path: Path, *chunks: tuple[bytes, bytes], depth: int = 8, rows: list[bytes] | None = None) -> Path:
-    """A grey PNG of GREY with further chunks before its pixels."""
+def png(
+    path: Path,
+    *chunks: tuple[bytes, bytes],
+    depth: int = 8,
+    rows: list[bytes] | None = None,
+    size: tuple[int, int] = (30, 40),
+) -> Path:
+    """A grey PNG of GREY, or of rows of a picture of another size, with further chunks before its pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     rows = [bytes(row) for row in GREY] if rows is None else rows
-    head = chunk(b"IHDR", struct.pack(">2I5B", 30, 40, depth, 0, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">2I5B", *size, depth, 0, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + head + b"".join(chunk(*each) for each in chunks) + body + chunk(b"IEND", b"")
@@ -73,6 +79,21 @@ def test_few_bits_are_spread_over_eight(tmp_path: Path, depth: int) -> None:
     rows = [np.packbits(row).tobytes() for row in bits]
     film = read_volume(png(tmp_path / "a.png", depth=depth, rows=rows))
     np.testing.assert_array_equal(film.array[0], values.astype(int) * 255 // ((1 << depth) - 1))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_an_empty_mask_of_few_bits_is_no_damage(tmp_path: Path, depth: int) -> None:
+    """Deflate stores it in about a thousandth of its bytes, each of which holds several pixels."""
+    width, height = 2000, 3000
+    rows = [bytes(width * depth // 8)] * height
+    film = read_labels(png(tmp_path / "a.png", depth=depth, rows=rows, size=(width, height)))
+    assert film.array.shape == (1, height, width) and not film.array.any()
+
+
+@pytest.mark.parametrize("depth", [1, 8])
+def test_a_claim_beyond_what_the_file_can_hold_is_damage(tmp_path: Path, depth: int) -> None:
+    with pytest.raises(InputError, match="2000 x 3000 pixels, more than"):
+        read_volume(png(tmp_path / "a.png", depth=depth, rows=[b""], size=(2000, 3000)))
 
 
 def test_a_size_beyond_any_film_is_called_so(tmp_path: Path) -> None:

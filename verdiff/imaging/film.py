@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
@@ -58,6 +59,27 @@ def read(path: Path) -> Volume:
     return Volume(array, geometry, FILM, path, notes=notes)
 
 
+def _refuse_claims(path: Path, kind: str, width: int, height: int) -> None:
+    """Refuse a film that is of another kind than its name says, or claims more pixels than its file can hold.
+
+    Raises:
+        InputError: It is or does.
+    """
+    if kind not in ("PNG", "JPEG", "MPO"):
+        raise damaged(path, f"it holds {kind}, though its name is a PNG's or JPEG's")
+    if height * math.ceil(width * _bits(path, kind) / 8) > most_bytes(path, "zlib"):
+        raise damaged(path, f"its header claims {width} x {height} pixels, more than {path.stat().st_size} bytes hold")
+
+
+def _bits(path: Path, kind: str) -> int:
+    """Bits that a pixel takes in the file before compression, at least."""
+    if kind != "PNG":
+        return 8
+    with path.open("rb") as file:
+        # Behind the signature, the first chunk's length and name, the width and the height.
+        return file.read(25)[24]
+
+
 def _looked_at(path: Path) -> tuple[str, tuple[str, ...]]:
     """PNG or JPEG, and what has to be said, once a film's claims are compared with what its file can hold."""
     from PIL import Image
@@ -67,8 +89,9 @@ def _looked_at(path: Path) -> tuple[str, tuple[str, ...]]:
             # The claim is judged here, by the file's own length.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                width, height = image.size
                 kind, mode, frames = str(image.format), image.mode, int(getattr(image, "n_frames", 1))
+                _refuse_claims(path, kind, *image.size)
+                # Asked for its EXIF, Pillow decodes a PNG.
                 transparent, turned = "transparency" in image.info, image.getexif().get(_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
         raise damaged(path, f"its header claims more pixels than any film has ({error})") from error
@@ -78,10 +101,6 @@ def _looked_at(path: Path) -> tuple[str, tuple[str, ...]]:
             "a complete PNG or JPEG",
             "copy or export it again",
         ) from error
-    if kind not in ("PNG", "JPEG", "MPO"):
-        raise damaged(path, f"it holds {kind}, though its name is a PNG's or JPEG's")
-    if width * height > most_bytes(path, "zlib"):
-        raise damaged(path, f"its header claims {width} x {height} pixels, more than {path.stat().st_size} bytes hold")
     if mode in _COLOURS or transparent:
         raise InputError(
             f"{path} has more than a grey value a pixel ({_COLOURS.get(mode, 'a transparent one among them')})",
