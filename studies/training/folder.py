@@ -1,8 +1,9 @@
 """What lies where in a table's folder: the queue's options, one cache, and a run's folder for each model and seed.
 
 ``study.json`` says what the queue was made from, so that the same command goes on with it and another is refused.
-``cache`` holds the prepared data set, from which every model is trained. A run's folder is one of ``verdiff train``,
-and has ``configuration.toml``, ``predictions`` and ``scores.json`` beside what that leaves.
+``cache`` holds the prepared data set, from which every model is trained, and ``joined`` the same with the further data
+sets, for the models that are trained on those too. A run's folder is one of ``verdiff train``, and has
+``configuration.toml``, ``predictions`` and ``scores.json`` beside what that leaves.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any
 from studies.training.plans import PLANS, WALL, TableModel, TablePlan
 from verdiff.errors import DataError, InputError
 from verdiff.evaluate.stored import STORED
-from verdiff.files import atomic_path
+from verdiff.files import atomic_path, require_folder
 from verdiff.train import training
 from verdiff.train.config import DataConfig, RunConfig, load_config
-from verdiff.train.data.cases import INDEX
-from verdiff.train.data.joining import TrainingSource
+from verdiff.train.data.cases import INDEX, write_cache
+from verdiff.train.data.joining import TrainingSource, join
 from verdiff.train.data.layout import read_description
+from verdiff.train.data.nnunet import load_dataset
 
-STUDY, CACHE = "study.json", "cache"
+STUDY, CACHE, JOINED = "study.json", "cache", "joined"
 CONFIGURATION, PREDICTIONS, SITTINGS = "configuration.toml", "predictions", "sittings.json"
 FILMS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FILM = ("data.modality=XR", "data.view=film", "data.spacing_mm=1.0", "data.soft_masks=false")
@@ -203,9 +205,38 @@ def preparation_of(cache: TrainingSource) -> dict[str, Any]:
     return dict(index_of(cache.folder)["preparation"])
 
 
+def joined_source(sources: Sequence[TrainingSource], output: Path) -> TrainingSource:
+    """The cache of all data sets as one, which is prepared once.
+
+    The folds of the first data set are the table's, whoever made them: its patients validate here as in every other
+    line, so none of those that are scored is trained on.
+
+    Args:
+        sources: The caches, the data set's first.
+        output: The queue's folder.
+
+    Raises:
+        DataError: They cannot be joined.
+    """
+    cache = output / JOINED
+    if not (cache / INDEX).is_file():
+        config = DataConfig(**preparation_of(sources[0]))
+        first, *others = [load_dataset(source.folder, config) for source in sources]
+        parts = [dataclasses.replace(first, stated_splits=True), *others]
+        joint = join([(part, source.weight) for part, source in zip(parts, sources, strict=True)])
+        require_folder(cache, make=True)
+        write_cache(joint, cache)
+    return TrainingSource(cache)
+
+
+def put_aside(options: TableOptions, cache: TrainingSource) -> list[str]:
+    """Names of the cases that the fold puts aside."""
+    return list(index_of(cache.folder)["splits"][options.fold]["val"])
+
+
 def cases_to_score(options: TableOptions, cache: TrainingSource) -> list[str]:
     """Names of the fold's validation cases that every model is scored on; those of the first data set alone."""
-    return list(index_of(cache.folder)["splits"][options.fold]["val"][:: options.every])
+    return put_aside(options, cache)[:: options.every]
 
 
 def index_of(cache: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from verdiff.errors import DataError, VerdiffError
 from verdiff.files import atomic_path
 from verdiff.train import training
 from verdiff.train.checkpoint import Checkpoint, read_checkpoint
-from verdiff.train.config import DataConfig, load_config
+from verdiff.train.config import DataConfig, RunConfig, load_config
 from verdiff.train.data.cases import Dataset
 from verdiff.train.data.joining import TrainingSource
 from verdiff.train.data.loading import load_sources
@@ -84,7 +84,7 @@ def run(
     with owned(output):
         sources = folder.sources_of(options, output, say)
         data = record.settle_data(options, output, [source.folder for source in sources])
-        take_over(options, entries, sources[0], earlier, data, say)
+        take_over(options, entries, sources, earlier, data, say)
         for number, entry in enumerate(entries, 1):
             if entry.is_scored():
                 continue
@@ -114,7 +114,7 @@ def run(
 def take_over(
     options: TableOptions,
     entries: Sequence[QueueEntry],
-    source: TrainingSource,
+    sources: tuple[TrainingSource, ...],
     records: Sequence[record.TableRecord],
     data: record.Fingerprints,
     say: Callable[[str], None],
@@ -124,14 +124,12 @@ def take_over(
     Raises:
         DataError: A record is of another table, or has a training that was made otherwise.
     """
-    cases = folder.cases_to_score(options, source)
+    cases = folder.cases_to_score(options, sources[0])
     for each in records:
         record.refuse_other_table(each, options, data, cases)
     if records:
-        preparation = folder.preparation_of(source)
-        held = len(folder.index_of(source.folder)["splits"][options.fold]["val"])
         record.take_over(
-            records, entries, lambda entry: folder.configured(options, entry, preparation, held), data, say
+            records, entries, lambda entry: _configured(options, entry, _source(entry, sources)), data, say
         )
 
 
@@ -143,7 +141,7 @@ def advance(
     say: Callable[[str], None],
 ) -> None:
     """Train to the budget, predict and score, as far as there is time."""
-    mine = sources if entry.model.joined else sources[:1]
+    mine = _source(entry, sources)
     cases = folder.cases_to_score(options, sources[0])
     if entry.model.real:
         memory_gb = load_config(entry.model.configuration, options.settings_of(entry.model)).network.memory_gb
@@ -160,7 +158,7 @@ def advance(
         with sitting_of(entry.run):
             training.run(
                 str(entry.run / CONFIGURATION),
-                mine,
+                [mine],
                 entry.run,
                 fold=options.fold,
                 minutes=entry.minutes,
@@ -179,7 +177,7 @@ def advance(
 def _sample(
     options: TableOptions,
     entry: QueueEntry,
-    sources: tuple[TrainingSource, ...],
+    source: TrainingSource,
     cases: Sequence[str],
     until: float,
     say: Callable[[str], None],
@@ -203,7 +201,7 @@ def _sample(
             "a trained network to sample",
             "give the same command again" if not taken else f"take no {whose} from that record, or its samplings too",
         )
-    dataset = _dataset(options, entry, sources)
+    dataset = _dataset(options, entry, source)
     config = load_config(entry.run / CONFIGURATION)
     other = [text for text in differences(config, checkpoint.config) if not text.startswith("sampling.")]
     if other:
@@ -217,15 +215,22 @@ def _sample(
         scoring.score_run(entry, dataset, sampled, cases, trained=trained.run, until=until, say=say)
 
 
-def _dataset(options: TableOptions, entry: QueueEntry, sources: tuple[TrainingSource, ...]) -> Dataset:
+def _source(entry: QueueEntry, sources: tuple[TrainingSource, ...]) -> TrainingSource:
+    """What a training trains from."""
+    return folder.joined_source(sources, entry.run.parent) if entry.model.joined else sources[0]
+
+
+def _configured(options: TableOptions, entry: QueueEntry, source: TrainingSource) -> RunConfig:
+    held = len(folder.put_aside(options, source))
+    return folder.configured(options, entry, folder.preparation_of(source), held)
+
+
+def _dataset(options: TableOptions, entry: QueueEntry, source: TrainingSource) -> Dataset:
     """The cases, with the configuration beside the run written where it is not there yet."""
-    preparation = folder.preparation_of(sources[0])
-    dataset = load_sources(sources, DataConfig(**preparation))
     path = entry.run / CONFIGURATION
     if not path.is_file():
-        held = len(dataset.fold(options.fold)[1])
-        folder.write_configuration(folder.configured(options, entry, preparation, held), path)
-    return dataset
+        folder.write_configuration(_configured(options, entry, source), path)
+    return load_sources([source], DataConfig(**folder.preparation_of(source)))
 
 
 def finished(checkpoint: Checkpoint) -> bool:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from studies.training.folder import PREDICTIONS, QueueEntry, sittings_of
 from verdiff.diffusion.fusion import background_and_labels
+from verdiff.errors import DataError
 from verdiff.evaluate.scoring import Measures, ScoredCase, score_cases
 from verdiff.evaluate.stored import STORED, to_json
 from verdiff.evaluate.tables import Results
@@ -56,8 +57,16 @@ def score_run(
         say: Takes a line of news.
 
     Raises:
+        DataError: The network may have been trained on a case.
         OutputError: A mask or the scores cannot be written.
     """
+    seen = sorted(set(names) - set(checkpoint.facts.validation_cases))
+    if seen:
+        raise DataError(
+            f"{entry.run.name} did not put aside {', '.join(seen)}",
+            "a network that was trained on the other side of the table's fold",
+            "remove its folder: the same command trains it anew",
+        )
     cases = {case.name: case for case in dataset.cases}
     folder = entry.run / PREDICTIONS
     folder.mkdir(exist_ok=True)

@@ -15,17 +15,29 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from studies.__main__ import app
-from studies.training import queue
-from studies.training.folder import TableOptions, entries_of, sources_of, write_configuration
+from studies.training import folder, queue
+from studies.training.folder import (
+    TableOptions,
+    cases_to_score,
+    entries_of,
+    joined_source,
+    preparation_of,
+    sources_of,
+    write_configuration,
+)
 from studies.training.page import models_table
 from studies.training.plans import PLANS
 from studies.training.running import run
+from studies.training.scoring import score_run
 from studies.training.table import METRICS, TableLine, TrainedRun, against, over_seeds
 from tests.train.toy import write_films, write_raw_dataset
 from verdiff.errors import DataError, InputError, VerdiffError
 from verdiff.evaluate.stored import read_results
 from verdiff.evaluate.tables import Table
-from verdiff.train.config import load_config
+from verdiff.train.checkpoint import read_checkpoint
+from verdiff.train.config import DataConfig, load_config
+from verdiff.train.data.joining import TrainingSource
+from verdiff.train.data.loading import load_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -163,7 +175,11 @@ def test_a_training_that_cannot_go_on_is_named_and_the_others_are_trained(films:
     assert "| NSA alone |" in (tmp_path / "queue/table.md").read_text("utf-8")
 
 
-def test_a_model_of_several_data_sets_is_scored_on_the_patients_of_the_first(films: Path, tmp_path: Path) -> None:
+def test_a_model_of_several_data_sets_is_scored_on_the_patients_of_the_first(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So few are looked at that the number of cases put aside is seen in the configuration.
+    monkeypatch.setattr(folder, "MOST_VALIDATED", 1)
     further = write_raw_dataset(tmp_path / "Dataset901_Further", cases=5, ending=".png")
     about = json.loads((further / "dataset.json").read_text("utf-8"))
     for mask in (further / "labelsTr").iterdir():
@@ -184,6 +200,33 @@ def test_a_model_of_several_data_sets_is_scored_on_the_patients_of_the_first(fil
     # toy0 to toy2 of the further set are patients put aside in the first: only toy3 and toy4 are trained on.
     assert [fact["training_cases"] for fact in facts] == [5, 3]
     assert "## T 30 from 20 minus T1w and T2w" in (tmp_path / "queue/table.md").read_text("utf-8")
+    # The cases that its own fold puts aside decide its configuration, here as where it is taken over.
+    options = TableOptions("spinesegdiff", films, budget=20, others=20, **given)  # type: ignore[arg-type]
+    sitting = queue.run(options, tmp_path / "again", minutes=0, records=[tmp_path / "queue"], say=quiet)
+    assert sitting.done == 2
+
+
+def test_no_patient_who_is_scored_is_trained_on_beside_other_data_sets_without_stated_folds(tmp_path: Path) -> None:
+    sets = [write_raw_dataset(tmp_path / f"Dataset90{number}_Toy", cases=10, ending=".png") for number in (1, 2)]
+    for each in sets:
+        (each / "splits_final.json").unlink()
+    options = TableOptions("spinesegdiff", sets[0], beside=(sets[1],))
+    sources = sources_of(options, tmp_path / "queue", quiet)
+    for fold in range(5):
+        scored = cases_to_score(replace(options, fold=fold), sources[0])
+        trained, aside = load_sources(
+            [joined_source(sources, tmp_path / "queue")], DataConfig(**preparation_of(sources[0]))
+        ).fold(fold)
+        assert len(scored) == 2 and set(scored) <= {case.name for case in aside}
+        assert not set(scored) & {case.name.removesuffix("@Dataset902_Toy") for case in trained}
+
+
+def test_a_network_that_was_trained_on_a_scored_case_is_not_scored(whole: Path, films: Path) -> None:
+    (entry,) = entries_of(TableOptions("ablation", films, seeds=1, models=("neither",)), whole)
+    checkpoint = read_checkpoint(entry.run / "last.pt")
+    dataset = load_sources([TrainingSource(whole / "cache")], checkpoint.config.data)
+    with pytest.raises(DataError, match="neither did not put aside toy3"):
+        score_run(entry, dataset, checkpoint, ["toy0", "toy3"], say=quiet)
 
 
 def test_a_chain_is_sampled_otherwise_without_another_training(films: Path, tmp_path: Path) -> None:
