@@ -215,6 +215,28 @@ def test_the_work_of_one_scan_counts_pixels_on_the_model_s_grid_and_passes(more:
     assert one_scan(mr_scan(5, 40, 36, pixel=1.0), **more)(tiny_manifest()) == NetworkPasses(5 * 40 * 36, passes)
 
 
+FAST = {"steps": 0, "samples": 0, "policy": "locate", "dice": 0.93, "name": "fast"}
+SLOWER = {"steps": 1, "samples": 2, "policy": "whole", "dice": 0.92}
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "passes"),
+    [
+        ([FAST], {"policy": "fast"}, 0),
+        ([FAST], {"policy": "fast", "steps": 3}, 6),
+        ([FAST, SLOWER], {"budget_ms": 1000}, 0),
+        ([{**FAST, "dice": 0.91}, SLOWER], {"budget_ms": 1000}, 2),
+        ([FAST], {"budget_ms": 1000, "samples": 1}, 3),
+        ([FAST], {"policy": "locate"}, 6),
+    ],
+)
+def test_the_work_of_one_scan_is_that_of_the_setting_that_the_call_will_take(
+    settings: list[dict[str, Any]], more: dict[str, Any], passes: int
+) -> None:
+    manifest = tiny_manifest(frontier={"settings": settings})
+    assert one_scan(mr_scan(5, 40, 36, pixel=1.0), **more)(manifest).passes == passes
+
+
 def test_the_work_of_one_scan_counts_the_windows_of_a_model_of_volumes() -> None:
     manifest, volume = volume_manifest(), mr_scan(9, 45, 38)
     work = one_scan(volume)(manifest)

@@ -33,7 +33,7 @@ from verdiff.commands.options import (
 from verdiff.commands.printing import give, say
 from verdiff.commands.progress import busy, for_programs
 from verdiff.errors import SUCCESS, InputError
-from verdiff.options import BatchOptions, InferOptions, LoadOptions
+from verdiff.options import BatchOptions, CallOptions, InferOptions, LoadOptions
 from verdiff.progress import done
 from verdiff.settings import Bounds, part_of
 
@@ -85,7 +85,7 @@ def run(
         from verdiff.anatomy.libraries import require_libraries
 
         require_libraries()
-    work = one_scan(volume, steps=options.steps, samples=options.samples, prior_only=options.prior_only)
+    work = one_scan(volume, **part_of(options, CallOptions))
     load = partial(Segmenter.load, **part_of(replace(options, work=work), LoadOptions))
     if dry_run:
         with busy("loading the model"), load() as segmenter:
