@@ -14,6 +14,7 @@ from verdiff.train.batches import generator_for
 from verdiff.train.batches3d import make_batch3d, pad_to_patch, verification_windows
 from verdiff.train.config import AugmentConfig
 from verdiff.train.data.cases import CaseSlices
+from verdiff.train.losses import UNKNOWN
 
 EVERYTHING = AugmentConfig(
     zoom=1.2, gamma=0.3, bias_field=0.3, blur_px=1.0, low_resolution=2.0, field_of_view=0.5, mirror=True
@@ -74,6 +75,12 @@ def test_a_volume_smaller_than_the_patch_is_padded_with_its_darkest_voxel() -> N
     shown = torch.from_numpy(case.images.astype(np.float32))
     assert torch.allclose(image[0, 0, :3, 1:-1, 1:-1], shown, atol=1e-5)
     assert torch.equal(truth[0, :, :3, 1:-1, 1:-1].argmax(0)[shown > 0.5], torch.ones(int((shown > 0.5).sum())).long())
+
+
+def test_a_structure_that_the_data_set_does_not_label_is_unknown_in_every_window() -> None:
+    case = dataclasses.replace(toy_volume("a", 0), unknown=(1,))
+    _, truth = make_batch3d([case], 2, toy_config3d(batch=3), generator_for(35, 0))
+    assert bool((truth[:, 1] == UNKNOWN).all()) and set(truth[:, 0].unique().tolist()) == {0.0, 1.0}
 
 
 def test_a_third_of_the_windows_of_a_large_volume_are_laid_on_a_structure() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.train.toy3d import PATCH, toy_config3d, toy_volume
 from verdiff.imaging.windows import count_windows
+from verdiff.train.data.cases import IGNORE
 from verdiff.train.networks.model import PriorOutput, SegmentationModel
 from verdiff.train.validate3d import probabilities_by_slice, validate3d
 
@@ -63,3 +66,12 @@ def test_the_loss_is_the_mean_cross_entropy_of_all_voxels_and_channels_by_patien
     shares = [np.mean([case.labels == 1, case.labels == 2]) for case in cases]
     assert result.loss == pytest.approx(np.mean([-s * np.log(p) - (1 - s) * np.log(1 - p) for s in shares]), rel=1e-5)
     assert result.sampled.shape == (2, 2) and not result.sampled.any()
+
+
+def test_what_is_not_known_of_a_volume_is_neither_scored_nor_in_the_loss() -> None:
+    case, net = toy_volume("a", 0), Stub(50.0)
+    wrong = np.where(case.labels == 2, 0, case.labels).astype(np.uint8)
+    wrong[:, :8] = IGNORE
+    found = validate3d(net, toy_config3d(), [dataclasses.replace(case, labels=wrong, unknown=(1,))])
+    assert found.sampled[0, 0] == 1.0 and np.isnan(found.sampled[0, 1])
+    assert found.loss < 0.01

@@ -18,10 +18,10 @@ ON_STRUCTURE = 1 / 3
 
 
 def make_batch3d(cases: list[CaseSlices], classes: int, config: RunConfig, rng: Generator) -> tuple[Tensor, Tensor]:
-    """``image`` [batch, 1, D, H, W] in [-1, 1] and ``truth`` [batch, K, D, H, W] in {0, 1}; patients drawn evenly.
+    """``image`` [batch, 1, D, H, W] in [-1, 1] and ``truth`` [batch, K, D, H, W] as :mod:`verdiff.train.losses` has it.
 
-    A window has the size of the network's ``patch``. Rotation, zoom, shift and elastic displacement lie within slices
-    and are the same in all of them: neighbours stay above each other.
+    Cases are drawn by their weights. A window has the size of the network's ``patch``. Rotation, zoom, shift and
+    elastic displacement lie within slices and are the same in all of them: neighbours stay above each other.
     """
     images, truths = [], []
     for case in draw_cases(cases, config.training.batch, rng):
@@ -45,11 +45,20 @@ def _window(case: CaseSlices, classes: int, config: RunConfig, rng: Generator) -
     image = torch.from_numpy(case.images[chosen].astype(np.float32))
     label = torch.from_numpy(case.labels[chosen])
     warped, truth = crop_and_warp(
-        image, label, size, augment, rng, classes=classes, on_foreground=on_structure, outside=darkest
+        image,
+        label,
+        size,
+        augment,
+        rng,
+        classes=classes,
+        unknown=case.unknown,
+        on_foreground=on_structure,
+        outside=darkest,
     )
     missing = depth - len(image)
     if missing > 0:
-        # Behind the last slice, where a scan is padded too when the model is run.
+        # Behind the last slice, where a scan is padded too when the model is run: nothing is there, also of structures
+        # that the data set does not label.
         warped = torch.cat([warped, torch.full((1, missing, *size), darkest)], dim=1)
         truth = torch.cat([truth, torch.zeros(classes, missing, *size)], dim=1)
     changed = change_intensity(change_contrast(warped[0], augment, rng), augment, rng)

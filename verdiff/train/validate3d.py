@@ -11,7 +11,7 @@ from verdiff.diffusion.fusion import background_and_labels
 from verdiff.imaging.windows import fuse_windows
 from verdiff.train.batches3d import pad_to_patch
 from verdiff.train.config import RunConfig
-from verdiff.train.data.cases import CaseSlices
+from verdiff.train.data.cases import IGNORE, CaseSlices
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.validate import Validation, dice_per_class, evaluation_mode
 
@@ -47,7 +47,7 @@ def probabilities_by_slice(
 def validate3d(
     net: SegmentationModel, config: RunConfig, cases: list[CaseSlices], *, every: int = 1, prior_alone: bool = False
 ) -> Validation:
-    """Score ``net`` on ``cases``: Dice over each whole volume, on the prepared grid.
+    """Score ``net`` on ``cases``: Dice over each whole volume, on the prepared grid, and the loss over what is known.
 
     A model of this kind answers in one pass, so the prior and the sampled mask are the same. ``every`` is 1
     (:func:`~verdiff.train.data.volumes.require_volumes` sees to it): a window needs all its slices.
@@ -56,12 +56,18 @@ def validate3d(
     scores, losses = [], []
     with evaluation_mode(net):
         for case in cases:
-            labels, loss = np.zeros_like(case.labels), 0.0
+            labels, loss, counted = np.zeros_like(case.labels), 0.0, 0
+            known = [k for k in range(net.classes) if k not in case.unknown]
             for part, probabilities in probabilities_by_slice(net, case, config):
                 labels[part] = background_and_labels(probabilities)
-                truth = case.labels[part][:, None] == np.arange(1, net.classes + 1)[:, None, None]
-                likelihood = np.clip(np.where(truth, probabilities, 1 - probabilities), 1e-6, 1)
-                loss -= float(np.log(likelihood).sum(dtype=np.float64))
-            scores.append(dice_per_class(labels, case.labels, net.classes))
-            losses.append(loss / (labels.size * net.classes))
+                truth = case.labels[part][:, None]
+                one_hot = truth == np.array(known)[:, None, None] + 1
+                likelihood = np.clip(np.where(one_hot, probabilities[:, known], 1 - probabilities[:, known]), 1e-6, 1)
+                judged = np.broadcast_to(truth != IGNORE, likelihood.shape)
+                loss -= float(np.log(likelihood[judged]).sum(dtype=np.float64))
+                counted += int(np.count_nonzero(judged))
+            dice = dice_per_class(labels, case.labels, net.classes)
+            dice[list(case.unknown)] = np.nan
+            scores.append(dice)
+            losses.append(loss / counted if counted else 0.0)
     return Validation(np.array(scores), np.array(scores), float(np.mean(losses)))
