@@ -211,6 +211,13 @@ class TestAgree:
         assert result.provenance["reached"]["samples"] == [8, 8]
         assert result.provenance["computed"]["slices_settled"] == 0
 
+    @pytest.mark.parametrize(("samples", "settled"), [(1, 0), (2, 0), (3, 9), (4, 9)])
+    def test_slices_are_settled_only_where_samples_were_left_out(self, samples: int, settled: int) -> None:
+        backend = SureBackend()
+        result = segmenter_of(backend, chunk=1).segment(spine_scan(), policy="agree", samples=samples)
+        assert result.provenance["computed"]["slices_settled"] == settled
+        assert backend.denoised == 9 * 3 * (2 if settled else samples)
+
     @pytest.mark.parametrize(("changed", "alike"), [(0, True), (15, True), (17, False)])
     def test_agreement_is_the_dice_of_every_structure(self, changed: int, alike: bool) -> None:
         first: NDArray[np.float16] = np.zeros((1, 2, 30, 40), np.float16)

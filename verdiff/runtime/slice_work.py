@@ -294,7 +294,9 @@ class SliceWork:
             self._samples.pop(chunk.start, None)
         samples = sum(part.members for part in parts)
         fused = self.runner.fuse(parts)
-        before = self._kept(chunk) if earlier and self.sampling.policy.agree else None
+        # After the last round there is nothing that agreement would leave out.
+        asked = self.sampling.policy.agree and earlier and members.stop < self.sampling.samples
+        before = self._kept(chunk) if asked else None
         self.answer.put(chunk, fused, steps=sampled.steps, samples=samples, only=~self.settled[chunk])
         if before is not None:
             self.settled[chunk] |= masks_agree(before, self._kept(chunk))
