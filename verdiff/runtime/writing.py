@@ -15,7 +15,9 @@ from verdiff.errors import OutputError
 from verdiff.files import Plan, Staging, plan_files
 from verdiff.files.places import absolute, folder_of_all, require_folder
 from verdiff.imaging import write_array
+from verdiff.imaging.dicom_zip import ZIP_SUFFIX
 from verdiff.imaging.named_masks import SEGMENTS_SUFFIX
+from verdiff.imaging.reading import DICOM_SUFFIXES, FILM_SUFFIXES, MEDICAL_SUFFIXES, NIFTI_SUFFIXES
 from verdiff.imaging.terms import structures
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from verdiff.runtime.result import Segmentation
 
 MASK_SUFFIXES = (SEGMENTS_SUFFIX, ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
-SCAN_SUFFIXES = (*MASK_SUFFIXES, ".mhd", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima", ".zip", ".tif", ".tiff", ".bmp")
+# The first that a name ends with is no part of the scan's own.
+SCAN_SUFFIXES = (SEGMENTS_SUFFIX, *NIFTI_SUFFIXES, *MEDICAL_SUFFIXES, *FILM_SUFFIXES, *DICOM_SUFFIXES, ZIP_SUFFIX)
 # Scans whose masks are written in their own format where nothing else is asked for.
 OWN_SUFFIXES = (".nrrd", ".mha")
 MASK_TAG = "_seg"
@@ -186,7 +189,16 @@ def write_result(
     """
     if staged is None:
         with files.plan().staged() as staging:
-            write_result(result, volume, files, others, staged=staging, identifiers=identifiers)
+            write_result(
+                result,
+                volume,
+                files,
+                others,
+                staged=staging,
+                identifiers=identifiers,
+                marks=marks,
+                remarks=remarks,
+            )
         return
     begun = perf_counter()
     about = result.identity.uids() if identifiers and result.identity is not None else {}
