@@ -42,20 +42,20 @@ def test_without_soft_masks_there_is_one_label_a_pixel(tmp_path: Path) -> None:
     assert read_raw(write_raw_dataset(tmp_path / "Dataset900_Toy"), hard).cases[0].coverage is None
 
 
-def finer_masks(folder: Path, factor: int = 2) -> None:
-    """The masks once more with pixels that are finer in plane, over the same field of view."""
+def finer_masks(folder: Path, factor: int = 2, slices: int = 1) -> None:
+    """The masks once more with finer pixels over the same field of view, and so many slices for each."""
     (folder / "labelsFull").mkdir()
     for path in (folder / "labelsTr").iterdir():
         mask = sitk.ReadImage(str(path))
-        array = sitk.GetArrayFromImage(mask).repeat(factor, axis=1).repeat(factor, axis=2)
+        array = sitk.GetArrayFromImage(mask).repeat(slices, axis=0).repeat(factor, axis=1).repeat(factor, axis=2)
         # One pixel more of the first structure than the coarse mask could show.
         array[:, :, 1:][(array[:, :, :-1] == 1) & (array[:, :, 1:] == 0)] = 1
         fine = sitk.GetImageFromArray(array)
         fine.SetDirection(mask.GetDirection())
         sx, sy, sz = mask.GetSpacing()
-        fine.SetSpacing((sx / factor, sy / factor, sz))
-        shift = -0.5 + 0.5 / factor
-        fine.SetOrigin(mask.TransformContinuousIndexToPhysicalPoint((shift, shift, 0.0)))
+        fine.SetSpacing((sx / factor, sy / factor, sz / slices))
+        shift = [-0.5 + 0.5 / count for count in (factor, factor, slices)]
+        fine.SetOrigin(mask.TransformContinuousIndexToPhysicalPoint(shift))
         sitk.WriteImage(fine, str(folder / "labelsFull" / path.name))
 
 
@@ -66,6 +66,7 @@ def test_finer_masks_give_the_shares_and_the_labels_to_validate_on(tmp_path: Pat
     case = read_raw(folder, as_is).cases[0]
     assert case.own is not None and case.own.shape == (3, 80, 72) and case.images.shape == (3, 40, 36)
     assert case.coverage is not None and bool(((case.coverage > 100) & (case.coverage < 155)).any())
+    assert check_dataset(folder).usable
 
 
 def test_a_finer_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -77,6 +78,15 @@ def test_a_finer_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
     sitk.WriteImage(mask, str(path))
     with pytest.raises(DataError, match="labelsFull"):
         read_raw(folder, COARSE)
+
+
+def test_a_finer_mask_with_more_slices_than_its_image_is_refused(tmp_path: Path) -> None:
+    folder = write_raw_dataset(tmp_path / "Dataset900_Toy")
+    finer_masks(folder, slices=2)
+    with pytest.raises(DataError, match=r"labelsFull has 6 slices \(sagittal\)"):
+        read_raw(folder, COARSE)
+    findings = check_dataset(folder).findings
+    assert {finding.expected.partition(":")[0] for finding in findings if finding.fatal} == {"the image's 3"}
 
 
 def ignoring(folder: Path) -> Path:

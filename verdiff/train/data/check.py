@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from verdiff.choices import View
 from verdiff.errors import DataError, VerdiffError
 from verdiff.imaging.reading import read_labels, read_volume
+from verdiff.imaging.slicing import acquisition_view
+from verdiff.imaging.volume import Volume
 from verdiff.progress import tracked
 from verdiff.train.data.findings import Finding
 from verdiff.train.data.layout import (
@@ -214,12 +217,17 @@ def _look_at(name: str, files: Files, description: Description, orientation: str
     if image is not None and name in files.fine:
         try:
             fine = read_labels(files.fine[name], orientation=orientation)
-            findings += fine_findings(name, image, fine, description)
+            findings += fine_findings(name, image, fine, description, _view_of(image))
         except VerdiffError as error:
             findings.append(Finding(name, error.found, error.expected, error.remedy))
     digest = "" if image is None else hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
     ids = frozenset() if mask is None else frozenset(int(value) for value in np.unique(mask.array))
     return findings, Seen(ids, digest)
+
+
+def _view_of(image: Volume) -> View:
+    """The view in which an image is trained on where a configuration says nothing else."""
+    return "film" if acquisition_view(image.geometry) == "film" else "sagittal"
 
 
 def _split_findings(

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from verdiff.choices import View
 from verdiff.errors import DataError
+from verdiff.imaging.slicing import plan_slices
 from verdiff.imaging.volume import Volume
 from verdiff.train.data.findings import Finding
 from verdiff.train.data.splits import FOLDS, SPLITS, Split, make_splits, read_splits
@@ -262,8 +264,16 @@ def case_findings(
         )
 
 
-def fine_findings(name: str, image: Volume, fine: Volume, description: Description) -> Iterator[Finding]:
-    """A mask in ``labelsFull`` that does not cover its image's field of view, slice by slice, with pixels as fine."""
+def fine_findings(name: str, image: Volume, fine: Volume, description: Description, view: View) -> Iterator[Finding]:
+    """A mask in ``labelsFull`` that does not cover its image's field of view, slice by slice, with pixels as fine.
+
+    Args:
+        name: Name of the case.
+        image: Its image.
+        fine: The mask.
+        description: The data set's.
+        view: Direction in which its slices are taken: a finer mask has the same slices.
+    """
     ours, theirs = image.geometry, fine.geometry
     # The field of view ends half a voxel beyond the centres of the outermost voxels.
     ends = [geometry.index_to_mm([[-0.5] * 3, [size - 0.5 for size in geometry.size]]) for geometry in (ours, theirs)]
@@ -275,6 +285,14 @@ def fine_findings(name: str, image: Volume, fine: Volume, description: Descripti
             f"its mask in {FINE_MASKS} has {theirs.size} voxels and ends {apart:.2f} mm from where its image ends",
             f"as many voxels as the image's {ours.size} or more, over the same field of view",
             f"correct the mask, or remove it from {FINE_MASKS}",
+        )
+    across = plan_slices(ours, view=view, spacing_mm=None).permutation[0]
+    if theirs.shape[across] > ours.shape[across]:
+        yield Finding(
+            name,
+            f"its mask in {FINE_MASKS} has {theirs.shape[across]} slices ({view})",
+            f"the image's {ours.shape[across]}: a finer mask has more rows and columns, and the same slices",
+            f"make the mask on the image's slices, or remove it from {FINE_MASKS}",
         )
     unknown = sorted({int(v) for v in np.unique(fine.array)} - {0, *description.labels.values(), description.ignore})
     if unknown:

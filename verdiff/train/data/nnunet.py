@@ -173,7 +173,7 @@ def _prepare(
         case_findings(name, volume, truth, table, may_be_empty=name in description.empty, ignore=description.ignore)
     )
     if fine is not None:
-        refuse_first(fine_findings(name, volume, fine, description))
+        refuse_first(fine_findings(name, volume, fine, description, config.view))  # type: ignore[arg-type]
     plan = plan_slices(volume.geometry, view=config.view, spacing_mm=config.spacing_mm, multiple=1)  # type: ignore[arg-type]
     rows, cols = plan.pixel_spacing_mm
     fact = {
