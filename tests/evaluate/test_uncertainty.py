@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verdiff.errors import DataError
+from verdiff.evaluate.decision import decisions
+from verdiff.evaluate.scoring import Measures, ScoredCase, score_cases
+from verdiff.evaluate.temperature import temperatures
 from verdiff.evaluate.uncertainty import (
     ALL_LABELS,
     error_auroc,
@@ -130,6 +133,44 @@ def test_without_probabilities_there_is_error_detection_alone():
     assert scores["vertebra"].error_auroc == 0.5
     # A disc that nobody asked for is background, in the prediction and in the reference.
     assert scores[ALL_LABELS].wrong_voxels == scores["vertebra"].wrong_voxels
+
+
+def ignoring(reference: np.ndarray, everything: bool = False) -> np.ndarray:
+    """The reference with the id 9, "ignore", on the right half of the first structure, or everywhere."""
+    marked = reference.copy()
+    marked[:, 2:7, 5:9] = 9
+    return np.full_like(reference, 9) if everything else marked
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_voxels_to_ignore_count_neither_as_right_nor_as_wrong(seed: int):
+    prediction, reference = two_structures()
+    ids, marked = {"vertebra": 1, "disc": 2}, ignoring(reference)
+    anything, there = np.random.default_rng(seed), marked == 9
+    shown = np.where(there, anything.integers(0, 3, marked.shape), prediction).astype(np.uint8)
+    unsure = np.where(there, anything.integers(0, 256, marked.shape), prediction != reference).astype(np.uint8)
+    case = ScoredCase(
+        "a", shown, marked, SPACING, unsure, lambda name: np.where(there, anything.random(), prediction == ids[name])
+    )
+    table = score_cases([case], ids, Measures(distances=False, uncertainty=True, ignore=9)).uncertainty
+    assert table is not None
+    wrong = (prediction != reference)[~there]
+    facts = table.facts["a"][ALL_LABELS]
+    assert (facts["voxels"], facts["wrong_voxels"]) == (wrong.size, wrong.sum())
+    assert table.value("a", ALL_LABELS, "ece") == pytest.approx(wrong.mean())
+    assert table.value("a", ALL_LABELS, "error_auroc") == 1.0
+
+
+def test_a_case_of_which_nothing_is_known_has_no_uncertainty_scores():
+    prediction, reference = two_structures()
+    case = ScoredCase(
+        "a", prediction, ignoring(reference, everything=True), SPACING, np.zeros_like(reference),
+        lambda name: certain(prediction, 1),
+    )  # fmt: skip
+    table = score_cases([case], {"vertebra": 1}, Measures(distances=False, uncertainty=True, ignore=9)).uncertainty
+    assert table is not None
+    assert math.isnan(table.value("a", "vertebra", "ece")) and math.isnan(table.value("a", ALL_LABELS, "error_auroc"))
+    assert temperatures(table) == {} and decisions(table) == {}
 
 
 def test_an_uncertainty_that_is_no_map_of_the_case_is_refused():

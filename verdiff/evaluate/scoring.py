@@ -55,7 +55,8 @@ class Measures:
         distances: Whether to search for surface distances, which is most of the time.
         instances: Which ids are instances of what; None scores no instances.
         uncertainty: Whether to score uncertainty and, where there are probabilities, calibration.
-        ignore: Id of voxels of the reference of which nothing is known; they count as background in both masks.
+        ignore: Id of voxels of the reference of which nothing is known; they count as background in both masks, and not
+            at all for uncertainty.
     """
 
     policy: str = "strict"
@@ -103,6 +104,7 @@ def score_cases(
     calibrated = True
     policy = POLICIES[measures.policy]
     for case in cases:
+        known = None if measures.ignore is None else case.reference != measures.ignore
         case = without_ignored(case, measures.ignore)
         masks[case.name] = score_case(
             case.prediction,
@@ -123,7 +125,7 @@ def score_cases(
             )
             notes += _specks(case.name, instances[case.name])
         if measures.uncertainty:
-            uncertainty[case.name] = _uncertainty_scores(case, labels)
+            uncertainty[case.name] = _uncertainty_scores(case, labels, known)
             calibrated = calibrated and case.probability is not None
         if case.about:
             about[case.name] = case.about
@@ -161,7 +163,9 @@ def without_ignored(case: ScoredCase, ignore: int | None) -> ScoredCase:
     )
 
 
-def _uncertainty_scores(case: ScoredCase, labels: Mapping[str, int]) -> dict[str, UncertaintyScores]:
+def _uncertainty_scores(
+    case: ScoredCase, labels: Mapping[str, int], known: NDArray[np.bool_] | None
+) -> dict[str, UncertaintyScores]:
     if case.uncertainty is None:
         raise DataError(
             f"no uncertainty for {case.name}",
@@ -175,6 +179,7 @@ def _uncertainty_scores(case: ScoredCase, labels: Mapping[str, int]) -> dict[str
         spacing_mm=case.spacing_mm,
         label_ids=labels,
         probability=case.probability,
+        known=known,
     )
 
 

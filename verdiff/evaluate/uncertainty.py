@@ -143,6 +143,7 @@ def score_uncertainty(
     spacing_mm: Sequence[float],
     label_ids: Mapping[str, int],
     probability: Callable[[str], Floats] | None = None,
+    known: Mask | None = None,
 ) -> dict[str, UncertaintyScores]:
     """Score the uncertainty of one case, for every structure and for the labels as a whole (:data:`ALL_LABELS`).
 
@@ -157,11 +158,13 @@ def score_uncertainty(
         label_ids: Name -> id of each structure; ids that are not among them count as background.
         probability: Gives a structure's probabilities, float [z, y, x] in [0, 1], by name; asked once each. None
             leaves the calibration out.
+        known: Where the reference says what is there, same shape: no other voxel counts. None: everywhere. Where no
+            voxel is left, the scores are NaN.
 
     Raises:
         DataError: The shapes or the spacing do not fit, or a probability is outside [0, 1].
     """
-    shapes = {prediction.shape, reference.shape, uncertainty.shape}
+    shapes = {each.shape for each in (prediction, reference, uncertainty, known) if each is not None}
     if len(shapes) > 1 or len(spacing_mm) != reference.ndim or uncertainty.dtype != np.uint8:
         raise DataError(
             f"prediction {prediction.shape}, reference {reference.shape}, uncertainty {uncertainty.shape} of "
@@ -172,21 +175,26 @@ def score_uncertainty(
     ids = list(label_ids.values())
     found, truth = (np.where(np.isin(labels, ids), labels, 0) for labels in (prediction, reference))
     near = region_near(found > 0, truth > 0, spacing_mm)
-    found, truth, unsure = found[near], truth[near], uncertainty[near]
+
+    def judged(values: NDArray[Any]) -> NDArray[Any]:
+        return values[near] if known is None else values[near][known[near]]
+
+    found, truth, unsure = judged(found), judged(truth), judged(uncertainty)
+    calibrated = probability if found.size else None
 
     scores: dict[str, UncertaintyScores] = {}
     best = np.zeros(found.shape, np.float32)
     total = np.zeros(found.shape, np.float32)
     for name, label in label_ids.items():
         bins = None
-        if probability is not None:
-            stated = np.asarray(probability(name), np.float32)[near]
+        if calibrated is not None:
+            stated = judged(np.asarray(calibrated(name), np.float32))
             np.maximum(best, stated, out=best)
             total += stated
             bins = reliability(stated, truth == label)
         scores[name] = _scores(unsure, (found == label) != (truth == label), bins)
     # The channels are independent structures: background has what the likeliest leaves, and the sum is made one.
-    bins = None if probability is None else reliability(np.maximum(best, 1 - best) / (total + 1 - best), found == truth)
+    bins = None if calibrated is None else reliability(np.maximum(best, 1 - best) / (total + 1 - best), found == truth)
     scores[ALL_LABELS] = _scores(unsure, found != truth, bins)
     return scores
 
