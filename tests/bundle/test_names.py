@@ -8,6 +8,7 @@ import pytest
 
 from tests.bundle.factory import make_bundle
 from verdiff.bundle import names, resolve_model, shipped_models
+from verdiff.bundle.names import model_file
 from verdiff.errors import BundleError
 
 
@@ -40,7 +41,14 @@ def test_a_path_is_itself_and_a_shipped_name_wins_over_a_file(models: Path) -> N
     assert resolve_model("./spine-mr") == resolve_model(Path("spine-mr")) == Path("spine-mr")
 
 
-@pytest.mark.parametrize("name", ["spine-xr", "missing/model.verdiff", "", Path("none")])
+def test_what_is_named_is_a_file_where_no_shipped_model_has_that_name(models: Path) -> None:
+    make_bundle(Path("spine-mr"))
+    assert model_file("./spine-mr") == model_file(Path("spine-mr")) == Path("spine-mr")
+    for name in (None, "spine-mr", "spine-xr", "x" * 300):
+        assert model_file(name) is None
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "spine-xr", "missing/model.verdiff", "", Path("none")])
 def test_an_unknown_name_lists_what_there_is(models: Path, name: str | Path) -> None:
     with pytest.raises(BundleError, match="spine-ct, spine-mr"):
         resolve_model(name)

@@ -18,13 +18,15 @@ from typer.testing import Result
 from tests.command_line import verdiff
 from tests.imaging.make import save_series
 from tests.runtime.scans import mr_scan
-from verdiff.errors import InputError, OutputError
+from verdiff.errors import BundleError, DataError, InputError, OutputError
 from verdiff.files import made_by_verdiff
 from verdiff.imaging import read_labels, read_volume, write_array
 from verdiff.runtime import Segmenter
 from verdiff.runtime.writing import output_files
 
 EVERYTHING = ("--uncertainty", "--preview", "--instances", "--stats", "--mesh")
+# More than file systems take.
+LONG = "x" * 300 + ".nii.gz"
 WRITTEN = (
     "scan_seg.nii.gz",
     "scan_seg.json",
@@ -179,6 +181,22 @@ def test_the_longest_scan_name_whose_mask_fits_is_taken(scan: Path, bundle: Path
     scan.rename(longest)
     assert infer(longest, bundle).exit_code == 0
     assert longest.with_name(longest.name.removesuffix(".nii.gz") + "_seg.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("infer", LONG), InputError.exit_code),
+        (("infer", LONG, LONG), InputError.exit_code),
+        (("infer", "scan.nii.gz", "--model", LONG), BundleError.exit_code),
+        (("info", LONG), InputError.exit_code),
+        (("evaluate", LONG, "gone"), DataError.exit_code),
+        (("export", LONG), BundleError.exit_code),
+    ],
+)
+def test_a_name_that_is_too_long_to_be_there_is_one_message(words: tuple[str, ...], code: int) -> None:
+    result = verdiff(*words)
+    assert result.exit_code == code and "found:" in result.stderr, result.output
 
 
 def limited() -> None:

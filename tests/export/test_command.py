@@ -31,7 +31,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(command, name, worked)
 
 
-def refused(kind: type[VerdiffError], match: str, source: Path | None = None, **options: Any) -> VerdiffError:
+def refused(kind: type[VerdiffError], match: str, source: Path | str | None = None, **options: Any) -> VerdiffError:
     with pytest.raises(kind, match=match) as refusal:
         command.run(source, ExportOptions(**{"precisions": FP16, **options}), say=lambda line: None)
     assert all((refusal.value.found, refusal.value.expected, refusal.value.remedy))
@@ -45,6 +45,16 @@ def unfinished(tmp_path: Path) -> Path:
     run.mkdir()
     (run / "best.pt").touch()
     return run
+
+
+def test_a_shipped_name_wins_over_a_run_of_that_name(
+    unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    unfinished.rename("spine-mr")
+    refused(DataError, "the bundle spine-mr and nothing to add to it", "spine-mr", precisions=())
+    with pytest.raises(AssertionError, match="work begun"):
+        command.run("./spine-mr", ExportOptions(), say=lambda line: None)
 
 
 def test_a_place_that_cannot_hold_a_bundle_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from verdiff.imaging import Volume
 from verdiff.imaging.identity import Identity, SourceFrame
 from verdiff.runtime import Cancelled, Segmenter
 from verdiff.serve import Client, Job
+from verdiff.serve import client as client_module
 from verdiff.serve.channel import Channel
 
 # Enough work that a worker is in the middle of it whenever a test looks.
@@ -45,6 +46,26 @@ def under_way(client: Client, scan: Volume | None = None, **more: object) -> Job
     job = client.submit(mr_scan(20) if scan is None else scan, **LONG, **more)  # type: ignore[arg-type]
     next(iter(job))
     return job
+
+
+@pytest.mark.parametrize(("named", "file"), [("spine-mr", False), ("./spine-mr", True), (Path("spine-mr"), True)])
+def test_the_worker_is_told_a_shipped_name_as_it_is_and_of_a_file_the_whole_path(
+    named: str | Path, file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spine-mr").touch()
+    told: list[Mapping[str, object]] = []
+
+    class Supervisor:
+        def __init__(self, options: Mapping[str, object], *_: object) -> None:
+            told.append(options)
+
+        def start(self) -> None:
+            pass
+
+    monkeypatch.setattr(client_module, "Supervisor", Supervisor)
+    Client(named)
+    assert told == [{"model": str(tmp_path / "spine-mr") if file else "spine-mr"}]
 
 
 def test_the_masks_are_those_of_the_segmenter_bit_for_bit_the_priors_first(client: Client, bundle: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,8 +117,3 @@ def repeating_command(scan: Path, options: InferOptions) -> str:
     if options.trusted_key is not None:
         options = replace(options, trusted_key=Path(options.trusted_key).name)
     return shlex.join([*words, *words_of(options)])
-
-
-def model_file(model: str | Path | None) -> Path | None:
-    """The file of a bundle that was named by its path."""
-    return None if model is None or not os.path.exists(model) else Path(model)

@@ -47,7 +47,7 @@ def are_several(words: Sequence[Path]) -> bool:
     if len(words) != 1:
         return True
     (word,) = words
-    return _is_glob(word) or (word.is_dir() and _in_folder(word) != [word])
+    return _is_glob(word) or (os.path.isdir(word) and _in_folder(word) != [word])
 
 
 def cases_of(words: Sequence[Path], manifest: Path | None = None) -> list[BatchCase]:
@@ -67,7 +67,7 @@ def cases_of(words: Sequence[Path], manifest: Path | None = None) -> list[BatchC
             is no scan at all.
     """
     cases = [BatchCase(path) for word in words for path in _of_word(word)]
-    refuse_slices_of_one_series([case.scan for case in cases if case.scan.is_file() and _is_dicom(case.scan)])
+    refuse_slices_of_one_series([case.scan for case in cases if os.path.isfile(case.scan) and _is_dicom(case.scan)])
     if manifest is not None:
         cases += _of_manifest(manifest)
     if not cases:
@@ -83,11 +83,11 @@ def _is_glob(word: Path) -> bool:
 def _of_word(word: Path) -> list[Path]:
     if _is_glob(word):
         found = [Path(each) for each in sorted(glob.glob(str(word), recursive=True))]
-        scans = [each for each in found if each.is_dir() or not _is_ours(each)]
+        scans = [each for each in found if os.path.isdir(each) or not _is_ours(each)]
         if not scans:
             raise InputError(f"nothing matches {word}", "a pattern that names scans", "correct the pattern")
-        return [scan for each in scans for scan in (_in_folder(each) if each.is_dir() else [each])]
-    return _in_folder(word) if word.is_dir() else [word]
+        return [scan for each in scans for scan in (_in_folder(each) if os.path.isdir(each) else [each])]
+    return _in_folder(word) if os.path.isdir(word) else [word]
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -98,13 +98,13 @@ def _in_folder(folder: Path) -> list[Path]:
         raise InputError(
             f"{folder} cannot be listed: {error.strerror or error}", "a readable folder", "check its permissions"
         ) from error
-    files = [each for each in entries if each.is_file()]
+    files = [each for each in entries if os.path.isfile(each)]
     if any(_is_dicom(each) for each in files):
         return [folder]
     scans = [each for each in files if each.name.lower().endswith((*_IMAGES, ZIP_SUFFIX)) and not _is_ours(each)]
     if scans:
         return scans
-    inner = [each for each in entries if each.is_dir()]
+    inner = [each for each in entries if os.path.isdir(each)]
     return inner if inner and not files else [folder]
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verdiff.batch.asked import Asked, model_file, repeating_command
+from verdiff.batch.asked import Asked, repeating_command
 from verdiff.batch.cases import BatchCase
 from verdiff.batch.rows import Row, row_of_error, row_of_report
 from verdiff.batch.scan import spine_files_of
+from verdiff.bundle.names import model_file
 from verdiff.errors import InputError, OutputError, VerdiffError
 from verdiff.files import Plan, made_by_verdiff, require_folder
 from verdiff.files.places import absolute

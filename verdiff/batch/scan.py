@@ -11,7 +11,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from verdiff.batch.asked import AnatomyOptions, Asked, model_file, repeating_command
+from verdiff.batch.asked import AnatomyOptions, Asked, repeating_command
+from verdiff.bundle.names import model_file
 from verdiff.errors import OutputError
 from verdiff.files import Plan, require_folder
 from verdiff.files.places import absolute

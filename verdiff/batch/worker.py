@@ -9,12 +9,12 @@ from pathlib import Path
 from threading import Event, Lock
 
 from verdiff import __version__
-from verdiff.batch.asked import model_file
 from verdiff.batch.dispatch import AHEAD
 from verdiff.batch.planning import BatchTask, done_since
 from verdiff.batch.rows import Row, row_of_error, row_of_report
 from verdiff.batch.scan import read_scan, segment_scan
 from verdiff.batch.written import write_scan
+from verdiff.bundle.names import model_file
 from verdiff.errors import BackendError, BundleError, OutputError, VerdiffError
 from verdiff.files.places import absolute
 from verdiff.options import InferOptions, LoadOptions
@@ -143,8 +143,8 @@ class Worker:
 def plan_elsewhere(plan: WorkerPlan) -> WorkerPlan:
     """A plan whose paths mean the same in every folder."""
     options = plan.options
-    if model_file(options.model) is not None:
-        options = replace(options, model=absolute(Path(str(options.model))))
+    if (model := model_file(options.model)) is not None:
+        options = replace(options, model=absolute(model))
     if options.trusted_key is not None:
         options = replace(options, trusted_key=absolute(Path(options.trusted_key)))
     return replace(plan, options=options)

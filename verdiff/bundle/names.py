@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from verdiff.errors import BundleError
@@ -16,22 +17,36 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(MODELS.glob("*" + SUFFIX))}
 
 
+def shipped_model(name_or_path: str | Path | None) -> Path | None:
+    """The bundle that ships under a name; None of a path.
+
+    A shipped name wins over a file of that name in the working folder; for the file write `./spine-mr`, or give a Path.
+    """
+    return shipped_models().get(name_or_path) if isinstance(name_or_path, str) else None
+
+
+def model_file(name_or_path: str | Path | None) -> Path | None:
+    """The file or folder of a model that was named by its path; None of a shipped one, and where nothing is there."""
+    if name_or_path is None or shipped_model(name_or_path) is not None or not os.path.exists(name_or_path):
+        return None
+    return Path(name_or_path)
+
+
 def resolve_model(name_or_path: str | Path | None = None) -> Path:
     """The bundle that a user means: the default model for None, a shipped model for its name, else a path.
 
-    A shipped name wins over a file of that name in the working folder; write `./spine-mr` for the file.
+    A name is looked for as :func:`shipped_model` says.
 
     Raises:
         BundleError: no such model and no such path; lists the models there are.
     """
-    shipped = shipped_models()
     wanted = DEFAULT_MODEL if name_or_path is None else name_or_path
-    if isinstance(wanted, str) and wanted in shipped:
-        return shipped[wanted]
+    if (shipped := shipped_model(wanted)) is not None:
+        return shipped
     path = _path(wanted)
-    if path is not None and name_or_path is not None and path.exists():
+    if path is not None and name_or_path is not None and os.path.exists(path):
         return path
-    names = ", ".join(shipped) if shipped else "none in this installation"
+    names = ", ".join(shipped_models()) or "none in this installation"
     raise BundleError(
         f"no model or bundle {str(wanted)!r}",
         f"a model that ships with verdiff ({names}) or the path of a bundle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -184,7 +185,7 @@ def is_model(source: str) -> bool:
     from verdiff.bundle.names import SUFFIX, shipped_models
 
     path = Path(source)
-    return source in shipped_models() or path.suffix == SUFFIX or (path / MANIFEST).is_file()
+    return source in shipped_models() or path.suffix == SUFFIX or os.path.isfile(path / MANIFEST)
 
 
 def cases_of(

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from verdiff.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from verdiff.bundle import Trust
-
-
 import json
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +17,10 @@ from verdiff.commands.options import (
     TrustedKey,
 )
 from verdiff.commands.printing import show
+from verdiff.errors import BundleError, InputError
+
+if TYPE_CHECKING:
+    from verdiff.bundle import Trust
 
 
 def info(
@@ -69,13 +66,13 @@ def facts_of(
     from verdiff.bundle import MANIFEST, Trust, shipped_models
 
     path = Path(target)
-    if target in shipped_models() or path.suffix == ".verdiff" or (path / MANIFEST).is_file():
+    if target in shipped_models() or path.suffix == ".verdiff" or os.path.isfile(path / MANIFEST):
         return bundle_facts(target, Trust(expect_sha256, trusted_key))
     if expect_sha256 is not None or trusted_key is not None:
         raise InputError(
             f"{target}, which is no bundle, to be trusted", "a bundle or a shipped model's name", "leave the option out"
         )
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(
             f"no scan, bundle or model {target!r}",
             f"a path, or a shipped model ({', '.join(shipped_models()) or 'none here'})",

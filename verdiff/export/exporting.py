@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from verdiff.bundle import MANIFEST, Trust, open_bundle, resolve_model, shipped_models
-from verdiff.bundle.names import SUFFIX
+from verdiff.bundle.names import SUFFIX, shipped_model
 from verdiff.errors import BundleError, DataError, VerificationError
 from verdiff.evaluate.fold import labelled_scans
 from verdiff.export.converting import (
@@ -49,9 +50,9 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
         VerificationError: A graph failed its checks; nothing is written.
         OutputError: The output cannot be written.
     """
-    path = Path(source) if source is not None else None
-    is_run = path is not None and path.is_dir() and any((path / name).is_file() for name in CHECKPOINTS)
-    if path is not None and not path.exists() and str(source) not in shipped_models():
+    path = _path(source)
+    is_run = path is not None and any(os.path.isfile(path / name) for name in CHECKPOINTS)
+    if path is not None and not os.path.exists(path):
         raise BundleError(
             f"no training run, model or bundle {str(source)!r}",
             f"the folder of a run, a model that ships ({', '.join(shipped_models()) or 'none here'}), or a bundle",
@@ -93,6 +94,11 @@ def run(source: str | Path | None, options: ExportOptions, *, say: Callable[[str
     held = ", ".join(open_bundle(output).precisions("prior"))
     say(f"{output}: {size / 1e6:.1f} MB, {len(draft.files)} files, {held}")
     return output
+
+
+def _path(source: str | Path | None) -> Path | None:
+    """The run or the bundle that was named by its path; None of a model that ships."""
+    return None if source is None or shipped_model(source) is not None else Path(source)
 
 
 def _rehearse(model: Mapping[str, object], options: ExportOptions, output: Path | str) -> None:
@@ -195,7 +201,7 @@ def _with_invariances(draft: Draft, chosen: Chosen, options: ExportOptions, say:
 
 
 def _of_bundle(source: str | Path | None, options: ExportOptions) -> Draft:
-    path = Path(source) if source is not None else None
+    path = _path(source)
     if path is not None and path.is_dir() and not (path / MANIFEST).is_file():
         if (path / "config.json").is_file():
             raise DataError(

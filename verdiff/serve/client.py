@@ -10,6 +10,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
+from verdiff.bundle.names import model_file
 from verdiff.errors import BackendError, InputError, ServiceError, VerdiffError
 from verdiff.imaging import volume_from
 from verdiff.limits import Limits
@@ -19,9 +20,6 @@ from verdiff.serve.job import Job, Reply
 from verdiff.serve.supervisor import Supervisor, Waiting
 from verdiff.serve.wording import describe_volume
 from verdiff.settings import check_options
-
-# The worker's working folder may be another one day: what is named here is meant.
-_NAMING_FILES = ("model", "trusted_key")
 
 
 class Client:
@@ -57,9 +55,10 @@ class Client:
             VerdiffError: What the load failed with; ServiceError where the worker does not come up.
         """
         options = _told(LoadOptions, {"model": model, **load}, BackendError)
-        for name in _NAMING_FILES:
-            if options.get(name) is not None and os.path.exists(options[name]):
-                options[name] = str(Path(options[name]).resolve())
+        # The worker's working folder may be another one day: what is named here is meant.
+        for name, path in (("model", model_file(model)), ("trusted_key", options.get("trusted_key"))):
+            if path is not None and os.path.exists(path):
+                options[name] = str(Path(path).resolve())
         self._process = os.getpid()
         self._numbers, self._lock = 0, Lock()
         self._supervisor = Supervisor(options, limits or Limits(), python)
