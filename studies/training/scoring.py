@@ -32,8 +32,6 @@ from verdiff.train.networks import SegmentationModel
 from verdiff.train.validate import labels_of_case, sample_case
 from verdiff.train.validate3d import probabilities_by_slice
 
-LARGEST_ID = 255
-
 
 def score_run(
     entry: QueueEntry,
@@ -99,7 +97,7 @@ def write_scores(run: Path, dataset: Dataset, names: Sequence[str], training: Ma
     results = score_cases(
         (_read_prediction(run / PREDICTIONS / f"{name}.npz", cases[name], dataset.label_ids) for name in names),
         labels,
-        Measures(ignore=LARGEST_ID),
+        Measures(ignore=_ignored_id(dataset.label_ids)),
     )
     unknown = {name: [dataset.labels[k] for k in cases[name].unknown] for name in names}
     results = known(results, unknown)
@@ -181,9 +179,10 @@ def _read_prediction(path: Path, case: CaseSlices, label_ids: tuple[int, ...]) -
     with np.load(path, allow_pickle=False) as arrays:
         labels, seconds = arrays["labels"], float(arrays["seconds"])
     truth = _truth(case)
-    # Structures are compared by their ids; pixels of which nothing is known keep their mark.
-    reference = np.where(truth == IGNORE, LARGEST_ID, _ids(label_ids)[np.where(truth == IGNORE, 0, truth)])
-    return ScoredCase(case.name, labels, reference.astype(np.uint8), spacing_of(case), about={"seconds": seconds})
+    # Structures are compared by their ids; pixels of which nothing is known have a mark that is none of them.
+    reference = _ids(label_ids).astype(np.uint16)[np.where(truth == IGNORE, 0, truth)]
+    reference[truth == IGNORE] = _ignored_id(label_ids)
+    return ScoredCase(case.name, labels, reference, spacing_of(case), about={"seconds": seconds})
 
 
 def spacing_of(case: CaseSlices) -> tuple[float, float, float]:
@@ -200,3 +199,8 @@ def _truth(case: CaseSlices) -> NDArray[np.uint8]:
 
 def _ids(label_ids: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.array([0, *label_ids], dtype=np.uint8)
+
+
+def _ignored_id(label_ids: tuple[int, ...]) -> int:
+    """What marks pixels of which nothing is known in a reference: the id of no structure, which 255 may be."""
+    return max(label_ids) + 1

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from studies.__main__ import app
 from studies.training import folder, queue
 from studies.training.folder import (
+    PREDICTIONS,
     TableOptions,
     cases_to_score,
     entries_of,
@@ -28,14 +29,15 @@ from studies.training.folder import (
 from studies.training.page import models_table
 from studies.training.plans import PLANS
 from studies.training.running import run
-from studies.training.scoring import score_run
+from studies.training.scoring import score_run, write_mask, write_scores
 from studies.training.table import METRICS, TableLine, TrainedRun, against, over_seeds
-from tests.train.toy import write_films, write_raw_dataset
+from tests.train.toy import toy_dataset, write_films, write_raw_dataset
 from verdiff.errors import DataError, InputError, VerdiffError
 from verdiff.evaluate.stored import read_results
 from verdiff.evaluate.tables import Table
 from verdiff.train.checkpoint import read_checkpoint
 from verdiff.train.config import DataConfig, load_config
+from verdiff.train.data.cases import IGNORE
 from verdiff.train.data.joining import TrainingSource
 from verdiff.train.data.loading import load_sources
 
@@ -227,6 +229,21 @@ def test_a_network_that_was_trained_on_a_scored_case_is_not_scored(whole: Path, 
     dataset = load_sources([TrainingSource(whole / "cache")], checkpoint.config.data)
     with pytest.raises(DataError, match="neither did not put aside toy3"):
         score_run(entry, dataset, checkpoint, ["toy0", "toy3"], say=quiet)
+
+
+@pytest.mark.parametrize("value", [2, 255])
+def test_masks_are_scored_whatever_ids_their_structures_have(tmp_path: Path, value: int) -> None:
+    dataset = replace(toy_dataset(), labels=("vertebra", "bone"), label_ids=(1, value))
+    case = replace(dataset.cases[0], labels=dataset.cases[0].labels.copy())
+    case.labels[:, 0] = IGNORE
+    (tmp_path / PREDICTIONS).mkdir()
+    found = np.where(case.labels == 2, value, case.labels).astype(np.uint8)
+    found[:, 0] = value
+    write_mask(found, case, 1.0, tmp_path / PREDICTIONS / f"{case.name}.npz")
+    write_scores(tmp_path, replace(dataset, cases=(case,)), [case.name], {})
+    table = read_results(tmp_path).masks
+    assert [table.value(case.name, name, "dice") for name in ("vertebra", "bone")] == [1.0, 1.0]
+    assert table.facts[case.name]["bone"]["reference_voxels"] == np.count_nonzero(case.labels == 2) > 0
 
 
 def test_a_chain_is_sampled_otherwise_without_another_training(films: Path, tmp_path: Path) -> None:
