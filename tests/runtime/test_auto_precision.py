@@ -126,6 +126,7 @@ def test_what_fails_its_self_test_is_out_of_the_question(write: Callable[..., Bu
     bundle = write({"int8-ov": gate(("openvino",), graphs)}, graphs)
     found = open_fastest(bundle, backend="openvino", device="cpu", threads=1)
     assert found.backend.precision == "fp32" and "all that may run" in found.chosen["because"]
+    assert [each["slice_ms"] for each in found.chosen["candidates"] if "slice_ms" in each] == [None], "nobody timed it"
     assert any("the prior differs" in each.get("refused", "") for each in found.chosen["candidates"])
 
 

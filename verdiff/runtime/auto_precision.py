@@ -125,7 +125,9 @@ def open_fastest(
     order = sorted(zip(seconds, range(len(candidates)), strict=True))
     for took, index in order:
         each = candidates[index]
-        said.append({"precision": each.precision, "backend": each.backend.name, "slice_ms": round(1000 * took, 2)})
+        # One that has none to be compared with was not timed.
+        slice_ms = round(1000 * took, 2) if len(candidates) > 1 else None
+        said.append({"precision": each.precision, "backend": each.backend.name, "slice_ms": slice_ms})
     best = candidates[order[0][1]]
     chosen = {
         "asked": AUTO,
