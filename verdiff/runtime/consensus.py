@@ -25,6 +25,6 @@ def fuse_staple(x0hat: NDArray[np.float32]) -> Fused:
     labels = np.stack([background_and_labels((sample + 1) / 2) for sample in x0hat])
     structures = range(1, x0hat.shape[2] + 1)
     slices = [staple(labels[:, index : index + 1], list(structures)) for index in range(x0hat.shape[1])]
-    probabilities = np.stack([consensus.probabilities[:, 0] for consensus in slices])
+    probabilities = np.stack([each[:, 0] for each in slices])
     np.clip(probabilities, 0.0, 1.0, out=probabilities)
     return Fused(probabilities, mean.spread)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from verdiff.diffusion.step_graph import varint
+
 # Fields of ModelProto and OperatorSetIdProto in onnx.proto, and of the wire format the kinds of a value.
 OPERATOR_SETS, DOMAIN, VERSION = 8, 1, 2
 VARINT, FIXED_64, LENGTH, FIXED_32 = 0, 1, 2, 5
@@ -32,7 +34,7 @@ def declared_at_most(graph: bytes, version: int) -> bytes:
             body = graph[start:end]
             if field == OPERATOR_SETS and _of_onnx(body) and _version(body) > version:
                 body = _with_version(body, version)
-                parts.append(_number(OPERATOR_SETS << 3 | LENGTH) + _number(len(body)) + body)
+                parts.append(varint(OPERATOR_SETS << 3 | LENGTH) + varint(len(body)) + body)
             else:
                 parts.append(graph[begin:end])
     except (IndexError, ValueError):
@@ -52,7 +54,7 @@ def _version(body: bytes) -> int:
 
 def _with_version(body: bytes, version: int) -> bytes:
     others = (body[begin:end] for field, begin, _, end in _fields(body) if field != VERSION)
-    return b"".join(others) + _number(VERSION << 3 | VARINT) + _number(version)
+    return b"".join(others) + varint(VERSION << 3 | VARINT) + varint(version)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
@@ -85,12 +87,3 @@ def _read(message: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if not message[at - 1] & 0x80:
             return value, at
-
-
-def _number(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
