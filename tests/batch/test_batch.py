@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.batch.command import infer, summary, times
+from tests.interop.dicom.series import save_oriented
 from tests.runtime.scans import mr_scan
 from verdiff.batch import Asked, Row, cases_of, plan_batch, run_batch
 from verdiff.batch import scan as steps
@@ -107,6 +109,20 @@ def test_what_is_done_is_not_done_again_unless_something_changed(
         before = times(out)
         infer(scans, "-o", out, *more, bundle=bundle)
         assert all(times(out)[name] != before[name] for name in before)
+
+
+def test_a_series_named_by_dots_is_known_as_done(
+    scans: Path, bundle: Path, tmp_path: Path, loads: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_oriented(tmp_path / "series", mr_scan().array, mr_scan().geometry)
+    (tmp_path / "series" / "inner").mkdir()
+    for folder, word in (("series", "."), ("series/inner", "..")):
+        monkeypatch.chdir(tmp_path / folder)
+        out = tmp_path / f"out{len(word)}"
+        assert infer(scans / "a.nii.gz", Path(word), "-o", out, bundle=bundle).exit_code == 0
+        before = len(loads)
+        assert infer(scans / "a.nii.gz", Path(word), "-o", out, bundle=bundle).exit_code == 0
+        assert {row["when"] for row in summary(out).values()} == {"earlier"} and len(loads) == before
 
 
 def test_a_mask_that_an_expert_corrected_is_done_and_never_replaced(scans: Path, bundle: Path, tmp_path: Path) -> None:
@@ -315,6 +331,21 @@ def test_a_place_that_is_another_scan_of_the_batch_is_never_taken(scans: Path, b
     result = infer(scans, "--overwrite", bundle=bundle)
     assert result.exit_code == OutputError.exit_code and "is a scan of this batch" in result.stderr
     assert (scans / "a_seg.nii.gz").read_bytes() == before
+
+
+def test_a_scan_that_is_left_out_for_its_name_has_a_row_beside_its_namesake_s(
+    scans: Path, bundle: Path, tmp_path: Path
+) -> None:
+    (scans / "deep").mkdir()
+    write_array(mr_scan().array, mr_scan(), scans / "deep" / "a.nii.gz")
+    infer(scans / "c.nii.gz", "-o", tmp_path / "out", bundle=bundle)
+    both = (scans / "a.nii.gz", scans / "deep" / "a.nii.gz")
+    # The second call finds both rows of the first.
+    for when in ("now", "earlier"):
+        assert infer(*both, "-o", tmp_path / "out", "--leave-out-bad", bundle=bundle).exit_code == SOME_FAILED
+        with (tmp_path / "out" / "summary.csv").open(newline="") as file:
+            rows = {row["scan"]: (row["status"], row["when"]) for row in csv.DictReader(file) if row["case"] == "a"}
+        assert rows == {str(both[0]): ("done", when), str(both[1]): ("failed", "now")}
 
 
 def test_a_summary_that_is_the_users_is_not_replaced(scans: Path, bundle: Path, loads: list[None]) -> None:

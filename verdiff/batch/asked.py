@@ -105,9 +105,14 @@ class Asked:
         return words + [word for name, value in numbers.items() if value is not None for word in (name, f"{value:g}")]
 
 
+def named_scan(scan: Path) -> Path:
+    """The scan by a path that ends with its own name, which ``.`` and ``..`` do not."""
+    return scan.resolve() if scan.name in ("", "..") else scan
+
+
 def repeating_command(scan: Path, options: InferOptions) -> str:
     """The command line that makes the mask again; of each path its name alone."""
-    words = ["verdiff", "infer", scan.name]
+    words = ["verdiff", "infer", named_scan(scan).name]
     if options.model is not None:
         words += ["--model", Path(options.model).name]
     if options.orientation is not None:

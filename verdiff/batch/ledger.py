@@ -42,11 +42,12 @@ class Ledger:
             OutputError: It cannot be written.
         """
         batch = self._batch
-        fresh = {row.case: row.cells() for row in self.rows}
+        # Two scans of a call may have one name, where one of them was left out for that.
+        again = {row.case for row in self.rows}
         earlier = rows_in(batch.summary) if made_by_verdiff(batch.summary) else []
-        kept = {row["case"]: {**row, "when": "earlier"} for row in earlier}
+        kept = [{**row, "when": "earlier"} for row in earlier if row["case"] not in again]
         with batch.plan_summary().staged() as staged:
-            staged[batch.summary].write_text(table((kept | fresh).values()), "utf-8")
+            staged[batch.summary].write_text(table([*kept, *(row.cells() for row in self.rows)]), "utf-8")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verdiff.batch.asked import Asked, repeating_command
+from verdiff.batch.asked import Asked, named_scan, repeating_command
 from verdiff.batch.cases import BatchCase
 from verdiff.batch.rows import Row, row_of_error, row_of_report
 from verdiff.batch.scan import spine_files_of
@@ -172,7 +172,7 @@ def _common(scans: Sequence[Path]) -> Path:
 
 def _files_of(case: BatchCase, output: Path | None, asked: Asked) -> tuple[str, OutputFiles]:
     """The name of a case and its files, if it is a film by its suffix or a volume by any other."""
-    scan = case.scan.resolve() if case.scan.name in ("", "..") else case.scan
+    scan = named_scan(case.scan)
     files = output_files(
         scan,
         None if output is None else f"{output}{os.sep}",

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from verdiff.batch.asked import AnatomyOptions, Asked, repeating_command
+from verdiff.batch.asked import AnatomyOptions, Asked, named_scan, repeating_command
 from verdiff.bundle.names import model_file
 from verdiff.errors import OutputError
 from verdiff.files import Plan, require_folder
@@ -85,9 +85,7 @@ def read_scan(
         VerdiffError: The scan cannot be read, or a file of it cannot be written.
     """
     begun = perf_counter()
-    if scan.name in ("", ".."):
-        # The files beside it take the folder's own name.
-        scan = scan.resolve()
+    scan = named_scan(scan)
     options = asked.options
     volume = read_volume(scan, orientation=options.orientation, time_point=options.time_point)
     seconds = perf_counter() - begun
