@@ -21,8 +21,9 @@ from verdiff.evaluate.stored import STORED, to_dict
 from verdiff.files import plan_files
 from verdiff.markdown import markdown_table
 from verdiff.page.figures import figures_page
-from verdiff.train.config import load_config
+from verdiff.train.config import DataConfig, load_config
 from verdiff.train.data.cases import INDEX
+from verdiff.train.data.layout import FINE_MASKS
 
 PAGE, SHOWN, CASES, BOXES = "table.md", "table.html", "cases.csv", "boxes.png"
 PICTURE = f"![Dice of every case]({BOXES})"
@@ -86,8 +87,8 @@ def markdown_page(
     page = [
         f"# {plan.title}",
         "",
-        f"`{data['name']}`, fold {options.fold}: {len(cases)} of the {held} cases put aside, scored in "
-        f"the scan's own pixels. {done} of {len(entries)} trainings are done.",
+        f"`{data['name']}`, fold {options.fold}: {len(cases)} of the {held} cases put aside, scored "
+        f"{scored_on(DataConfig(**data['preparation']))}. {done} of {len(entries)} trainings are done.",
         "",
         f"    {command(options, output)}",
         "",
@@ -115,6 +116,16 @@ def markdown_page(
             page += ["", f"## {group}: {count} case{'s' * (count != 1)}", "", *papers_table(mine, METRICS)]
     page += ["", "## What to know", "", *(f"- {note}" for note in notes(options))]
     return "\n".join(page) + "\n"
+
+
+def scored_on(prepared: DataConfig) -> str:
+    """Which pixels the masks are scored on, for cases that were prepared so."""
+    if prepared.slice_spacing_mm is not None:
+        lengths = (prepared.spacing_mm, prepared.spacing_mm, prepared.slice_spacing_mm)
+        return f"on the prepared grid of {' x '.join(f'{mm:g}' for mm in lengths if mm is not None)} mm"
+    if prepared.soft_masks:
+        return f"on the pixels of their masks in `{FINE_MASKS}`, or on the scan's own where there is none"
+    return "in the scan's own pixels"
 
 
 def verdict(plan: TablePlan, other: str, found: Comparisons) -> list[str]:

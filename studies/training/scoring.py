@@ -156,7 +156,7 @@ def _network(checkpoint: Checkpoint) -> SegmentationModel:
 def _write_prediction(
     net: SegmentationModel, config: RunConfig, case: CaseSlices, label_ids: tuple[int, ...], path: Path
 ) -> None:
-    """The mask of a case in the scan's own pixels, with the ids of the data set and the seconds that it took."""
+    """The mask of a case on the pixels that are scored, with the ids of the data set and the seconds that it took."""
     begun = time.perf_counter()
     if config.dimensions == 3:
         parts: Iterator[NDArray[np.uint8]] = (

@@ -26,7 +26,7 @@ from studies.training.folder import (
     sources_of,
     write_configuration,
 )
-from studies.training.page import models_table
+from studies.training.page import models_table, scored_on
 from studies.training.plans import PLANS
 from studies.training.running import run
 from studies.training.scoring import score_run, write_mask, write_scores
@@ -201,7 +201,8 @@ def test_a_model_of_several_data_sets_is_scored_on_the_patients_of_the_first(
     ]
     # toy0 to toy2 of the further set are patients put aside in the first: only toy3 and toy4 are trained on.
     assert [fact["training_cases"] for fact in facts] == [5, 3]
-    assert "## T 30 from 20 minus T1w and T2w" in (tmp_path / "queue/table.md").read_text("utf-8")
+    page = (tmp_path / "queue/table.md").read_text("utf-8")
+    assert "## T 30 from 20 minus T1w and T2w" in page and "cases put aside, scored in the scan's own pixels." in page
     # The cases that its own fold puts aside decide its configuration, here as where it is taken over.
     options = TableOptions("spinesegdiff", films, budget=20, others=20, **given)  # type: ignore[arg-type]
     sitting = queue.run(options, tmp_path / "again", minutes=0, records=[tmp_path / "queue"], say=quiet)
@@ -244,6 +245,18 @@ def test_masks_are_scored_whatever_ids_their_structures_have(tmp_path: Path, val
     table = read_results(tmp_path).masks
     assert [table.value(case.name, name, "dice") for name in ("vertebra", "bone")] == [1.0, 1.0]
     assert table.facts[case.name]["bone"]["reference_voxels"] == np.count_nonzero(case.labels == 2) > 0
+
+
+@pytest.mark.parametrize(
+    ("prepared", "words"),
+    [
+        (DataConfig(), "in the scan's own pixels"),
+        (DataConfig(soft_masks=True), "on the pixels of their masks in `labelsFull`, or on the scan's own"),
+        (DataConfig(spacing_mm=1.5, slice_spacing_mm=4.4), "on the prepared grid of 1.5 x 1.5 x 4.4 mm"),
+    ],
+)
+def test_a_page_says_on_which_pixels_its_table_is_scored(prepared: DataConfig, words: str) -> None:
+    assert scored_on(prepared).startswith(words)
 
 
 def test_a_chain_is_sampled_otherwise_without_another_training(films: Path, tmp_path: Path) -> None:
