@@ -19,6 +19,7 @@ from verdiff.commands.data import convert, split
 from verdiff.commands.distill import distill
 from verdiff.commands.doctor import doctor
 from verdiff.commands.dry_run import with_dry_run
+from verdiff.commands.empty import has_empty_argument
 from verdiff.commands.ending import Ended, end_in_order
 from verdiff.commands.evaluate import evaluate
 from verdiff.commands.export import export
@@ -35,7 +36,6 @@ from verdiff.commands.train import train
 from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
 
 _OPTIONS = "verdiff.options"
-_OUTPUT = ("-o", "--output")
 _ROOM = "crop the scan, raise the limit (ulimit -v), or use a machine with more memory; files are as they were"
 OLD_OR_NEW = "files are either the old ones or the complete new ones"
 
@@ -46,11 +46,9 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was named, whose options a message may name."""
         name, command, rest = super().resolve_command(ctx, args)
-        before = ["", *rest]
-        if any(
-            not word and (last in _OUTPUT or not last.startswith("-")) for last, word in zip(before, rest, strict=False)
-        ):
-            # As a path it would be the working folder, and all scans in it.
+        options = [] if command is None else command.params
+        flags = {text for each in options if getattr(each, "is_flag", False) for text in each.opts}
+        if has_empty_argument(rest, flags):
             raise unfit(
                 "an empty argument, as a variable without a value leaves", "give what it stands for, or nothing"
             )

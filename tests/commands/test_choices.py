@@ -49,6 +49,12 @@ WRONG = [
     *((("evaluate", "masks", "refs", *wrong), named) for wrong, named in SAMPLING),
     (("infer", ""), ("empty argument",)),
     (("infer", "scan.nii.gz", "-o", ""), ("empty argument",)),
+    (("infer", "scan.nii.gz", "--output="), ("empty argument",)),
+    # A flag takes no value, so what follows it is an argument.
+    (("infer", "--preview", ""), ("empty argument",)),
+    (("infer", "-qv", ""), ("empty argument",)),
+    (("infer", "--model=spine-mr", ""), ("empty argument",)),
+    (("data", "convert", "--dry-run", ""), ("empty argument",)),
     (("evaluate", "masks", ""), ("empty argument",)),
     (("infer", "scan.nii.gz", "--stats", "--lowest", "L9"), ("C1 to C7", "L1 to L5")),
     (("evaluate", "masks", "refs", "--on-empty", "lenient"), ("strict", "leave-absent-out")),
