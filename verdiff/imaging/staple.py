@@ -49,4 +49,5 @@ def _binary(masks: NDArray[np.uint8], iterations: int) -> NDArray[np.float32]:
     filter_.SetForegroundValue(1.0)
     filter_.SetMaximumIterations(iterations)
     image = filter_.Execute([sitk.GetImageFromArray(mask) for mask in masks])
-    return sitk.GetArrayFromImage(image).astype(np.float32)
+    probability: NDArray[np.float32] = sitk.GetArrayFromImage(image).astype(np.float32)
+    return probability
