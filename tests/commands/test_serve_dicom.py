@@ -101,6 +101,7 @@ def test_a_port_in_use_is_refused_before_a_model_is_loaded(option: str) -> None:
     assert f"127.0.0.1:{port} cannot be listened on" in done.output and f"choose another {option}" in done.output
 
 
-def test_an_address_of_another_machine_is_refused_before_a_model_is_loaded() -> None:
-    done = CliRunner().invoke(app, ["serve", "--igtl", "18944", "--host", "192.0.2.1", "--model", "no-such-model"])
-    assert done.exit_code == ServiceError.exit_code and "192.0.2.1:18944 cannot be listened on" in done.output
+@pytest.mark.parametrize("host", ["192.0.2.1", "10..0.1"])
+def test_an_address_of_another_machine_or_of_none_is_refused_before_a_model_is_loaded(host: str) -> None:
+    done = CliRunner().invoke(app, ["serve", "--igtl", "18944", "--host", host, "--model", "no-such-model"])
+    assert done.exit_code == ServiceError.exit_code and f"{host}:18944 cannot be listened on" in done.output

@@ -270,11 +270,19 @@ def test_a_node_that_ends_in_the_middle_sends_nothing(
     assert client.submit(SCAN, force=True).result(60).labels.any()
 
 
-def test_a_port_in_use_is_refused_by_name(client: Client, receiver: Receiver, said: list[str]) -> None:
+def test_a_port_in_use_and_an_address_that_is_none_are_refused_by_name(
+    client: Client, receiver: Receiver, said: list[str]
+) -> None:
     with node(client, receiver, said) as listening:
         other = DicomNode(client, listening.address[1], Delivery(peer=receiver.peer), allowed=("PACS",))
         with pytest.raises(ServiceError, match="cannot be listened on"):
             other.__enter__()
+    for more in ({}, {"port": 0, "host": "127.0.0.1", "stow_in": 70000}):
+        wrong = DicomNode(
+            client, delivery=Delivery(peer=receiver.peer), allowed=("PACS",), **{"port": 0, "host": "10..0.1", **more}
+        )
+        with pytest.raises(ServiceError, match="cannot be listened on"):
+            wrong.__enter__()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from verdiff.errors import BudgetError, ServiceError, VerdiffError
 from verdiff.runtime import Cancelled
@@ -15,8 +17,25 @@ def shutting_down() -> ServiceError:
     )
 
 
-def not_listening(host: str, port: int, error: Exception, option: str) -> ServiceError:
-    """An address that a server cannot listen on; ``option`` is what chooses its port."""
+@contextmanager
+def listening(host: str, port: int, option: str) -> Iterator[None]:
+    """Name the address that cannot be listened on.
+
+    Args:
+        host: Its host.
+        port: Its port.
+        option: What chooses the port.
+
+    Raises:
+        ServiceError: The port is taken or none, or the host is none of this machine's, or no name of one.
+    """
+    try:
+        yield
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise _not_listening(host, port, error, option) from error
+
+
+def _not_listening(host: str, port: int, error: Exception, option: str) -> ServiceError:
     # The text of asyncio and of socket names the address once more; names that are not known have no positive number.
     number = getattr(error, "errno", None) or 0
     why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error

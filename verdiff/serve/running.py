@@ -9,7 +9,7 @@ from threading import Event
 from typing import Protocol
 
 from verdiff.serve.client import Client
-from verdiff.serve.failures import not_listening
+from verdiff.serve.failures import listening
 
 
 class Server(AbstractContextManager["Server"], Protocol):
@@ -37,11 +37,9 @@ def require_ports(host: str, ports: Mapping[str, int | None]) -> None:
     for option, port in ports.items():
         if not port:
             continue
-        try:
+        with listening(host, port, option):
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             socket.create_server(address, family=family).close()
-        except OSError as error:
-            raise not_listening(host, port, error, option) from error
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import select
@@ -228,6 +229,19 @@ def test_a_port_that_is_taken_is_named(client: Client, server: IgtlServer) -> No
         IgtlServer(client, 0, host="203.0.113.7").start()
     with pytest.raises(ServiceError, match=":70000 cannot be listened on"):
         IgtlServer(client, 70000).start()
+    with pytest.raises(ServiceError, match=r"10\.\.0\.1:0 cannot be listened on"):
+        IgtlServer(client, 0, host="10..0.1").start()
+
+
+def test_an_error_that_nobody_foresees_is_raised_where_the_server_is_started(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("nobody foresees this")
+
+    monkeypatch.setattr(asyncio, "start_server", fail)
+    with pytest.raises(ValueError, match="nobody foresees this"):
+        IgtlServer(client, 0).start()
 
 
 def test_it_listens_to_this_machine_alone_unless_told_otherwise(server: IgtlServer) -> None:

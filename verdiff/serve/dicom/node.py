@@ -7,8 +7,8 @@ parser, and computed in the worker's process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from ssl import SSLContext
 from threading import Event, Thread
 from time import monotonic
@@ -37,7 +37,7 @@ from verdiff.serve.dicom.settings import (
     check_titles,
 )
 from verdiff.serve.dicom.web import StowServer
-from verdiff.serve.failures import not_listening
+from verdiff.serve.failures import listening
 from verdiff.serve.tls import Deferred, shake_hands
 
 _LOG = logging.getLogger("verdiff.serve.dicom")
@@ -130,7 +130,7 @@ class DicomNode:
             ]
             entity = self._entity()
             stack.callback(entity.shutdown)
-            with _listening(*self._listen, "--dicom"):
+            with listening(*self._listen, "--dicom"):
                 self._server = entity.start_server(
                     self._listen,
                     block=False,
@@ -138,7 +138,7 @@ class DicomNode:
                     evt_handlers=self._handlers(),
                 )
             if self._stow_in is not None:
-                with _listening(self._listen[0], self._stow_in, "--stow-in"):
+                with listening(self._listen[0], self._stow_in, "--stow-in"):
                     web = StowServer((self._listen[0], self._stow_in), self._inbox, self._limits, self._tls)
                 self.stow_url = stack.enter_context(web).url
                 self._say(f"DICOMweb at {self.stow_url}")
@@ -287,15 +287,6 @@ class DicomNode:
             parcel = Parcel(series.number, tuple(encoded(each) for each in objects))
             for courier in self._couriers:
                 courier.take(parcel)
-
-
-@contextmanager
-def _listening(host: str, port: int, option: str) -> Iterator[None]:
-    """Name the address that cannot be listened on."""
-    try:
-        yield
-    except OSError as error:
-        raise not_listening(host, port, error, option) from error
 
 
 def _guarded(event: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from verdiff.limits import IgtlLimits
 from verdiff.serve.client import Client
-from verdiff.serve.failures import not_listening
+from verdiff.serve.failures import listening
 from verdiff.serve.igtl.codes import Code
 from verdiff.serve.igtl.contents import status_content
 from verdiff.serve.igtl.frames import checksum, pieces_of
@@ -110,15 +110,19 @@ class IgtlServer:
     def _run(self, started: Future[int]) -> None:
         try:
             asyncio.run(self._serve(started))
-        except (OSError, OverflowError) as error:
-            started.set_exception(not_listening(self._host, self._port, error, "--igtl"))
+        except BaseException as error:
+            if started.done():
+                raise
+            # Whatever it is: start() waits until it hears of a port or of an error.
+            started.set_exception(error)
 
     async def _serve(self, started: Future[int]) -> None:
         self._loop = asyncio.get_running_loop()
         patience = None if self._tls is None else self._service.limits.stall_s
-        server = await asyncio.start_server(
-            self._connected, self._host, self._port, limit=_BUFFER, ssl=self._tls, ssl_handshake_timeout=patience
-        )
+        with listening(self._host, self._port, "--igtl"):
+            server = await asyncio.start_server(
+                self._connected, self._host, self._port, limit=_BUFFER, ssl=self._tls, ssl_handshake_timeout=patience
+            )
         started.set_result(server.sockets[0].getsockname()[1])
         await self._stop.wait()
         server.close()
