@@ -131,7 +131,7 @@ def facts(entry: QueueEntry, checkpoint: Checkpoint, trained: Path) -> dict[str,
 
 
 def known(results: Results, unknown: dict[str, list[str]]) -> Results:
-    """Results without the scores of structures that a case's data set does not label; a mean where there are several.
+    """Results without the scores of structures that a case's data set does not label.
 
     Args:
         results: All scores.
@@ -144,7 +144,7 @@ def known(results: Results, unknown: dict[str, list[str]]) -> Results:
         }
         for case, rows in masks.values.items()
     }
-    return replace(results, masks=replace(masks, values=values, averaged=len(masks.structures) > 1))
+    return replace(results, masks=replace(masks, values=values))
 
 
 def _network(checkpoint: Checkpoint) -> SegmentationModel:

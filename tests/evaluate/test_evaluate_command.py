@@ -76,6 +76,24 @@ def test_two_models_are_compared_on_the_same_cases(folders):
     assert "| disc | HD95 (mm) | 3 | -1.0000 | -1.5000 to -0.5000 | 3 / 0 | 0.25 | 1 |" in evaluation.markdown
 
 
+def test_of_one_structure_there_is_no_mean_and_each_test_is_counted_once(folders):
+    evaluation = run(
+        folders / "good", folders / "references", "disc=1", folders / "out",
+        compare_with=folders / "poor", distances=False,
+    )  # fmt: skip
+    assert "mean" not in evaluation.markdown.replace("Mean", "")
+    (row,) = evaluation.comparisons["masks"].values()
+    # Dice, IoU and volume error: three tests, of which the smallest p is taken three times.
+    assert len(row) == 3 and row["dice"].adjusted_p == pytest.approx(min(1, 3 * row["dice"].comparison.p_value))
+    # Older versions wrote the mean of one structure beside it.
+    path = folders / "out" / "scores.json"
+    stored = json.loads(path.read_text("utf-8"))
+    for rows in (*stored["cases"].values(), stored["summary"]):
+        rows["mean"] = rows["disc"]
+    path.write_text(json.dumps({**stored, "averaged": True}), "utf-8")
+    assert read_results(path).masks.rows == ("disc",)
+
+
 def test_the_other_model_may_be_an_earlier_evaluation(folders):
     run(folders / "poor", folders / "references", LABELS, folders / "earlier")
     now = run(folders / "good", folders / "references", LABELS, compare_with=folders / "poor")

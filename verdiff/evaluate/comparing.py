@@ -44,7 +44,7 @@ def compare_tables(first: Table, second: Table) -> Comparisons:
         f"{kind} {', '.join(sorted(only))} in the {which} alone"
         for kind, here, there in (
             ("cases", set(first.cases), set(second.cases)),
-            ("structures", set(first.rows), set(second.rows)),
+            ("structures", set(first.structures), set(second.structures)),
         )
         for which, only in (("first", here - there), ("second", there - here))
         if only

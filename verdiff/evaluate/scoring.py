@@ -140,7 +140,7 @@ def score_cases(
     judged = [name for name in UNCERTAINTY_METRICS if calibrated or name != "ece"]
     groups = measures.instances
     return Results(
-        Table.of(masks, metrics, list(dict.fromkeys(notes))),
+        Table.of(masks, metrics, list(dict.fromkeys(notes)), averaged=len(labels) > 1),
         Table.of(instances, groups.metrics, averaged=len(groups.groups) > 1) if groups is not None else None,
         Table.of(uncertainty, judged, averaged=False) if measures.uncertainty else None,
         about,

@@ -120,7 +120,9 @@ def _table(stored: Mapping[str, Any]) -> Table:
         case: {name: {key: one[key] for key in one if key not in metrics} for name, one in row.items()}
         for case, row in rows.items()
     }
-    return Table(values, metrics, facts, tuple(stored["notes"]), averaged)
+    # Older versions also wrote the mean of a single structure.
+    several = len(next(iter(values.values()))) > 1
+    return Table(values, metrics, facts, tuple(stored["notes"]), averaged and several)
 
 
 def _plain(value: Any) -> Any:

@@ -55,7 +55,7 @@ class Table:
         metrics: The metrics that were computed, names of :data:`verdiff.evaluate.empty.EVERY_METRIC`.
         facts: Case -> structure -> what stands beside the metrics: counts, volumes, presence.
         notes: What a reader must know, such as label ids in the files that were not scored.
-        averaged: Whether a mean over the structures of a case says anything.
+        averaged: Whether a mean over the structures of a case says anything: of a single one it says the same again.
     """
 
     values: ByCase[Mapping[str, float]]
