@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from tests.serve.test_client import eventually, failing, resident
 from verdiff.errors import ServiceError
 from verdiff.serve import Client
 from verdiff.serve.igtl import IgtlLimits, IgtlServer
+from verdiff.serve.igtl.frames import Message
+from verdiff.serve.igtl.outbox import Outbox
+from verdiff.serve.igtl.session import Session
 
 QUICK = IgtlLimits(body_mb=1, clients=3, stall_s=0.3, message_s=1.0, waiting=4, leave_s=0.5)
 LONG = {"steps": 500, "samples": 200}
@@ -220,6 +224,42 @@ def test_a_scan_that_fails_in_the_middle_has_its_priors_mask_and_an_error(bundle
             seen = peer.answer()
             assert [got.kind for got in seen] == ["STATUS", "IMAGE", "STATUS"]
             assert seen[-1].status[:3] == (18, 15, "ServiceError") and "of all things" in seen[-1].status[3]
+
+
+def test_surfaces_that_are_asked_for_again_take_the_place_of_those_that_wait(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, asked = threading.Event(), 0
+    send, answer = Outbox._send_piece, Session._last_surfaces
+
+    async def slowly(self: Outbox, piece: memoryview) -> None:
+        while not taken.is_set():
+            await asyncio.sleep(0.01)
+        await send(self, piece)
+
+    def counted(self: Session, message: Message) -> None:
+        nonlocal asked
+        answer(self, message)
+        asked += 1
+
+    monkeypatch.setattr(Outbox, "_send_piece", slowly)
+    monkeypatch.setattr(Session, "_last_surfaces", counted)
+    with (
+        IgtlServer(client, 0, surfaces=True, limits=IgtlLimits(waiting=8)) as server,
+        Peer(server.address[1]) as peer,
+    ):
+        taken.set()
+        peer.send("IMAGE", image_body(mr_scan(4)))
+        names = [got.device for got in peer.answer() if got.kind == "POLYDATA"]
+        taken.clear()
+        for _ in range(20):
+            peer.send("GET_POLYDATA")
+        eventually(lambda: asked == 20)
+        taken.set()
+        peer.send("GET_STATUS")
+        again = [got.device for got in peer.until(lambda got: got.kind == "STATUS")[:-1]]
+    # One more may have left the queue to wait for the client.
+    assert len(names) > 1 and again in (names, [names[0], *names])
 
 
 def test_a_port_that_is_taken_is_named(client: Client, server: IgtlServer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from verdiff.limits import IgtlLimits
 from verdiff.serve.igtl.frames import Piece
@@ -13,22 +13,28 @@ _CHUNK = 1 << 18
 
 
 class Outbox:
-    """Messages of one connection, in order. A newer mask of an image takes the place of one that still waits."""
+    """Messages of one connection, in order. A newer mask or surface takes the place of one that still waits."""
 
     def __init__(self, writer: asyncio.StreamWriter, limits: IgtlLimits) -> None:
         self._writer, self._limits = writer, limits
-        self._waiting: deque[tuple[bytes | None, Sequence[Piece]]] = deque()
+        self._waiting: deque[tuple[Hashable | None, Sequence[Piece]]] = deque()
         self._filled, self._empty = asyncio.Event(), asyncio.Event()
         self._empty.set()
 
-    def put(self, pieces: Sequence[Piece], *, mask_of: bytes | None = None) -> None:
-        """Queue a message; a client that lets too many wait is cut off."""
-        if mask_of is not None:
-            self._waiting = deque(each for each in self._waiting if each[0] != mask_of)
+    def put(self, pieces: Sequence[Piece], *, of: Hashable | None = None) -> None:
+        """Queue a message; a client that lets too many wait is cut off.
+
+        Args:
+            pieces: The message.
+            of: What it shows: one that waits and shows the same goes, so that a client which asks again and again and
+                does not read costs no more memory.
+        """
+        if of is not None:
+            self._waiting = deque(each for each in self._waiting if each[0] != of)
         if len(self._waiting) >= self._limits.waiting:
             self._writer.transport.abort()
             return
-        self._waiting.append((mask_of, pieces))
+        self._waiting.append((of, pieces))
         self._empty.clear()
         self._filled.set()
 

@@ -315,7 +315,7 @@ class Session:
             metadata=self._service.metadata(reply),
             id=source.header.id,
         )
-        self._outbox.put(pieces, mask_of=name)
+        self._outbox.put(pieces, of=("mask", name))
 
     def _put_surfaces(self, job: Job, header: MessageHeader) -> None:
         for name, surface in job.surfaces.items():
@@ -328,7 +328,7 @@ class Session:
                 metadata={"job": job.id},
                 id=header.id,
             )
-            self._outbox.put(pieces)
+            self._outbox.put(pieces, of=("surface", header.device, name))
 
     def _put(
         self,
