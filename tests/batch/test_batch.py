@@ -24,6 +24,7 @@ from verdiff.batch import Asked, Row, cases_of, plan_batch, run_batch
 from verdiff.batch import scan as steps
 from verdiff.batch import written as last_step
 from verdiff.batch.held import NAME, held
+from verdiff.batch.rows import row_of_report
 from verdiff.errors import INTERRUPTED, SOME_FAILED, USAGE, InputError, OutputError
 from verdiff.imaging import write_array
 from verdiff.options import InferOptions
@@ -134,6 +135,13 @@ def test_a_mask_that_an_expert_corrected_is_done_and_never_replaced(scans: Path,
     refused = infer(scans, "-o", out, "--seed", 3, bundle=bundle)
     assert refused.exit_code == OutputError.exit_code and "a_seg.nii.gz" in refused.stderr
     assert (out / "a_seg.nii.gz").read_bytes() == corrected
+
+
+def test_the_seconds_of_a_row_are_those_of_every_step() -> None:
+    # What the run's own steps take is in its total.
+    timings = {"read": 1, "resample": 2, "total": 4, "anatomy": 8, "margins": 16, "page": 32, "write": 64}
+    report = {"provenance": {}, "timings_s": timings, "outcome": "complete", "files": {"mask": "m"}, "volumes_ml": {}}
+    assert row_of_report("a", "a.nii.gz", report).seconds == sum(timings.values()) - timings["resample"]
 
 
 def test_a_bad_scan_costs_itself_alone(scans: Path, bundle: Path, tmp_path: Path) -> None:

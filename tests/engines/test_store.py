@@ -235,6 +235,22 @@ def test_another_version_s_engine_does_not_take_the_place_of_this_one(folder: Pa
     assert read_engine(engine_path(make_key(trt_version="11.4.0.106"), folder), later) == PLAN
 
 
+def test_a_damaged_plan_of_a_named_cache_is_told_to_a_user_without_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("VERDIFF_CACHE", raising=False)
+    monkeypatch.setattr("verdiff.engines.store._user_cache", homeless)
+    path = put(prepare_folder(tmp_path / "engines"))
+    path.write_bytes(PLAN[:10])
+    problems: list[BackendError] = []
+    assert find_engines(path.parent, problems=problems) == []
+    assert [problem.found for problem in problems] == [f"{path.name} has 10 bytes"]
+    assert problems[0].remedy.endswith(f"--cache {tmp_path}")
+
+
 @pytest.mark.parametrize("fault", ["gone", "cut short", "changed"])
 def test_what_mends_a_plan_names_its_engine_and_a_cache_that_is_not_the_user_s(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

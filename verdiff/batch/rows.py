@@ -95,7 +95,7 @@ def row_of_report(case: str, scan: str, report: Mapping[str, Any], *, earlier: b
         status, code = DOUBTFUL, IMPLAUSIBLE
     if report["outcome"] in ("budget", "prior", "cancelled") and provenance.get("outcome") != "complete":
         says.insert(0, f"outcome {report['outcome']}")
-    seconds = sum(timings.get(name, 0.0) for name in ("read", "total", "anatomy", "margins", "write"))
+    seconds = sum(timings.get(name, 0.0) for name in ("read", "total", "anatomy", "margins", "page", "write"))
     mask = report["files"]["mask"]
     return Row(case, scan, status, code, earlier, seconds, mask, report["volumes_ml"], "; ".join(says), report)
 

@@ -257,7 +257,7 @@ def _stated_cache(path: Path) -> Path | None:
     folder = path.absolute().parent
     try:
         usual = cache_path().absolute()
-    except RuntimeError:
+    except BackendError:
         # This user has no home folder, and so no cache but a named one.
         usual = None
     return None if folder == usual or folder.name != ENGINES else folder.parent
