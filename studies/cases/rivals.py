@@ -66,7 +66,7 @@ def run(options: StudyOptions, torch_factory: TorchFactory = TorchSlices) -> Fin
     bundle = open_bundle(resolve_model(options.bundle))
     require_denoiser(bundle.manifest, there=bundle.has("denoiser"))
     segmenter = Segmenter.load(options.bundle, threads=options.threads)
-    patients = load_patients(segmenter, data, options.fold, every=options.every, say=lambda line: None)
+    patients = load_patients(segmenter, data, options.fold, every=options.every, say=options.say)
     manifest = bundle.manifest
     defaults, table = manifest.defaults, stated(manifest.table, "table")
     with RuntimeSlices(segmenter) as slices:

@@ -68,7 +68,7 @@ def run(options: StudyOptions) -> Findings:
     segmenter = Segmenter.load(options.bundle, threads=options.threads)
     manifest = segmenter.manifest
     require_denoiser(manifest, there=segmenter.diffusion)
-    patients = load_patients(segmenter, data, options.fold, every=options.every, say=lambda line: None)
+    patients = load_patients(segmenter, data, options.fold, every=options.every, say=options.say)
     known, process = settings(manifest), stated(manifest.process, "process")
     with RuntimeSlices(segmenter) as slices:
         result, timings = compare(slices, patients, known)

@@ -33,11 +33,21 @@ class StudyPatient:
 def load_patients(
     segmenter: Segmenter, data: Path, fold: int, *, every: int = 1, say: Callable[[str], object] = print
 ) -> list[StudyPatient]:
-    """The validation cases of ``fold`` of an nnU-Net raw data set; every ``every``-th slice of each."""
+    """The validation cases of ``fold`` of an nnU-Net raw data set; every ``every``-th slice of each.
+
+    Says where the model may have learned from them.
+    """
     patients = []
     for scan in labelled_scans(data, fold, modality=segmenter.manifest.modality):
         patients.append(patient_of(segmenter, scan, every=every))
         say(f"{scan.name}: {len(patients[-1].image)} slices")
+    seen = segmenter.manifest.trained_on(data.absolute().name, [patient.name for patient in patients])
+    if seen:
+        model = segmenter.manifest.model_id
+        say(
+            f"{model} may have learned from {len(seen)} of the {len(patients)} cases: its figures are of no patients "
+            "put aside; pass --model with weights of the fold's other side"
+        )
     return patients
 
 

@@ -124,7 +124,7 @@ HOW: dict[str, How] = {
     "verdiff export spine-mr.verdiff --data": _EFFORTS,
     "verdiff export --fp16": How(without=("spine-mr-fp16.verdiff",)),
     "verdiff calibrate": How("seven patients are segmented whole", tested_by="tests/export/test_margins.py"),
-    "verdiff infer scan.nii.gz --model spine-mr-margins.verdiff": How(
+    "verdiff infer scan.nii.gz --model calibrated.verdiff": How(
         "its margins are measured on seven patients", tested_by="tests/export/test_margins.py"
     ),
     "verdiff sign spine-mr.verdiff": How(without=("spine-mr.verdiff.sig",)),
