@@ -134,9 +134,13 @@ COMMANDS = (
     (
         calibrate,
         "Measure margins of no-go surfaces on labelled patients.",
-        "verdiff calibrate fold0.verdiff --data $VERDIFF_DATA/Dataset101_SpineMR --fold 0 -o calibrated.verdiff",
+        "verdiff calibrate mine.verdiff --data $VERDIFF_DATA/Dataset101_SpineMR -o calibrated.verdiff",
     ),
-    (build, "Build TensorRT engines of a model for this machine.", "verdiff build spine-mr-fp16.verdiff --precision fp16"),
+    (
+        build,
+        "Build TensorRT engines of a model for this machine.",
+        "verdiff build spine-mr-fp16.verdiff --precision fp16",
+    ),
     (sign, "Sign a bundle.", "verdiff sign spine-mr.verdiff --key key.pem"),
     (serve, "Serve masks to navigation software or a PACS.", "verdiff serve --igtl 18944 --deadline-ms 10000"),
     (

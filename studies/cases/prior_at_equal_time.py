@@ -78,8 +78,7 @@ def run(options: StudyOptions) -> Findings:
     require_denoiser(manifest, there=segmenter.diffusion)
     other = tuning_fold(options)
     patients, tuning = (
-        load_patients(segmenter, data, fold, every=options.every, say=options.say)
-        for fold in (options.fold, other)
+        load_patients(segmenter, data, fold, every=options.every, say=options.say) for fold in (options.fold, other)
     )
     with RuntimeSlices(segmenter) as slices:
         result, timings = at_equal_time(slices, patients, tuning, options)
