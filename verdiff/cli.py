@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -33,10 +34,11 @@ from verdiff.commands.printing import open_streams, show, warn
 from verdiff.commands.serve import serve
 from verdiff.commands.sign import sign
 from verdiff.commands.train import train
-from verdiff.errors import INTERRUPTED, SUCCESS, VerdiffError
+from verdiff.errors import INTERRUPTED, SUCCESS, InputError, VerdiffError
 
 _OPTIONS = "verdiff.options"
 _ROOM = "crop the scan, raise the limit (ulimit -v), or use a machine with more memory; files are as they were"
+_UNREADABLE = (errno.EACCES, errno.ENAMETOOLONG)
 OLD_OR_NEW = "files are either the old ones or the complete new ones"
 
 
@@ -69,6 +71,15 @@ class Commands(TyperGroup):
             )
             warn(told.told())
             raise typer.Exit(told.exit_code) from error
+        except OSError as error:
+            # Python 3.11 asks of such a path whether it is there, and raises.
+            if error.errno not in _UNREADABLE or error.filename is None:
+                raise
+            unreadable = InputError(
+                f"{error.filename}: {error.strerror}", "a path that can be read", "correct it, or its permissions"
+            )
+            warn(unreadable.told())
+            raise typer.Exit(unreadable.exit_code) from error
         except KeyboardInterrupt as error:
             warn(f"interrupted; {OLD_OR_NEW}")
             raise typer.Exit(INTERRUPTED) from error

@@ -192,6 +192,9 @@ def test_the_longest_scan_name_whose_mask_fits_is_taken(scan: Path, bundle: Path
         (("info", LONG), InputError.exit_code),
         (("evaluate", LONG, "gone"), DataError.exit_code),
         (("export", LONG), BundleError.exit_code),
+        (("evaluate", ".", LONG), InputError.exit_code),
+        (("compare", f"a={LONG}", f"b={LONG}"), InputError.exit_code),
+        (("data", "check", LONG), InputError.exit_code),
     ],
 )
 def test_a_name_that_is_too_long_to_be_there_is_one_message(words: tuple[str, ...], code: int) -> None:
