@@ -63,6 +63,23 @@ def test_a_rival_that_vanished_and_an_aim_no_longer_met_are_regressions(tmp_path
     assert found.regressions() == ["openvino is no longer there", "peak memory no longer meets its aim"]
 
 
+@pytest.mark.parametrize("after", [[], [{"name": "peak memory", "met": None}]])
+def test_a_figure_that_met_its_aim_and_vanished_is_a_regression(tmp_path: Path, after: list[dict[str, Any]]) -> None:
+    before = record(tmp_path / "a.json", {"ort": 1.0})
+    found = compare_records(before, record(tmp_path / "bb.json", {"ort": 1.0}, figures=after))
+    assert found.regressions() == ["peak memory no longer meets its aim"]
+
+
+def test_a_speedup_that_no_longer_meets_its_aim_is_a_regression(tmp_path: Path) -> None:
+    def speedups(met: bool) -> dict[str, Any]:
+        return {"ort": {"value": 2.0 + met, "aim": 3.0, "met": met}, "openvino": {"value": 1.0, "met": None}}
+
+    medians = {"eager": 1.0, "ort": 0.3, "openvino": 1.0}
+    good, bad = (record(tmp_path / f"{met}.json", medians, speedups=speedups(met)) for met in (True, False))
+    assert compare_records(good, bad).regressions() == ["the speed-up of ort no longer meets its aim"]
+    assert compare_records(bad, good).regressions() == []
+
+
 def stages(**medians: float) -> dict[str, Any]:
     rng = np.random.default_rng(3)
     return {

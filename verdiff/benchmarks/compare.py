@@ -63,7 +63,8 @@ class RecordComparison:
         changes: The rivals that both have.
         stages: Stages of the same rivals, a name being ``"rival: stage"``, that both have and that took time.
         missing: Rivals of the first that the second has not.
-        missed: Figures that met their aim in the first record and do not in the second.
+        missed: Figures and speed-ups that met their aim in the first record and do not in the second, also where they
+            have no value there any more.
         cautions: Why the two may not be comparable.
     """
 
@@ -109,13 +110,13 @@ def compare_records(before: Path, after: Path) -> RecordComparison:
         )
     timings = [{name: Timing(tuple(each["seconds"])) for name, each in r["timings"].items()} for r in (first, second)]
     common = [name for name in timings[0] if name in timings[1]]
-    met = [{figure["name"]: figure["met"] for figure in record["figures"]} for record in (first, second)]
+    met = [_met(record) for record in (first, second)]
     return RecordComparison(
         case=first["case"],
         changes=tuple(_change(name, timings[0][name], timings[1][name]) for name in common),
         stages=_stage_changes(first, second, common),
         missing=tuple(name for name in timings[0] if name not in timings[1]),
-        missed=tuple(name for name, was in met[0].items() if was is True and met[1].get(name) is False),
+        missed=tuple(name for name, was in met[0].items() if was is True and met[1].get(name) is not True),
         cautions=_cautions(first, second),
     )
 
@@ -138,6 +139,14 @@ def read_record(path: Path) -> dict[str, Any]:
             f"{path} is no record of 'verdiff bench' ({error})", "a JSON record that it wrote", "check the path"
         ) from error
     return dict(record)
+
+
+def _met(record: Mapping[str, Any]) -> dict[str, bool | None]:
+    """Whether each figure and each speed-up meets its aim; None where there is no aim or no value."""
+    speedups = record.get("speedups", {})
+    return {each["name"]: each["met"] for each in record["figures"]} | {
+        f"the speed-up of {name}": each.get("met") for name, each in speedups.items()
+    }
 
 
 def _table(what: str, changes: Iterable[Change]) -> list[str]:
