@@ -66,6 +66,14 @@ def test_the_budget_is_counted_by_the_clock_that_is_given(tmp_path: Path) -> Non
     assert sum(1 for _ in trainer.train()) == 3
 
 
+def test_a_budget_that_a_validation_ends_is_spent_in_the_checkpoint_too(tmp_path: Path) -> None:
+    ticks = itertools.count(0, 60)
+    config = toy_config(iterations=50, minutes=3.0, validate_every=2)
+    trainer = Trainer(config, toy_dataset(), 0, tmp_path / "run", device="cpu", clock=lambda: float(next(ticks)))
+    assert sum(1 for _ in trainer.train()) == 2 and trainer.fraction == 1.0
+    assert read_checkpoint(tmp_path / "run" / "last.pt").minutes == 3.0
+
+
 def test_validations_look_at_every_so_manieth_case_and_all_are_put_aside(tmp_path: Path) -> None:
     data = toy_dataset(6)
     names = [case.name for case in data.cases]

@@ -274,7 +274,11 @@ class Trainer:
             if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
                 validation = self._validate({name: known_mean(row[name] for row in window) for name in window[-1]})
                 window.clear()
+                spent = self.fraction >= 1.0
                 self.minutes, _ = self.ranks.agree((self.clock() - started) / 60, False)
+                if self.fraction >= 1.0 and not spent:
+                    # The validation itself took what was left, and no iteration follows.
+                    self._save("last.pt")
                 saved, wait = time.monotonic(), SAVE_MINUTES
             elif stopped or time.monotonic() - saved >= 60 * min(wait, SAVE_MINUTES):
                 self._save("last.pt")
