@@ -103,10 +103,14 @@ class VerdiffSegmenterWidget(ScriptedLoadableModuleWidget):
         self.logic.cancel()
 
     def on_button(self) -> None:
-        """Start, or cancel what runs."""
+        """Start, or cancel what runs; a call that has ended, and whose result nobody has taken yet, is finished."""
         if self.logic.running:
             self.logic.cancel()
             self._rest("cancelled: the scene is as it was")
+            return
+        if self.logic.pending:
+            # It ended since the timer last looked.
+            self.on_timer()
             return
         scan = self.scan.currentNode()
         if scan is None:
@@ -185,13 +189,20 @@ class VerdiffSegmenterLogic(ScriptedLoadableModuleLogic):
         return self._job is not None and self._job.running
 
     @property
+    def pending(self) -> bool:
+        """Whether there is a call whose result nobody has taken yet, whether it runs or has ended."""
+        return self._job is not None
+
+    @property
     def progress(self) -> Any:
         """How far it is."""
         assert self._job is not None
         return self._job.progress
 
     def start(self, scan: Any, settings: Settings, *, program: str = "") -> None:
-        """Start a call; see :class:`VerdiffSegmenterLib.job.Job`."""
+        """Start a call; see :class:`VerdiffSegmenterLib.job.Job`. One that nobody has taken the result of goes."""
+        # Else its folder would stay, with the patient's scan in it.
+        self.cancel()
         environment = self._environment()
         self._job = Job(find_program(program, environment), scan, settings, environment)
 

@@ -8,7 +8,11 @@ import stat
 import sys
 import textwrap
 import time
+from importlib import util
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -78,6 +82,15 @@ def test_the_program_is_found_by_name_by_folder_and_on_the_path(tmp_path: Path) 
         find_program(str(tmp_path / "nowhere"))
 
 
+def test_the_program_is_found_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    bin_folder = tmp_path / "verdiff" / "bin"
+    bin_folder.mkdir(parents=True)
+    path = program(bin_folder, "")
+    assert find_program("~/verdiff") == find_program("~/verdiff/bin/verdiff") == path
+
+
 def test_progress_is_read_while_it_runs_and_the_report_at_its_end(tmp_path: Path) -> None:
     words = program(
         tmp_path,
@@ -111,6 +124,66 @@ def test_a_program_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "verdiff").write_text("no program", "utf-8")
     with pytest.raises(CallError, match="cannot be started"):
         Call([str(tmp_path / "verdiff")], os.environ)
+
+
+class _Job:
+    """A stand-in for a job that ends when it is told to."""
+
+    made: list[_Job]
+
+    def __init__(self, *_: Any) -> None:
+        self.running, self.done = True, ""
+        self.progress = SimpleNamespace(share=None, doing="segmenting")
+        _Job.made.append(self)
+
+    def finish(self, _: Any) -> None:
+        self.done = "finished"
+
+    def cancel(self) -> None:
+        self.done = "cancelled"
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module's file, with nothing of Slicer or Qt behind it."""
+    base = ModuleType("slicer.ScriptedLoadableModule")
+    for name in ("", "Logic", "Test", "Widget"):
+        setattr(base, f"ScriptedLoadableModule{name}", type(name, (), {"__init__": lambda *_: None}))
+    job = ModuleType("VerdiffSegmenterLib.job")
+    _Job.made = []
+    vars(job).update(Job=_Job, lines_of=list)
+    for name, stub in {"ctk": MagicMock(), "qt": MagicMock(), "slicer": MagicMock(), base.__name__: base}.items():
+        monkeypatch.setitem(sys.modules, name, stub)
+    monkeypatch.setitem(sys.modules, job.__name__, job)
+    spec = util.spec_from_file_location("panel", ROOT / "slicer" / "VerdiffSegmenter" / "VerdiffSegmenter.py")
+    assert spec is not None and spec.loader is not None
+    made = util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    monkeypatch.setattr(made, "find_program", lambda *_: "verdiff")
+    return made
+
+
+def test_a_press_of_cancel_after_the_end_takes_the_result(module: Any) -> None:
+    widget = module.VerdiffSegmenterWidget()
+    for name in ("timer", "bar", "button", "says", "output", "scan", "program"):
+        setattr(widget, name, MagicMock())
+    widget._settings = Settings
+    widget.logic = module.VerdiffSegmenterLogic()
+    widget.on_button()
+    (job,) = _Job.made
+    job.running = False
+    widget.on_button()
+    assert _Job.made == [job] and job.done == "finished" and widget.button.text == "Segment"
+    widget.on_button()
+    widget.on_button()
+    assert [each.done for each in _Job.made] == ["finished", "cancelled"]
+
+
+def test_a_script_that_starts_anew_takes_the_files_of_the_old_call_away(module: Any) -> None:
+    logic = module.VerdiffSegmenterLogic()
+    logic.start(None, Settings())
+    logic.start(None, Settings())
+    assert [each.done for each in _Job.made] == ["cancelled", ""]
 
 
 def test_the_real_program_tells_its_progress_in_the_lines_that_are_read(tmp_path: Path) -> None:

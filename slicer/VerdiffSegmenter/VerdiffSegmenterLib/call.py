@@ -64,7 +64,8 @@ def find_program(stated: str = "", environment: Mapping[str, str] | None = None)
     path = (os.environ if environment is None else environment).get("PATH")
     names = ("verdiff", "verdiff.exe")
     if stated:
-        place = Path(stated)
+        # No shell reads the field, so that a ~ is still there.
+        place = Path(os.path.expanduser(stated))
         tried = (
             [place / part / name for part in ("", "bin", "Scripts") for name in names] if place.is_dir() else [place]
         )
