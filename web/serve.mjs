@@ -8,7 +8,13 @@ const HEADERS = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-emb
 const [folder, port = '8080'] = process.argv.slice(2)
 
 const server = createServer(async ({ method, url }, reply) => {
-  const path = normalize(decodeURIComponent(new URL(url, 'http://here').pathname))
+  let path
+  try {
+    path = normalize(decodeURIComponent(new URL(url, 'http://here').pathname))
+  } catch {
+    // Not an address at all, such as /%: one such question must not end the server.
+    return reply.writeHead(400).end()
+  }
   const name = path.endsWith('/') ? join(path, 'index.html') : path
   try {
     if (method !== 'GET') throw new Error('this server takes nothing')

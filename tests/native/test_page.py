@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,23 @@ def test_what_is_no_scan_is_refused_by_name(visit: Visit, tmp_path: Path) -> Non
     other.write_bytes(b"not a scan")
     seen = visit(other, tmp_path)
     assert "not a NIfTI-1 file" in seen["status"] and "mask" not in seen and seen["after"] == []
+
+
+def test_the_page_s_server_outlives_what_is_no_address(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("here")
+    with subprocess.Popen(["node", WEB / "serve.mjs", tmp_path, "0"], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline().strip().rstrip("/").split(":")[-1])
+        try:
+            assert [status_of(port, path) for path in ("/%", "/", "/none")] == [400, 200, 404]
+        finally:
+            server.terminate()
+
+
+def status_of(port: int, path: str) -> int:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    return connection.getresponse().status
 
 
 def write_series(scan: Path, folder: Path) -> None:
