@@ -9,7 +9,7 @@ const here = fileURLToPath(new URL('.', import.meta.url))
 const packages = join(here, 'node_modules')
 
 await build({
-  entryPoints: { page: join(here, 'page.mjs'), worker: join(here, 'worker.mjs') },
+  entryPoints: { page: join(here, 'page.mjs'), worker: join(here, 'worker.mjs'), dicom: join(here, 'dicom.mjs') },
   outdir: out,
   bundle: true,
   minify: true,
@@ -17,6 +17,8 @@ await build({
   target: 'es2022',
   legalComments: 'linked',
   logLevel: 'warning',
+  // Copied as it is: it looks for its program beside itself.
+  external: ['./dcm2niix.jpeg.js'],
   // native/js lies beside the page and shares its packages.
   nodePaths: [packages],
   alias: { 'nifti-reader-js': join(packages, 'nifti-reader-js') },
@@ -27,7 +29,6 @@ const copies = {
   'page.css': here,
   'ort-wasm-simd-threaded.asyncify.mjs': join(packages, 'onnxruntime-web', 'dist'),
   'ort-wasm-simd-threaded.asyncify.wasm': join(packages, 'onnxruntime-web', 'dist'),
-  'worker.jpeg.js': join(packages, '@niivue', 'dcm2niix', 'dist'),
   'dcm2niix.jpeg.js': join(packages, '@niivue', 'dcm2niix', 'dist'),
   'dcm2niix.jpeg.wasm': join(packages, '@niivue', 'dcm2niix', 'dist'),
 }

@@ -1,30 +1,41 @@
 // Drop a scan, see its mask. The model runs in worker.mjs; this file is what one sees and clicks.
-import { Dcm2niix } from '@niivue/dcm2niix'
 import { NVImage, Niivue, SLICE_TYPE } from '@niivue/niivue'
 import { maskFile, readVolume } from '../native/js/nifti.mjs'
 
 const COLOURS = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [213, 94, 0], [204, 121, 167], [240, 228, 66]]
 const at = (id) => document.getElementById(id)
-const worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' })
+const workerOf = (name) => new Worker(new URL(name, import.meta.url), { type: 'module' })
+const [worker, dicom] = [workerOf('worker.js'), workerOf('dicom.js')]
 const viewer = new Niivue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, crosshairWidth: 0.3, logLevel: 'error' })
-const dicom = new Dcm2niix()
 let manifest
+let busy = false
+let asked = 0
 
 function say(text, failed = false) {
   at('status').textContent = text
   at('status').classList.toggle('failed', failed)
 }
 
-/** The worker's answer to a question; what it says of its progress goes to `hear`. */
-function ask(question, hear = () => {}) {
+/** A worker's answer to a question; what it says of its progress goes to `hear`. */
+function ask(of, question, hear = () => {}) {
+  // Numbered, so that nobody takes an answer to another question for the answer to this one.
+  const id = ++asked
   return new Promise((resolve, reject) => {
-    worker.onerror = (event) => reject(new Error(event.message))
-    worker.onmessage = ({ data }) => {
-      if (data.failed) reject(new Error(data.failed))
-      else if (data.all) hear(data)
-      else resolve(data)
+    const settle = (finish, value) => {
+      of.removeEventListener('message', listen)
+      of.removeEventListener('error', fail)
+      finish(value)
     }
-    worker.postMessage(question)
+    const listen = ({ data }) => {
+      if (data.id !== id) return
+      if (data.failed) settle(reject, new Error(data.failed))
+      else if (data.all) hear(data)
+      else settle(resolve, data)
+    }
+    const fail = (event) => settle(reject, new Error(event.message || 'a worker of the page could not be started'))
+    of.addEventListener('message', listen)
+    of.addEventListener('error', fail)
+    of.postMessage({ id, ...question })
   })
 }
 
@@ -33,13 +44,17 @@ async function niftiOf(files) {
   const given = files.find((file) => /\.nii(\.gz)?$/i.test(file.name))
   if (given) return [given, 1]
   say(`Reading ${files.length} DICOM files …`)
-  const made = (await dicom.input(files).run()).filter((file) => /\.nii(\.gz)?$/i.test(file.name))
+  const { made } = await ask(dicom, { files })
   if (made.length === 0) throw new Error('found: neither a NIfTI file nor a DICOM series; expected: one of them')
   return [made.reduce((largest, file) => (file.size > largest.size ? file : largest)), made.length]
 }
 
-async function show(name, scan, volume, mask) {
+function clear() {
   for (const shown of [...viewer.volumes]) viewer.removeVolume(shown)
+}
+
+async function show(name, scan, volume, mask) {
+  clear()
   viewer.addVolume(await NVImage.loadFromFile({ file: scan, name: scan.name }))
   if (mask) {
     const file = new File([maskFile(volume, mask)], name)
@@ -75,20 +90,23 @@ async function offer(name, volume, mask) {
   at('download').download = name
 }
 
-async function open(files) {
+/** Opens what `find` finds, unless something is being opened: nothing is awaited before that is told. */
+async function open(find) {
+  if (busy) return
+  busy = true
   const result = [at('volumes'), at('download'), at('shade')]
   const inputs = [at('file'), at('folder')]
   for (const element of result) element.hidden = true
   for (const input of inputs) input.disabled = true
   try {
-    const [scan, among] = await niftiOf(files)
+    const [scan, among] = await niftiOf(await find())
     const volume = readVolume(await scan.arrayBuffer())
     at('drop').hidden = true
     await show('', scan)
     const name = `${scan.name.replace(/\.nii(\.gz)?$/i, '')}_seg.nii.gz`
     at('progress').hidden = false
     const { header, ...grid } = volume
-    const { mask, seconds } = await ask({ volume: grid }, ({ done, all }) => {
+    const { mask, seconds } = await ask(worker, { volume: grid }, ({ done, all }) => {
       Object.assign(at('progress'), { value: done, max: all })
       say(`${scan.name}: slice ${done} of ${all}`)
     })
@@ -98,8 +116,12 @@ async function open(files) {
     say(`${scan.name}: ${seconds.toFixed(1)} s` + (among > 1 ? `; the largest of ${among} volumes in the folder` : ''))
     for (const element of result) element.hidden = false
   } catch (error) {
-    say(`${error.message}`, true)
+    // The picture of the scan before must not stand beside what is said of this one.
+    clear()
+    at('drop').hidden = false
+    say(error?.message || 'found: a scan that could not be opened', true)
   } finally {
+    busy = false
     at('progress').hidden = true
     for (const input of inputs) Object.assign(input, { disabled: false, value: '' })
   }
@@ -123,22 +145,29 @@ async function dropped(entries) {
 async function start() {
   await viewer.attachToCanvas(at('view'))
   // Loaded now, so that nothing is asked of the server once a scan is here.
-  const [{ loaded }] = await Promise.all([ask({ load: new URLSearchParams(location.search).get('device') }), dicom.init()])
+  const [{ loaded }] = await Promise.all([
+    ask(worker, { load: new URLSearchParams(location.search).get('device') }),
+    ask(dicom, {}),
+  ])
   manifest = loaded.manifest
   at('model').textContent = `${manifest.model_id} ${manifest.version}, on ${loaded.runs}`
   say(loaded.notes.join(' '))
   document.body.dataset.device = loaded.device
   for (const id of ['file', 'folder']) {
     at(id).disabled = false
-    at(id).onchange = ({ target }) => open([...target.files])
+    at(id).onchange = ({ target }) => {
+      const files = [...target.files]
+      open(() => files)
+    }
   }
   at('opacity').oninput = ({ target }) => viewer.setOpacity(1, Number(target.value))
   document.ondragover = (event) => event.preventDefault()
-  document.ondrop = async (event) => {
+  document.ondrop = (event) => {
     event.preventDefault()
-    if (at('file').disabled) return
-    open(await dropped([...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean)))
+    // The entries are gone once the event is over.
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean)
+    open(() => dropped(entries))
   }
 }
 
-start().catch((error) => say(error.message, true))
+start().catch((error) => say(error?.message || 'found: a page that could not be loaded', true))

@@ -30,13 +30,13 @@ async function load(asked) {
   throw new Error(notes.join('; '))
 }
 
-self.onmessage = async ({ data: { load: asked, volume } }) => {
+self.onmessage = async ({ data: { id, load: asked, volume } }) => {
   try {
-    if (!volume) return self.postMessage({ loaded: await load(asked) })
+    if (!volume) return self.postMessage({ id, loaded: await load(asked) })
     const begun = performance.now()
-    const mask = await segment(bundle, engine, volume, (done, all) => self.postMessage({ done, all }))
-    self.postMessage({ mask, seconds: (performance.now() - begun) / 1000 }, [mask.buffer])
+    const mask = await segment(bundle, engine, volume, (done, all) => self.postMessage({ id, done, all }))
+    self.postMessage({ id, mask, seconds: (performance.now() - begun) / 1000 }, [mask.buffer])
   } catch (error) {
-    self.postMessage({ failed: error.message })
+    self.postMessage({ id, failed: error.message })
   }
 }

@@ -37,8 +37,9 @@ def visit(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vis
         assert server.stdout is not None
         address = server.stdout.readline().strip()
 
-        def open_page(scan: Path, folder: Path) -> dict[str, Any]:
-            command = ["node", WEB / "drive.mjs", str(program("chromium")), f"{address}?device=wasm", scan, folder]
+        def open_page(scan: Path, folder: Path, *more: str) -> dict[str, Any]:
+            browser = str(program("chromium"))
+            command = ["node", WEB / "drive.mjs", browser, f"{address}?device=wasm", scan, folder, *more]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             seen = json.loads(done.stdout)
             assert all(request.startswith(f"GET {address}") for request in seen["before"])
@@ -78,6 +79,23 @@ def test_what_is_no_scan_is_refused_by_name(visit: Visit, tmp_path: Path) -> Non
     other.write_bytes(b"not a scan")
     seen = visit(other, tmp_path)
     assert "not a NIfTI-1 file" in seen["status"] and "mask" not in seen and seen["after"] == []
+
+
+def test_one_page_opens_scan_after_scan_and_never_two_at_once(visit: Visit, oblique: Path, tmp_path: Path) -> None:
+    series, empty, first, second = (tmp_path / name for name in ("series", "empty", "first.nii", "second.nii"))
+    write_series(oblique, series)
+    empty.mkdir()
+    (empty / "notes.txt").write_text("not a scan")
+    first.write_bytes(small_scan())
+    second.write_bytes(small_scan())
+    seen = visit(series, tmp_path, str(series), str(empty), f"drop:{first},{second}", str(second))
+    again, refused, dropped, last = seen["later"]
+    assert again["mask"] == seen["mask"]
+    assert "neither a NIfTI file nor a DICOM series" in refused["status"]
+    assert refused["mask"] is None and refused["prompt"]
+    assert dropped["mask"] == "first_seg.nii.gz" and dropped["status"].startswith("first.nii: ")
+    assert last["mask"] == "second_seg.nii.gz"
+    assert seen["complaints"] == [] and seen["after"] == []
 
 
 def test_the_page_s_server_outlives_what_is_no_address(tmp_path: Path) -> None:
