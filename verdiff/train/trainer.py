@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ from verdiff.train.optimisation import (
     make_optimiser,
     update_average,
 )
+from verdiff.train.progress import Progress
 from verdiff.train.ranks import ALONE, Ranks
 from verdiff.train.run_folder import refuse_other
 from verdiff.train.run_kind import TRAINING, RunKind
@@ -47,23 +48,6 @@ MOST_SKIPPED_STEPS = 20
 # A killed run loses at most this much, however far apart its validations are; a young one less.
 SAVE_MINUTES = 10.0
 FIRST_SAVE_MINUTES = 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a progress bar needs to know after each iteration; ``validation`` only where one was run.
-
-    ``stopped``: the run was asked to stop, has kept its weights in ``last.pt``, and this is the last to be said of it.
-    """
-
-    iteration: int
-    minutes: float
-    fraction: float
-    loss: float
-    validation: Validation | None
-    stopped: bool = False
-
-
 # Sets the random numbers of settling norms apart from those of an iteration.
 _SETTLING = 1
 
@@ -274,10 +258,9 @@ class Trainer:
             if self.iteration % training.validate_every == 0 or self.fraction >= 1.0:
                 validation = self._validate({name: known_mean(row[name] for row in window) for name in window[-1]})
                 window.clear()
-                spent = self.fraction >= 1.0
                 self.minutes, _ = self.ranks.agree((self.clock() - started) / 60, False)
-                if self.fraction >= 1.0 and not spent:
-                    # The validation itself took what was left, and no iteration follows.
+                if self.fraction >= 1.0:
+                    # The minutes of the last validation count too: with them a budget may be spent.
                     self._save("last.pt")
                 saved, wait = time.monotonic(), SAVE_MINUTES
             elif stopped or time.monotonic() - saved >= 60 * min(wait, SAVE_MINUTES):
