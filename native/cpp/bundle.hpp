@@ -1,15 +1,18 @@
 // A verdiff bundle (docs/bundle.md): a zip of files stored as they are, each with its SHA-256 in the manifest.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <regex>
+#include <sstream>
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -53,6 +56,13 @@ inline std::string sha256(const std::string& data) {
     return text;
 }
 
+// The entry of that name.
+inline const std::string& entry_of(const std::map<std::string, std::string>& files, const std::string& name) {
+    const auto found = files.find(name);
+    if (found == files.end()) throw std::runtime_error("no file " + name + " in the bundle");
+    return found->second;
+}
+
 // A bundle whose files are those of its manifest, every one compared by its SHA-256.
 class Bundle {
 public:
@@ -62,31 +72,49 @@ public:
         std::ifstream file(path, std::ios::binary);
         if (!file || std::filesystem::is_directory(path)) throw std::runtime_error("cannot read " + path + ", which is to be a bundle of one file");
         files_ = stored_files({std::istreambuf_iterator<char>(file), {}});
-        manifest = nlohmann::json::parse(files_.at("manifest.json"));
+        manifest = nlohmann::json::parse(entry_of(files_, "manifest.json"));
         if (manifest.at("schema_version") != 1) throw std::runtime_error("a bundle of a schema that this host does not know");
         for (const auto& [name, hash] : manifest.at("files").items())
             if (files_.count(name) == 0 || sha256(files_[name]) != hash) throw std::runtime_error("damaged or missing: " + name);
         if (manifest.at("files").size() + 1 != files_.size()) throw std::runtime_error("files that the manifest does not list");
     }
-    const std::string& read(const std::string& name) const { return files_.at(name); }
+    const std::string& read(const std::string& name) const { return entry_of(files_, name); }
 
 private:
     std::map<std::string, std::string> files_;
 };
 
-// An array of a golden file, its shape before its numbers.
-template <typename T> std::pair<std::vector<int64_t>, std::vector<T>> array_of(const std::string& npy) {
-    const size_t header = 10 + uint8_t(npy.at(8)) + 256 * uint8_t(npy.at(9));
-    const std::string text = npy.substr(10, header - 10);
+// An array of numbers with its shape, its last axis running fastest.
+template <typename T> struct Array {
     std::vector<int64_t> shape;
-    for (const char* at = std::strstr(text.c_str(), "'shape': (") + 10; *at != ')';) {
-        char* next;
-        shape.push_back(std::strtoll(at, &next, 10));
-        at = next + std::strspn(next, ", ");
+    std::vector<T> values;
+};
+
+// An array of a golden file. A bundle's publisher may not be a friend: no header is believed before its numbers are there.
+template <typename T> Array<T> array_of(const std::map<std::string, std::string>& files, const std::string& name) {
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, uint8_t>, "goldens hold these");
+    const std::string& npy = entry_of(files, name);
+    const std::runtime_error odd(name + " is no array of " + (sizeof(T) == 4 ? "32-bit floats" : "bytes") + " as a golden has it");
+    if (npy.size() < 10 || npy.compare(0, 8, "\x93NUMPY\1\0", 8) != 0) throw odd;
+    const size_t header = 10 + uint8_t(npy[8]) + 256 * uint8_t(npy[9]);
+    if (header > std::min<size_t>(npy.size(), 512)) throw odd;
+    std::smatch found;
+    static const std::regex described(R"(\{'descr': '([^']+)', 'fortran_order': False, 'shape': \(((?:\d{1,9}, ?)*(?:\d{1,9})?)\), \}\s*)");
+    const std::string text = npy.substr(10, header - 10);
+    if (!std::regex_match(text, found, described) || found[1] != (sizeof(T) == 4 ? "<f4" : "|u1")) throw odd;
+    Array<T> array;
+    std::istringstream lengths(found[2]);
+    size_t left = npy.size() - header, count = 1;
+    for (std::string length; std::getline(lengths, length, ',') && length.find_first_of("0123456789") != std::string::npos;) {
+        array.shape.push_back(std::stoll(length));
+        // No more than the file's bytes, so that no product of lengths runs over.
+        count *= size_t(array.shape.back());
+        if (count > left) throw odd;
     }
-    std::vector<T> values((npy.size() - header) / sizeof(T));
-    std::memcpy(values.data(), npy.data() + header, values.size() * sizeof(T));
-    return {shape, values};
+    if (count * sizeof(T) != left) throw odd;
+    array.values.resize(count);
+    std::memcpy(array.values.data(), npy.data() + header, left);
+    return array;
 }
 
 }  // namespace verdiff

@@ -196,28 +196,36 @@ inline std::vector<uint8_t> segment(const Bundle& bundle, const Engine& engine, 
 
 // The golden test of the contract: this host's noise and this engine's masks are the model's own, or it throws.
 inline void require_golden(const Bundle& bundle, const Engine& engine) {
-    auto files = stored_files(bundle.read("golden/golden.npz"));
-    const auto [shape, image] = array_of<float>(files.at("image.npy"));
-    const auto expected = array_of<uint8_t>(files.at("labels.npy")).second;
-    const auto surprise = array_of<float>(files.at("uncertainty.npy")).second;
+    const auto files = stored_files(bundle.read("golden/golden.npz"));
+    const auto image = array_of<float>(files, "image.npy");
+    const auto expected = array_of<uint8_t>(files, "labels.npy");
+    const auto surprise = array_of<float>(files, "uncertainty.npy");
     const auto K = int64_t(bundle.manifest.at("labels").size());
-    Question ask{shape[0], shape[2], shape[3], 1, K, shape[2], shape[3], image, {}, {-1, 1}, {shape[2], shape[3]}};
+    if (image.shape.size() != 4 || image.shape[1] != 1 || image.values.empty()) throw std::runtime_error("golden: no image of shape [N, 1, H, W]");
+    const int64_t N = image.shape[0], H = image.shape[2], W = image.shape[3];
+    if (expected.values.size() != image.values.size() || surprise.values.size() != image.values.size())
+        throw std::runtime_error("golden: labels or uncertainty of another size than its image");
+    Question ask{N, H, W, 1, K, H, W, image.values, {}, {-1, 1}, {H, W}};
     if (files.count("noise.npy")) {
-        ask.noise = array_of<float>(files.at("noise.npy")).second;
-        std::vector<float> made(ask.noise.size() / ask.N);
-        for (int64_t slice = 0; slice < ask.N; ++slice) {
-            noise_of(35, uint32_t(slice), 0, made.data(), made.size());
-            for (size_t i = 0; i < made.size(); ++i)
-                if (!(std::abs(made[i] - ask.noise[slice * made.size() + i]) < 1e-6)) throw std::runtime_error("golden: other noise");
+        ask.noise = array_of<float>(files, "noise.npy").values;
+        const size_t each = K * H * W;
+        if (ask.noise.size() != N * each) throw std::runtime_error("golden: noise of another size than its image");
+        std::vector<float> made(each);
+        for (int64_t slice = 0; slice < N; ++slice) {
+            noise_of(35, uint32_t(slice), 0, made.data(), each);
+            for (size_t i = 0; i < each; ++i)
+                if (!(std::abs(made[i] - ask.noise[slice * each + i]) < 1e-6)) throw std::runtime_error("golden: other noise");
         }
     }
     const Answer answer = engine(ask);
+    if (answer.labels.size() != expected.values.size() || answer.uncertainty.size() != surprise.values.size())
+        throw std::runtime_error("golden: an answer of another size than its image");
     size_t wrong = 0;
-    for (size_t i = 0; i < expected.size(); ++i) {
-        wrong += answer.labels.at(i) != expected[i];
-        if (!(std::abs(answer.uncertainty.at(i) - surprise[i]) < 1e-3)) throw std::runtime_error("golden: other uncertainty");
+    for (size_t i = 0; i < expected.values.size(); ++i) {
+        wrong += answer.labels[i] != expected.values[i];
+        if (!(std::abs(answer.uncertainty[i] - surprise.values[i]) < 1e-3)) throw std::runtime_error("golden: other uncertainty");
     }
-    if (double(wrong) > 1e-4 * double(expected.size())) throw std::runtime_error("golden: other labels");
+    if (double(wrong) > 1e-4 * double(expected.values.size())) throw std::runtime_error("golden: other labels");
 }
 
 }  // namespace verdiff

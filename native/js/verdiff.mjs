@@ -41,6 +41,7 @@ async function sha256(bytes) {
 /** A bundle whose files are those of its manifest, every one compared by its SHA-256. */
 export async function openBundle(bytes) {
   const files = storedFiles(bytes)
+  if (!files.has('manifest.json')) throw new Error('no file manifest.json in the bundle')
   const manifest = JSON.parse(new TextDecoder().decode(files.get('manifest.json')))
   if (manifest.schema_version !== 1) throw new Error('a bundle of a schema that this host does not know')
   for (const [name, hash] of Object.entries(manifest.files)) {
@@ -220,27 +221,39 @@ export async function segment({ manifest }, engine, volume, done = () => {}) {
 }
 
 /** An array of a golden file. */
-function arrayOf(npy) {
+function arrayOf(files, name) {
+  const npy = files.get(name)
+  if (!npy) throw new Error(`golden: no file ${name}`)
   const start = 10 + npy[8] + 256 * npy[9]
   const header = new TextDecoder().decode(npy.subarray(10, start))
-  const shape = header.match(/'shape': \(([^)]*)\)/)[1].split(',').filter((part) => part.trim()).map(Number)
+  const shape = header.match(/'shape': \(([\d, ]*)\)/)?.[1].split(',').filter((part) => part.trim()).map(Number)
   const values = npy.slice(start)
-  return { shape, data: header.includes("'<f4'") ? new Float32Array(values.buffer) : values }
+  const bytes = header.includes("'<f4'") ? 4 : header.includes("'|u1'") ? 1 : NaN
+  if (shape?.reduce((count, length) => count * length, bytes) !== values.length)
+    throw new Error(`golden: ${name} is no array of its own shape, of bytes or 32-bit floats`)
+  return { shape, data: bytes === 4 ? new Float32Array(values.buffer) : values }
 }
 
 /** The golden test of the contract: this host's noise and this engine's masks are the model's own, or it throws. */
 export async function requireGolden(bundle, engine) {
   const files = storedFiles(bundle.read('golden/golden.npz'))
-  const [image, expected, surprise] = ['image', 'labels', 'uncertainty'].map((name) => arrayOf(files.get(`${name}.npy`)))
-  const [N, , H, W] = image.shape
-  const noise = files.has('noise.npy') && arrayOf(files.get('noise.npy'))
+  const [image, expected, surprise] = ['image', 'labels', 'uncertainty'].map((name) => arrayOf(files, `${name}.npy`))
+  const [N, one, H, W] = image.shape
+  const pixels = image.data.length
+  if (image.shape.length !== 4 || one !== 1 || pixels === 0) throw new Error('golden: no image of shape [N, 1, H, W]')
+  if (expected.data.length !== pixels || surprise.data.length !== pixels)
+    throw new Error('golden: labels or uncertainty of another size than its image')
+  const noise = files.has('noise.npy') && arrayOf(files, 'noise.npy')
   if (noise) {
+    if (noise.data.length !== pixels * bundle.manifest.labels.length) throw new Error('golden: noise of another size than its image')
     const made = new Float32Array(noise.data.length)
     for (let n = 0; n < N; n++) noiseOf(35, n, 0, made.subarray((n * made.length) / N, ((n + 1) * made.length) / N))
     if (!made.every((value, i) => Math.abs(value - noise.data[i]) < 1e-6)) throw new Error('golden: other noise')
   }
   const slices = { data: image.data, shape: [N, H, W] }
   const answer = await engine({ slices, bounds: [-1, 1], size: [H, W], noise })
+  if (answer.labels.length !== pixels || answer.uncertainty.length !== pixels)
+    throw new Error('golden: an answer of another size than its image')
   const near = surprise.data.every((value, i) => Math.abs(value - answer.uncertainty[i]) < 1e-3)
   if (!near) throw new Error('golden: other uncertainty')
   const wrong = expected.data.reduce((count, label, i) => count + (label !== answer.labels[i]), 0)

@@ -9,18 +9,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from platform import machine
-from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Any, Protocol
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.native.conftest import AGREEMENT, EXAMPLE, ROOT, Expected
+from tests.native.scans import CODES, HEADER, KIND, ROWS, small_scan, with_bytes
 from tests.peers import needs, program
 from verdiff.bundle.golden import pack_golden, unpack_golden
 from verdiff.bundle.layout import GOLDEN
 from verdiff.export.draft import Draft
-from verdiff.imaging import Volume, read_labels, read_volume, write_array
+from verdiff.imaging import read_labels, read_volume
 
 LIBRARY = "libonnxruntime.so.1"
 CPP, JS = ROOT / "native" / "cpp", ROOT / "native" / "js"
@@ -46,6 +48,9 @@ HOSTS = [
     pytest.param("cpp-onnxruntime", marks=needs(*ORT_PEERS)),
     pytest.param("js", marks=needs("node", str(JS / "node_modules" / "onnxruntime-node" / "package.json"))),
 ]
+
+
+Arrays = dict[str, NDArray[Any]]
 
 
 class Host(Protocol):
@@ -114,23 +119,6 @@ def test_a_host_refuses_a_model_whose_golden_it_does_not_meet(
     assert done.returncode == 1 and f"golden: other {array}" in done.stderr and not mask.exists()
 
 
-def small_scan() -> bytes:
-    """A NIfTI-1 file of three slices of the example in int16, uncompressed."""
-    scan = read_volume(EXAMPLE)
-    middle = scan.array.shape[2] // 2
-    part = scan.array[:, :, middle : middle + 3].astype(np.int16)
-    grid = replace(scan.geometry, size=(3, *scan.geometry.size[1:]))
-    with TemporaryDirectory() as folder:
-        write_array(part, Volume(part, grid), Path(folder) / "scan.nii")
-        return (Path(folder) / "scan.nii").read_bytes()
-
-
-def with_bytes(data: bytes, at: int, value: bytes) -> bytes:
-    return data[:at] + value + data[at + len(value) :]
-
-
-# datatype and bitpix, qform_code and sform_code, the rows of the sform, in the header of nifti1.h; voxels follow it.
-KIND, CODES, ROWS, HEADER = 70, 252, 280, 352
 ODD: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda data: data[: len(data) // 2],
     "cut short.gz": lambda data: gzip.compress(data)[:-2000],
@@ -152,15 +140,40 @@ def test_a_host_refuses_an_odd_scan_in_a_line_and_writes_no_mask(
     scan.write_bytes(ODD[kind](small_scan()))
     done = host(model, scan, mask)
     assert done.returncode == 1 and not mask.exists(), done.stderr
-    # libnifti has a word of its own about some of them.
-    assert done.stderr.splitlines()[-1].startswith(("verdiff-segment: ", "segment.mjs: "))
-    assert len([line for line in done.stderr.splitlines() if not line.startswith("**")]) == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(("verdiff-segment: ", "segment.mjs: "))
 
 
 @pytest.mark.parametrize("name", ["nowhere/mask.nii", "mask.png"])
 def test_a_mask_that_could_not_be_written_is_refused(host: Host, model: Path, tmp_path: Path, name: str) -> None:
     done = host(model, EXAMPLE, tmp_path / name)
     assert done.returncode == 1 and name.split("/")[-1] in done.stderr and not any(tmp_path.iterdir())
+
+
+CRAFTED: dict[str, tuple[str, Callable[[Arrays], Arrays]]] = {
+    "a short uncertainty": ("another size", lambda golden: golden | {"uncertainty": golden["uncertainty"][:1]}),
+    "no labels": ("no file labels.npy", lambda golden: {name: golden[name] for name in golden if name != "labels"}),
+    "a flat image": ("[N, 1, H, W]", lambda golden: golden | {"image": golden["image"][:, 0]}),
+    "labels of another kind": ("labels.npy is no array", lambda golden: golden | {"labels": golden["labels"] * 1.0}),
+}
+
+
+@pytest.mark.parametrize("kind", CRAFTED)
+def test_a_host_refuses_a_golden_that_proves_nothing(host: Host, draft: Draft, tmp_path: Path, kind: str) -> None:
+    why, change = CRAFTED[kind]
+    golden = pack_golden(change(unpack_golden(draft.files[GOLDEN])))
+    other, mask = tmp_path / "other.verdiff", tmp_path / "mask.nii"
+    replace(draft, files={**draft.files, GOLDEN: golden}).write(other)
+    done = host(other, EXAMPLE, mask)
+    assert done.returncode == 1 and why in done.stderr and not mask.exists()
+
+
+def test_a_host_names_the_manifest_that_a_zip_lacks(host: Host, tmp_path: Path) -> None:
+    other = tmp_path / "other.verdiff"
+    with ZipFile(other, "w") as archive:
+        archive.writestr("notes.txt", "no bundle")
+    done = host(other, EXAMPLE, tmp_path / "mask.nii")
+    assert done.returncode == 1 and "manifest.json" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_wrong_words_are_told_with_the_right_ones(host: Host, model: Path) -> None:

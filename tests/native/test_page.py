@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -13,13 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from tests.native.conftest import AGREEMENT, EXAMPLE, ROOT, Expected
-from tests.native.test_hosts import CODES, HEADER, JS, ROWS, small_scan, with_bytes
+from tests.native.scans import small_scan
 from tests.peers import needs, program
-from verdiff.errors import InputError
-from verdiff.imaging import read_labels, read_volume
+from verdiff.imaging import read_labels
 
 WEB = ROOT / "web"
 NAMES = ("vertebra", "disc", "canal")
@@ -148,114 +145,3 @@ def write_series(scan: Path, folder: Path) -> None:
             plane.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{index:03d}.dcm"))
         writer.Execute(plane)
-
-
-JS_PEERS = ("node", str(JS / "node_modules" / "nifti-reader-js" / "package.json"))
-READ = """
-import { readFileSync } from 'node:fs'
-const { maskFile, readVolume } = await import(process.argv[1])
-try {
-  const bytes = readFileSync(process.argv[2])
-  const volume = readVolume(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
-  const { size, spacingMm, direction, voxels } = volume
-  const mask = maskFile(volume, new Uint8Array(voxels.length)).length
-  console.log(JSON.stringify({ size, spacingMm, direction, voxels: [...voxels], mask }))
-} catch (error) {
-  console.log(JSON.stringify({ refused: error.message }))
-}
-"""
-
-
-def read_in_js(scan: Path) -> dict[str, Any]:
-    """What the reader in JavaScript makes of a scan."""
-    command = ["node", "--input-type=module", "-e", READ, (JS / "nifti.mjs").as_uri(), str(scan)]
-    return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-
-
-def placed(
-    data: bytes, codes: tuple[int, int], change: Callable[[NDArray[np.float64]], None] = lambda rows: None
-) -> bytes:
-    """A scan with these codes, whose sform is the one it had, changed."""
-    rows = np.array(struct.unpack_from("<12f", data, ROWS)).reshape(3, 4)
-    change(rows)
-    return with_bytes(with_bytes(data, CODES, struct.pack("<hh", *codes)), ROWS, struct.pack("<12f", *rows.ravel()))
-
-
-def in_unit(data: bytes, code: int, millimetres: float) -> bytes:
-    """A scan that states its lengths in another unit: pixdim, the place of the qform, the sform."""
-    for at, count in ((80, 3), (268, 3), (ROWS, 12)):
-        lengths = np.array(struct.unpack_from(f"<{count}f", data, at)) / millimetres
-        data = with_bytes(data, at, struct.pack(f"<{count}f", *lengths))
-    return with_bytes(data, UNITS, bytes([code]))
-
-
-def flip(rows: NDArray[np.float64]) -> None:
-    rows[:, 0] *= -1
-
-
-def move(rows: NDArray[np.float64]) -> None:
-    rows[0, 3] += 30
-
-
-def stretch(rows: NDArray[np.float64]) -> None:
-    rows[:, :3] *= 1.1
-
-
-def shear(rows: NDArray[np.float64]) -> None:
-    rows[:, 1] = rows[:, 1] * np.cos(0.01) + rows[:, 0] * np.sin(0.01)
-
-
-OFFSET, SCALING, UNITS, SPACING = 108, 112, 123, 80
-REFUSED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "a qform of a higher code that flips": ("two orientations", lambda data: placed(data, (2, 1), flip)),
-    "a qform elsewhere": ("two orientations", lambda data: placed(data, (1, 1), move)),
-    "a quaternion of no turn": (
-        "two orientations",
-        lambda data: with_bytes(placed(data, (1, 1)), 256, struct.pack("<3f", 1, 1, 1)),
-    ),
-    "an sform of other pitches": ("two spacings", lambda data: placed(data, (0, 1), stretch)),
-    "a sheared sform": ("sheared", lambda data: placed(data, (0, 1), shear)),
-    "an sform of no numbers": ("no numbers", lambda data: placed(data, (0, 1), lambda rows: rows.fill(np.nan))),
-    "a negative pitch": ("spacing of -1.5", lambda data: with_bytes(data, SPACING, struct.pack("<f", -1.5))),
-    "voxels in the header": ("vox_offset", lambda data: with_bytes(data, OFFSET, struct.pack("<f", 200))),
-    "voxels beyond the end": ("vox_offset", lambda data: with_bytes(data, OFFSET, struct.pack("<f", 1e8))),
-}
-TAKEN: dict[str, Callable[[bytes], bytes]] = {
-    "as written": lambda data: data,
-    "the qform alone": lambda data: with_bytes(data, CODES, struct.pack("<hh", 1, 0)),
-    "the sform alone": lambda data: with_bytes(data, CODES, struct.pack("<hh", 0, 1)),
-    "a qform of a higher code": lambda data: placed(data, (2, 1)),
-    "metres": lambda data: in_unit(data, 1, 1000),
-    "micrometres": lambda data: in_unit(data, 3, 1e-3),
-    "no offset": lambda data: with_bytes(data, OFFSET, bytes(4)),
-    "no offset, bare": lambda data: with_bytes(data, OFFSET, bytes(4))[: HEADER - 4] + data[HEADER:],
-    "an odd offset": lambda data: (
-        with_bytes(data, OFFSET, struct.pack("<f", HEADER + 3))[:HEADER] + bytes(3) + data[HEADER:]
-    ),
-    "no slope": lambda data: with_bytes(data, SCALING, struct.pack("<2f", np.nan, np.nan)),
-    "no intercept": lambda data: with_bytes(data, SCALING, struct.pack("<2f", 0.3, np.nan)),
-    "scaled": lambda data: with_bytes(data, SCALING, struct.pack("<2f", 0.3, -7)),
-}
-
-
-@needs(*JS_PEERS)
-@pytest.mark.parametrize("kind", REFUSED)
-def test_a_header_that_python_refuses_is_refused_in_javascript(tmp_path: Path, kind: str) -> None:
-    scan, (why, change) = tmp_path / "scan.nii", REFUSED[kind]
-    scan.write_bytes(change(small_scan()))
-    assert why in read_in_js(scan)["refused"]
-    with pytest.raises(InputError):
-        read_volume(scan)
-
-
-@needs(*JS_PEERS)
-@pytest.mark.parametrize("kind", TAKEN)
-def test_a_header_means_in_javascript_what_it_means_in_python(tmp_path: Path, kind: str) -> None:
-    scan = tmp_path / "scan.nii"
-    scan.write_bytes(TAKEN[kind](small_scan()))
-    found, volume = read_in_js(scan), read_volume(scan)
-    assert "refused" not in found, found
-    assert found["spacingMm"] == pytest.approx(volume.geometry.spacing_mm, rel=1e-12)
-    assert found["direction"] == pytest.approx(volume.geometry.matrix.ravel(), abs=1e-6)
-    assert np.array_equal(np.float32(found["voxels"]), volume.array.ravel().astype(np.float32))
-    assert found["size"] == list(volume.geometry.size) and found["mask"] == HEADER + volume.array.size

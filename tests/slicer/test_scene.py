@@ -144,6 +144,22 @@ def test_a_job_that_fails_or_is_cancelled_leaves_the_scene_as_it_was(
     assert segmentation.GetSegmentation().GetNthSegment(0).GetName() == "mine"
 
 
+@pytest.mark.parametrize("content", [None, b"", b"hello"])
+def test_a_file_that_does_not_read_leaves_the_segments_that_are_there(
+    mrml: Any, scan: tuple[Volume, Path], tmp_path: Path, content: bytes | None
+) -> None:
+    segmentation = mrml.AddNewNodeByClass("vtkMRMLSegmentationNode", "Spine")
+    mine, other = tmp_path / "mine.seg.nrrd", tmp_path / "other.seg.nrrd"
+    write_array(spine(3, slices=9).labels, scan[0], mine, structures=named_structures({"mine": 1}))
+    scene.read_segmentation(mine, segmentation)
+    if content is not None:
+        other.write_bytes(content)
+    with pytest.raises(CallError, match=r"no segmentation could be read from other\.seg\.nrrd"):
+        scene.read_segmentation(other, segmentation)
+    assert segmentation.GetSegmentation().GetNthSegment(0).GetName() == "mine"
+    assert scene.read_segmentation(mine, segmentation) == ["mine"]
+
+
 def test_the_levels_of_a_report_are_those_of_the_spine() -> None:
     made = spine(3, slices=9)
     found = find_vertebrae(made.labels, made.geometry, LABELS)

@@ -41,18 +41,27 @@ def read_segmentation(path: Path, segmentation: Any) -> list[str]:
     """Put the segments of a file into a segmentation node in place of what it has; their names.
 
     Raises:
-        CallError: The file is not there or is no segmentation.
+        CallError: The file is not there or is no segmentation; the node keeps what it has.
     """
-    storage = slicer.vtkMRMLSegmentationStorageNode()
-    storage.SetFileName(str(path))
-    segmentation.GetSegmentation().RemoveAllSegments()
-    if not path.exists() or not storage.ReadData(segmentation):
+    # Into a scene of its own first: a file that does not read would empty the node before it says so.
+    aside = slicer.vtkMRMLScene()
+    read = _read(path, aside.AddNewNodeByClass("vtkMRMLSegmentationNode", "read"))
+    aside.Clear(1)
+    found = segmentation.GetSegmentation()
+    if read:
+        found.RemoveAllSegments()
+    if not read or not _read(path, segmentation):
         raise CallError(
             f"no segmentation could be read from {path.name}\nexpected: verdiff's .seg.nrrd"
             "\nto do: use a verdiff of this extension's version"
         )
-    found = segmentation.GetSegmentation()
     return [found.GetNthSegment(index).GetName() for index in range(found.GetNumberOfSegments())]
+
+
+def _read(path: Path, segmentation: Any) -> bool:
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(path))
+    return path.exists() and bool(storage.ReadData(segmentation))
 
 
 def belongs_to(segmentation: Any, volume: Any, report: Mapping[str, Any]) -> None:
