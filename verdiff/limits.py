@@ -60,6 +60,7 @@ class IgtlLimits(_Checked):
     )
     message_s: float = keyword(120.0, "Seconds that one message may take to arrive.", SECONDS)
     waiting: int = keyword(256, "Messages that may wait for a client that does not read.", COUNT)
+    waiting_mb: int = keyword(1024, "MiB that may wait likewise, beside the newest message.", MEBIBYTES)
     leave_s: float = keyword(2.0, "Seconds that clients have to take the last word when the server ends.", SECONDS)
 
 

@@ -189,6 +189,17 @@ def test_for_one_long_scan_what_can_save_most_is_tried(
     assert tried(found.chosen)[0] == "int8 openvino"
 
 
+@pytest.mark.parametrize(("passes", "fastest"), [(0, "onnxruntime"), (2, "openvino")])
+def test_for_one_scan_its_own_passes_are_what_counts(
+    write: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, passes: int, fastest: str
+) -> None:
+    expensive(monkeypatch, 1e-6)
+    paces = {"onnxruntime": Pace(1e-6, 5e-6), "openvino": Pace(2e-6, 1e-6)}
+    monkeypatch.setattr(auto_precision, "time_networks", lambda backend, bundle: paces[backend.name])
+    found = open_fastest(write({}), backend="auto", device="cpu", threads=1, work=NetworkPasses(10**9, passes))
+    assert len(tried(found.chosen)) == 2 and found.backend.name == fastest
+
+
 def test_for_many_scans_everything_is_tried(
     write: Callable[..., Bundle], pace: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

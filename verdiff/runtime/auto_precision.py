@@ -24,12 +24,12 @@ from verdiff.runtime.backends import choose_backend, installed_backends, open_ba
 from verdiff.runtime.host_executor import HostExecutor, time_networks
 from verdiff.runtime.processor import instruction_set
 from verdiff.runtime.selftest import self_test
+from verdiff.runtime.workload import NetworkPasses
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle
     from verdiff.bundle.objects import GateRecord
     from verdiff.runtime.backends import Backend
-    from verdiff.runtime.workload import NetworkPasses
 
 EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino"}
 # Timings of each candidate, taken in turns so that a slow moment meets all of them; fewer where one scan waits.
@@ -121,7 +121,7 @@ def open_fastest(
             "a precision that passes the self-test here",
             "run 'verdiff doctor'",
         )
-    seconds = _timed(candidates, bundle, ROUNDS if work is None else ROUNDS_FOR_ONE)
+    seconds = _timed(candidates, bundle, work)
     order = sorted(zip(seconds, range(len(candidates)), strict=True))
     for took, index in order:
         each = candidates[index]
@@ -225,16 +225,19 @@ def _most_saved(backend: str, precision: str) -> float:
     return MOST_SAVED[backend][precision == REFERENCE]
 
 
-def _timed(candidates: list[_Candidate], bundle: Bundle, rounds: int) -> list[float]:
-    """Seconds that each candidate's networks need for one slice of the generated image at the default setting."""
+def _timed(candidates: list[_Candidate], bundle: Bundle, work: NetworkPasses | None) -> list[float]:
+    """Seconds that each candidate's networks need for one slice of the generated image.
+
+    With as many passes of the denoiser as the one scan's setting asks for, or the default setting where none is known.
+    """
     if len(candidates) == 1:
         return [0.0]
     defaults, pixels = bundle.manifest.defaults, bundle.golden()["image"][0, 0].size
+    slice_alone = NetworkPasses(pixels, defaults.steps * defaults.samples if work is None else work.passes)
     taken: list[list[float]] = [[] for _ in candidates]
-    for _ in range(rounds):
+    for _ in range(ROUNDS if work is None else ROUNDS_FOR_ONE):
         for each, times in zip(candidates, taken, strict=True):
-            pace = time_networks(each.backend, bundle)
-            times.append(pixels * (pace.prior + defaults.steps * defaults.samples * pace.denoiser))
+            times.append(slice_alone.seconds(time_networks(each.backend, bundle)))
     return [float(np.median(times)) for times in taken]
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -260,6 +261,27 @@ def test_surfaces_that_are_asked_for_again_take_the_place_of_those_that_wait(
         again = [got.device for got in peer.until(lambda got: got.kind == "STATUS")[:-1]]
     # One more may have left the queue to wait for the client.
     assert len(names) > 1 and again in (names, [names[0], *names])
+
+
+def test_what_waits_for_a_client_is_bounded_by_its_bytes_too() -> None:
+    class Writer:
+        cut = False
+
+        @property
+        def transport(self) -> Writer:
+            return self
+
+        def abort(self) -> None:
+            self.cut = True
+
+    writer = Writer()
+    outbox = Outbox(cast(Any, writer), IgtlLimits(waiting_mb=1))
+    for name in ("first", "second"):
+        outbox.put([bytes(10), bytes(600_000)], of=name)
+        outbox.put([bytes(600_000)], of=name)
+    assert not writer.cut, "a newer one takes the place of one that waits, and the newest always may"
+    outbox.put([b"one more"])
+    assert writer.cut
 
 
 def test_a_port_that_is_taken_is_named(client: Client, server: IgtlServer) -> None:

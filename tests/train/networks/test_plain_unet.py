@@ -33,6 +33,21 @@ def test_instance_norm_is_torchs_and_is_defined_on_one_pixel() -> None:
         assert torch.allclose(ours(torch.randn(1, 3, 1, 1)).flatten(), ours.bias, atol=1e-3)
 
 
+def test_instance_norm_in_channels_last_has_the_gradients_of_the_other_layout() -> None:
+    norm, x, back = InstanceNorm(3), torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        norm.zero_grad()
+        given = x.clone(memory_format=layout).requires_grad_()
+        out = norm(given)
+        assert out.is_contiguous(memory_format=layout), "convolutions go on in the layout that they began with"
+        out.backward(back)
+        found = (out, given.grad, norm.weight.grad, norm.bias.grad)
+        gradients.append([each.detach().clone() for each in found if each is not None])
+    assert len(gradients[0]) == 4
+    assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(*gradients, strict=True))
+
+
 def test_a_share_is_what_concatenated_channels_would_have_given() -> None:
     block, whole = DoubleConv(2, 4, 0.1, embedding=3), DoubleConv(3, 4, 0.1, embedding=3)
     share = nn.Conv2d(1, 4, 3, padding=1, bias=False)

@@ -22,7 +22,7 @@ class Outbox:
         self._empty.set()
 
     def put(self, pieces: Sequence[Piece], *, of: Hashable | None = None) -> None:
-        """Queue a message; a client that lets too many wait is cut off.
+        """Queue a message; a client that lets too many wait, or too much, is cut off.
 
         Args:
             pieces: The message.
@@ -31,7 +31,8 @@ class Outbox:
         """
         if of is not None:
             self._waiting = deque(each for each in self._waiting if each[0] != of)
-        if len(self._waiting) >= self._limits.waiting:
+        held = sum(memoryview(piece).nbytes for _, waits in self._waiting for piece in waits)
+        if len(self._waiting) >= self._limits.waiting or held > self._limits.waiting_mb << 20:
             self._writer.transport.abort()
             return
         self._waiting.append((of, pieces))

@@ -21,6 +21,13 @@ class InstanceNorm(nn.GroupNorm):
         super().__init__(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        # With one channel a group the gradient takes 5 to 9 times as long in channels-last as through the other layout
+        # and back, which was half of a training's time.
+        if torch.is_grad_enabled() and x.is_contiguous(memory_format=torch.channels_last):
+            return self._normed(x.contiguous()).contiguous(memory_format=torch.channels_last)
+        return self._normed(x)
+
+    def _normed(self, x: Tensor) -> Tensor:
         # torch.nn.functional.group_norm refuses a single value a channel, at one pixel and a batch of one.
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
