@@ -45,7 +45,7 @@ def test_instance_norm_in_channels_last_has_the_gradients_of_the_other_layout() 
         found = (out, given.grad, norm.weight.grad, norm.bias.grad)
         gradients.append([each.detach().clone() for each in found if each is not None])
     assert len(gradients[0]) == 4
-    assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(*gradients, strict=True))
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*gradients, strict=True))
 
 
 def test_a_share_is_what_concatenated_channels_would_have_given() -> None:
