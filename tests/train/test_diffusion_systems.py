@@ -51,9 +51,10 @@ def test_a_run_learns_and_samples_masks_close_to_its_prior(name: str, tmp_path: 
 
 def test_the_papers_settings_of_spinesegdiff_are_the_papers() -> None:
     light, paper = load_config("spinesegdiff"), load_config("spinesegdiff-paper")
-    for config in (light, paper):
+    # The paper's rate takes longer than hours of a processor.
+    for config, rate in ((light, 1e-3), (paper, 1e-4)):
         training, sampling = config.training, config.sampling
-        assert (training.optimizer, training.learning_rate, training.weight_decay) == ("adamw", 1e-4, 1e-3)
+        assert (training.optimizer, training.learning_rate, training.weight_decay) == ("adamw", rate, 1e-3)
         # The paper's 1 : 1 : 1 is on probabilities, whose squares are a quarter of those on [-1, 1].
         assert (4 * training.loss_mse, training.loss_bce, training.loss_dice) == (1.0, 1.0, 1.0)
         assert training.crop == (320, 320) and config.process.timesteps == 30
