@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 
 from tests.batch.command import infer, summary, times
 from tests.interop.dicom.series import save_oriented
@@ -110,6 +111,77 @@ def test_what_is_done_is_not_done_again_unless_something_changed(
         before = times(out)
         infer(scans, "-o", out, *more, bundle=bundle)
         assert all(times(out)[name] != before[name] for name in before)
+
+
+def another(path: Path) -> Path:
+    """A scan of another patient on the grid of the others, whose file is as long."""
+    path.parent.mkdir(exist_ok=True)
+    write_array(mr_scan().array[::-1].copy(), mr_scan(), path)
+    return path
+
+
+def kept_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scan looks older than its report, as one does that was there before the batch began."""
+    monkeypatch.setattr("verdiff.batch.planning.last_changed", lambda scan: 0)
+
+
+def test_another_patients_scan_of_the_same_name_is_not_done(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_times(monkeypatch)
+    out, others = tmp_path / "out", [another(tmp_path / "others" / f"{name}.nii") for name in "xy"]
+    patients = [tmp_path / name / "t2.nii" for name in "pq"]
+    patients[0].parent.mkdir()
+    write_array(mr_scan().array, mr_scan(), patients[0])
+    another(patients[1])
+    assert patients[0].stat().st_size == patients[1].stat().st_size
+    for patient, other, when in zip((*patients, patients[1]), (*others, others[1]), ("now", "now", "earlier")):
+        assert infer(patient, other, "-o", out, bundle=bundle).exit_code == 0
+        assert summary(out)["t2"]["when"] == when and summary(out)["t2"]["scan"] == str(patient)
+
+
+def test_a_link_that_leads_to_another_scan_now_is_not_done(
+    scans: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_times(monkeypatch)
+    out, link = tmp_path / "out", tmp_path / "current.nii.gz"
+    for scan in (scans / "a.nii.gz", another(tmp_path / "other" / "b.nii.gz")):
+        link.unlink(missing_ok=True)
+        link.symlink_to(scan)
+        assert infer(link, scans / "c.nii.gz", "-o", out, bundle=bundle).exit_code == 0
+        assert summary(out)["current"]["when"] == "now"
+    assert summary(out)["c"]["when"] == "earlier"
+
+
+def test_a_series_that_lost_a_slice_is_not_done(
+    scans: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_times(monkeypatch)
+    out, series = tmp_path / "out", tmp_path / "series"
+    save_oriented(series, mr_scan().array, mr_scan().geometry)
+    (series / ".hidden").write_text("of no account")
+    for when in ("now", "earlier", "now"):
+        assert infer(series, scans / "a.nii.gz", "-o", out, bundle=bundle).exit_code == 0
+        assert summary(out)["series"]["when"] == when
+        if when == "earlier":
+            next(series.glob("*_0")).unlink()
+        (series / ".hidden").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("ending", [".nhdr", ".mhd"])
+def test_voxels_in_a_file_of_their_own_are_part_of_the_scan(
+    ending: str, scans: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_times(monkeypatch)
+    out, header = tmp_path / "out", tmp_path / f"t1{ending}"
+    for array in (mr_scan().array, mr_scan().array[::-1].copy()):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(mr_scan().geometry.spacing_mm)
+        image.SetDirection(mr_scan().geometry.direction)
+        sitk.WriteImage(image, str(header))
+        assert infer(header, scans / "a.nii.gz", "-o", out, bundle=bundle).exit_code == 0
+        assert summary(out)["t1"]["when"] == "now"
+    assert summary(out)["a"]["when"] == "earlier"
 
 
 def test_a_series_named_by_dots_is_known_as_done(

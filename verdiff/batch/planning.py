@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from verdiff.batch.asked import Asked, named_scan, repeating_command
 from verdiff.batch.cases import BatchCase
+from verdiff.batch.fingerprint import fingerprint, last_changed
 from verdiff.batch.rows import Row, row_of_error, row_of_report
 from verdiff.batch.scan import spine_files_of
 from verdiff.bundle.names import model_file
@@ -90,7 +91,7 @@ def plan_batch(
 
     A scan that is missing or cannot be opened, is named twice, has another's name, or whose files cannot be
     written is bad. A scan is done where an earlier call left its report, with the same model, the same options and the
-    same files, after the scan was last changed.
+    same files, after the scan was last changed; another scan of its name is not.
 
     Args:
         cases: The scans.
@@ -242,7 +243,7 @@ def _check_places(case: BatchCase, places: Mapping[str, Path], asked: Asked, *, 
 
 
 def _report_of(case: BatchCase, files: OutputFiles, asked: Asked, model_sha256: str) -> dict[str, Any] | None:
-    """The report of a case that is done: with these options, by this model, since the scan was changed."""
+    """The report of a case that is done: of this scan, with these options, by this model, since it was changed."""
     if not made_by_verdiff(files.report):
         return None
     try:
@@ -254,7 +255,9 @@ def _report_of(case: BatchCase, files: OutputFiles, asked: Asked, model_sha256: 
             and provenance["model"]["manifest_sha256"] == model_sha256
             and report["outcome"] != "cancelled"
             and all((files.report.parent / name).exists() for name in report["files"].values())
-            and _changed(case.scan) < files.report.stat().st_mtime_ns
+            and last_changed(case.scan) < files.report.stat().st_mtime_ns
+            # A scan of that name and grid may be another patient's.
+            and provenance["scan"]["fingerprint"] == fingerprint(case.scan)
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -266,19 +269,6 @@ def _written(report: Path) -> int | None:
         return report.stat().st_mtime_ns
     except OSError:
         return None
-
-
-def _changed(scan: Path) -> int:
-    """Time of a scan's last change, in ns; a copy that keeps its old time has a new one of its own."""
-
-    def times(path: Path) -> Iterator[int]:
-        found = path.stat()
-        yield found.st_mtime_ns
-        # On POSIX when the file was put there; elsewhere when it was made.
-        yield found.st_ctime_ns
-
-    files = [each for each in scan.iterdir() if each.is_file()] if scan.is_dir() else [scan]
-    return max((time for path in files for time in times(path)), default=0)
 
 
 def _told(bad: Sequence[tuple[Row, VerdiffError]]) -> VerdiffError:

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from verdiff.batch.asked import AnatomyOptions, Asked, named_scan, repeating_command
+from verdiff.batch.fingerprint import fingerprint
 from verdiff.bundle.names import model_file
 from verdiff.errors import OutputError
 from verdiff.files import Plan, require_folder
@@ -38,6 +39,7 @@ class Read:
         asked: What is asked for of it.
         volume: The scan.
         seconds: What reading took.
+        fingerprint: What tells it from another scan of its name (:mod:`verdiff.batch.fingerprint`).
         files: The mask and what belongs to it.
         plan: All files of the call.
         spine_files: Files of the vertebrae; None where they are not asked for.
@@ -48,6 +50,7 @@ class Read:
     asked: Asked
     volume: Volume
     seconds: float
+    fingerprint: str
     files: OutputFiles
     plan: Plan
     spine_files: AnatomyFiles | None = None
@@ -87,6 +90,8 @@ def read_scan(
     begun = perf_counter()
     scan = named_scan(scan)
     options = asked.options
+    # Before it is read: a scan that changes meanwhile is not done.
+    known = _fingerprint(scan)
     volume = read_volume(scan, orientation=options.orientation, time_point=options.time_point)
     seconds = perf_counter() - begun
     objects = _dicom_files(asked)
@@ -120,7 +125,15 @@ def read_scan(
         },
         overwrite=asked.overwrite,
     )
-    return Read(scan, asked, volume, seconds, files, plan, spine_files, objects)
+    return Read(scan, asked, volume, seconds, known, files, plan, spine_files, objects)
+
+
+def _fingerprint(scan: Path) -> str:
+    """That of a scan; none of one that is not there or cannot be opened, which reading it says better."""
+    try:
+        return fingerprint(scan)
+    except OSError:
+        return ""
 
 
 def _check_page(files: OutputFiles, volume: Volume) -> None:
@@ -200,6 +213,7 @@ def segment_scan(
     result.timings.update(read=read.seconds, **({} if loading is None else {"load": loading}))
     result.provenance["command"] = repeating_command(read.scan, read.asked.options)
     result.provenance["made"] = read.asked.extras()
+    result.provenance["scan"]["fingerprint"] = read.fingerprint
     return Segmented(read, result, margins, segmenter)
 
 

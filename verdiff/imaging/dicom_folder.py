@@ -42,6 +42,11 @@ def read_series(folder: Path) -> Series:
     return series_of(sorted(folder.iterdir()), folder)
 
 
+def is_of_the_system(path: Path) -> bool:
+    """Whether a file in a series' folder is hidden or what an operating system leaves there."""
+    return path.name.startswith(".") or path.name.lower() in _OF_THE_SYSTEM
+
+
 def series_of(paths: Sequence[Path], folder: Path) -> Series:
     """The headers of the one series that some files are.
 
@@ -56,7 +61,7 @@ def series_of(paths: Sequence[Path], folder: Path) -> Series:
     passed: list[Path] = []
     damaged: dict[Path, str] = {}
     for path in paths:
-        if path.name.startswith(".") or path.name.lower() in _OF_THE_SYSTEM:
+        if is_of_the_system(path):
             continue
         if path.is_symlink() and not path.exists():
             damaged[path] = "it points to a file that is not there"

@@ -63,19 +63,35 @@ def read(path: Path, choice: str | None) -> Volume:
         fields = _fields(stream, path)
         size = _size(fields, path)
         geometry, notes = _geometry(fields, size, path, choice)
-        stated = fields["ElementDataFile"]
-        local = stated.upper() == "LOCAL"
-        if local:
+        if (files := _data_files(fields, stream, path)) is None:
             array = _array(fields, stream, geometry.shape, path)
-        names = os.fsdecode(stream.read(_MOST_HEADER)).splitlines() if is_list(stated) else []
 
     def part(file: Path, some: Sequence[int]) -> Array:
         with file.open("rb") as voxels:
             return _array(fields, voxels, some, file)
 
-    if not local:
-        array = joined(data_files(path, stated, [name.strip() for name in names]), geometry.shape, part)
+    if files is not None:
+        array = joined(files, geometry.shape, part)
     return Volume(scaled(array, *_scaling(fields, path), str(path)), geometry, None, path, notes=notes)
+
+
+def voxel_files(path: Path) -> list[Path]:
+    """The files of voxels that a header names; none where its own file has them.
+
+    Raises:
+        InputError: The header is damaged, or one of them is missing.
+    """
+    with path.open("rb") as stream:
+        return _data_files(_fields(stream, path), stream, path) or []
+
+
+def _data_files(fields: dict[str, str], stream: BufferedReader, path: Path) -> list[Path] | None:
+    """The files of voxels, where they are not the header's own; the stream is behind ElementDataFile."""
+    stated = fields["ElementDataFile"]
+    if stated.upper() == "LOCAL":
+        return None
+    names = os.fsdecode(stream.read(_MOST_HEADER)).splitlines() if is_list(stated) else []
+    return data_files(path, stated, [name.strip() for name in names])
 
 
 def _fields(stream: BufferedReader, path: Path) -> dict[str, str]:

@@ -85,6 +85,16 @@ def read(path: Path, choice: str | None) -> Volume:
     return Volume(single(array, str(path)), geometry, None, path, notes=notes)
 
 
+def voxel_files(path: Path) -> list[Path]:
+    """The files of voxels that a header names; none where its own file has them.
+
+    Raises:
+        InputError: The header is damaged, or one of them is missing.
+    """
+    with path.open("rb") as stream:
+        return _data_files(read_fields(stream, path), path)
+
+
 def _geometry(
     fields: dict[str, str], sizes: list[int], kept: list[int], path: Path, choice: str | None
 ) -> tuple[Geometry, tuple[str, ...]]:

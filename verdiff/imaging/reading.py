@@ -11,6 +11,7 @@ import numpy as np
 from verdiff.errors import InputError
 from verdiff.imaging import checks, dicom, film, metaimage, nifti, nifti_forms, nrrd
 from verdiff.imaging.atomic import full_suffix
+from verdiff.imaging.dicom_folder import is_of_the_system
 from verdiff.imaging.dicom_header import begins_as_dicom
 from verdiff.imaging.dicom_zip import ZIP_SUFFIX, is_zip
 from verdiff.imaging.orientation import FORMS, axis_code, parse_orientation, refuse_other_code
@@ -103,6 +104,26 @@ def _read(
         ) from error
     checks.check_volume(volume, str(path), allow_constant=labels)
     return volume if modality is None else replace(volume, modality=modality)
+
+
+def files_of(scan: Path) -> list[Path]:
+    """The files that a scan lies in, sorted: those of a folder but what the system leaves there, or one and what its header names.
+
+    A file whose header cannot be read is itself alone.
+
+    Raises:
+        OSError: The scan is not there or cannot be opened.
+    """
+    if scan.is_dir():
+        return sorted(path for path in scan.iterdir() if path.is_file() and not is_of_the_system(path))
+    if not scan.is_file():
+        raise FileNotFoundError(scan)
+    kinds = {".nrrd": nrrd, ".nhdr": nrrd, ".mha": metaimage, ".mhd": metaimage}
+    try:
+        kind = kinds.get(full_suffix(scan))
+        return [scan, *(kind.voxel_files(scan) if kind else [])]
+    except InputError:
+        return [scan]
 
 
 def _read_dicom(path: Path, choice: str | None, time_point: int | None) -> Volume | None:
