@@ -297,6 +297,31 @@ def test_a_suffix_names_the_mask_within_twenty_bytes(client: Client) -> None:
             assert {got.device for got in masks(peer.answer())} == {name}
 
 
+def test_two_scans_whose_masks_would_have_one_name_are_refused(client: Client) -> None:
+    with IgtlServer(client, 0, suffix="_seg") as server, Peer(server.address[1]) as peer:
+        first, second = b"Lumbar spine T2 sag1", b"Lumbar spine T2 sag2"
+        for device, refused in ((first, False), (second, True), (first, False)):
+            peer.send("IMAGE", image_body(mr_scan()), device=device)
+            *_, last = answer = peer.answer()
+            assert (last.status[0] == 10) is refused
+            assert {got.device for got in masks(answer)} == (set() if refused else {b"Lumbar spine T2 _seg"})
+            assert ("both be called Lumbar spine T2 _seg" in last.status[3]) is refused
+
+
+@pytest.mark.parametrize("scan", ["refused", "unreadable"])
+def test_the_mask_of_an_earlier_scan_is_not_given_as_that_of_a_newer_one(peer: Peer, scan: str) -> None:
+    peer.send("IMAGE", image_body(mr_scan()))
+    assert masks(peer.answer())
+    peer.send("GET_IMAGE")
+    assert peer.receive().content
+    body = image_body(mr_scan(), voxels=bytes(mr_scan().array.nbytes)) if scan == "refused" else b"no image"
+    peer.send("IMAGE", body)
+    assert not masks(peer.answer())
+    for kind in ("GET_IMAGE", "GET_POLYDATA"):
+        peer.send(kind)
+        assert peer.receive().content == b""
+
+
 def test_messages_for_somebody_else_are_refused_once(peer: Peer) -> None:
     for _ in range(3):
         peer.send("TRANSFORM", bytes(48), device=b"tracker")

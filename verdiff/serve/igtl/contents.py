@@ -24,6 +24,11 @@ _NAME_SIZES = (128, 32, 20)
 _POLYDATA = struct.Struct("!10I")
 _TYPE_NAME = 12
 LONGEST_TEXT = 0xFFFF
+# The types that the server takes or sends.
+CAPABILITIES = (
+    *("IMAGE", "STATUS", "STRING", "COMMAND", "POLYDATA", "CAPABILITY"),
+    *("GET_CAPABIL", "GET_STATUS", "GET_IMAGE", "GET_POLYDATA", "RTS_COMMAND"),
+)
 
 
 def status_content(code: Code, name: str, text: str, *, sub_code: int = 0) -> list[Piece]:

@@ -11,7 +11,7 @@ from verdiff import __version__
 from verdiff.errors import ServiceError, VerdiffError
 from verdiff.limits import IgtlLimits
 from verdiff.serve.client import Client
-from verdiff.serve.igtl.codes import Code, code_of
+from verdiff.serve.igtl.codes import Code, Refused, code_of
 from verdiff.serve.job import Reply
 
 _STATES = {
@@ -58,6 +58,26 @@ class Service:
         """The device name of the mask of an image, in 20 bytes."""
         suffix = self.suffix.encode()
         return device[: 20 - len(suffix)] + suffix
+
+    def check_name(self, device: bytes, named: dict[bytes, bytes]) -> None:
+        """Take an image's device name, whose mask must not have the name of another image's.
+
+        Args:
+            device: The name.
+            named: The device of every mask's name of this connection so far; it gains this one.
+
+        Raises:
+            Refused: A host that keeps one image a name would show this scan's mask as the other's.
+        """
+        name = self.mask_name(device)
+        if (other := named.setdefault(name, device)) != device:
+            raise Refused(
+                Code.CONFIG_ERROR,
+                f"images {other.decode(errors='replace')} and {device.decode(errors='replace')}, whose masks would both "
+                f"be called {name.decode(errors='replace')}",
+                f"device names that differ in their first {20 - len(self.suffix.encode())} bytes",
+                "rename one of them, or shorten --suffix",
+            )
 
     def code_of(self, error: VerdiffError) -> Code:
         """The status code of an error of a job, which for a worker depends on how it is."""

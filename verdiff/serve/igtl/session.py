@@ -22,10 +22,6 @@ from verdiff.serve.igtl.words import HELP, Words, in_words, words_of_command, wo
 from verdiff.serve.job import Job, Reply
 
 _READ = 1 << 20
-CAPABILITIES = (
-    *("IMAGE", "STATUS", "STRING", "COMMAND", "POLYDATA", "CAPABILITY"),
-    *("GET_CAPABIL", "GET_STATUS", "GET_IMAGE", "GET_POLYDATA", "RTS_COMMAND"),
-)
 
 
 @dataclass(eq=False)
@@ -49,6 +45,7 @@ class Session:
         self._version = 1
         self._deadline_ms, self._surfaces = service.deadline_ms, service.surfaces
         self._sources: dict[bytes, _Source] = {}
+        self._named: dict[bytes, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._not_for_us: set[str] = set()
         self._last: tuple[_Source, Reply, Job] | None = None
@@ -169,21 +166,24 @@ class Session:
     def _refuse_once(self, message: Message) -> None:
         """A tracker sends its transforms sixty times a second, and wants to hear this once."""
         kind = message.header.type
-        if kind in self._not_for_us or kind == "STATUS" or len(self._not_for_us) > len(CAPABILITIES):
+        if kind in self._not_for_us or kind == "STATUS" or len(self._not_for_us) > len(contents.CAPABILITIES):
             return
         self._not_for_us.add(kind)
         raise Refused(
             Code.UNKNOWN_INSTRUCTION,
             f"a message of type {kind}",
-            f"one of {', '.join(CAPABILITIES)}",
+            f"one of {', '.join(contents.CAPABILITIES)}",
             "nothing: messages of this type are passed over from now on",
         )
 
     # Images and what becomes of them.
 
     async def _image(self, message: Message) -> None:
-        volume, pose = read_image(message.content)
         device = message.header.device
+        if self._last is not None and self._last[0].header.device == device:
+            self._last = None  # a newer scan of that name is here, whatever becomes of it
+        self._service.check_name(device, self._named)
+        volume, pose = read_image(message.content)
         if (older := self._sources.pop(device, None)) is not None:
             older.overtaken = True
             self._cancel(older)
@@ -282,7 +282,7 @@ class Session:
         return self._service.info(jobs=jobs, deadline_ms=self._deadline_ms, surfaces=self._surfaces)
 
     def _capability(self, message: Message) -> None:
-        self._put("CAPABILITY", contents.capability_content(CAPABILITIES), message.header)
+        self._put("CAPABILITY", contents.capability_content(contents.CAPABILITIES), message.header)
 
     def _status(self, message: Message) -> None:
         code, state = self._service.state
