@@ -44,6 +44,33 @@ def test_a_slow_destination_keeps_no_other_waiting(
             assert said.index(sent[1]) < said.index(refused[0])
 
 
+def test_a_service_that_speaks_no_http_has_not_taken_it_and_is_asked_again() -> None:
+    said: list[str] = []
+    asked: list[int] = []
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        address = f"http://127.0.0.1:{port}/dicom-web"
+
+        def answer_otherwise() -> None:
+            for attempt in range(3):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    asked.append(attempt)
+                    connection.sendall(b"\x02\x00\x00\x00 no HTTP\r\n\r\n")
+
+        def send(objects: Any) -> None:
+            stow(objects, address, ssl.create_default_context(), 5)
+
+        threading.Thread(target=answer_otherwise, daemon=True).start()
+        limits = NodeLimits(attempts=3, retry_s=0.01)
+        with Courier(address, send, limits, threading.Event(), said.append) as courier:
+            courier.take(Parcel(1, (b"1",)))
+            (line,) = eventually(lambda: said)
+    assert len(asked) == 3 and "does not speak HTTP" in line and line.endswith("and its log")
+
+
 def test_results_wait_in_their_order_and_one_too_many_is_given_up_by_name() -> None:
     said: list[str] = []
     sending, go, sent = threading.Event(), threading.Event(), []

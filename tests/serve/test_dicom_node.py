@@ -290,6 +290,10 @@ def test_a_port_in_use_and_an_address_that_is_none_are_refused_by_name(
     [
         lambda: Delivery(),
         lambda: Delivery(stow="ftp://pacs"),
+        lambda: Delivery(stow="http://pacs:804x/dicom-web"),
+        lambda: Delivery(stow="http://pacs:99999/dicom-web"),
+        lambda: Delivery(stow="http://[::1/dicom-web"),
+        lambda: Delivery(stow="http://someone:secret@pacs/dicom-web"),
         lambda: Delivery(objects=("mesh",), stow="http://pacs/dicom-web"),
         lambda: Peer.parse("PACS@host"),
         lambda: Peer.parse("@host:104"),

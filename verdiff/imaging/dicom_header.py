@@ -2,7 +2,7 @@
 
 ITK's reader tells one slope, one orientation and one spacing of a file, where an enhanced file states them frame by
 frame, and gives up on some files whose pixels are plain. This parser keeps what verdiff needs, skips everything else
-by its length, and takes no more memory than the file is long (DICOM PS3.5, sections 7 and 10).
+by its length, and takes no more memory than the file, or its inflated data set, is long (DICOM PS3.5, sections 7 and 10).
 """
 
 from __future__ import annotations
@@ -88,12 +88,16 @@ def begins_as_dicom(path: Path) -> bool:
     return start[128:] == b"DICM" or _begins_bare(start)
 
 
-def read_header(path: Path) -> DicomFile:
+def read_header(path: Path, most: int | None = None) -> DicomFile:
     """What a file says up to its pixels.
+
+    Args:
+        path: The file.
+        most: Bytes that it may unpack to where it is deflated; None is what deflate can at most.
 
     Raises:
         NotDicom: If it does not begin as DICOM does, with or without its preamble.
-        Damaged: If it ends before its pixels do, or an element makes no sense.
+        Damaged: If it ends before its pixels do, unpacks to more, or an element makes no sense.
         OSError: If it cannot be opened.
     """
     size = path.stat().st_size
@@ -108,7 +112,7 @@ def read_header(path: Path) -> DicomFile:
         meta = reader.meta()
         found.syntax = text_of(meta, 0x00020010)
         if found.syntax == DEFLATED:
-            found.inflated = _inflated(stream, size)
+            found.inflated = _inflated(stream, size, most)
             reader = ElementReader(io.BytesIO(found.inflated), len(found.inflated))
         reader.order = found.order
         reader.explicit = found.syntax != IMPLICIT
@@ -130,12 +134,16 @@ def _begins_bare(start: bytes) -> bool:
     return start[4:6] in VRS or struct.unpack_from("<I", start, 4)[0] <= 1024
 
 
-def _inflated(stream: BinaryIO, size: int) -> bytes:
+def _inflated(stream: BinaryIO, size: int, most: int | None) -> bytes:
     inflate = zlib.decompressobj(-15)
+    # Deflate packs no more than 1032 bytes into one.
+    limit = 1032 * size if most is None else min(1032 * size, most)
     try:
-        data = inflate.decompress(stream.read(), 1032 * size)
+        data = inflate.decompress(stream.read(), limit)
     except zlib.error as error:
         raise Damaged(f"its compression does not check out ({error})") from error
+    if inflate.unconsumed_tail:
+        raise Damaged(f"it unpacks to more than {limit >> 20} MiB")
     if not inflate.eof:
         raise Damaged("its compressed data ends early")
     return data

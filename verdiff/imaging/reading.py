@@ -107,9 +107,9 @@ def _read(
 
 
 def files_of(scan: Path) -> list[Path]:
-    """The files that a scan lies in, sorted: those of a folder but what the system leaves there, or one and what its header names.
+    """The files that a scan lies in: those of a folder, sorted, or one with those that its header names.
 
-    A file whose header cannot be read is itself alone.
+    What a system leaves in folders is left out, and a file whose header cannot be read is itself alone.
 
     Raises:
         OSError: The scan is not there or cannot be opened.

@@ -5,6 +5,7 @@ Each destination has a queue and a thread of its own.
 
 from __future__ import annotations
 
+import http.client
 import io
 import logging
 import ssl
@@ -197,6 +198,8 @@ def stow(objects: Sequence[bytes], address: str, context: ssl.SSLContext, timeou
             code = answer.status
     except urllib.error.HTTPError as error:
         code = error.code
+    except http.client.HTTPException as error:
+        raise _refused(address, f"what answers there does not speak HTTP ({type(error).__name__})") from error
     except (OSError, ValueError) as error:
         raise _refused(address, f"it cannot be reached ({getattr(error, 'reason', error)})") from error
     # 202 is "some of them".

@@ -6,6 +6,7 @@ Nothing that a message says becomes part of a path: a series and its instances g
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,8 +50,9 @@ class ReceivedSeries:
         number: Number of the series in messages.
         sender: AE title, or how it came.
         folder: Where its files lie.
-        files: Size of each instance's file by its SOP Instance UID.
+        files: Size of each instance by its SOP Instance UID, unpacked where its file is deflated.
         last: Time at which the last instance came, by :func:`time.monotonic`.
+        answered: Time at which it was last done with, likewise.
         fresh: Whether something came since it was last handed on.
     """
 
@@ -59,6 +61,7 @@ class ReceivedSeries:
     folder: Path
     files: dict[str, int] = field(default_factory=dict)
     last: float = 0.0
+    answered: float = -math.inf
     fresh: bool = True
 
 
@@ -105,7 +108,9 @@ class Inbox:
 
     def _take(self, sender: str, path: Path, size: int, study: str | None) -> Receipt:
         """Move a file to its series, if it is one that is taken."""
-        header = read_header(path)
+        header = read_header(path, self._limits.instance_mb * _MB)
+        # Reading the series will unpack it again.
+        size = max(size, len(header.inflated or b""))
         uids = header.text(_CLASS), header.text(_INSTANCE)
         own_study, series = header.text(_STUDY), header.text(_SERIES)
         if not (own_study and series and all(uids)):
@@ -143,6 +148,11 @@ class Inbox:
                 series.fresh = False
             return ready
 
+    def done_with(self, series: ReceivedSeries) -> None:
+        """A series was answered; what comes late within :attr:`NodeLimits.keep_s` from now on is added to it."""
+        with self._lock:
+            series.answered = self._clock()
+
     def _has_room(self, size: int) -> bool:
         held = [size for series in self._series.values() for size in series.files.values()]
         return sum(held) + size <= self._limits.held_mb * _MB and len(held) < self._limits.held_instances
@@ -162,6 +172,6 @@ class Inbox:
 
     def _forget(self, now: float) -> None:
         for key, series in list(self._series.items()):
-            if not series.fresh and now - series.last > self._limits.keep_s:
+            if not series.fresh and now - max(series.last, series.answered) > self._limits.keep_s:
                 shutil.rmtree(series.folder, ignore_errors=True)
                 del self._series[key]

@@ -248,6 +248,8 @@ class DicomNode:
                     # One series that goes wrong must not end the node.
                     _LOG.exception("series %d", series.number)
                     self._say(f"series {series.number}: failed ({type(error).__name__})")
+                finally:
+                    self._inbox.done_with(series)
                 if self._closed.is_set():
                     return
 

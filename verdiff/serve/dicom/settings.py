@@ -83,11 +83,27 @@ class Delivery:
                 f"the objects {', '.join(self.objects) or 'none'}", f"some of {', '.join(OBJECTS)}", "correct --objects"
             )
         if self.stow is not None:
-            address = urlsplit(self.stow)
-            if address.scheme not in ("http", "https") or not address.hostname:
-                raise InputError(
-                    f"the DICOMweb address {self.stow!r}", "http://HOST:PORT/dicom-web or https://...", "correct --stow"
-                )
+            _check_address(self.stow)
+
+
+def _check_address(stow: str) -> None:
+    try:
+        address = urlsplit(stow)
+        # A port that is no number, or beyond 65535, raises.
+        usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(
+            f"the DICOMweb address {stow!r}", "http://HOST:PORT/dicom-web or https://...", "correct --stow"
+        )
+    if address.username is not None or address.password is not None:
+        # Not repeated: it would be in a log.
+        raise InputError(
+            f"a DICOMweb address with a user's name in it, of {address.hostname}",
+            "an address alone: it stands in what the node says",
+            "leave the name out of --stow, and let the service know this machine, or its certificate",
+        )
 
 
 def check_titles(own: str, allowed: tuple[str, ...]) -> None:

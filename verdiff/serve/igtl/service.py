@@ -71,10 +71,10 @@ class Service:
         """
         name = self.mask_name(device)
         if (other := named.setdefault(name, device)) != device:
+            first, second, both = (each.decode(errors="replace") for each in (other, device, name))
             raise Refused(
                 Code.CONFIG_ERROR,
-                f"images {other.decode(errors='replace')} and {device.decode(errors='replace')}, whose masks would both "
-                f"be called {name.decode(errors='replace')}",
+                f"images {first} and {second}, whose masks would both be called {both}",
                 f"device names that differ in their first {20 - len(self.suffix.encode())} bytes",
                 "rename one of them, or shorten --suffix",
             )
