@@ -11,11 +11,15 @@ import pytest
 from tests.anatomy.phantom import LABELS, spine
 from tests.bundle.test_margins import record
 from tests.runtime.scans import mr_scan, numpy_segmenter
+from tests.runtime.slow_time import FakeTime
+from tests.runtime.test_volumetric import SLOW_PACE, WINDOW_MS, SlowVolumeBackend, windows_at
+from tests.runtime.tiny_volume import scan, volume_segmenter
 from verdiff.anatomy import anatomy_files, find_vertebrae, write_anatomy
 from verdiff.bundle.margins import INNER, OUTER
 from verdiff.errors import InputError
 from verdiff.imaging import Volume
 from verdiff.runtime import Segmentation
+from verdiff.runtime.budget import BESIDE
 from verdiff.runtime.margins import margins_of, no_go_surfaces, setting_of
 
 DISTANCES: list[float | None] = [0.5, 1.0, 2.0]
@@ -96,6 +100,18 @@ def test_what_was_forced_breaks_the_promise(result: Segmentation, margins: dict[
     forced = numpy_segmenter().segment(mr_scan(6), force=True)
     forced.provenance["forced"] = ["a CT for a model of MR"]
     assert no_go_surfaces(forced, margins, margins_of(margins)).broken == ("forced past: a CT for a model of MR",)
+
+
+@pytest.mark.parametrize("overlap", [0.5, 0.25, 0.0])
+def test_windows_that_overlap_less_to_meet_a_budget_break_the_promise(time: FakeTime, overlap: float) -> None:
+    segmenter = volume_segmenter(SlowVolumeBackend(time), pace=SLOW_PACE)
+    calibrated = segmenter.segment(scan())
+    margins = {**record(DISTANCES, setting=setting_of(calibrated)), "structures": {}}
+    hurried = segmenter.segment(scan(), budget_ms=BESIDE * windows_at(overlap) * WINDOW_MS + 1)
+    assert hurried.outcome == "complete" and hurried.provenance["computed"]["overlap"] == overlap
+    found = no_go_surfaces(hurried, margins, ())
+    why = f"windows overlapped by {overlap:g}, less than the model's own, to meet the budget"
+    assert found.broken == (() if overlap == 0.5 else (why,))
 
 
 def test_a_promise_of_a_model_that_is_not_calibrated_is_refused() -> None:

@@ -125,6 +125,7 @@ def test_provenance_says_what_was_computed() -> None:
     computed = volume_segmenter().segment(volume).provenance["computed"]
     shape = plan_for(volume_manifest(), volume.geometry).shape
     assert computed["windows"] == count_windows(shape, PATCH) and computed["overlap"] == 0.5
+    assert not computed["overlap_reduced"]
     assert computed["patch"] == list(PATCH) and computed["volume"] == list(shape)
     assert computed["spacing_mm"] == [3.0, pytest.approx(1, abs=0.02), pytest.approx(1, abs=0.02)]
     timings = volume_segmenter().segment(volume).timings
@@ -216,6 +217,7 @@ def test_a_budget_too_small_for_the_models_overlap_takes_less_of_it(time: FakeTi
     result = segmenter.segment(scan(), budget_ms=BESIDE * windows_at(overlap) * WINDOW_MS + 1)
     computed = result.provenance["computed"]
     assert (computed["overlap"], computed["windows"]) == (overlap, windows_at(overlap))
+    assert computed["overlap_reduced"]
     assert result.outcome == "complete" and result.timings["prior"] * 1000 == windows_at(overlap) * WINDOW_MS
     expected = expected_probabilities(scan(), overlap)
     plan = plan_for(volume_manifest(), scan().geometry)

@@ -142,6 +142,10 @@ def _broken(result: Segmentation, record: Mapping[str, Any]) -> list[str]:
     reasons += [f"unlike the training data: {text}" for text in result.implausible]
     if result.outcome in ("budget", "cancelled"):
         reasons.append(f"stopped by {result.outcome} before all slices were done")
+    computed = result.provenance["computed"]
+    # The only thing that a budget takes from a mask which is complete all the same.
+    if computed.get("overlap_reduced"):
+        reasons.append(f"windows overlapped by {computed['overlap']:g}, less than the model's own, to meet the budget")
     made = setting_of(result)
     if record.get("setting") and made != record["setting"]:
         setting = {"smooth_mm": 0.0, **record["setting"]}

@@ -291,6 +291,7 @@ def _describe_work(
         "spacing_mm": [round(pitch, 4) for pitch in plan.spacing_mm],
         "patch": list(_patch(manifest)),
         "overlap": overlap,
+        "overlap_reduced": overlap < stated(manifest.volume, "volume").overlap,
         "windows": windows,
     }
 
