@@ -35,6 +35,8 @@ inline double length_of(const Form::Place& axis) { return std::sqrt(dot(axis, ax
 
 // The scan with its voxels, all of them: nifti_image_load fills what a file lacks with zeros.
 inline Nifti read_nifti(const std::string& name) {
+    // libnifti would look for files of other names, too.
+    if (!std::filesystem::is_regular_file(name)) throw std::runtime_error("there is no file " + name);
     nifti_set_debug_level(0);  // what is wrong is said by what is thrown
     Nifti scan(nifti_image_read(name.c_str(), 0), nifti_image_free);
     // The scan has another number for a pitch or an offset that libnifti does not like.
@@ -137,8 +139,15 @@ inline Volume volume_of(const nifti_image& scan) {
     return volume;
 }
 
+inline bool names_nifti(const std::string& name) {
+    auto ends = [&](const std::string& with) { return name.size() > with.size() && name.compare(name.size() - with.size(), with.size(), with) == 0; };
+    return ends(".nii") || ends(".nii.gz");
+}
+
 // The mask in the scan's grid, read back: nifti_image_write does not say when it fails.
 inline void write_nifti(const std::string& name, const nifti_image& scan, const std::vector<uint8_t>& mask) try {
+    // Another ending libnifti lengthens, and writes over what is there.
+    if (!names_nifti(name)) throw std::runtime_error("it does not end in .nii or .nii.gz");
     const Nifti out(nifti_copy_nim_info(&scan), nifti_image_free);
     out->datatype = DT_UINT8, out->nbyper = 1, out->scl_slope = 0, out->cal_max = 0, out->cal_min = 0;
     out->data = std::malloc(mask.size());

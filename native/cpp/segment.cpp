@@ -20,7 +20,7 @@ int main(int count, char** names) try {
     const std::filesystem::path mask(names[3]);
     if (std::filesystem::exists(mask)) throw std::runtime_error(mask.string() + " exists");
     if (!std::filesystem::is_directory(std::filesystem::absolute(mask).parent_path())) throw std::runtime_error("there is no folder for " + mask.string());
-    if (mask.extension() != ".nii" && mask.extension() != ".gz") throw std::runtime_error(mask.string() + " does not end in .nii or .nii.gz");
+    if (!verdiff::names_nifti(mask.string())) throw std::runtime_error(mask.string() + " does not end in .nii or .nii.gz");
     const verdiff::Nifti scan = verdiff::read_nifti(names[2]);
     const verdiff::Volume volume = verdiff::volume_of(*scan);
     const verdiff::Bundle bundle(names[1]);

@@ -135,7 +135,9 @@ def test_another_patients_scan_of_the_same_name_is_not_done(
     write_array(mr_scan().array, mr_scan(), patients[0])
     another(patients[1])
     assert patients[0].stat().st_size == patients[1].stat().st_size
-    for patient, other, when in zip((*patients, patients[1]), (*others, others[1]), ("now", "now", "earlier")):
+    for patient, other, when in zip(
+        (*patients, patients[1]), (*others, others[1]), ("now", "now", "earlier"), strict=True
+    ):
         assert infer(patient, other, "-o", out, bundle=bundle).exit_code == 0
         assert summary(out)["t2"]["when"] == when and summary(out)["t2"]["scan"] == str(patient)
 

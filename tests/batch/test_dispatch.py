@@ -10,7 +10,9 @@ from hypothesis import strategies as some
 from verdiff.batch.asked import Asked
 from verdiff.batch.cases import BatchCase
 from verdiff.batch.dispatch import AHEAD, TRIES, Assigned, Dispatch
+from verdiff.batch.on_ray import _expected, _Post
 from verdiff.batch.planning import BatchTask
+from verdiff.batch.ray_cluster import ClusterDevice
 from verdiff.runtime.writing import OutputFiles
 
 
@@ -56,6 +58,16 @@ def test_what_was_in_a_lost_worker_is_tried_alone_and_elsewhere_first() -> None:
     # Where there is no other device, the same one has to do.
     (other,) = hand_out(dispatch, "a", ("a",))
     assert other.task.name == names[1]
+
+
+def test_a_device_whose_worker_never_comes_up_is_not_waited_for() -> None:
+    up, coming = (_Post(ClusterDevice(name, "", 1, {}), None, None, begun=0.0) for name in "ab")
+    up.ready = True
+    dispatch = Dispatch(tasks(1))
+    assert len(hand_out(dispatch, "a", ("a", "b"))) == 1
+    dispatch.lost("a")
+    assert hand_out(dispatch, "a", tuple(_expected([up, coming], now=10.0))) == []
+    assert len(hand_out(dispatch, "a", tuple(_expected([up, coming], now=1000.0)))) == 1
 
 
 def test_the_scan_that_kills_is_given_up_and_its_neighbour_is_not() -> None:

@@ -144,7 +144,7 @@ def test_a_host_refuses_an_odd_scan_in_a_line_and_writes_no_mask(
     assert line.startswith(("verdiff-segment: ", "segment.mjs: "))
 
 
-@pytest.mark.parametrize("name", ["nowhere/mask.nii", "mask.png"])
+@pytest.mark.parametrize("name", ["nowhere/mask.nii", "mask.png", "mask.gz", "mask.tar.gz"])
 def test_a_mask_that_could_not_be_written_is_refused(host: Host, model: Path, tmp_path: Path, name: str) -> None:
     done = host(model, EXAMPLE, tmp_path / name)
     assert done.returncode == 1 and name.split("/")[-1] in done.stderr and not any(tmp_path.iterdir())
@@ -174,6 +174,13 @@ def test_a_host_names_the_manifest_that_a_zip_lacks(host: Host, tmp_path: Path) 
         archive.writestr("notes.txt", "no bundle")
     done = host(other, EXAMPLE, tmp_path / "mask.nii")
     assert done.returncode == 1 and "manifest.json" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_scan_is_the_file_that_was_named_and_no_other(host: Host, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "scan.nii.gz").write_bytes(EXAMPLE.read_bytes())
+    for name in ("scan.nii", "scan"):
+        done = host(model, tmp_path / name, tmp_path / "mask.nii")
+        assert done.returncode == 1 and str(tmp_path / name) in done.stderr and not (tmp_path / "mask.nii").exists()
 
 
 def test_wrong_words_are_told_with_the_right_ones(host: Host, model: Path) -> None:

@@ -71,7 +71,7 @@ class Dispatch:
         Args:
             device: Its name, which no other worker has.
             now: Seconds of any clock that goes on.
-            others: Every device that has a worker or will have one.
+            others: Every device that has a worker or will have one soon.
         """
         mine = self._at.setdefault(device, [])
         if not mine:

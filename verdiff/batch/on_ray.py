@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import monotonic
@@ -22,6 +22,8 @@ _LOOK_SECONDS = 1.0
 _GRACE_SECONDS = 60.0
 # A device whose workers are lost so often in a row, without one scan done, is left out.
 _LOSSES = 4
+# A device whose worker takes longer to come up is not waited for: on a shared cluster another job may have it.
+_LOADING_SECONDS = 180.0
 
 
 @dataclass(eq=False)
@@ -34,6 +36,12 @@ class _Post:
     ready: bool = False
     losses: int = 0
     answers: dict[Any, Assigned] = field(default_factory=dict)
+    begun: float = field(default_factory=monotonic)
+
+
+def _expected(posts: Sequence[_Post], now: float) -> list[str]:
+    """The devices that can be counted on: their workers are up, or have not been coming up for long."""
+    return [post.device.name for post in posts if post.ready or now - post.begun < _LOADING_SECONDS]
 
 
 def run_on_ray(
@@ -127,7 +135,7 @@ class _Run:
         return _Post(device, actor, actor.load.remote())
 
     def _hand_out(self) -> None:
-        names = [post.device.name for post in self._posts]
+        names = _expected(self._posts, monotonic())
         for post in self._posts:
             while post.ready and (given := self._dispatch.next(post.device.name, monotonic(), names)) is not None:
                 post.answers[post.actor.do.remote(elsewhere(given.task), bool(given.lost))] = given

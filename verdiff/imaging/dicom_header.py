@@ -2,7 +2,7 @@
 
 ITK's reader tells one slope, one orientation and one spacing of a file, where an enhanced file states them frame by
 frame, and gives up on some files whose pixels are plain. This parser keeps what verdiff needs, skips everything else
-by its length, and takes no more memory than the file, or its inflated data set, is long (DICOM PS3.5, sections 7 and 10).
+by its length, and takes no more memory than the file or its inflated data set is long (DICOM PS3.5, sections 7, 10).
 """
 
 from __future__ import annotations
