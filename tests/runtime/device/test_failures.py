@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +124,42 @@ def test_a_table_that_was_not_uploaded_whole_is_not_taken_for_the_one_before_it(
         with pytest.raises(DeviceError, match="upload"):
             segmenter.segment(mr_scan(), steps=3, sampler="dpmpp-2m")
         assert same(segmenter.segment(mr_scan(), steps=3), expected)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at first", "its loop once more"])
+def test_a_shape_that_failed_while_it_was_made_leaves_the_other_shapes_table(again: bool) -> None:
+    """Both lie in one block, which the first scan has made large enough for all of them."""
+    usual: dict[str, Any] = {"samples": 1, "steps": 2}
+    largest, first, second = small_scan(2, 24), small_scan(2, 8), small_scan(2, 16)
+
+    def begin(driver: NullDriver) -> Segmenter:
+        segmenter = device_segmenter(driver, batch=2)
+        segmenter.segment(largest, **usual)
+        if again:
+            # The second shape's workspace is there, and its loop is not.
+            segmenter.segment(first, **usual)
+            driver.fail_at = len(driver.calls) + names.index("begin_capture") + 1
+            with pytest.raises(DeviceError):
+                segmenter.segment(second, **usual)
+        segmenter.segment(first, **usual)
+        return segmenter
+
+    clean = NullDriver()
+    with device_segmenter(clean, batch=2) as segmenter:
+        segmenter.segment(largest, **usual)
+        expected = segmenter.segment(first, **usual)
+        before = len(clean.calls)
+        segmenter.segment(second, **usual)
+        names = clean.names[before:]
+    for number, name in enumerate(names, 1):
+        driver = NullDriver()
+        with begin(driver) as segmenter:
+            driver.fail_at = len(driver.calls) + number
+            try:
+                segmenter.segment(second, **usual)
+            except DeviceError:
+                assert same(segmenter.segment(first, **usual), expected), (number, name)
+            driver.fail_at = None
 
 
 @pytest.mark.parametrize("code", [ILLEGAL, "CUDA_ERROR_ECC_UNCORRECTABLE", "CUDA_ERROR_LAUNCH_TIMEOUT"])

@@ -128,15 +128,19 @@ class Spaces:
             return space, None
         loops = self._loops.setdefault(need, {})
         if noisy not in loops:
+            # Its first run writes over the block, as a new workspace does.
+            self._in_use = None
             loops[noisy] = Loop(space, noisy)
         return space, loops[noisy]
 
     def use(self, need: Need, table: SamplerTable | None, stream: Stream) -> None:
         """The workspace's flags and its table for one call; shapes share the block, so another's may lie there."""
-        space = self._there[need]
-        space.clear_flags(stream)
-        if self._in_use != (need, table):
+        space, there = self._there[need], self._in_use == (need, table)
+        if not there:
+            # Said before anything is written: after a failure halfway nobody's table is taken to be there.
             self._in_use = None
+        space.clear_flags(stream)
+        if not there:
             if table is not None:
                 space.upload_table(table, stream)
             self._in_use = (need, table)
@@ -148,6 +152,8 @@ class Spaces:
         block = self.reserve([need])
         while len(self._there) >= KEPT_SHAPES:
             self._close_oldest()
+        # It clears its part of the block, where another shape's table may lie; the call may end before its own does.
+        self._in_use = None
         made = Workspace(self._driver, self._kernels, self._networks, block, need, self._capturing)
         self._there[need] = made
         return made
