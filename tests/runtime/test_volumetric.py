@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from verdiff.runtime.backends import installed_backends
 from verdiff.runtime.backends.laned import LanedBackend
 from verdiff.runtime.budget import BESIDE
 from verdiff.runtime.frontier import Pace
+from verdiff.runtime.host_executor import TRIES, TRYING_S, time_networks
 from verdiff.runtime.memory import LANE_BYTES, plan_volume_memory, window_bytes
 from verdiff.runtime.volumetric import plan_for
 
@@ -287,6 +289,24 @@ def test_windows_share_the_processor_where_the_memory_for_it_is_small_and_there(
     assert (memory.lanes, memory.batch) == (lanes, lanes)
     assert memory.bytes >= lanes * window_bytes(manifest, "onnxruntime")
     assert limit is None or memory.bytes <= limit
+
+
+@pytest.mark.parametrize(("window_mb", "lanes"), [(1.0, 3), (4000.0, 1)])
+def test_large_windows_are_timed_at_load_one_at_a_time_as_they_go_through_in_a_call(
+    tmp_path: Path, window_mb: float, lanes: int
+) -> None:
+    bundle = open_bundle(write_tiny_volume(tmp_path / "t.verdiff", volume={**VOLUME, "window_mb": window_mb}))
+    forms: dict[int, NumpyVolumeBackend] = {}
+
+    def opened(count: int) -> NumpyVolumeBackend:
+        # Opened when its first call comes, the form for one is not to be timed opening.
+        sleep(2 * TRYING_S if count == 1 else 0)
+        return forms.setdefault(count, NumpyVolumeBackend())
+
+    pace = time_networks(LanedBackend(opened, 3), bundle)  # type: ignore[arg-type]
+    assert [count for count, form in forms.items() if form.calls] == [lanes]
+    assert len(forms[lanes].calls) <= (TRIES * 3 if lanes == 3 else 1 + TRIES)
+    assert 0 < pace.prior * math.prod(PATCH) < TRYING_S
 
 
 def test_memory_grows_with_the_slab_not_with_the_volume() -> None:

@@ -18,6 +18,7 @@ from verdiff.runtime.batching import Batcher
 from verdiff.runtime.frontier import Pace
 from verdiff.runtime.host import HostRunner
 from verdiff.runtime.lanes import Lanes
+from verdiff.runtime.memory import window_lanes
 
 if TYPE_CHECKING:
     from verdiff.bundle import Bundle, Manifest
@@ -103,12 +104,17 @@ def time_networks(backend: Backend, bundle: Bundle) -> Pace:
     """What a pass takes here a pixel of a slice, or a voxel of a window, from the golden image, every lane at work.
 
     After the self-test, when all is warm; the quickest of a few tries, unless one alone takes long. The first try of
-    every lane at once is half as slow again as the next, and a budget is judged by this.
+    every lane at once is half as slow again as the next, and a budget is judged by this. Large windows go through one
+    at a time on every thread, as they do in a call: memory for one a lane may not be there.
     """
-    golden = bundle.golden()
-    with Lanes(backend.lanes) as lanes:
-        batcher = Batcher(backend.lane, lanes)
-        image = np.repeat(golden["image"][:1], backend.lanes * backend.batch, axis=0)
+    golden, manifest = bundle.golden(), bundle.manifest
+    count = backend.lanes if manifest.volume is None else window_lanes(manifest, backend.name, backend.lanes)
+    with Lanes(count) as lanes:
+        batcher = Batcher(backend.lane if count == backend.lanes else backend, lanes)
+        image = np.repeat(golden["image"][:1], count * backend.batch, axis=0)
+        if count < backend.lanes:
+            # The self-test warmed the lanes. This form is opened by its first call.
+            batcher.prior(image)
         tries: list[tuple[float, float]] = []
         while len(tries) < TRIES and sum(map(sum, tries)) < TRYING_S:
             begun = perf_counter()

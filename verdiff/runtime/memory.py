@@ -159,9 +159,15 @@ def plan_volume_memory(
             f"about {math.ceil((standing + one) / 2**20)} MiB, the least for one window at a time",
             "free memory, raise memory_mb, or crop the scan",
         )
-    if window_bytes(manifest, backend) > LANE_BYTES or (limit is not None and standing + lanes * one > limit):
+    lanes = window_lanes(manifest, backend, lanes)
+    if limit is not None and standing + lanes * one > limit:
         lanes = 1
     return VolumeMemory(lanes, lanes * batch, standing + lanes * one)
+
+
+def window_lanes(manifest: Manifest, backend: str, lanes: int) -> int:
+    """Of ``lanes`` those that a model's windows may have: all, or one where a window is a large one."""
+    return lanes if window_bytes(manifest, backend) <= LANE_BYTES else 1
 
 
 def window_bytes(manifest: Manifest, backend: str) -> int:
