@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.slow_time import PRIOR_MS, STEP_MS, FakeTime, SlowBackend
 from tests.runtime.tiny_bundle import NumpyBackend
-from verdiff.errors import INTERRUPTED, BudgetError
+from verdiff.errors import INTERRUPTED, BudgetError, InputError
 from verdiff.runtime import Cancelled, Segmenter, memory
 
 PRIORS_MS = 5 * PRIOR_MS
@@ -75,6 +76,30 @@ def test_the_named_least_is_enough(slow: Segmenter) -> None:
 def test_no_budget_at_all_is_refused(slow: Segmenter, budget_ms: float) -> None:
     with pytest.raises(BudgetError):
         slow.segment(mr_scan(), budget_ms=budget_ms)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"budget_ms": each} for each in (float("nan"), float("inf"), "10", True, False, [10])),
+        *({name: each} for name in ("cancel", "progress") for each in (5, "no", False)),
+        {"steps": 0},
+        {"smooth_mm": -1.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("how", ["segment", "check", "stream"])
+def test_an_option_that_makes_no_sense_is_refused_by_name(slow: Segmenter, how: str, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(InputError) as caught:
+        answer = getattr(slow, how)(mr_scan(), **wrong)
+        next(answer)
+    assert caught.value.found.startswith(f"{name} = ")
+
+
+@pytest.mark.parametrize("budget_ms", [np.float32(1e6), np.int64(10**6)])
+def test_numbers_of_numpy_are_budgets(slow: Segmenter, budget_ms: Any) -> None:
+    assert slow.segment(mr_scan(), budget_ms=budget_ms).outcome == "complete"
 
 
 def test_a_stream_with_a_budget_ends_with_what_there_is(slow: Segmenter) -> None:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verdiff.errors import InputError
 from verdiff.imaging import intensity_bounds, volume_from
 from verdiff.imaging.picture import picture_of
-from verdiff.options import ScanOptions
 from verdiff.runtime.answer import Answer, restore
 from verdiff.runtime.budget import require_time
 from verdiff.runtime.plausibility import Warned, warnings_of_mask, warnings_of_scan
@@ -21,7 +19,6 @@ from verdiff.runtime.request import CheckedScan, Request, Work
 from verdiff.runtime.result import Segmentation
 from verdiff.runtime.slicewise import SLICES
 from verdiff.runtime.suitability import require_suitable, unsuitable_reasons
-from verdiff.settings import check_options
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -110,7 +107,6 @@ def open_call(model: LoadedModel, request: Request) -> Iterator[Call]:
     """
     manifest, clock, kind = model.manifest, request.clock, kind_of(model.manifest)
     require_time(clock)
-    check_options(request.options, InputError, only=ScanOptions)
     sampling = kind.sampling(model, request.options)
     volume = volume_from(request.scan)
     with clock.stage("normalise"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from verdiff.bundle import Trust, open_bundle, resolve_model
@@ -186,8 +187,13 @@ class Segmenter:
             self.loaded.executor.close()
 
     def _clock(self, options: CallOptions) -> Clock:
-        """The clock of a call, which begins now and in the process that loaded the model."""
+        """The clock of a call, which begins now, in the process that loaded the model and with options that make sense.
+
+        Raises:
+            InputError: An option is out of range, or no function where one is called.
+        """
         require_process(self._process)
+        _check(options)
         return Clock(options.budget_ms, options.cancel)
 
     def __reduce__(self) -> NoReturn:
@@ -200,3 +206,14 @@ class Segmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check(options: CallOptions) -> None:
+    """Refuse what no call can be made of. A budget of nothing is one that is spent, which the call itself says."""
+    budget = options.budget_ms
+    spent = isinstance(budget, Real) and not isinstance(budget, bool) and budget <= 0
+    check_options(replace(options, budget_ms=None) if spent else options, InputError)
+    for name in ("cancel", "progress"):
+        given = getattr(options, name)
+        if given is not None and not callable(given):
+            raise InputError(f"{name} = {given!r}", "a function", f"correct {name}, or leave it out")
