@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.imaging.make import (
     geometries,
     header_of,
     nifti_bytes,
+    rotation,
     save_nifti,
     save_series,
     textured,
@@ -140,6 +142,73 @@ def test_a_dicom_series_gives_a_mask_in_its_place(tmp_path: Path, suffix: str) -
     scan = read_volume(tmp_path / "series")
     written, _ = write_and_read(scan, suffix)
     assert_same_place(scan.geometry, written.geometry)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("handed", [1.0, -1.0])
+def test_slightly_skewed_axes_are_written_as_they_are_read(tmp_path: Path, suffix: str, handed: float) -> None:
+    axes = rotation((0.3, -0.2, 0.1)) @ np.array([[1, 2.9e-4, 0], [0, 1, 0], [0, 0, handed]])
+    direction = tuple((axes / np.linalg.norm(axes, axis=0)).ravel().tolist())
+    scan = volume((30, 200, 300), spacing_mm=(1.0, 1.0, 3.0), origin_mm=(-150.0, 20.0, 700.0), direction=direction)
+    write_array(np.ones(scan.array.shape, np.uint8), scan, tmp_path / f"mask{suffix}", mark=True)
+    mask = read_labels(tmp_path / f"mask{suffix}")
+    assert np.abs(mask.geometry.corners_mm() - scan.geometry.corners_mm()).max() < 2e-4
+    # Readers that know right angles alone find it near.
+    turned = read_labels(tmp_path / f"mask{suffix}", orientation="qform").geometry
+    assert np.abs(turned.corners_mm() - scan.geometry.corners_mm()).max() < 0.1
+    image = sitk.ReadImage(str(tmp_path / f"mask{suffix}"))
+    far = np.array(image.TransformIndexToPhysicalPoint((299, 199, 29)))
+    assert np.abs(far - scan.geometry.corners_mm()[-1]).max() < 0.1
+
+
+@pytest.mark.parametrize("direction", ORIENTATIONS)
+def test_a_header_of_our_own_says_what_that_of_itk_says(tmp_path: Path, direction: tuple[float, ...]) -> None:
+    scan = volume(origin_mm=(-7.5, 8.25, 9.0), direction=direction)
+    write_array(scan.array, scan, tmp_path / "ours.nii")
+    image = sitk.GetImageFromArray(scan.array)
+    image.SetSpacing(scan.geometry.spacing_mm)
+    image.SetOrigin(scan.geometry.origin_mm)
+    image.SetDirection(direction)
+    sitk.WriteImage(image, str(tmp_path / "itk.nii"))
+    ours, theirs = header_of(tmp_path / "ours.nii"), header_of(tmp_path / "itk.nii")
+    place = [
+        list(struct.unpack_from("<8f", each, 76) + struct.unpack_from("<18f", each, 256)) for each in (ours, theirs)
+    ]
+    np.testing.assert_allclose(*place, atol=1e-6)
+    # All else but the text in descrip, and what the type of the voxels says.
+    for part in (slice(76), slice(108, 148), slice(228, 256), slice(328, 348)):
+        assert ours[part] == theirs[part]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+@pytest.mark.parametrize("mark", [False, True])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_full_disk_is_an_error_and_the_old_mask_stays(tmp_path: Path, suffix: str, mark: bool) -> None:
+    import resource
+    import signal
+
+    scan = volume((20, 60, 50))
+    noise = np.random.default_rng(0).integers(0, 255, scan.array.shape).astype(np.uint8)
+    target = tmp_path / f"mask{suffix}"
+    target.write_bytes(b"old")
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As a full disk does, it takes the beginning of the file.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_array(noise, scan, target, mark=mark)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def test_an_axis_longer_than_nifti_can_say_is_refused(tmp_path: Path) -> None:
+    long = volume((1, 2, 40_000))
+    with pytest.raises(OutputError, match="40000 x 2 x 1"):
+        write_array(long.array, long, tmp_path / "a.nii.gz")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_films_mask_is_a_png(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """NIfTI-1, read and written with its header's own bytes: what a scan says about its place is never rewritten.
 
+An image from elsewhere gets a header made here: ITK's writer says nothing of a full disk, and straightens skewed axes.
+
 Offsets and codes are those of nifti1.h (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h).
 """
 
@@ -18,7 +20,7 @@ from verdiff.files.marks import nifti_mark
 from verdiff.imaging import checks
 from verdiff.imaging.foreign import kind_of, other_than
 from verdiff.imaging.gzipped import GzipReader, gzipped
-from verdiff.imaging.volume import Array
+from verdiff.imaging.volume import Array, Geometry
 from verdiff.imaging.voxels import damaged, most_bytes, open_stream, read_bytes, read_start, read_voxels, scaled
 
 HEADER_BYTES = 348
@@ -33,6 +35,8 @@ _CODES = {kind: code for code, kind in _NUMERIC.items()}
 _COLOUR = {128: 3, 2304: 4}
 _COMPLEX = {32, 1792, 2048}
 _UNITS_MM = {1: 1000.0, 3: 1e-3}
+_MILLIMETRES_AND_SECONDS = 2 | 8
+_LONGEST_AXIS = 32767
 
 
 @dataclass(frozen=True)
@@ -167,10 +171,65 @@ def _offset(header: NiftiHeader, path: Path, held: float) -> int:
     return int(offset)
 
 
+def header_at(geometry: Geometry) -> bytes:
+    """A header that says where a grid lies, for an image that comes without one: 348 bytes, little-endian.
+
+    The sform has the axes as they are, a slight skew included; the qform the rotation nearest to them.
+
+    Raises:
+        OutputError: An axis is longer than the format can say.
+    """
+    if max(geometry.size) > _LONGEST_AXIS:
+        raise OutputError(
+            f"a grid of {' x '.join(map(str, geometry.size))} voxels",
+            f"{_LONGEST_AXIS} voxels at most along each axis of a NIfTI file",
+            "write it as .nrrd or .mha",
+        )
+    # The format's axes run to the right and to anterior; adding zero leaves no -0.
+    turned = np.array([[-1.0], [-1.0], [1.0]])
+    axes, origin = turned * geometry.matrix, turned[:, 0] * geometry.origin_mm + 0.0
+    rows = np.column_stack([axes * geometry.spacing_mm, origin]) + 0.0
+    left, _, right = np.linalg.svd(axes)
+    turn, handed = left @ right, math.copysign(1.0, float(np.linalg.det(axes)))
+    turn[:, 2] *= handed
+    header = bytearray(HEADER_BYTES)
+
+    def put(offset: int, layout: str, *values: float | bytes) -> None:
+        struct.pack_into("<" + layout, header, offset, *values)
+
+    put(0, "i", HEADER_BYTES)
+    put(38, "s", b"r")
+    put(40, "8h", 3, *geometry.size, 1, 1, 1, 1)
+    put(76, "4f", handed, *geometry.spacing_mm)
+    put(123, "B", _MILLIMETRES_AND_SECONDS)
+    # Both are relative to the scanner.
+    put(252, "2h", 1, 1)
+    put(256, "6f", *_quaternion(turn), *origin)
+    put(280, "12f", *rows.ravel())
+    return bytes(header)
+
+
+def _quaternion(turn: Array) -> Array:
+    """b, c and d of a rotation's quaternion, whose a is not negative (nifti1.h)."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn
+    # Each row is (a, b, c, d) times four times one of them.
+    rows = np.array(
+        [
+            [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
+            [zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx],
+            [xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy],
+            [yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz],
+        ]
+    )
+    longest = rows[int(np.argmax(rows.diagonal()))]
+    parts = longest / np.linalg.norm(longest) * (-1.0 if longest[0] < 0 else 1.0)
+    return np.asarray(parts[1:] + 0.0)
+
+
 def write_with_header(
     path: Path, array: Array, raw: bytes, *, compress: bool, mark: bool = False, table: bytes = b"", note: bytes = b""
 ) -> None:
-    """Write [z, y, x] under an original header: orientation, units and byte order stay as they are, byte for byte.
+    """Write [z, y, x] under a header of 348 bytes: orientation, units and byte order stay as they are, byte for byte.
 
     With ``mark``, ``descrip`` holds verdiff's mark (:mod:`verdiff.files.marks`); a ``table`` of labels and a ``note``
     follow it as extensions.
@@ -195,7 +254,7 @@ def write_with_header(
     put(328, "16s", b"")
     put(344, "4s", b"n+1\0")
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(header.order))
-    write_parts(path, bytes(fresh) + between, data.data.cast("B"), compress=compress, mark=mark)
+    _write_parts(path, bytes(fresh) + between, data.data.cast("B"), compress=compress, mark=mark)
 
 
 def between_parts(table: bytes, note: bytes = b"", order: str = "<") -> bytes:
@@ -211,14 +270,7 @@ def between_parts(table: bytes, note: bytes = b"", order: str = "<") -> bytes:
     return between
 
 
-def with_extensions(header: bytes, table: bytes, note: bytes = b"") -> bytes:
-    """The header of a little-endian image without extensions, and what comes before its voxels."""
-    between, fresh = between_parts(table, note), bytearray(header)
-    struct.pack_into("<f", fresh, 108, float(HEADER_BYTES + len(between)))
-    return bytes(fresh) + between
-
-
-def write_parts(path: Path, header: bytes, voxels: memoryview, *, compress: bool, mark: bool) -> None:
+def _write_parts(path: Path, header: bytes, voxels: memoryview, *, compress: bool, mark: bool) -> None:
     """Write the two parts of an image as one file, with verdiff's mark in ``descrip`` if that is asked for."""
     if mark:
         fresh = bytearray(header)

@@ -15,10 +15,11 @@ from verdiff.files import atomic_path, full_suffix, mark_file
 from verdiff.imaging import nifti
 from verdiff.imaging.itk import is_utf8, reason, simpleitk
 from verdiff.imaging.named_masks import SEGMENTS_SUFFIX, label_table, segment_fields
+from verdiff.imaging.reading import NIFTI_SUFFIXES
 from verdiff.imaging.terms import Structure
 from verdiff.imaging.volume import Array, Volume
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".mha")
 FILM_SUFFIX = ".png"
 
 
@@ -34,7 +35,7 @@ def write_array(
     """Write [z, y, x] under the geometry of `like`, whole or not at all.
 
     From NIfTI to NIfTI the header's qform, sform, their codes, the pixel dimensions and the byte order are carried on
-    byte for byte; everything else goes through ITK.
+    byte for byte. Other scans' NIfTI files have the grid's axes as they are; every other format goes through ITK.
 
     Args:
         array: Values in the grid of `like`; bool is written as uint8, float16 and float64 as float32.
@@ -71,26 +72,14 @@ def write_array(
             f"a name that ends in {', '.join((*VOLUME_SUFFIXES, FILM_SUFFIX))}",
             "choose one of these formats",
         )
-    table = label_table(structures) if structures and suffix in (".nii", ".nii.gz") else b""
+    table = label_table(structures) if structures and suffix in NIFTI_SUFFIXES else b""
     fields = segment_fields(array, structures) if path.name.lower().endswith(SEGMENTS_SUFFIX) else {}
     note = "".join(f"{keyword}={text}\n" for keyword, text in about.items()).encode()
     with atomic_path(path) as temporary:
-        if like.nifti_header is not None and suffix in (".nii", ".nii.gz"):
+        if suffix in NIFTI_SUFFIXES:
+            header = like.nifti_header if like.nifti_header is not None else nifti.header_at(like.geometry)
             packed = suffix == ".nii.gz"
-            nifti.write_with_header(
-                temporary, array, like.nifti_header, compress=packed, mark=mark, table=table, note=note
-            )
-        elif table or (note and suffix in (".nii", ".nii.gz")) or (mark and suffix == ".nii.gz"):
-            # The mark needs the whole file, so ITK writes it unpacked first.
-            unpacked = temporary.with_name(f"{temporary.name.removesuffix('.gz').removesuffix('.nii')}.plain.nii")
-            _write_itk(array, like, unpacked, path)
-            whole = memoryview(unpacked.read_bytes())
-            unpacked.unlink()
-            header, voxels = (
-                nifti.with_extensions(bytes(whole[: nifti.HEADER_BYTES]), table, note),
-                whole[nifti.DATA_OFFSET :],
-            )
-            nifti.write_parts(temporary, header, voxels, compress=suffix == ".nii.gz", mark=mark)
+            nifti.write_with_header(temporary, array, header, compress=packed, mark=mark, table=table, note=note)
         else:
             _write_itk(array, like, temporary, path, {**fields, **about})
             if mark:
