@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tests.runtime.scans import SAGITTAL, mr_scan, numpy_segmenter
+from tests.runtime.slow_time import PRIOR_MS, FakeTime, SlowBackend
 from tests.runtime.tiny_bundle import Maps, NumpyBackend
-from verdiff.errors import InputError
+from verdiff.errors import BudgetError, InputError
 from verdiff.imaging import Geometry, Volume, plan_slices
-from verdiff.runtime import Segmenter
+from verdiff.runtime import Cancelled, Segmenter
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.locating import reaches_border, slices_to_look_at, window_around
 from verdiff.runtime.policy import Policy, masks_agree
@@ -163,6 +166,31 @@ class TestLocate:
         structures[:] = False
         structures[0, 10, 39] = True
         assert not reaches_border(window, whole, structures)
+
+    @pytest.mark.parametrize("done", [0, 1, 3])
+    def test_the_look_can_be_cancelled(self, done: int) -> None:
+        backend = PixelBackend()
+        with pytest.raises(Cancelled, match=f"{done} of 10 looked at"):
+            segmenter_of(backend, 1).segment(
+                spine_scan(120), policy="locate", cancel=lambda: len(backend.sizes) == done
+            )
+        assert len(backend.sizes) == done
+
+    @pytest.mark.parametrize(("looks", "done"), [(0.5, 1), (9.5, 2)])
+    def test_a_look_that_would_not_end_in_time_is_not_gone_on_with(
+        self, time: FakeTime, looks: float, done: int
+    ) -> None:
+        """Without a pace of the load; two slices show what one takes."""
+        backend = SlowBackend(time)
+        with pytest.raises(BudgetError, match=f"{done} of 10 slices were looked at") as caught:
+            segmenter_of(backend, 1).segment(spine_scan(120), policy="locate", budget_ms=looks * PRIOR_MS)
+        assert len(backend.calls) == done
+        assert f"about {math.ceil(130 * PRIOR_MS)} ms" in caught.value.expected
+
+    def test_a_check_looks_at_no_slice(self) -> None:
+        backend = PixelBackend()
+        segmenter_of(backend).check(spine_scan(), policy="locate")
+        assert not backend.sizes
 
     def test_without_time_for_whole_slices_the_window_is_kept_and_said_to_be_outgrown(
         self, monkeypatch: pytest.MonkeyPatch

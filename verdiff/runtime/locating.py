@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from verdiff.errors import BudgetError
 from verdiff.imaging import normalise
+from verdiff.runtime.clock import Cancelled
 
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
@@ -53,21 +55,55 @@ def locate(runner: Runner, scan: Scan, clock: Clock, chunk: int) -> tuple[SliceP
     Returns:
         The scan's plan with a window, or as it is where nothing was found, little would be saved, or there are too
         few slices; and the quickest seconds a slice, 0 when no slice was looked at.
+
+    Raises:
+        BudgetError: The deadline comes before the look is over.
+        Cancelled: ``cancel`` said yes before then.
     """
     plan = scan.plan
     chosen = slices_to_look_at(plan.slices)
     if not chosen:
         return plan, 0.0
     found = np.zeros((plan.padded_rows, plan.padded_cols), bool)
-    seconds = []
+    seconds: list[float] = []
     with clock.stage("locate"):
         for start in range(0, len(chosen), chunk):
+            _check(clock, start, len(chosen), plan.slices, seconds)
             begun = clock.elapsed
             part = chosen[start : start + chunk]
             image = np.concatenate([plan.to_model(normalise(scan.planes[i][None], *scan.bounds)) for i in part])
             found |= runner.structures(runner.prior(image, slice(start, start + len(part)))).any(axis=0)
             seconds.append((clock.elapsed - begun) / len(part))
     return window_around(plan, found, scan.multiple), min(seconds)
+
+
+def _check(clock: Clock, done: int, chosen: int, slices: int, seconds: list[float]) -> None:
+    """Stop a look that even the quickest slice so far, repeated, would not end in time; the first pays for its shape.
+
+    Args:
+        clock: Clock with the deadline and the cancel.
+        done: Slices that were looked at.
+        chosen: Slices to look at.
+        slices: Slices of the scan.
+        seconds: What a slice took, chunk by chunk.
+    """
+    quickest = min(seconds) if len(seconds) > 1 else 0.0
+    why = clock.why_stop(reserve=(chosen - done) * quickest)
+    if why == "budget":
+        # What the window will save is not known, so this is for whole slices.
+        enough = clock.elapsed + (chosen - done + slices) * float(np.median(seconds or [0.0]))
+        raise BudgetError(
+            f"a budget below the look for the spine: {done} of {chosen} slices were looked at after "
+            f"{1000 * clock.elapsed:.0f} ms",
+            f"about {math.ceil(1000 * enough)} ms on this machine" if seconds else "time for one prior pass",
+            "raise the budget, give fewer slices, or use a faster backend or device",
+        )
+    if why == "cancelled":
+        raise Cancelled(
+            f"cancelled with none of {slices} slices answered, {done} of {chosen} looked at",
+            "time for one prior pass, from which on a cancelled call gives a mask",
+            "call again, and cancel later",
+        )
 
 
 def window_around(plan: SlicePlan, found: Mask, multiple: int) -> SlicePlan:

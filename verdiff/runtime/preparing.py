@@ -55,6 +55,7 @@ def prepare(
     *,
     chunk: int | None,
     anytime: bool,
+    only_checked: bool = False,
 ) -> CallPlan:
     """Look for the spine if the policy says so, choose the setting if that is open, and take the memory.
 
@@ -68,10 +69,12 @@ def prepare(
         clock: Clock with the deadline.
         chunk: Slices worked on at once; None is the runner's choice.
         anytime: Whether there will be rounds.
+        only_checked: Whether nothing follows. Then the look is left out, and all that it would tell.
 
     Raises:
         BudgetError: The deadline comes before the networks could have answered every slice, or see
             :meth:`verdiff.runtime.runner.Runner.begin`.
+        Cancelled: ``cancel`` said yes before the look was over.
         BackendError: See there.
     """
     plan, seconds = scan.plan, 0.0
@@ -87,6 +90,8 @@ def prepare(
     if looks:
         look = replace(sampling, table=None, samples=0)
         memory = runner.begin(scan.plan, look, chunk=chunk, anytime=False)
+        if only_checked:
+            return CallPlan(plan, sampling, memory)
         plan, seconds = locate(runner, scan, clock, memory.chunk)
     predicted = needed = None
     if pace is not None:

@@ -32,12 +32,14 @@ class Request:
         options: Options of the call, before the model's defaults.
         clock: Stage times, deadline, cancel.
         anytime: Whether the prior answers every slice before any is sampled.
+        only_checked: Whether there will be no work, so that no network is to run.
     """
 
     scan: Any
     options: CallOptions
     clock: Clock
     anytime: bool
+    only_checked: bool = False
 
 
 @dataclass(frozen=True)

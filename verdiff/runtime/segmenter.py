@@ -135,10 +135,10 @@ class Segmenter:
     def check(self, scan: Any, options: CallOptions) -> None:
         """Raise what :meth:`segment` would raise of this scan and these options before it begins; else do nothing.
 
-        The scan, the options, the time and the memory are looked at, and no mask is computed.
+        The scan, the options, the time and the memory are looked at, and no network runs.
         """
         clock = self._clock(options)
-        with open_call(self.loaded, Request(scan, options, clock, anytime=clock.bounded)):
+        with open_call(self.loaded, Request(scan, options, clock, anytime=clock.bounded, only_checked=True)):
             pass
 
     @Keywords(CallOptions)

@@ -44,7 +44,18 @@ def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: Che
         anytime = request.anytime or sampling.policy.agree
         settings, resolve = _open_effort(model, request)
         pace = model.pace if clock.timed else None
-        planned = prepare(runner, scan, sampling, settings, resolve, pace, clock, chunk=model.chunk, anytime=anytime)
+        planned = prepare(
+            runner,
+            scan,
+            sampling,
+            settings,
+            resolve,
+            pace,
+            clock,
+            chunk=model.chunk,
+            anytime=anytime,
+            only_checked=request.only_checked,
+        )
         yield SliceWork(runner, lanes, scan, planned, clock, anytime, options.progress, options.smooth_mm)
 
 
