@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.runtime.tiny_bundle import tiny_manifest
+from tests.runtime.tiny_bundle import Maps, NumpyBackend, tiny_manifest
 from verdiff.bundle import Manifest
 from verdiff.errors import DataError, InputError, UnsuitableScanError
 from verdiff.export.slices import SLICES_A_PATIENT, Chosen, scans_in, slices_of_scans
+from verdiff.imaging import read_volume
+from verdiff.runtime import Segmenter
+from verdiff.runtime.host_executor import HostExecutor
+from verdiff.runtime.loaded import LoadedModel
 
 CASES = tuple(f"case{index}" for index in range(8))
 
@@ -58,6 +62,18 @@ def model(*aside: str) -> Manifest:
 
 def choose(folder: Path, *aside: str, said: list[str] | None = None) -> Chosen:
     return slices_of_scans(folder, model(*aside), ([] if said is None else said).append)
+
+
+class SeeingBackend(NumpyBackend):
+    """Keeps what the prior is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Maps] = []
+
+    def prior(self, image: Maps) -> tuple[Maps, tuple[Maps, ...]]:
+        self.seen.append(image.copy())
+        return super().prior(image)
 
 
 def names(patients: list) -> list[str]:
@@ -183,3 +199,20 @@ def test_enough_validation_cases_are_judged_alone(folder: Path) -> None:
     chosen = choose(folder, *CASES[1:8], said=said)
     assert names(chosen.judged) == list(CASES[1:8]) and names(chosen.calibration) == ["case0"]
     assert chosen.seen == 0 and len(said) == 1
+
+
+def test_the_gate_is_shown_what_the_runtime_shows_the_networks_of_a_scan_with_dark_margins(folder: Path) -> None:
+    plain = choose(folder, "case0").judged[0].image
+    narrow = sitk.GetArrayFromImage(scan(0))
+    wide = sitk.GetImageFromArray(np.pad(narrow, [(2, 4), (10, 7), (9, 6)]))
+    wide.SetSpacing(scan(0).GetSpacing())
+    wide.SetDirection(scan(0).GetDirection())
+    sitk.WriteImage(wide, folder / "case0_0000.nii.gz")
+    shown = choose(folder, "case0").judged[0].image
+    np.testing.assert_array_equal(shown, plain)
+    backend = SeeingBackend()
+    executor = HostExecutor(backend)
+    segmenter = Segmenter(LoadedModel(model(), executor, True, {"id": "tiny", "version": "1"}))
+    segmenter.segment(read_volume(folder / "case0_0000.nii.gz"), force=True, prior_only=True)
+    seen = np.concatenate(backend.seen)
+    assert all(any(np.array_equal(plane, each) for each in seen) for plane in shown)

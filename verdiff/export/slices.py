@@ -14,10 +14,12 @@ from verdiff.bundle import Manifest
 from verdiff.errors import DataError, InputError, UnsuitableScanError
 from verdiff.export.precision.gate import LEAST_PATIENTS
 from verdiff.export.precision.networks import PatientSlices
-from verdiff.imaging import intensity_bounds, normalise, plan_slices, read_volume
+from verdiff.imaging import intensity_bounds, normalise, read_volume
 from verdiff.imaging.atomic import full_suffix
 from verdiff.imaging.dicom_header import begins_as_dicom
+from verdiff.imaging.picture import picture_of
 from verdiff.imaging.reading import DICOM_SUFFIXES, FILM_SUFFIXES, MEDICAL_SUFFIXES, NIFTI_SUFFIXES
+from verdiff.runtime.scan import slices_of
 from verdiff.runtime.suitability import unsuitable_reasons
 from verdiff.train.data.cases import VERIFICATION_SLICES
 
@@ -119,21 +121,20 @@ def choose(names: Collection[str], aside: list[str]) -> tuple[list[str], list[st
 
 
 def _read(name: str, path: Path, manifest: Manifest) -> tuple[PatientSlices, str]:
-    """Slices of one scan on the model's grid, evenly spaced without the outermost (muscle), and its pixels' hash."""
+    """Slices of one scan on the model's grid, evenly spaced without the outermost (muscle), and its pixels' hash.
+
+    As in a call, dark margins are cut off first: they would move the intensities and the network's grid of pixels.
+    """
     volume = read_volume(path)
-    plan = plan_slices(
-        volume.geometry,
-        view=manifest.view,  # type: ignore[arg-type]
-        spacing_mm=manifest.spacing_mm,
-        multiple=manifest.multiple,
-    )
-    reasons = unsuitable_reasons(volume, manifest, plan)
+    reasons = unsuitable_reasons(volume, manifest, slices_of(manifest, volume.geometry))
     if reasons:
         raise UnsuitableScanError(
             f"{path} does not look like the training data: {'; '.join(reasons)}",
             f"scans that {manifest.model_id} is for",
             "move it out of the folder of --scans",
         )
+    picture = picture_of(volume.array)
+    plan = slices_of(manifest, volume.geometry, picture)
     at = np.unique((np.arange(1, SLICES_A_PATIENT + 1) * plan.slices) // (SLICES_A_PATIENT + 1))
     planes = plan.extract(volume.array)[at]
     values = np.unique(planes)
@@ -143,7 +144,7 @@ def _read(name: str, path: Path, manifest: Manifest) -> tuple[PatientSlices, str
             "a scan",
             "name the folder of the scans with --scans, or move the mask out of it",
         )
-    bounds = intensity_bounds(volume.array, manifest.intensity)
+    bounds = intensity_bounds(volume.array[picture], manifest.intensity)
     digest = hashlib.sha256(np.ascontiguousarray(volume.array, np.float32).data).hexdigest()
     return PatientSlices(name, plan.to_model(normalise(planes, *bounds))), digest
 
