@@ -33,7 +33,7 @@ from tests.interop.dicom.series import FRAME, PATIENT, SERIES, STUDY, plane_tags
 from verdiff.errors import InputError  # noqa: E402
 from verdiff.imaging import read_volume  # noqa: E402
 from verdiff.imaging.terms import structures  # noqa: E402
-from verdiff.interop.dicom import Mask, segmentation_of, source_of, uncertainty_of  # noqa: E402
+from verdiff.interop.dicom import Mask, segmentation_of, source_of, structure_set_of, uncertainty_of  # noqa: E402
 from verdiff.interop.dicom.mask import require_source  # noqa: E402
 
 
@@ -207,4 +207,92 @@ def test_an_odd_value_in_a_header_is_not_quoted_on_the_terminal(tmp_path: Path) 
         "print(source_of(read_volume(sys.argv[1])).headers[0].PatientBirthDate)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
-    assert done.returncode == 0 and "SALLYDAY" in done.stdout and done.stderr == ""
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pydicom writes whatever a test states."""
+    for mode in ("reading_validation_mode", "writing_validation_mode"):
+        monkeypatch.setattr(pydicom.config.settings, mode, pydicom.config.IGNORE)
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    ("keyword", "stated", "copied"),
+    [
+        ("PatientBirthDate", "1970", ""),
+        ("PatientBirthDate", "19700000", ""),
+        ("PatientBirthDate", "00000000", ""),
+        ("PatientBirthDate", "unknown", ""),
+        ("PatientSex", "U", ""),
+        ("PatientSex", "unknown", ""),
+        ("PatientSex", "m", "M"),
+        ("StudyDate", "2026-11-30", "20261130"),
+        ("StudyDate", "2026.11.30", "20261130"),
+        ("StudyTime", "10:15:00", "101500"),
+        ("StudyTime", "101500.125", "101500.125"),
+        ("StudyTime", "240000", ""),
+        ("SliceThickness", None, None),
+    ],
+)
+def test_a_header_that_strays_from_the_standard_has_objects_all_the_same(
+    tmp_path: Path, keyword: str, stated: str | None, copied: str | None
+) -> None:
+    folder = save_oriented(tmp_path / "s", scan_array(grid()), grid(), **{keyword: stated})
+    mask = mask_of(folder, uncertainty=True)
+    for made in (segmentation_of, uncertainty_of, structure_set_of):
+        data = stored(made(mask, source_of(mask.scan)))
+        if copied is not None:
+            assert str(data[keyword].value or "").replace(".11.", "11") == copied
+    assert_equal_to(stored(segmentation_of(mask, source_of(mask.scan))), mask)
+
+
+def test_frames_that_state_no_thickness_have_that_of_the_grid(tmp_path: Path) -> None:
+    geometry = grid(ORIENTATIONS[29])
+    path = save_frames(tmp_path / "a.dcm", scan_array(geometry), geometry, list(range(geometry.size[2])))
+    data = pydicom.dcmread(path)
+    del data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
+    data.save_as(path)
+    mask = mask_of(path)
+    made = stored(segmentation_of(mask, source_of(mask.scan)))
+    measures = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SliceThickness) == pytest.approx(geometry.spacing_mm[2])
+    assert_equal_to(made, mask)
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=\u6d2a^\u5409\u6d1e=\ud64d^\uae38\ub3d9"),
+        ("ISO_IR 100", "M\u00fcller^J\u00f6rg"),
+        ("ISO_IR 192", "M\u00fcller^J\u00f6rg"),
+        ("ISO_IR 6", "Mueller^Joerg"),
+        ("ISO-8859-1", "Mueller^Joerg"),
+        (None, "Mueller^Joerg"),
+    ],
+)
+def test_names_are_copied_from_every_character_set(tmp_path: Path, charset: list[str] | str | None, name: str) -> None:
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99TEST", name.partition("=")[2] or name
+    tags = {"SpecificCharacterSet": charset, "PatientName": name, "ProcedureCodeSequence": [code]}
+    mask = mask_of(save_oriented(tmp_path / "s", scan_array(grid()), grid(), **tags), uncertainty=True)
+    for made in (segmentation_of, uncertainty_of, structure_set_of):
+        data = stored(made(mask, source_of(mask.scan)))
+        assert (str(data.PatientName), data.SpecificCharacterSet) == (name, "ISO_IR 192")
+        if made is not structure_set_of:
+            assert data.ProcedureCodeSequence[0].CodeMeaning == code.CodeMeaning
+
+
+def test_what_still_cannot_be_copied_is_the_input_and_is_not_quoted(
+    tmp_path: Path,
+) -> None:
+    mask = mask_of(save_oriented(tmp_path / "s", scan_array(grid()), grid()))
+    source = source_of(mask.scan)
+    for header in source.headers:
+        header.PatientSex = "SALLY"
+    with pytest.raises(InputError, match="cannot be copied into a segmentation object") as caught:
+        segmentation_of(mask, source)
+    assert "SALLY" not in str(caught.value)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verdiff import __version__
+from verdiff.errors import InputError
 from verdiff.imaging.terms import Structure
 from verdiff.interop.dicom.libraries import library
 from verdiff.interop.dicom.mask import MANUFACTURER, Mask
@@ -32,6 +35,9 @@ def segmentation_of(mask: Mask, source: Source, kind: str = BINARY) -> Any:
 
     Returns:
         A pydicom data set with its file meta information.
+
+    Raises:
+        InputError: The headers of the images hold what such an object cannot.
     """
     numbers = np.zeros(256, np.uint8)
     for index, structure in enumerate(mask.structures):
@@ -63,7 +69,7 @@ def _object(
         array = array[order]
         if len(order) < int(source.headers[0].NumberOfFrames):
             place = {"plane_positions": [_position(source, source.frames[index]) for index in order]}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _refused(mask):
         # An empty mask is a named outcome; highdicom says that it writes every frame of one.
         warnings.simplefilter("ignore")
         return seg.Segmentation(
@@ -86,6 +92,20 @@ def _object(
             series_description=description[:64],
             **place,
         )
+
+
+@contextmanager
+def _refused(mask: Mask) -> Iterator[None]:
+    """Say of headers that highdicom does not take that they are the input; its own words may quote the patient."""
+    try:
+        yield
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"the headers of {mask.scan.source} hold what cannot be copied into a segmentation object "
+            f"({type(error).__name__})",
+            "headers that keep to the DICOM standard",
+            "export the series again from the PACS, or write the mask as .nii.gz or .seg.nrrd",
+        ) from error
 
 
 def _position(source: Source, number: int) -> Any:

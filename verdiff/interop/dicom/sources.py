@@ -18,6 +18,8 @@ _MAY_BE_BLANK = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
 )
+_SEXES = ("M", "F", "O")
+_UNICODE = "ISO_IR 192"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def source_of(scan: Volume) -> Source:
         )
     frame_of_reference = identity.frame_of_reference or _made_uid(identity.series, "frame of reference")
     for header in headers.values():
+        _mend(header, scan)
         for name in _MAY_BE_BLANK:
             if name not in header:
                 setattr(header, name, "")
@@ -69,6 +72,52 @@ def source_of(scan: Volume) -> Source:
             header.FrameOfReferenceUID = frame_of_reference
     several = tuple(number for number in numbers if number is not None)
     return Source(tuple(headers[uid] for uid in wanted), several, frame_of_reference)
+
+
+def _mend(header: Any, scan: Volume) -> None:
+    """Have a header hold only what an object may copy: scanners and de-identifiers write more than the standard allows.
+
+    A date, time or sex that is none is blank in the object, as if the header left it out.
+    """
+    values = library("pydicom.valuerep")
+    _decode(header)
+    header.SpecificCharacterSet = _UNICODE
+    for name, kind, between in (
+        ("PatientBirthDate", values.DA, "-"),
+        ("StudyDate", values.DA, "-"),
+        ("StudyTime", values.TM, ":"),
+    ):
+        text = str(header.get(name) or "").replace(between, "")
+        try:
+            kind(text)
+        except ValueError:
+            text = ""
+        setattr(header, name, text)
+    sex = str(header.get("PatientSex") or "").strip().upper()
+    header.PatientSex = sex if sex in _SEXES else ""
+    if scan.geometry.oriented:
+        for each in (header, *_measures(header)):
+            if "SliceThickness" not in each:
+                each.SliceThickness = f"{scan.geometry.spacing_mm[2]:.10g}"
+
+
+def _decode(header: Any) -> None:
+    """Have pydicom decode every text, which it puts off, by the character set that the file states."""
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+        except Exception:
+            # A value that is none of its type; an object copies few of them.
+            continue
+        for item in element.value if element.VR == "SQ" else ():
+            _decode(item)
+
+
+def _measures(header: Any) -> Iterator[Any]:
+    """The pixel measures of the frames of one file."""
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in header.get(name) or ():
+            yield from group.get("PixelMeasuresSequence") or ()
 
 
 def _headers(source: Path, wanted: set[str]) -> dict[str, Any]:
