@@ -132,6 +132,12 @@ class TestLocate:
         assert np.array_equal(result.labels, segmenter_of(NumpyBackend()).segment(scan).labels)
         assert result.labels[:, :, 105:112].any()
 
+    def test_progress_goes_on_after_a_window_that_was_outgrown(self) -> None:
+        seen: list[float] = []
+        segmenter_of(NumpyBackend(), 1).segment(spine_scan(40, wide=(37,)), policy="locate", progress=seen.append)
+        assert seen == sorted(seen)
+        assert seen.index(1.0) == len(seen) - 1
+
     def test_nothing_found_means_whole_slices(self) -> None:
         backend = PixelBackend()
         result = segmenter_of(backend).segment(spine_scan(empty=tuple(range(9))), policy="locate")

@@ -107,6 +107,13 @@ def test_a_budget_for_the_prior_alone_says_so(backend: CountingBackend, stream: 
     assert result.provenance["computed"]["sampling_would_take_ms"] == pytest.approx(cost_ms(1), abs=0.1)
 
 
+def test_a_first_step_that_the_pace_says_is_too_long_is_not_begun(backend: CountingBackend) -> None:
+    """A step takes two priors' time: the prior's answer is given back at once, and not after the deadline."""
+    segmenter, scan = timed(backend, PIXELS), mr_scan(5, 40, 36, pixel=1.0)
+    result = segmenter.segment(scan, steps=2, samples=2, budget_ms=BESIDE * PRIORS_MS + 0.1)
+    assert result.outcome == "prior" and result.timings["total"] * 1000 == PRIORS_MS
+
+
 def test_a_budget_that_leaves_time_for_sampling_says_nothing_of_the_kind(backend: CountingBackend) -> None:
     segmenter = timed(backend, PIXELS, frontier={"settings": SETTINGS})
     result = segmenter.segment(mr_scan(5, 40, 36, pixel=1.0), budget_ms=cost_ms(1) + 1)

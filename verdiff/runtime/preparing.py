@@ -32,6 +32,7 @@ class CallPlan:
         predicted: Seconds for all of it, where a deadline made it choose; else None.
         sampling_needs: Seconds of the quickest better setting that samples, where the deadline left time for the prior
             alone; else None.
+        step_s_a_pixel: Seconds a pixel of one denoiser pass, by the pace; 0 where there is none.
     """
 
     plan: SlicePlan
@@ -39,6 +40,7 @@ class CallPlan:
     memory: MemoryPlan
     predicted: float | None = None
     sampling_needs: float | None = None
+    step_s_a_pixel: float = 0.0
 
 
 Waits = Callable[["SlicePlan", bool], float]
@@ -104,7 +106,7 @@ def prepare(
         sampling = resolve(chosen)
         plan = plan if sampling.policy.locate else scan.plan
     memory = runner.begin(plan, sampling, chunk=chunk, anytime=anytime)
-    return CallPlan(plan, sampling, memory, predicted, needed)
+    return CallPlan(plan, sampling, memory, predicted, needed, 0.0 if pace is None else pace.denoiser)
 
 
 def _pixels(plan: SlicePlan) -> int:

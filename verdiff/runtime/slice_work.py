@@ -75,6 +75,8 @@ class SliceWork:
     _restore_seconds: float = field(init=False, default=0.0)
     _call_seconds: float = field(init=False, default=0.0)
     _done: int = field(init=False, default=0)
+    _share: float = field(init=False, default=0.0)
+    _share_before: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self._begin(self.planned)
@@ -86,6 +88,8 @@ class SliceWork:
         self.answer = Answer.empty(plan.slices, classes, plan.padded_rows, plan.padded_cols, samples=samples)
         self.settled = np.zeros(plan.slices, bool)
         self._conditions, self._samples = {}, {}
+        # What was told of a window that was outgrown is not taken back; the whole slices have the rest.
+        self._share_before, self._done = self._share, 0
 
     @property
     def plan(self) -> SlicePlan:
@@ -219,7 +223,9 @@ class SliceWork:
             seconds.append((self.clock.elapsed - begun) / (chunk.stop - chunk.start))
             if self.clock.bounded:
                 self._check_least(chunk, seconds)
-        self._call_seconds = min(seconds)
+        # The first step is judged before any was seen: a denoiser may be far slower than its prior.
+        step_s = self.planned.step_s_a_pixel * self.plan.padded_rows * self.plan.padded_cols
+        self._call_seconds = max(min(seconds), step_s)
 
     def _check_least(self, chunk: slice, seconds: list[float]) -> None:
         """Stop as soon as even the quickest slice so far, repeated, would not answer every slice in time.
@@ -314,7 +320,9 @@ class SliceWork:
         if self.progress is not None:
             steps = 0 if self.sampling.table is None else len(self.sampling.table)
             total = self.plan.slices * (1 + steps * self.sampling.samples)
-            self.progress(min(1.0, self._done / total))
+            done = min(1.0, self._done / total)
+            self._share = self._share_before + (1 - self._share_before) * done
+            self.progress(self._share)
 
 
 def _indices(chunk: slice) -> range:
