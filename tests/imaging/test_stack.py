@@ -164,15 +164,39 @@ def rounded(
     ]
 
 
-@given(st.tuples(angle, angle, angle), st.floats(0.6, 6.0), st.integers(4, 40))
-def test_positions_that_a_writer_rounds_to_a_tenth_are_read_with_a_note(
-    angles: tuple[float, float, float], step: float, count: int
+@given(st.tuples(angle, angle, angle), st.floats(0.6, 6.0), st.integers(2, 40), st.sampled_from([1, 2]))
+def test_positions_that_a_writer_rounds_to_a_tenth_or_a_hundredth_are_read_with_a_note(
+    angles: tuple[float, float, float], step: float, count: int, decimals: int
 ) -> None:
-    _, geometry, notes = stack(rounded(step, count, angles=angles), "series")
+    _, geometry, notes = stack(rounded(step, count, decimals, angles), "series")
     for index, plane in enumerate(planes(count, step=step, turn=rotation(angles))):
         np.testing.assert_allclose(geometry.index_to_mm([0, 0, index]), plane.position, atol=0.2)
     assert geometry.spacing_mm[2] == pytest.approx(step, abs=0.2 / (count - 1) + 1e-3)
-    assert all("rounded (1 decimals)" in note for note in notes)
+    assert all(f"rounded ({decimals} decimals)" in note for note in notes)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 12])
+@pytest.mark.parametrize(("decimals", "across"), [(1, 0.1), (2, 0.01)])
+def test_a_short_stack_whose_rounding_looks_like_a_tilt_lies_along_its_normal(
+    count: int, decimals: int, across: float
+) -> None:
+    stated = [replace(plane, decimals=decimals) for plane in planes(count, step=4.4)]
+    moved(count - 1, across, across, 0)(stated)
+    _, geometry, notes = stack(stated, "series")
+    np.testing.assert_allclose(geometry.matrix[:, 2], [0, 0, 1], atol=1e-9)
+    assert len(notes) == (decimals == 1)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 20])
+@pytest.mark.parametrize("degrees", [1, 15])
+@pytest.mark.parametrize("decimals", [None, 2, 6])
+def test_a_tilted_gantry_is_no_rounding_however_few_slices_there_are(
+    count: int, degrees: float, decimals: int | None
+) -> None:
+    stated = [replace(plane, decimals=decimals) for plane in planes(count)]
+    tilted(degrees)(stated)
+    with pytest.raises(InputError, match="tilted gantry"):
+        stack(stated, "series")
 
 
 @pytest.mark.parametrize(

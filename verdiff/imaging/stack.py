@@ -140,20 +140,26 @@ def stack(planes: Sequence[Plane], name: str) -> tuple[list[int], Geometry, tupl
     allowed = np.maximum(PLACE_TOLERANCE_MM, PLACE_TOLERANCE_VOXELS * pitches)
     computed = places[0] + np.arange(len(planes))[:, None] / (len(planes) - 1) * (places[-1] - places[0])
     origin, notes = np.array(planes[order[0]].position), tuple[str, ...]()
-    if np.any(np.abs(places - computed) > allowed):
-        line = _even_line([planes[index] for index in order], turn[:, 2])
-        if line is None:
-            raise _uneven(places, names, name, allowed)
+    travel = places[-1] - places[0]
+    uneven = bool(np.any(np.abs(places - computed) > allowed))
+    # Few slices whose positions are rounded may lean as those of a tilted gantry do.
+    leaning = bool(np.any(np.abs(travel[:2]) > np.maximum(allowed[:2], checks.MAX_SHEAR * abs(travel[2]))))
+    line = _even_line([planes[index] for index in order], turn[:, 2]) if uneven or leaning else None
+    if line is not None:
         origin, places = line[0], line @ turn
-        step = float(places[-1, 2] - places[0, 2]) / (len(planes) - 1)
+        travel = places[-1] - places[0]
+        step = float(travel[2]) / (len(planes) - 1)
         notes = (
             f"its slices state positions that are rounded ({_decimals(planes)} decimals) and are taken as evenly "
             f"spaced, {step:.4g} mm apart",
         )
-    travel = places[-1] - places[0]
-    checks.check_not_sheared(np.column_stack([np.eye(3)[:, :2], travel]), f"{name} (a tilted gantry)")
+    elif uneven:
+        raise _uneven(places, names, name, allowed)
     # Rounding is not made an orientation; what moves the last slice further is kept, as stated.
-    across = turn[:, 2] if np.all(np.abs(travel[:2]) <= allowed[:2]) else turn @ (travel / np.linalg.norm(travel))
+    across = turn[:, 2]
+    if np.any(np.abs(travel[:2]) > allowed[:2]):
+        checks.check_not_sheared(np.column_stack([np.eye(3)[:, :2], travel]), f"{name} (a tilted gantry)")
+        across = turn @ (travel / np.linalg.norm(travel))
     geometry = Geometry(
         size=(first.size[0], first.size[1], len(planes)),
         spacing_mm=(first.pixel_spacing[1], first.pixel_spacing[0], step),
