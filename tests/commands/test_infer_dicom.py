@@ -86,15 +86,32 @@ def test_a_scan_that_is_not_from_dicom_is_refused_before_it_is_computed(
         (["--dicom-seg", "{0}/seg.dcm", "--output", "{0}/apart/"], "one folder for all files"),
         (["--dicom-seg", "{0}/a.dcm", "--rtstruct", "{0}/a.dcm"], "for the RT structure set"),
         (["--dicom-seg", "{0}/nowhere/a.dcm"], "there is no folder"),
+        (["--dicom-seg", "{0}/link/seg.dcm"], "in the folder of the scan"),
+        (["--report", "{0}/link/page.html"], "in the folder of the scan"),
+        (["--output", "{0}/out/", "--dicom-seg", "{0}/out/link/seg.dcm"], "in the folder of the scan"),
+        (["--output", "{0}/out/", "--dicom-seg", "{0}/out/file/a/seg.dcm"], "is no folder"),
     ],
 )
 def test_places_that_will_not_do_are_refused(
     series: Path, bundle: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("mine", "utf-8")
+    for link in (tmp_path / "link", tmp_path / "out" / "link"):
+        link.symlink_to(series, target_is_directory=True)
     before = sorted(tmp_path.rglob("*"))
     done = infer_forced(series, bundle, *(word.format(tmp_path) for word in words))
     assert done.exit_code == OutputError.exit_code, done.output
     assert message in done.output and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["a/seg.dcm", "a/b/seg.dcm"])
+def test_objects_go_into_folders_below_the_mask_s_which_are_made(
+    series: Path, bundle: Path, tmp_path: Path, place: str
+) -> None:
+    done = infer_forced(series, bundle, "--output", f"{tmp_path}/out/", "--dicom-seg", tmp_path / "out" / place)
+    assert done.exit_code in (0, 14), done.output
+    assert (tmp_path / "out" / "series_seg.json").exists() and made_by_verdiff(tmp_path / "out" / place)
 
 
 def test_a_disk_that_is_full_leaves_nothing(

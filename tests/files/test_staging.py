@@ -100,6 +100,32 @@ def test_a_folder_that_was_made_goes_again_if_nothing_came_into_it(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+def test_folders_below_are_made_however_deep_and_go_again_if_the_files_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "a" / "b" / "c" / "x.md"
+
+    def staged() -> None:
+        with Staging(tmp_path) as staged:
+            staged[deep].write_text("deep", "utf-8")
+            staged[tmp_path / "y.md"].write_text("flat", "utf-8")
+
+    replace = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if Path(target).name == "y.md":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OutputError):
+            staged()
+    assert not list(tmp_path.iterdir())
+    staged()
+    assert contents(tmp_path) == {"a/b/c/x.md": "deep", "y.md": "flat"}
+
+
 def test_a_file_of_an_earlier_call_can_go_when_the_new_ones_appear(tmp_path: Path) -> None:
     write(tmp_path, "old")
     with Staging(tmp_path) as staged:

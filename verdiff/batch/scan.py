@@ -16,7 +16,7 @@ from verdiff.batch.fingerprint import fingerprint
 from verdiff.bundle.names import model_file
 from verdiff.errors import OutputError
 from verdiff.files import Plan, require_folder
-from verdiff.files.places import absolute
+from verdiff.files.places import lies_in
 from verdiff.imaging import Volume, read_volume
 from verdiff.options import CallOptions
 from verdiff.runtime.writing import OutputFiles, output_files
@@ -140,7 +140,7 @@ def _check_page(files: OutputFiles, volume: Volume) -> None:
     series = volume.source
     if files.page is None or series is None or not series.is_dir():
         return
-    if absolute(files.page, resolve=True).parent == absolute(series, resolve=True):
+    if lies_in(files.page, series):
         raise OutputError(
             f"{files.page} for the page, in the folder of the scan",
             "another folder, since a file there would be part of the series",

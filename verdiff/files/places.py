@@ -116,6 +116,14 @@ def absolute(path: Path, *, resolve: bool = False) -> Path:
         ) from error
 
 
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether a file would lie in this very folder, whatever links lead there."""
+    try:
+        return os.path.samefile(os.path.realpath(absolute(path).parent), folder)
+    except OSError:
+        return False
+
+
 def not_writable(path: Path, error: OSError) -> OutputError:
     """The error for a file or folder that cannot be written."""
     return OutputError(

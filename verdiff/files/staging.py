@@ -79,10 +79,7 @@ class Staging:
         require_folder(self.folder, make=True)
         clear(self.folder)
         try:
-            missing = [each for each in (self.folder, *self.folder.parents) if not each.is_dir()]
-            for each in reversed(missing):
-                each.mkdir(exist_ok=True)
-                self._made.append(each)
+            self._make(self.folder)
             self._open()
         except OSError as error:
             self._leave()
@@ -106,6 +103,12 @@ class Staging:
             raise self._named(error) from error
         if isinstance(error, OutputError):
             raise self._said(error) from error
+
+    def _make(self, folder: Path) -> None:
+        missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+        for each in reversed(missing):
+            each.mkdir(exist_ok=True)
+            self._made.append(each)
 
     def _open(self) -> None:
         while True:
@@ -144,7 +147,7 @@ class Staging:
             for target in (last, *self._stale) if others or self._stale else ():
                 self._set_aside(target, keep=False)
             for target in (*others, last):
-                target.parent.mkdir(exist_ok=True)
+                self._make(target.parent)
                 if target != last:
                     self._set_aside(target, keep=True)
                 os.replace(self._place(target), target)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from verdiff.errors import OutputError
-from verdiff.files import Staging
-from verdiff.files.places import absolute
+from verdiff.files import Staging, require_folder
+from verdiff.files.places import absolute, lies_in
 from verdiff.imaging import Volume
 from verdiff.interop.dicom.libraries import require_libraries
 from verdiff.interop.dicom.mask import Mask, require_source
@@ -85,7 +85,8 @@ def check_dicom(files: DicomFiles, scan: Volume, folder: Path) -> None:
     Raises:
         BackendError: The extra ``[dicom]`` is not installed.
         InputError: The scan is not from DICOM, states no UIDs, or is a film of which contours are asked for.
-        OutputError: A file would lie outside the mask's folder, where it could not appear together with the mask.
+        OutputError: A file would lie outside the mask's folder, where it could not appear together with the mask; in
+            the folder of the series; or where no folder can be made.
     """
     if not files.named:
         return
@@ -96,7 +97,7 @@ def check_dicom(files: DicomFiles, scan: Volume, folder: Path) -> None:
     source_of(scan)
     series = scan.source
     for name, path in files.named.items():
-        if series is not None and series.is_dir() and absolute(path).parent == absolute(series, resolve=True):
+        if series is not None and series.is_dir() and lies_in(path, series):
             raise OutputError(
                 f"{path} for the {name}, in the folder of the scan",
                 "another folder, since a file there would be part of the series",
@@ -108,6 +109,9 @@ def check_dicom(files: DicomFiles, scan: Volume, folder: Path) -> None:
                 "one folder for all files of a call, since they appear together or not at all",
                 "name a folder for the mask too: --output FOLDER/",
             )
+        # The mask's folder itself is looked at with the mask.
+        if absolute(path).parent != absolute(folder):
+            require_folder(absolute(path).parent, make=True)
 
 
 def write_dicom(mask: Mask, files: DicomFiles, *, staged: Staging) -> None:
