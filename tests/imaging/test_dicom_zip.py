@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.imaging.make import packed, save_dicom, save_series, textured
-from verdiff.errors import InputError
+from verdiff.errors import InputError, OutputError
 from verdiff.imaging import read_volume
 
 POSITIONS = [0.0, 3.0, 6.0, 9.0]
@@ -120,4 +121,35 @@ def test_an_encrypted_archive_is_refused_by_name(series: Path, tmp_path: Path) -
             data[at + offset] |= 1
     archive.write_bytes(data)
     with pytest.raises(InputError, match="is encrypted"):
+        read_volume(archive)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+def test_a_full_disk_for_temporary_files_is_no_fault_of_the_archive(tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("a.dcm", bytes(128) + b"DICM" + bytes(300_000))
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"a\.zip cannot be unpacked into a folder for temporary files") as caught:
+            read_volume(archive)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "TMPDIR" in caught.value.remedy
+
+
+def test_an_archive_that_cannot_be_read_on_is_the_input(
+    series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    archive = zipped(series, tmp_path / "a.zip")
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", gone)
+    with pytest.raises(InputError, match=r"a\.zip cannot be read: Input/output error"):
         read_volume(archive)

@@ -20,10 +20,15 @@ def scratch_folder() -> Iterator[Path]:
     try:
         made = tempfile.TemporaryDirectory(prefix="verdiff-")
     except OSError as error:
-        raise OutputError(
-            f"no folder for temporary files: {error.strerror or error}",
-            "one that can be written, with room on its disk",
-            "name one in TMPDIR",
-        ) from error
+        raise no_scratch("no folder for temporary files", error) from error
     with made as folder:
         yield Path(folder)
+
+
+def no_scratch(what: str, error: OSError) -> OutputError:
+    """The error for temporary files that cannot be written."""
+    return OutputError(
+        f"{what}: {error.strerror or error}",
+        "a folder for temporary files that can be written, with room on its disk",
+        "name one in TMPDIR",
+    )

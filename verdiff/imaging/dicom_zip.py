@@ -7,9 +7,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from verdiff.errors import InputError
 from verdiff.files import scratch_folder
+from verdiff.files.scratch import no_scratch
 
 ZIP_SUFFIX = ".zip"
 _MARKS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -52,10 +54,9 @@ def _members(path: Path, folder: Path) -> Iterator[Path]:
             members = sorted((each for each in archive.infolist() if not each.is_dir()), key=lambda each: each.filename)
             _check_size(path, members)
             for index, member in enumerate(members):
-                place = folder / f"{index:06d}"
-                place.mkdir()
-                place /= _plain_name(member.filename)
-                _unpack(archive, member, place)
+                place = folder / f"{index:06d}" / _plain_name(member.filename)
+                with archive.open(member) as source:
+                    _save(_blocks(source, path), place, path)
                 yield place
     except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError, OverflowError) as error:
         encrypted = "password" in str(error) or "encrypted" in str(error)
@@ -76,11 +77,24 @@ def _check_size(path: Path, members: list[zipfile.ZipInfo]) -> None:
         )
 
 
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path) -> None:
-    """Copy a member; zipfile ends it with an error where it is longer than it states."""
-    with archive.open(member) as source, place.open("xb") as target:
+def _blocks(source: IO[bytes], path: Path) -> Iterator[bytes]:
+    """A member's contents; zipfile ends them with an error where they are longer than it states."""
+    try:
         while block := source.read(_BLOCK):
-            target.write(block)
+            yield block
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror or error}", "a readable file", "copy the archive again"
+        ) from error
+
+
+def _save(blocks: Iterator[bytes], place: Path, path: Path) -> None:
+    try:
+        place.parent.mkdir()
+        with place.open("xb") as target:
+            target.writelines(blocks)
+    except OSError as error:
+        raise no_scratch(f"{path} cannot be unpacked into a folder for temporary files", error) from error
 
 
 def _plain_name(name: str) -> str:
