@@ -162,6 +162,7 @@ def test_voxels_in_several_files_are_read_in_the_order_that_the_header_states(tm
     for stated, rest in (
         ("LIST", named),
         ("LIST 2", named),
+        ("LIST 2D", named),
         ("parts/s%03d.raw 7 1 -2", ""),
         ("parts/s%03d.raw 7 1 -2 2", ""),
     ):
@@ -334,6 +335,9 @@ def test_an_nrrd_that_cannot_be_used_is_refused_by_name(
         ({"BinaryData": "False"}, "not all of it numbers of type int16"),
         ({"BinaryData": "False", "CompressedData": "True"}, "packed text"),
         ({"CompressedData": "True"}, "compression does not check out"),
+        ({"CompressedData": "yes"}, "CompressedData 'yes', which is neither True nor False"),
+        ({"BinaryData": "none"}, "BinaryData 'none'"),
+        ({"BinaryDataByteOrderMSB": "big"}, "BinaryDataByteOrderMSB 'big'"),
         ({"ObjectType": "Mesh"}, "object of type Mesh"),
     ],
 )
@@ -343,6 +347,26 @@ def test_a_metaimage_that_cannot_be_used_is_refused_by_name(
     with pytest.raises(InputError, match=message) as caught:
         read_volume(metaimage(tmp_path / "a.mha", **fields))
     assert "a.mha" in caught.value.found
+
+
+@pytest.mark.parametrize("swapped", ["True", "T", "t", "1", "TRUE"])
+@pytest.mark.parametrize("field", ["BinaryDataByteOrderMSB", "ElementByteOrderMSB"])
+def test_a_metaimage_s_truths_are_read_by_their_first_letter(tmp_path: Path, swapped: str, field: str) -> None:
+    data, plain = ARRAY.astype(">i2").tobytes(), swapped.replace("T", "F").replace("t", "f").replace("1", "0")
+    path = metaimage(tmp_path / "a.mha", data, **{field: swapped, "CompressedData": plain, "BinaryData": swapped})
+    np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+    words = " ".join(str(value) for value in ARRAY.ravel()).encode()
+    np.testing.assert_array_equal(read_volume(metaimage(path, words, BinaryData=plain)).array, ARRAY)
+
+
+def test_keys_of_a_nrrd_may_hold_colons_as_its_fields_may_hold_pairs(tmp_path: Path) -> None:
+    path = nrrd(tmp_path / "a.nrrd", **{**PLACED, "content": "a:=b"})  # type: ignore[arg-type]
+    pairs = b"study:id:=1\nstudy:date:=2: 3\nspace:=x\nstudy:id:=1\n"
+    path.write_bytes(path.read_bytes().replace(b"key:=value\n", pairs))
+    np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+    path.write_bytes(path.read_bytes().replace(b"content: a:=b", b"type: a:=b"))
+    with pytest.raises(InputError, match="the field 'type' twice"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize("shear", [1e-5, 3e-4])

@@ -20,8 +20,8 @@ _NUMBER = re.compile(r"%(0?)(\d{0,2})d")
 
 
 def is_list(stated: str) -> bool:
-    """Whether the names follow in the header's next lines, one a line."""
-    return re.fullmatch(r"LIST(\s+\d+)?", stated, re.IGNORECASE) is not None
+    """Whether the names follow in the header's next lines, one a line; the dimensions of each file may be stated."""
+    return re.fullmatch(r"LIST(\s+\d+D?)?", stated, re.IGNORECASE) is not None
 
 
 def data_files(path: Path, stated: str, names: Sequence[str] = ()) -> list[Path]:

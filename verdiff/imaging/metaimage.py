@@ -45,6 +45,7 @@ _KINDS = {
 # Writers differ in the letter of an oblique axis: it may be one that the axis runs to half as much as to its nearest.
 _OBLIQUE = 0.5
 _UNITS_MM = {"?": 1.0, "mm": 1.0, "cm": 10.0, "um": 1e-3, "m": 1000.0}
+_TRUTHS = {**dict.fromkeys("tT1", True), **dict.fromkeys("fF0", False), "": False}
 _OPPOSITE = str.maketrans("LRAPSI", "RLPAIS")
 
 
@@ -256,15 +257,20 @@ def _numbers(fields: dict[str, str], path: Path, field: str) -> list[float]:
 
 
 def _array(fields: dict[str, str], stream: BufferedReader, shape: Sequence[int], path: Path) -> Array:
-    def states(*names: str) -> bool:
-        return any(fields.get(name, "").lower() in ("true", "1") for name in names)
+    def states(name: str, otherwise: bool = False) -> bool:
+        # As ITK's own reader, by the first letter: writers have True, T and 1.
+        stated = fields.get(name, "")
+        if stated[:1] not in _TRUTHS:
+            raise damaged(path, f"its header has the {name} {stated[:60]!r}, which is neither True nor False")
+        return _TRUTHS[stated[:1]] if stated else otherwise
 
     name = fields.get("ElementType", "")
     if name not in _KINDS:
         raise InputError(f"{path} has pixels of type {name}", "integers or floats", "save it as MET_SHORT or MET_FLOAT")
-    kind = np.dtype(_KINDS[name]).newbyteorder(">" if states("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<")
+    swapped = states("BinaryDataByteOrderMSB") or states("ElementByteOrderMSB")
+    kind = np.dtype(_KINDS[name]).newbyteorder(">" if swapped else "<")
     encoding = "zlib" if states("CompressedData") else "raw"
-    if fields.get("BinaryData", "True").lower() in ("false", "0"):
+    if not states("BinaryData", True):
         if encoding != "raw":
             raise InputError(
                 f"{path} holds its voxels as packed text", "voxels as numbers", "save it with BinaryData = True"

@@ -56,9 +56,11 @@ def read_fields(stream: BufferedReader, path: Path) -> dict[str, str]:
         text = os.fsdecode(line.rstrip(b"\r\n"))
         if not text.strip():
             return fields
-        name, colon, value = text.partition(":")
-        if text.startswith("#") or value.startswith("="):
+        # A pair of key and value; either may hold a colon. A field's name ends with a colon and a blank.
+        pair = ":=" in text.partition(": ")[0]
+        if text.startswith("#") or pair:
             continue
+        name, colon, value = text.partition(":")
         if not colon:
             raise damaged(path, f"its header has the line {text[:60]!r}")
         if name.strip().lower() in fields:
