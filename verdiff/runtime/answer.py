@@ -14,7 +14,6 @@ from verdiff.runtime.half import HalfStack
 
 if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
-    from verdiff.runtime.clock import Clock
 
 Plane = NDArray[Any]
 Mapper = Callable[[Callable[[int], Plane], Iterable[int]], Iterable[Plane]]
@@ -152,28 +151,6 @@ def restore_slice(answer: Answer, plan: SlicePlan, ids: Bytes, index: int) -> By
     """
     labels = background_and_labels(plan.from_model(answer.probabilities.get(index)[None])[0])
     return labels if np.array_equal(ids, np.arange(ids.size)) else ids[labels]
-
-
-def restore_seconds(answer: Answer, plan: SlicePlan, ids: Bytes, clock: Clock, *, smooth_mm: float) -> float:
-    """Seconds that :func:`restore_slice` takes for a slice, the quicker of two tries: the first makes the matrices.
-
-    Args:
-        answer: Answer in which slice 0 is known.
-        plan: The way between the grids.
-        ids: Label id of each class index.
-        clock: Clock of the call.
-        smooth_mm: Gaussian across slices that the answer will be :meth:`~Answer.smoothed` with.
-    """
-    weights = _weights(plan.slices, plan.slice_spacing_mm, smooth_mm)
-    neighbours = 0 if weights is None else int(np.count_nonzero(weights, axis=1).max()) - 1
-    tries = []
-    for _ in range(2):
-        begun = clock.elapsed
-        restore_slice(answer, plan, ids, 0)
-        for _ in range(neighbours):
-            answer.probabilities.get(0)
-        tries.append(clock.elapsed - begun)
-    return min(tries)
 
 
 def restore(answer: Answer, plan: SlicePlan, ids: Bytes, over: Mapper = map) -> Bytes:

@@ -110,6 +110,11 @@ class HalfStack:
             pairs = np.stack([pairs, np.frombuffer(zlib.decompress(packed, _WINDOW), np.uint8)], axis=1)
         return from_half(pairs.view(np.float16).reshape(self.shape))
 
+    def fill(self, values: NDArray[np.float32]) -> None:
+        """Keep the same maps for every slice, in one buffer."""
+        self.put(0, values)
+        self._kept[:] = [self._kept[0]] * self.slices
+
     def copy(self) -> HalfStack:
         """One that keeps what this one holds now; nothing is copied but the list of it."""
         copy = HalfStack(self.slices, self.shape)

@@ -73,7 +73,7 @@ def warnings_of_mask(
 ) -> tuple[Warned, ...]:
     """What of a mask is unlike the training masks: too large, where there is no signal, or scattered."""
     seen = manifest.suitability
-    if not any("." in key for key in seen):
+    if not looks_at_masks(manifest):
         return ()
     found = look_of_mask(plan, labels, manifest.label_ids, array, bounds)
     warned = []
@@ -92,6 +92,11 @@ def warnings_of_mask(
         text = f"{1 - here:.0%} of the structures hang together with nothing, training saw up to {1 - least:.0%}"
         warned.append(Warned("scattered-structures", text, True))
     return tuple(warned)
+
+
+def looks_at_masks(manifest: Manifest) -> bool:
+    """Whether the bundle says what the training masks looked like."""
+    return any("." in key for key in manifest.suitability)
 
 
 def _widest(seen: Mapping[str, Any]) -> float | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BudgetError
 from verdiff.imaging import normalise
-from verdiff.runtime.answer import Answer, chunks_of, restore_seconds
+from verdiff.runtime.answer import Answer, chunks_of
 from verdiff.runtime.clock import Cancelled, Clock
 from verdiff.runtime.locating import reaches_border
 from verdiff.runtime.policy import masks_agree
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from verdiff.imaging import SlicePlan
     from verdiff.runtime.lanes import Lanes
     from verdiff.runtime.preparing import CallPlan
-    from verdiff.runtime.runner import Conditions, Runner, Sampled
+    from verdiff.runtime.runner import Conditions, Maps, Runner, Sampled
     from verdiff.runtime.sampling import Sampling
     from verdiff.runtime.scan import Scan
 
-# Restoring is measured on one slice; a page fault or a busy core later must not carry the result past its deadline.
-RESTORE_MARGIN = 1.3
 FEW_SLICES = 3
 
 
@@ -51,8 +49,8 @@ class SliceWork:
         clock: Stage times, deadline, cancel.
         anytime: Whether every slice is answered from the prior first and samples are then added in rounds. Without it
             each chunk is finished before the next, which holds the features of one chunk only.
+        reserve_of: Seconds from an answer on a plan to the result, where a slice's maps are like those given.
         progress: Called with the share of network calls done, or None.
-        smooth_mm: Gaussian that the answer will be smoothed with across slices, for the time that this takes.
         answer: What is known so far.
         settled: Slices whose answer a policy has declared final before all samples were taken.
         outgrown: Whether a structure reached the window's border, so that whole slices were computed after all; or,
@@ -65,14 +63,14 @@ class SliceWork:
     planned: CallPlan
     clock: Clock
     anytime: bool
+    reserve_of: Callable[[Answer, SlicePlan, Maps], float]
     progress: Callable[[float], None] | None = None
-    smooth_mm: float = 0.0
     answer: Answer = field(init=False)
     settled: NDArray[np.bool_] = field(init=False)
     outgrown: bool = field(init=False, default=False)
     _conditions: dict[int, Conditions] = field(init=False, default_factory=dict)
     _samples: dict[int, list[Sampled]] = field(init=False, default_factory=dict)
-    _restore_seconds: float = field(init=False, default=0.0)
+    _reserve: float = field(init=False, default=0.0)
     _call_seconds: float = field(init=False, default=0.0)
     _done: int = field(init=False, default=0)
     _share: float = field(init=False, default=0.0)
@@ -198,7 +196,7 @@ class SliceWork:
         whole, window = (plan.padded_rows * plan.padded_cols for plan in (self.scan.plan, self.plan))
         # The window's prior so far has shown what a slice takes, and whole slices begin again.
         per_slice = (self.clock.timings["resample"] + self.clock.timings["prior"]) / chunk.stop
-        if self.clock.left > self.plan.slices * per_slice * whole / window + self._restore_seconds:
+        if self.clock.left > self.plan.slices * per_slice * whole / window + self._reserve:
             raise _Outgrown
 
     def _answer_prior(self, chunk: slice, conditions: Conditions) -> None:
@@ -233,13 +231,12 @@ class SliceWork:
         Not before a few slices are done: the first one pays for what a new shape costs once.
         """
         if chunk.start == 0:
-            seconds_each = restore_seconds(self.answer, self.plan, self.scan.ids, self.clock, smooth_mm=self.smooth_mm)
-            self._restore_seconds = RESTORE_MARGIN * self.plan.slices * seconds_each / self.lanes.count
+            self._reserve = self.reserve_of(self.answer, self.plan, self.answer.probabilities.get(0))
         to_come = self.plan.slices - chunk.stop
         judged = to_come if len(seconds) >= FEW_SLICES else 0
-        why = self.clock.why_stop(reserve=judged * min(seconds) + self._restore_seconds)
+        why = self.clock.why_stop(reserve=judged * min(seconds) + self._reserve)
         if why == "budget":
-            least = self.clock.elapsed + to_come * float(np.median(seconds)) + self._restore_seconds
+            least = self.clock.elapsed + to_come * float(np.median(seconds)) + self._reserve
             raise BudgetError(
                 f"a budget below one prior pass: {chunk.stop} of {self.plan.slices} slices have an answer after "
                 f"{1000 * self.clock.elapsed:.0f} ms",
@@ -259,7 +256,7 @@ class SliceWork:
         if self.settled[chunk].all():
             self._report(pairs * len(self._table))
             return None
-        first_step = self._restore_seconds + self._call_seconds * pairs
+        first_step = self._reserve + self._call_seconds * pairs
         stopped = self.clock.why_stop(first_step) if self.clock.bounded else None
         if stopped is not None:
             return stopped
@@ -277,7 +274,7 @@ class SliceWork:
             nonlocal stopped
             if calls:
                 self._call_seconds = (self.clock.elapsed - begun) / calls
-            stopped = self.clock.why_stop(self._restore_seconds + self._call_seconds * images)
+            stopped = self.clock.why_stop(self._reserve + self._call_seconds * images)
             return stopped is not None
 
         with self.clock.stage("loop"):

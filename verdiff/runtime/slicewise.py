@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 from verdiff.errors import InputError
 from verdiff.runtime.preparing import prepare
 from verdiff.runtime.request import Kind
+from verdiff.runtime.reserve import reserve_seconds
 from verdiff.runtime.sampling import Sampling, resolve_sampling
 from verdiff.runtime.scan import Scan, slices_of
 from verdiff.runtime.slice_work import SliceWork
 
 if TYPE_CHECKING:
     from verdiff.bundle.objects import Setting
+    from verdiff.imaging import SlicePlan
     from verdiff.options import CallOptions
+    from verdiff.runtime.answer import Answer
     from verdiff.runtime.loaded import LoadedModel
     from verdiff.runtime.request import CheckedScan, Request
+    from verdiff.runtime.runner import Maps
 
 
 def _sampling(model: LoadedModel, options: CallOptions) -> Sampling:
@@ -56,7 +60,21 @@ def _work(model: LoadedModel, request: Request, sampling: Sampling, checked: Che
             anytime=anytime,
             only_checked=request.only_checked,
         )
-        yield SliceWork(runner, lanes, scan, planned, clock, anytime, options.progress, options.smooth_mm)
+
+        def reserve_of(answer: Answer, plan: SlicePlan, maps: Maps) -> float:
+            return reserve_seconds(
+                answer,
+                plan,
+                manifest,
+                checked,
+                clock,
+                whole=scan.plan,
+                maps=maps,
+                smooth_mm=options.smooth_mm,
+                lanes=lanes.count,
+            )
+
+        yield SliceWork(runner, lanes, scan, planned, clock, anytime, reserve_of, options.progress)
 
 
 def _samples(model: LoadedModel, options: CallOptions) -> bool:

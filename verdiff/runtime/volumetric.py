@@ -20,16 +20,16 @@ from verdiff.bundle.objects import stated
 from verdiff.choices import WHOLE
 from verdiff.errors import BudgetError, InputError
 from verdiff.imaging.windows import Shape, count_windows, fuse_windows
-from verdiff.runtime.answer import Answer, ScanSlices, restore_seconds
+from verdiff.runtime.answer import Answer, ScanSlices
 from verdiff.runtime.batching import Batcher
 from verdiff.runtime.budget import BESIDE, require_reach
 from verdiff.runtime.clock import Cancelled, Clock
 from verdiff.runtime.lanes import Lanes
 from verdiff.runtime.memory import available_bytes, plan_volume_memory
 from verdiff.runtime.request import Kind
+from verdiff.runtime.reserve import random_maps, reserve_seconds
 from verdiff.runtime.sampling import resolve_sampling
 from verdiff.runtime.scan import plan_for
-from verdiff.runtime.slice_work import RESTORE_MARGIN
 
 if TYPE_CHECKING:
     from verdiff.bundle import Manifest
@@ -127,9 +127,17 @@ class VolumeWork:
         manifest, clock = self.model.manifest, self.request.clock
         reserve = 0.0
         if clock.bounded:
-            smooth_mm = self.request.options.smooth_mm
-            each = restore_seconds(self.answer, self.plan, self.scan.ids, clock, smooth_mm=smooth_mm)
-            reserve = RESTORE_MARGIN * self.plan.slices * each / self.lanes.count
+            reserve = reserve_seconds(
+                self.answer,
+                self.plan,
+                manifest,
+                self.scan,
+                clock,
+                whole=self.whole,
+                maps=random_maps(self.answer.probabilities.shape),
+                smooth_mm=self.request.options.smooth_mm,
+                lanes=self.lanes.count,
+            )
         overlap, predicted = _overlap_within(self.model, self.grid, clock, reserve)
         total = count_windows(self.grid.shape, _patch(manifest), overlap)
         windows = _Windows(self.batcher, clock, total, reserve, self.request.options.progress)
