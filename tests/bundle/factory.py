@@ -10,12 +10,19 @@ import numpy as np
 from verdiff.bundle import GOLDEN, Bundle, Defaults, Feature, Label, Manifest, graph_name, open_bundle, write_bundle
 from verdiff.bundle.golden import pack_golden
 
+_MAPS = np.zeros((1, 3, 16, 16), np.float32)
+GOLDEN_ARRAYS: dict[str, np.ndarray] = {
+    "image": np.linspace(-1, 1, 256, dtype=np.float32).reshape(1, 1, 16, 16),
+    "labels": np.zeros((1, 16, 16), np.uint8),
+    "noise": _MAPS[None],
+    **dict.fromkeys(("prior", "x_start", "x0hat_0"), _MAPS),
+}
 FILES = {
     graph_name("prior"): b"prior graph" * 20,
     graph_name("denoiser"): b"denoiser graph" * 20,
     graph_name("denoiser", "fp16"): b"half",
     "NOTICE": b"",
-    GOLDEN: pack_golden({"image": np.linspace(-1, 1, 6, dtype=np.float32).reshape(1, 1, 2, 3)}),
+    GOLDEN: pack_golden(GOLDEN_ARRAYS),
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib import format as npy
 
-from tests.bundle.factory import FILES, make_bundle
+from tests.bundle.factory import FILES, GOLDEN_ARRAYS, make_bundle, make_defaults, make_manifest
 from verdiff.bundle import GOLDEN, pack_golden
-from verdiff.bundle.golden import unpack_golden
+from verdiff.bundle.golden import check_golden, unpack_golden
 from verdiff.errors import BundleError
 
 
@@ -77,6 +79,70 @@ def test_an_attack_is_refused_by_name(tmp_path: Path, attack: str) -> None:
     data, words = ATTACKS[attack]
     with pytest.raises(BundleError, match=words):
         make_bundle(tmp_path / "b.verdiff", files={**FILES, GOLDEN: data}).golden()
+
+
+def _without(name: str) -> dict[str, np.ndarray]:
+    return {each: array for each, array in GOLDEN_ARRAYS.items() if each != name}
+
+
+def _with(name: str, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    return {**GOLDEN_ARRAYS, name: change(GOLDEN_ARRAYS[name])}
+
+
+OTHERS = {
+    **{f"no {name}": (_without(name), f"no array '{name}'") for name in GOLDEN_ARRAYS},
+    "an image of whole numbers": (_with("image", np.int64), "float"),
+    "an image without channel": (_with("image", lambda a: a[0]), r"\(1, 16, 16\)"),
+    "an image of depth": (_with("image", lambda a: a[:, :, None]), r"\(1, 1, 1, 16, 16\)"),
+    "an image of two channels": (_with("image", lambda a: a.repeat(2, 1)), r"\(1, 2, 16, 16\)"),
+    "a number for an image": (_with("image", lambda a: a[0, 0, 0, 0]), r"shape \(\)"),
+    "no slice": (_with("image", lambda a: a[:0]), "not empty"),
+    "no row": (_with("image", lambda a: a[:, :, :0]), "not empty"),
+    "a size the network does not take": (_with("image", lambda a: a[..., :15]), "multiples of 16"),
+    "another image's prior": (_with("prior", lambda a: a.repeat(2, 0)), r"shape \(1, 3, 16, 16\)"),
+    "another model's prior": (_with("prior", lambda a: a[:, :2]), r"shape \(1, 3, 16, 16\)"),
+    "no sample's noise": (_with("noise", lambda a: a[:0]), r"shape \(1, 1, 3, 16, 16\)"),
+    "another step": (_with("x0hat_0", lambda a: a[..., :8]), "'x0hat_0'"),
+    "another start": (_with("x_start", lambda a: a[..., :8]), "'x_start'"),
+    "labels of another size": (_with("labels", lambda a: a[:, :8]), r"shape \(1, 16, 16\)"),
+    "labels that are no ids": (_with("labels", np.float32), "whole numbers"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_golden_that_is_not_this_models_is_refused_by_name(tmp_path: Path, other: str) -> None:
+    arrays, words = OTHERS[other]
+    bundle = make_bundle(tmp_path / "b.verdiff", files={**FILES, GOLDEN: pack_golden(arrays)})
+    with pytest.raises(BundleError, match=words):
+        bundle.golden()
+
+
+def test_a_model_of_one_pass_needs_no_more_than_its_pass() -> None:
+    arrays = {name: GOLDEN_ARRAYS[name] for name in ("image", "prior", "labels")}
+    check_golden(arrays, make_manifest(), denoiser=False)
+
+
+PATCH = (2, 16, 32)
+WINDOW = {"image": np.zeros((1, 1, *PATCH), np.float16), "prior": np.zeros((1, 3, *PATCH), np.float16)}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (WINDOW, None),
+        ({**WINDOW, "labels": np.zeros((1, *PATCH), np.uint8)}, None),
+        ({**WINDOW, "labels": np.zeros(PATCH, np.uint8)}, "'labels'"),
+        ({**WINDOW, "image": WINDOW["image"][..., :16]}, r"\[N, 1, 2, 16, 32\]"),
+        ({**WINDOW, "image": WINDOW["image"][:, :, 0]}, "'image'"),
+        ({**WINDOW, "prior": WINDOW["prior"][:, 1:]}, "'prior'"),
+    ],
+)
+def test_a_model_that_takes_volumes_has_a_window_for_a_golden(arrays: dict[str, np.ndarray], words: str | None) -> None:
+    volume = {"patch": list(PATCH), "spacing_mm": [3.0, 1.0, 1.0], "overlap": 0.5}
+    single = {"process": {}, "table": {}, "features": (), "defaults": make_defaults(0, 0)}
+    manifest = make_manifest(**single, volume=volume, schema_version=2)
+    with nullcontext() if words is None else pytest.raises(BundleError, match=words):
+        check_golden(arrays, manifest, denoiser=False)
 
 
 def test_arrays_of_objects_are_not_packed() -> None:

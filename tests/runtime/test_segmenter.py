@@ -220,6 +220,17 @@ def test_the_self_test_refuses_networks_that_compute_something_else(tmp_path: Pa
     assert Segmenter.load(path, backend="onnxruntime", threads=1, self_test=False).differences == {}
 
 
+@pytest.mark.parametrize("name", ["image", "labels", "noise"])
+def test_a_golden_without_an_array_of_the_self_test_is_a_damaged_bundle(tmp_path: Path, name: str) -> None:
+    golden = golden_arrays(tiny_manifest())
+    del golden[name]
+    path = write_tiny(tmp_path / "lacking.verdiff", golden=golden)
+    for precision in ("fp32", "auto"):
+        with pytest.raises(BundleError, match=f"no array '{name}'"):
+            Segmenter.load(path, precision=precision)
+    assert Segmenter.load(path, self_test=False).differences == {}
+
+
 @pytest.mark.parametrize(("drift", "taken"), [(None, False), (4e-3, False), (8e-3, True), (0.9, True)])
 def test_the_self_test_allows_what_the_gate_measured_of_this_model(
     tmp_path: Path, drift: float | None, taken: bool

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from verdiff.bundle.golden import unpack_golden
+from verdiff.bundle.golden import check_golden, unpack_golden
 from verdiff.bundle.index import Entry, index_of
 from verdiff.bundle.layout import GOLDEN, MANIFEST, ROLES, graph_name
 from verdiff.bundle.manifest import Manifest
@@ -112,8 +112,14 @@ class Bundle:
         return self.read(graph_name(role, precision))
 
     def golden(self) -> dict[str, np.ndarray]:
-        """The self-test's arrays by name: inputs, noise and the expected output of every stage."""
-        return unpack_golden(self.read(GOLDEN))
+        """The self-test's arrays by name: inputs, noise and the expected output of every stage.
+
+        Raises:
+            BundleError: No plain arrays, or not those of this model: one is missing, or has another size.
+        """
+        arrays = unpack_golden(self.read(GOLDEN))
+        check_golden(arrays, self.manifest, denoiser=self.has("denoiser"))
+        return arrays
 
 
 def open_bundle(path: str | Path, *, trust: Trust = _NOTHING_ASKED) -> Bundle:
