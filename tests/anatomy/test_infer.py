@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from tests.anatomy.phantom import write_scan
 from tests.runtime.tiny_bundle import LABELS, write_tiny
+from verdiff.anatomy import find_vertebrae
 from verdiff.batch import AnatomyOptions, Asked
 from verdiff.bundle import Label
 from verdiff.commands.infer import run
 from verdiff.errors import SUCCESS, InputError
-from verdiff.imaging import read_labels
+from verdiff.imaging import read_labels, read_volume
 from verdiff.options import InferOptions
 from verdiff.runtime import Segmenter
 
@@ -73,6 +75,24 @@ def test_vertebrae_are_written_beside_the_mask_and_named(scan: Path, bundle: Pat
         "mesh": "scan_mesh.vtp",
         "meshes": "scan_meshes",
     }
+
+
+@pytest.mark.parametrize(("modality", "looked_at"), [(None, True), ("MR", True), ("CT", False)])
+def test_levels_are_not_read_in_the_picture_of_a_ct_that_was_forced(
+    scan: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, modality: str | None, looked_at: bool
+) -> None:
+    pictures: list[object] = []
+
+    def find(*words: object, image: object, **more: object) -> object:
+        pictures.append(image)
+        return find_vertebrae(*words, image=image, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("verdiff.anatomy.find_vertebrae", find)
+    monkeypatch.setattr(
+        "verdiff.batch.scan.read_volume", lambda path, **more: replace(read_volume(path, **more), modality=modality)
+    )
+    assert infer(scan, bundle, AnatomyOptions(stats=True))[0] == SUCCESS
+    assert [picture is not None for picture in pictures] == [looked_at]
 
 
 def test_only_what_is_asked_for_is_written(scan: Path, bundle: Path) -> None:

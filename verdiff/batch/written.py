@@ -15,7 +15,9 @@ from verdiff.runtime.writing import report, write_result
 
 if TYPE_CHECKING:
     from verdiff.anatomy import AnatomyFiles, Spine, Surface
+    from verdiff.bundle import Manifest
     from verdiff.files.staging import Staging
+    from verdiff.imaging import Volume
     from verdiff.runtime import Segmentation
     from verdiff.runtime.margins import NoGo
 
@@ -105,11 +107,15 @@ def _find_spine(segmented: Segmented) -> Spine:
             manifest.label_ids,
             lowest=read.asked.anatomy.lowest,
             uncertainty=result.uncertainty,
-            # The weights that read levels were learned from MR alone.
-            image=read.volume.array if manifest.modality == "MR" and read.volume.geometry.oriented else None,
+            image=read.volume.array if _shows_levels(read.volume, manifest) else None,
         )
         result.provenance["levels"] = levels_of(spine)
     return spine
+
+
+def _shows_levels(volume: Volume, manifest: Manifest) -> bool:
+    """Whether levels can be read in the picture: the weights for it know MR alone, and a CT may be forced on a model."""
+    return manifest.modality == "MR" and volume.modality in (None, "MR") and volume.geometry.oriented
 
 
 def _move_surfaces(segmented: Segmented) -> NoGo:
