@@ -89,9 +89,7 @@ def train_on_budget(
     from verdiff.train.optimisation import bf16_is_fast
 
     torch.set_num_threads(threads)
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    _seed_all(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan, about = (json.loads(Path(path).read_text("utf-8")) for path in (plans, description))
     trainer = nnUNetTrainer({**plan, "continue_training": False}, CONFIGURATION, fold, about, device)
@@ -102,6 +100,8 @@ def train_on_budget(
     if spent.iterations:
         trainer.load_checkpoint(str(output / LATEST))
         trainer.network.train()
+        # Other batches than those of the sittings before.
+        _seed_all(int(np.random.SeedSequence((seed, spent.iterations)).generate_state(1)[0]))
     bf16 = device.type == "cpu" and bf16_is_fast(device, 2)
     spent.bf16, spent.parameters = bf16, sum(each.numel() for each in trainer.network.parameters())
     if bf16:
@@ -131,10 +131,19 @@ def train_on_budget(
             (output / f"{LATEST}.part").replace(output / LATEST)
             _write(spent, output)
             saved = time.monotonic()
-        if stopped:
+        if stopped and share < 1.0:
             return
     _write(spent, output)
     trainer.on_train_end()
+
+
+def _seed_all(seed: int) -> None:
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _in_fp32(loss: Any) -> Any:

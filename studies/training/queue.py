@@ -239,7 +239,7 @@ def finished(checkpoint: Checkpoint) -> bool:
     return bool(
         checkpoint.iteration >= budget.iterations
         or (budget.minutes and checkpoint.minutes >= budget.minutes)
-        or (budget.patience and checkpoint.stale >= budget.patience)
+        or (budget.patience and checkpoint.stale >= budget.patience and not checkpoint.waits_for_denoiser)
     )
 
 

@@ -93,13 +93,18 @@ def write_scores(run: Path, dataset: Dataset, names: Sequence[str], training: Ma
         OutputError: It cannot be written.
     """
     cases = {case.name: case for case in dataset.cases}
-    labels = dict(zip(dataset.labels, dataset.label_ids, strict=True))
+    # A further data set of a joined line may have structures that none of these cases labels.
+    labels = {
+        label: number
+        for k, (label, number) in enumerate(zip(dataset.labels, dataset.label_ids, strict=True))
+        if any(k not in cases[name].unknown for name in names)
+    }
     results = score_cases(
         (_read_prediction(run / PREDICTIONS / f"{name}.npz", cases[name], dataset.label_ids) for name in names),
         labels,
         Measures(ignore=_ignored_id(dataset.label_ids)),
     )
-    unknown = {name: [dataset.labels[k] for k in cases[name].unknown] for name in names}
+    unknown = {name: [dataset.labels[k] for k in cases[name].unknown if dataset.labels[k] in labels] for name in names}
     results = known(results, unknown)
     with atomic_path(run / STORED) as temporary:
         temporary.write_text(to_json(results, labels=labels, training=training), "utf-8")

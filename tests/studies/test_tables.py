@@ -247,6 +247,25 @@ def test_masks_are_scored_whatever_ids_their_structures_have(tmp_path: Path, val
     assert table.facts[case.name]["bone"]["reference_voxels"] == np.count_nonzero(case.labels == 2) > 0
 
 
+def test_a_structure_that_no_scored_case_labels_has_no_row(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    case = replace(dataset.cases[0], unknown=(1,))
+    (tmp_path / PREDICTIONS).mkdir()
+    write_mask(case.labels, case, 1.0, tmp_path / PREDICTIONS / f"{case.name}.npz")
+    write_scores(tmp_path, replace(dataset, cases=(case,)), [case.name], {})
+    table = read_results(tmp_path).masks
+    assert dataset.labels[0] in table.structures and dataset.labels[1] not in table.structures
+
+
+def test_a_run_that_stopped_before_its_denoiser_learnt_is_not_finished(whole: Path, films: Path) -> None:
+    entry = entries_of(TableOptions("ablation", films, seeds=1, models=("neither",)), whole)[0]
+    checkpoint = read_checkpoint(entry.run / "last.pt")
+    training = replace(checkpoint.config.training, patience=3, iterations=10**6, minutes=None)
+    stale = replace(checkpoint, config=replace(checkpoint.config, training=training), stale=5)
+    assert queue.finished(stale)
+    assert not queue.finished(replace(stale, denoiser_iterations=0))
+
+
 @pytest.mark.parametrize(
     ("prepared", "words"),
     [

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.toy import toy_config, toy_dataset
+from tests.train.toy import toy_config, toy_dataset, write_raw_dataset
 from verdiff.diffusion.loop import StepState, run_loop
 from verdiff.errors import DataError
 from verdiff.evaluate.statistics import compare
 from verdiff.options import DistillOptions
+from verdiff.train import distilling
 from verdiff.train.checkpoint import load_network, read_checkpoint
-from verdiff.train.config import DistillationConfig, RunConfig
+from verdiff.train.config import DataConfig, DistillationConfig, RunConfig
 from verdiff.train.curves import read_metrics
 from verdiff.train.data.cases import write_cache
+from verdiff.train.data.joining import TrainingSource
 from verdiff.train.distill import DistillationObjective, distillation_kind, student_config, teacher_sampling
 from verdiff.train.distill_verdict import VERDICT, Score, Verdict, judge, record
 from verdiff.train.distilling import check_same_data
@@ -27,6 +29,7 @@ from verdiff.train.distilling import run as distill
 from verdiff.train.losses import logit_loss
 from verdiff.train.networks import VerdiffNet
 from verdiff.train.prediction import X0Denoiser
+from verdiff.train.run_folder import Started
 from verdiff.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -276,10 +279,23 @@ def test_the_command_leaves_a_run_that_says_what_it_is(toy_run: Path, toy_cache:
         student.facts.teacher["iteration"] == teacher.iteration and len(student.facts.teacher["weights_sha256"]) == 64
     )
     assert all(torch.equal(net.state_dict()[k], v) for k, v in teacher.ema.items() if k.startswith("prior."))
-    resumed = distill(
-        toy_run, toy_cache, tmp_path / "student", dataclasses.replace(options, resume=True), say=said.append
-    )
+    # Its own budget, which need not be said again.
+    again = dataclasses.replace(options, resume=True, iterations=None, learning_rate=None, teacher_steps=None)
+    resumed = distill(toy_run, toy_cache, tmp_path / "student", again, say=said.append)
     assert resumed.to_dict() == outcome.to_dict()
+
+
+def test_a_student_has_the_folds_that_its_teacher_was_started_with(tmp_path: Path) -> None:
+    data, run = write_raw_dataset(tmp_path / "Dataset901_Toy", cases=6), tmp_path / "run"
+    run.mkdir()
+    assert len(distilling._same_folds(run, data, DataConfig()).splits) == 1
+    Started((TrainingSource(data),), 0, 3, None).write(run)
+    assert len(distilling._same_folds(run, data, DataConfig()).splits) == 3
+    (data / "splits_final.json").unlink()
+    Started((TrainingSource(data),), 0, None, "toy[01]|toy[2-5]").write(run)
+    assert set(distilling._same_folds(run, data, DataConfig()).patients.values()) == {
+        *(f"toy{number}" for number in range(6))
+    }
 
 
 def test_patients_that_the_teacher_may_have_trained_on_are_refused(toy_run: Path) -> None:

@@ -13,11 +13,12 @@ from numpy.random import Generator
 from torch import Tensor
 
 from tests.train.toy import toy_config, toy_dataset
-from verdiff.errors import DataError, VerdiffError
+from verdiff.errors import DataError, OutputError, VerdiffError
 from verdiff.train import trainer as trainer_module
 from verdiff.train.checkpoint import load_network, read_checkpoint
 from verdiff.train.config import RunConfig
 from verdiff.train.curves import read_metrics
+from verdiff.train.first_weights import kind_from
 from verdiff.train.networks import SegmentationModel
 from verdiff.train.objective import Losses, Objective, joint_objective
 from verdiff.train.run_kind import RunKind
@@ -154,6 +155,34 @@ def test_the_best_weights_are_kept_when_later_ones_are_worse(tmp_path: Path) -> 
     trainer._validate({"prior": 1.0, "denoiser": 1.0})
     assert read_checkpoint(tmp_path / "run" / "best.pt").iteration == 1
     assert read_checkpoint(tmp_path / "run" / "last.pt").iteration == 2 and trainer.stale == 1
+
+
+def test_the_best_weights_are_on_the_disk_before_the_run_counts_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(toy_config(), toy_dataset(), 0, tmp_path / "run", device="cpu")
+    save, full = trainer._save, {"last.pt"}
+
+    def until_full(name: str) -> None:
+        if name in full:
+            raise OutputError("no space", "room", "make some")
+        save(name)
+
+    monkeypatch.setattr(trainer, "_save", until_full)
+    trainer.step()
+    with pytest.raises(OutputError):
+        trainer._validate({"prior": 1.0, "denoiser": 1.0})
+    assert read_checkpoint(tmp_path / "run" / "best.pt").best == trainer.best
+
+
+def test_a_run_that_patience_ends_is_blended_with_its_first_weights_too(tmp_path: Path) -> None:
+    first = train(tmp_path / "first", iterations=1, validate_every=1)
+    config = toy_config(iterations=100, validate_every=1, patience=2, learning_rate=0.0, keep_first=0.5)
+    run, kind = tmp_path / "run", kind_from([tmp_path / "first"], config, first.dataset, 0)
+    states = list(Trainer(config, toy_dataset(), 0, run, kind=kind, device="cpu").train())
+    assert [state.iteration for state in states] == [1, 2, 3, 3] and (run / "blended.pt").is_file()
+    again = list(Trainer(config, toy_dataset(), 0, run, kind=kind, resume=True, device="cpu").train())
+    assert [state.iteration for state in again] == [3], "it is out of patience still"
 
 
 def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:

@@ -118,6 +118,11 @@ def train(
             config or "", folder, output, fold=number or 0, folds=folds, resume=resume, refused=refused, say=say
         )
     elif prepare:
+        meant = {"--fold": fold, "--folds": folds, "--minutes": minutes, "--seed": seed, "--from": origin}
+        if ignored := [name for name, value in {**meant, "--resume": resume or None}.items() if value is not None]:
+            raise unfit(
+                f"--prepare with {', '.join(ignored)}", "give them to the training that reads the cache; leave them out"
+            )
         with busy("preparing"):
             training.prepare(config or "", sources, output, patients=patients, settings=settings, say=say)
     else:

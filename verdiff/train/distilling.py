@@ -14,12 +14,14 @@ from verdiff.errors import DataError
 from verdiff.files import require_folder
 from verdiff.options import DistillOptions
 from verdiff.rehearsal import is_rehearsal, rehearse
-from verdiff.train.checkpoint import Checkpoint, load_network
+from verdiff.train.checkpoint import Checkpoint, checkpoint_to_resume, load_network
+from verdiff.train.config import DataConfig
 from verdiff.train.data.cases import Dataset
-from verdiff.train.data.nnunet import load_dataset
+from verdiff.train.data.joining import TrainingSource
+from verdiff.train.data.loading import load_sources
 from verdiff.train.distill import distillation_kind, student_config
 from verdiff.train.distill_verdict import Verdict, judge, record
-from verdiff.train.run_folder import owned
+from verdiff.train.run_folder import Started, owned
 from verdiff.train.trainer import Trainer
 from verdiff.train.training import follow
 
@@ -44,10 +46,11 @@ def run(
     if options.threads:
         torch.set_num_threads(options.threads)
     teacher, checkpoint = load_network(source, options.weights)
-    asked = dataclasses.replace(checkpoint.config.distillation, **options.recipe())
+    begun = checkpoint_to_resume(output).config if options.resume else checkpoint.config
+    asked = dataclasses.replace(begun.distillation, **options.recipe())
     config = student_config(dataclasses.replace(checkpoint.config, distillation=asked))
     require_folder(output, make=True)
-    dataset = load_dataset(data, config.data)
+    dataset = _same_folds(source, data, config.data)
     for remark in dataset.remarks:
         say(f"{dataset.name}: {remark}")
     check_same_data(checkpoint, dataset)
@@ -96,6 +99,13 @@ def run(
     if not verdict.kept:
         say(f"{output.name} is not exported unless its checkpoint is named: verdiff export RUN --weights last.pt")
     return verdict
+
+
+def _same_folds(source: Path, data: Path, config: DataConfig) -> Dataset:
+    """A data set in the folds that a run was started with."""
+    started = Started.read(source if source.is_dir() else source.parent)
+    dataset = load_sources([TrainingSource(data)], config, patients=None if started is None else started.patients)
+    return dataset if started is None or started.folds is None else dataset.refolded(started.folds)
 
 
 def check_same_data(checkpoint: Checkpoint, dataset: Dataset) -> None:

@@ -19,7 +19,7 @@ from verdiff.train.data.joining import TrainingSource
 STARTED = "started.json"
 LOCK = "run.lock"
 # A run may be given more, or less, of these when it goes on.
-BUDGETS = (("training", "minutes"), ("training", "iterations"))
+BUDGETS = tuple((table, key) for table in ("training", "distillation") for key in ("minutes", "iterations"))
 _MOST_NAMED = 4
 
 
@@ -115,7 +115,7 @@ def remove_empty(run: Path) -> None:
 def keeping_budget(config: RunConfig, started: RunConfig, settings: Sequence[str]) -> RunConfig:
     """``config`` with the budgets of the run to resume, but for those that ``settings`` (TABLE.KEY=VALUE) name."""
     given = {setting.partition("=")[0].strip() for setting in settings}
-    kept = {key: getattr(started.training, key) for table, key in BUDGETS if f"{table}.{key}" not in given}
+    kept = {key: getattr(started.training, key) for key in ("minutes", "iterations") if f"training.{key}" not in given}
     return replace(config, training=replace(config.training, **kept))
 
 

@@ -250,7 +250,7 @@ class Trainer:
         if self.fraction >= 1.0 and not self.iteration:
             yield Progress(0, self.minutes, 1.0, math.nan, self._validate({}))
         started, saved, wait = self.clock() - 60 * self.minutes, time.monotonic(), FIRST_SAVE_MINUTES
-        while self.fraction < 1.0:
+        while self.fraction < 1.0 and not self._out_of_patience:
             window.append(self.step())
             # Looked at once: who asks from now on is obeyed after the next iteration, and no run ends unsaved.
             self.minutes, stopped = self.ranks.agree((self.clock() - started) / 60, self._asked_to_stop)
@@ -268,11 +268,16 @@ class Trainer:
                 saved, wait = time.monotonic(), SAVE_MINUTES
             loss = float(np.nansum(list(window[-1].values()))) if window else math.nan
             yield Progress(self.iteration, self.minutes, self.fraction, loss, validation, stopped)
-            # The patience of the first part would end a run whose denoiser has learnt nothing.
-            if stopped or (training.patience and self.stale >= training.patience and not self._denoiser_waits):
+            if stopped:
                 return
         if self.ranks.first and training.keep_first and (self.run / FIRST).is_file():
             yield self._blended()
+
+    @property
+    def _out_of_patience(self) -> bool:
+        # The patience of the first part would end a run whose denoiser has learnt nothing.
+        patience = self.config.training.patience
+        return patience is not None and self.stale >= patience and not self._denoiser_waits
 
     def _blended(self) -> Progress:
         """Blend the averaged weights with the first ones, validate the result and keep it beside the last ones."""
@@ -318,7 +323,7 @@ class Trainer:
         validation = self.of_dimensions.validate(
             self.ema, self.config, self.validated, every=training.validate_slices, prior_alone=self.prior_alone
         )
-        # The paper stops on the validation loss; the best weights are those with the best Dice of the sampled mask, in
+        # With patience the validation loss decides, as in Verdiff-Net's paper; else the Dice of the sampled mask, in
         # the mean over the data sets: one of many patients shall not hide what another, of few, loses.
         sets = by_data_set(self.validated, validation.sampled)
         score = -validation.loss if training.patience else float(np.mean(list(sets.values())))
@@ -336,7 +341,8 @@ class Trainer:
         }
         append_metrics(self.run / METRICS, row)
         plot_curves(self.run / METRICS, self.run / "curves.png")
-        self._save("last.pt")
+        # The best first: where the second is not kept, the run goes on from before this validation and finds it again.
         if improved and self.choose_best:
             self._save("best.pt")
+        self._save("last.pt")
         return validation

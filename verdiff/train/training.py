@@ -100,6 +100,12 @@ def run(
     """
     if threads:
         torch.set_num_threads(threads)
+    if resume and origins:
+        raise DataError(
+            f"first weights from {', '.join(map(str, origins))} for a run that goes on",
+            "a run's own weights where it is resumed",
+            "leave out --from, or begin another run with it",
+        )
     say = say if ranks.first else _nothing
     started = Started.read(output) if resume else None
     if started is not None:
@@ -121,7 +127,7 @@ def run(
         say(remark if len(sources) > 1 else f"{dataset.name}: {remark}")
     if folds is not None:
         dataset = dataset.refolded(folds)
-    kind = kind_from(origins, config, dataset, fold or 0) if origins and not resume else TRAINING
+    kind = kind_from(origins, config, dataset, fold or 0) if origins else TRAINING
     if seen := kind.origin.get("trained_on"):
         say(f"--from was trained on {', '.join(seen)}: these validate, but their Dice is of no held-out patient")
     if is_rehearsal():

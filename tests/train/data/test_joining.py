@@ -161,6 +161,13 @@ def test_the_pattern_of_patients_makes_folds_of_a_single_data_set_too(tmp_path: 
         with_patients(dataset, "(")
 
 
+def test_there_are_no_more_folds_than_patients(tmp_path: Path) -> None:
+    folder = write_raw_dataset(tmp_path / "Dataset900_Toy", cases=6)
+    (folder / "splits_final.json").unlink()
+    dataset = load_sources([TrainingSource(folder)], VOLUMES, patients="oy(?=[012])|y(?=[34])|toy(?=5)")
+    assert set(dataset.patients.values()) == {"oy", "y", "toy"} and len(dataset.splits) == 3
+
+
 def test_a_data_set_that_is_named_twice_is_refused(tmp_path: Path) -> None:
     folder = write_raw_dataset(tmp_path / "Dataset900_Toy")
     with pytest.raises(DataError, match="named twice"):

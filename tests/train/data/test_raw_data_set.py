@@ -74,6 +74,15 @@ def test_bad_cases_are_left_out_by_name_where_that_is_asked_for(
     assert {path.name for path in (tmp_path / "out" / "labelsTr").iterdir()} == {"spider001.nii.gz", "spider003.nii.gz"}
 
 
+def test_what_only_a_case_that_is_left_out_has_is_left_out_with_it(source: Path, tmp_path: Path) -> None:
+    whole = convert("spider", source, tmp_path / "whole", ConvertOptions(labels="levels", contrasts=("t2",)))
+    rewrite(source, lambda m: np.where(m == m[m > 0].min(), 9, m)[1:])
+    options, folds = ConvertOptions(labels="levels", contrasts=("t2",)), FoldOptions(folds=2, first=("spider002",))
+    written = convert("spider", source, tmp_path / "out", options, folds, leave_out_bad=True)
+    assert list(written.left_out) == ["spider002"]
+    assert written.labels == whole.labels and json.loads((tmp_path / "out" / "splits_final.json").read_text("utf-8"))
+
+
 def test_an_interrupted_conversion_leaves_nothing_and_can_be_run_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,9 @@ def load_sources(
     if patients is None:
         return dataset
     named = with_patients(dataset, patients)
-    return named if named.stated_splits else named.refolded(len(named.splits))
+    if named.stated_splits:
+        return named
+    return named.refolded(max(2, min(len(named.splits), len(set(named.patients.values())))))
 
 
 def look_at_sources(sources: Sequence[TrainingSource]) -> None:

@@ -139,7 +139,9 @@ def _write_all(
             progress(f"{case.name} ({number} of {len(waiting)}): {mask.geometry.size}")
     refuse_first(class_findings(labels, seen))
     kept = [case for case in conversion.cases if case.name in seen]
-    splits = _splits(kept, folds)
+    # Patients that were left out cannot be in the folds that they were named for.
+    here = {case.patient for case in kept}
+    splits = _splits(kept, replace(folds, first=tuple(name for name in folds.first if name in here)))
     if conversion.extra_file:
         _write_json(staged[output / conversion.extra_file], extras)
     write_splits(staged[output / SPLITS], splits)
@@ -193,7 +195,13 @@ def _label_table(
         for number, case in enumerate(conversion.cases, start=1):
             try:
                 both(case)
-                ids |= conversion.ids(case)
+                if leaving.allowed:
+                    # A case that will be left out must not bring a level that no other has.
+                    image, mask = conversion.read(case)
+                    _require_fit(case, image, mask, conversion)
+                    ids |= {int(value) for value in np.unique(mask.array)}
+                else:
+                    ids |= conversion.ids(case)
             except VerdiffError as error:
                 leaving.note(case, error)
             progress(f"{case.name} ({number} of {len(conversion.cases)}): levels")
@@ -207,14 +215,18 @@ def _relabelled(
 ) -> Volume:
     """The mask with the ids of ``table``, uint8, once it is known to fit its image."""
     image, mask = sample
-    remedy = "correct the mask, or leave such cases out by name with --leave-out-bad"
-    known = {str(value): value for value in conversion.meanings}
-    refuse_first(replace(finding, remedy=remedy) for finding in case_findings(case.name, image, mask, known))
+    _require_fit(case, image, mask, conversion)
     lookup = np.zeros(max(conversion.meanings) + 1, np.uint8)
     for value, meaning in conversion.meanings.items():
         # A level that the first pass met in no mask that could be read has no id, and occurs in none that is written.
         lookup[value] = table.get(_target(meaning, labels), 0)
     return Volume(lookup[mask.array], image.geometry, None, None, mask.nifti_header)
+
+
+def _require_fit(case: SourceCase, image: Volume, mask: Volume, conversion: Conversion) -> None:
+    remedy = "correct the mask, or leave such cases out by name with --leave-out-bad"
+    known = {str(value): value for value in conversion.meanings}
+    refuse_first(replace(finding, remedy=remedy) for finding in case_findings(case.name, image, mask, known))
 
 
 def _write_image(case: SourceCase, image: Volume, path: Path, ending: str) -> None:
