@@ -182,18 +182,21 @@ def test_a_header_of_our_own_says_what_that_of_itk_says(tmp_path: Path, directio
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of a process")
 @pytest.mark.parametrize("mark", [False, True])
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_full_disk_is_an_error_and_the_old_mask_stays(tmp_path: Path, suffix: str, mark: bool) -> None:
+@pytest.mark.parametrize("suffix", [*VOLUMES, ".png"])
+@pytest.mark.parametrize(("shape", "room"), [((20, 60, 50), 20_000), ((1, 60, 50), 300)])
+def test_a_full_disk_is_an_error_and_the_old_mask_stays(
+    tmp_path: Path, suffix: str, mark: bool, shape: tuple[int, int, int], room: int
+) -> None:
     import resource
     import signal
 
-    scan = volume((20, 60, 50))
+    scan = volume(shape if suffix != ".png" else (1, 60, 20 * shape[0]))
     noise = np.random.default_rng(0).integers(0, 255, scan.array.shape).astype(np.uint8)
     target = tmp_path / f"mask{suffix}"
     target.write_bytes(b"old")
     handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
     # As a full disk does, it takes the beginning of the file.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
         with pytest.raises(OutputError, match="cannot be written"):
             write_array(noise, scan, target, mark=mark)

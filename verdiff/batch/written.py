@@ -114,7 +114,7 @@ def _find_spine(segmented: Segmented) -> Spine:
 
 
 def _shows_levels(volume: Volume, manifest: Manifest) -> bool:
-    """Whether levels can be read in the picture: the weights for it know MR alone, and a CT may be forced on a model."""
+    """Whether levels can be read in the picture: the weights for it know MR alone, and a CT may have been forced."""
     return manifest.modality == "MR" and volume.modality in (None, "MR") and volume.geometry.oriented
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from verdiff.imaging.volume import Array, Volume
 
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".mha")
 FILM_SUFFIX = ".png"
+# What a stream holds back until a file is closed, or more.
+_BLOCK = 1 << 14
 
 
 def write_array(
@@ -109,11 +112,13 @@ def _write_itk(
     try:
         if is_utf8(temporary):
             sitk.WriteImage(image, str(temporary), useCompression=True)
+            _require_room(temporary)
             return
         with tempfile.TemporaryDirectory() as folder:
             # ITK takes names in UTF-8 alone.
             made = Path(folder) / f"made{full_suffix(path)}"
             sitk.WriteImage(image, str(made), useCompression=True)
+            _require_room(made)
             shutil.copyfile(made, temporary)
     except RuntimeError as error:
         raise OutputError(
@@ -121,3 +126,15 @@ def _write_itk(
             "a folder with room on its disk",
             "free some space, or choose another output folder",
         ) from error
+
+
+def _require_room(path: Path) -> None:
+    """Have a disk that is full say so: ITK does not ask whether the last of a file could be written.
+
+    Raises:
+        OSError: It is full.
+    """
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.write(bytes(_BLOCK))
+        file.truncate(end)
