@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tests.train.toy import write_raw_dataset
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds
+from verdiff.imaging.picture import picture_of
 from verdiff.imaging.reading import read_labels, read_volume
 from verdiff.imaging.volume_plan import plan_volume
 from verdiff.train.batches3d import pad_to_patch
@@ -36,6 +38,21 @@ def test_a_case_is_the_volume_that_the_runtime_lays_its_windows_over(tmp_path: P
     assert case.spacing_mm == (plan.spacing_mm[1], plan.spacing_mm[2], plan.spacing_mm[0])
     # What is padded has the scan's darkest voxel there and the resampled scan's here, whose noise is averaged.
     assert np.allclose(pad_to_patch(case.images, PATCH), shown, atol=0.05)
+
+
+def test_margins_that_show_nothing_have_no_part_in_the_intensities(tmp_path: Path) -> None:
+    folder = write_raw_dataset(tmp_path / "Dataset900_Toy")
+    volume = read_volume(folder / "imagesTr" / "toy0_0000.nii.gz", modality="MR")
+    truth = read_labels(folder / "labelsTr" / "toy0.nii.gz")
+    array, rule = volume.array.copy(), IntensityRule("zscore", -5, 5)
+    array[: len(array) // 3] = array.min()
+    bounds = intensity_bounds(array[picture_of(array)], rule)
+    assert bounds != intensity_bounds(array, rule)
+    case = volume_case("toy0", replace(volume, array=array), truth, (1, 2), CONFIG)
+    plan = plan_volume(volume.geometry, view="sagittal", spacing_mm=(2.0, 1.6, 1.6), patch=PATCH, crop=0.5)
+    slices, rows, cols = plan.inside
+    shown = plan.reader(array, bounds)(slice(0, plan.shape[0]))
+    assert np.allclose(case.images, shown[:slices, :rows, :cols], atol=1e-3)
 
 
 def test_a_raw_data_set_with_a_slice_spacing_is_read_as_volumes(tmp_path: Path) -> None:

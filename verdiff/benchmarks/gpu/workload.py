@@ -12,9 +12,11 @@ from verdiff.bundle import Bundle
 from verdiff.diffusion import SamplerTable, noise_source
 from verdiff.errors import DataError
 from verdiff.evaluate.overlap import dice_of_labels
-from verdiff.imaging import Geometry, SlicePlan, Volume, intensity_bounds, normalise, plan_slices
+from verdiff.imaging import Geometry, SlicePlan, Volume, intensity_bounds, normalise
+from verdiff.imaging.picture import Box, picture_of
 from verdiff.options import SampleOptions
 from verdiff.runtime.sampling import resolve_sampling
+from verdiff.runtime.scan import slices_of
 
 Maps = NDArray[np.float32]
 
@@ -78,19 +80,18 @@ class Workload:
     @cached_property
     def plan(self) -> SlicePlan:
         """How the scan becomes slices."""
-        manifest = self.bundle.manifest
-        return plan_slices(
-            self.scan.geometry,
-            view=manifest.view,  # type: ignore[arg-type]
-            spacing_mm=manifest.spacing_mm,
-            multiple=manifest.multiple,
-        )
+        return slices_of(self.bundle.manifest, self.scan.geometry, self.picture)
+
+    @cached_property
+    def picture(self) -> Box:
+        """The part of the scan that shows anything, which is all that the networks are given."""
+        return picture_of(self.scan.array)
 
     @cached_property
     def images(self) -> Maps:
         """The slices as the prior is given them, [slices, 1, H, W], in the runtime's own arithmetic."""
         rule = self.bundle.manifest.intensity
-        planes = normalise(self.plan.extract(self.scan.array), *intensity_bounds(self.scan.array, rule))
+        planes = normalise(self.plan.extract(self.scan.array), *intensity_bounds(self.scan.array[self.picture], rule))
         return self.plan.to_model(planes)
 
     @cached_property

@@ -8,6 +8,7 @@ import numpy as np
 
 from verdiff.errors import DataError
 from verdiff.imaging.intensity import IntensityRule, intensity_bounds
+from verdiff.imaging.picture import picture_of
 from verdiff.imaging.volume import Volume
 from verdiff.imaging.volume_plan import plan_volume
 from verdiff.train.config import DataConfig, RunConfig
@@ -43,7 +44,8 @@ def volume_case(name: str, volume: Volume, truth: Volume, ids: Sequence[int], co
         crop=config.crop,
     )
     rule = IntensityRule(config.intensity_kind, config.intensity_low, config.intensity_high)  # type: ignore[arg-type]
-    read = plan.reader(volume.array, intensity_bounds(volume.array, rule))
+    # As the runtime has them: margins that show nothing do not count.
+    read = plan.reader(volume.array, intensity_bounds(volume.array[picture_of(volume.array)], rule))
     images = read(slice(0, plan.slices)).astype(np.float16)
     slices, rows, cols = plan.spacing_mm
     return CaseSlices(name, images, plan.labels_to_model(truth.array, ids), (rows, cols, slices))
