@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from numpy.typing import NDArray
 
 from tests.runtime.scans import SAGITTAL, mr_scan, numpy_segmenter
 from tests.runtime.slow_time import PRIOR_MS, FakeTime, SlowBackend
+from tests.runtime.test_invariance import same
 from tests.runtime.tiny_bundle import Maps, NumpyBackend
 from verdiff.errors import BudgetError, InputError
 from verdiff.imaging import Geometry, Volume, plan_slices
-from verdiff.runtime import Cancelled, Segmenter
+from verdiff.runtime import Cancelled, Segmenter, host, memory
 from verdiff.runtime.clock import Clock
 from verdiff.runtime.locating import reaches_border, slices_to_look_at, window_around
 from verdiff.runtime.policy import Policy, masks_agree
@@ -252,6 +255,33 @@ class TestAgree:
         assert result.provenance["computed"]["slices_settled"] == settled
         assert backend.denoised == 9 * 3 * (2 if settled else samples)
 
+    @pytest.mark.parametrize("features", [False, True])
+    @pytest.mark.parametrize("chunk", [1, 4])
+    def test_without_memory_for_samples_and_conditions_the_mask_is_the_same(
+        self, monkeypatch: pytest.MonkeyPatch, chunk: int, features: bool
+    ) -> None:
+        """Slices settle after different rounds, and one has no structure that would be sampled."""
+        asked: dict[str, Any] = {"policy": "skip+agree", "samples": 8}
+        scan, plenty = spine_scan(empty=(3,)), RestlessBackend()
+        expected = segmenter_of(plenty, chunk).segment(scan, **asked)
+        assert 1 < expected.provenance["computed"]["slices_settled"] < 9
+        plain = host.plan_memory
+
+        def tight(*given: Any, **options: Any) -> memory.MemoryPlan:
+            return replace(plain(*given, **options), keep_samples=False, keep_features=features)
+
+        monkeypatch.setattr(host, "plan_memory", tight)
+        little, seen = RestlessBackend(), list[float]()
+        found = segmenter_of(little, chunk).segment(scan, **asked, progress=seen.append)
+        assert same(found, expected)
+        assert np.array_equal(found.spread(), expected.spread())
+        for name in ("computed", "reached"):
+            assert found.provenance[name] == expected.provenance[name]
+        # Nothing is sampled twice, and a chunk's conditions are made again once at most.
+        assert little.denoised == plenty.denoised
+        assert len(little.sizes) <= (9 if features else 18)
+        assert seen == sorted(seen) and seen[-1] == 1.0 > seen[-2]
+
     @pytest.mark.parametrize(("changed", "alike"), [(0, True), (15, True), (17, False)])
     def test_agreement_is_the_dice_of_every_structure(self, changed: int, alike: bool) -> None:
         first: NDArray[np.float16] = np.zeros((1, 2, 30, 40), np.float16)
@@ -268,6 +298,14 @@ class SureBackend(PixelBackend):
     def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
         self.denoised += len(x)
         return np.tanh(3 * prior).astype(np.float32)
+
+
+class RestlessBackend(PixelBackend):
+    """A denoiser that follows its noise a little, so that some slices agree sooner than others."""
+
+    def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+        self.denoised += len(x)
+        return np.tanh(3 * prior + np.float32(0.7) * x).astype(np.float32)
 
 
 class NoisyBackend(NumpyBackend):

@@ -137,6 +137,15 @@ def chunks_of(slices: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, slices))
 
 
+def rounds_of(samples: int) -> Iterator[range]:
+    """The samples 0 .. n - 1 in rounds that double what there is: 1, 2, 4, ... in all."""
+    done = 0
+    while done < samples:
+        more = min(max(1, done), samples - done)
+        yield range(done, done + more)
+        done += more
+
+
 def restore_slice(answer: Answer, plan: SlicePlan, ids: Bytes, index: int) -> Bytes:
     """Labels of one slice in the scan's pixels, uint8 [rows, cols].
 

@@ -40,7 +40,8 @@ class MemoryPlan:
         chunk: Slices worked on at once.
         keep_features: Whether the features of all slices stay between the prior pass and the rounds of samples;
             otherwise a round computes them again.
-        keep_samples: Whether every sample stays, so that rounds add to each other; otherwise there is one round.
+        keep_samples: Whether every sample stays, so that rounds add to each other; otherwise there is one round, or
+            under the policy ``agree`` a chunk has all its rounds before the next.
         bytes: The most this call holds at once, beside the scan itself.
     """
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from verdiff.errors import BudgetError
 from verdiff.imaging import normalise
-from verdiff.runtime.answer import Answer, chunks_of
+from verdiff.runtime.answer import Answer, chunks_of, rounds_of
 from verdiff.runtime.clock import Cancelled, Clock
 from verdiff.runtime.locating import reaches_border
 from verdiff.runtime.policy import masks_agree
@@ -156,7 +156,10 @@ class SliceWork:
                 yield "complete"
                 return
             yield "prior"
-            rounds = list(_rounds(samples)) if self.planned.memory.keep_samples else [range(samples)]
+            if self._in_turn:
+                yield self._refine_in_turn()
+                return
+            rounds = list(rounds_of(samples)) if self.planned.memory.keep_samples else [range(samples)]
             for number, members in enumerate(rounds, 1):
                 for chunk in self.chunks:
                     stopped = self._refine(chunk, members)
@@ -167,6 +170,7 @@ class SliceWork:
             return
         for chunk in self.chunks:
             conditions = self._prior(chunk)
+            self._report(chunk.stop - chunk.start)
             self._settle_empty(chunk, conditions)
             if self.settled[chunk].any():
                 self._answer_prior(chunk, conditions)
@@ -174,6 +178,22 @@ class SliceWork:
             self._refine(chunk, range(samples))
             del self._conditions[chunk.start]
         yield "complete"
+
+    @property
+    def _in_turn(self) -> bool:
+        """Whether a chunk has all its rounds before the next: agreement needs them, and only one chunk's are kept."""
+        return self.sampling.policy.agree and not self.planned.memory.keep_samples
+
+    def _refine_in_turn(self) -> str:
+        for chunk in self.chunks:
+            for members in rounds_of(self.sampling.samples):
+                stopped = self._refine(chunk, members)
+                if stopped is not None:
+                    return stopped
+            self._samples.pop(chunk.start, None)
+            if not self.planned.memory.keep_features:
+                self._conditions.pop(chunk.start, None)
+        return "complete"
 
     def _prior(self, chunk: slice) -> Conditions:
         planes = self.scan.planes
@@ -186,7 +206,6 @@ class SliceWork:
             conditions = self.runner.prior(image, chunk)
         if self.plan is not self.scan.plan:
             self._check_window(chunk, conditions)
-        self._report(len(image))
         return conditions
 
     def _check_window(self, chunk: slice, conditions: Conditions) -> None:
@@ -214,6 +233,7 @@ class SliceWork:
         for chunk in self.chunks:
             begun = self.clock.elapsed
             conditions = self._prior(chunk)
+            self._report(chunk.stop - chunk.start)
             self._answer_prior(chunk, conditions)
             self._settle_empty(chunk, conditions)
             if self.sampling.table is not None and self.planned.memory.keep_features:
@@ -263,6 +283,8 @@ class SliceWork:
         conditions = self._conditions.get(chunk.start)
         if conditions is None:
             conditions = self._prior(chunk)
+            if self._in_turn:
+                self._conditions[chunk.start] = conditions
         calls, begun = 0, self.clock.elapsed
 
         def report(images: int) -> None:
@@ -291,7 +313,7 @@ class SliceWork:
         if earlier and not whole:
             return
         parts = [*earlier, sampled]
-        if self.planned.memory.keep_samples and members.stop < self.sampling.samples:
+        if (self.planned.memory.keep_samples or self._in_turn) and members.stop < self.sampling.samples:
             self._samples[chunk.start] = parts
         else:
             self._samples.pop(chunk.start, None)
@@ -324,12 +346,3 @@ class SliceWork:
 
 def _indices(chunk: slice) -> range:
     return range(chunk.start, chunk.stop)
-
-
-def _rounds(samples: int) -> Iterator[range]:
-    """The samples 0 .. n - 1 in rounds that double what there is: 1, 2, 4, ... in all."""
-    done = 0
-    while done < samples:
-        more = min(max(1, done), samples - done)
-        yield range(done, done + more)
-        done += more

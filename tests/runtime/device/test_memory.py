@@ -12,6 +12,7 @@ from tests.runtime.device.test_failures import small_scan
 from tests.runtime.device.tiny_networks import device_segmenter
 from tests.runtime.scans import mr_scan, numpy_segmenter
 from tests.runtime.test_invariance import same
+from tests.runtime.tiny_bundle import Maps, NumpyBackend
 from verdiff.errors import BudgetError, InputError
 from verdiff.runtime import Segmenter
 from verdiff.runtime.device.layout import ALIGNMENT, DeviceFeature, Need, layout_of
@@ -120,6 +121,23 @@ def test_caches_between_rounds_are_given_up_before_the_batch() -> None:
     assert [partial.outcome for partial in streamed] == ["prior", "complete"]
     assert streamed[-1].provenance["backend"]["batch"] == 2
     assert same(streamed[-1], numpy_segmenter().segment(mr_scan(8), samples=4))
+
+
+def test_agreement_is_asked_of_the_same_rounds_whatever_fits() -> None:
+    class Restless(NumpyBackend):
+        def denoise(self, x: Maps, timestep: int, prior: Maps, features: tuple[Maps, ...]) -> Maps:
+            return np.tanh(3 * prior + np.float32(0.2) * x).astype(np.float32)
+
+    plain = NullDriver()
+    with device_segmenter(plain, batch=2, numpy=Restless()) as segmenter:
+        expected = segmenter.segment(mr_scan(7), policy="agree", samples=8)
+    assert 0 < expected.provenance["computed"]["slices_settled"] < 7
+    driver = NullDriver()
+    with device_segmenter(driver, batch=2, numpy=Restless(), limit=taken(plain)[0] // 2) as tight:
+        found = tight.segment(mr_scan(7), policy="agree", samples=8)
+    assert same(found, expected)
+    for name in ("computed", "reached"):
+        assert found.provenance[name] == expected.provenance[name]
 
 
 def test_memory_below_one_slice_is_refused_before_it_is_taken() -> None:
