@@ -211,7 +211,7 @@ class Segmenter:
 def _check(options: CallOptions) -> None:
     """Refuse what no call can be made of. A budget of nothing is one that is spent, which the call itself says."""
     budget: Any = options.budget_ms
-    spent = isinstance(budget, Real) and not isinstance(budget, bool) and budget <= 0
+    spent = not isinstance(budget, bool) and isinstance(budget, Real) and budget <= 0
     check_options(replace(options, budget_ms=None) if spent else options, InputError)
     for name in ("cancel", "progress"):
         given = getattr(options, name)
