@@ -84,6 +84,7 @@ def test_a_scan_that_is_not_from_dicom_is_refused_before_it_is_computed(
         (["--dicom-seg", "{0}/seg.nii.gz"], "named seg.nii.gz"),
         (["--dicom-seg", "{0}/series/seg.dcm"], "in the folder of the scan"),
         (["--dicom-seg", "{0}/seg.dcm", "--output", "{0}/apart/"], "one folder for all files"),
+        (["--dicom-seg", "{0}/apart/../seg.dcm", "--output", "{0}/apart/"], "one folder for all files"),
         (["--dicom-seg", "{0}/a.dcm", "--rtstruct", "{0}/a.dcm"], "for the RT structure set"),
         (["--dicom-seg", "{0}/nowhere/a.dcm"], "there is no folder"),
         (["--dicom-seg", "{0}/link/seg.dcm"], "in the folder of the scan"),

@@ -129,7 +129,7 @@ def read_scan(
 
 
 def _fingerprint(scan: Path) -> str:
-    """That of a scan; none of one that is not there or cannot be opened, which reading it says better."""
+    """Tell a scan from others of its name; empty for one that cannot be opened, which reading it says better."""
     try:
         return fingerprint(scan)
     except OSError:

@@ -167,7 +167,7 @@ def plan_volume_memory(
 
 
 def window_lanes(manifest: Manifest, backend: str, lanes: int) -> int:
-    """Of ``lanes`` those that a model's windows may have: all, or one where a window is a large one."""
+    """How many of ``lanes`` a model's windows may have: all, or one where a window is a large one."""
     return lanes if window_bytes(manifest, backend) <= LANE_BYTES else 1
 
 

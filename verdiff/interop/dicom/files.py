@@ -74,6 +74,12 @@ def dicom_files(
     return DicomFiles(segmentation, beside, contours, kind)
 
 
+def _lies_below(path: Path, folder: Path) -> bool:
+    """Whether a path leads into a folder or one below it, and not out of it again."""
+    whole, top = absolute(path), absolute(folder)
+    return whole.is_relative_to(top) and ".." not in whole.relative_to(top).parts
+
+
 def check_dicom(files: DicomFiles, scan: Volume, folder: Path) -> None:
     """Refuse what could only fail after the segmentation.
 
@@ -103,7 +109,7 @@ def check_dicom(files: DicomFiles, scan: Volume, folder: Path) -> None:
                 "another folder, since a file there would be part of the series",
                 "name it elsewhere",
             )
-        if not absolute(path).is_relative_to(absolute(folder)):
+        if not _lies_below(path, folder):
             raise OutputError(
                 f"{path} for the {name}, and {folder} for the mask",
                 "one folder for all files of a call, since they appear together or not at all",
