@@ -193,6 +193,7 @@ def test_no_command_writes_below_home_or_looks_for_another_machine(bundle_path: 
 def test_freeing_a_segmenter_in_the_process_that_loaded_it_leaves_nothing_known_of_it(bundle_path: Path) -> None:
     from verdiff.runtime.processes import _LOADED
 
+    gc.collect()  # of what other tests left
     before = len(_LOADED)
     segmenter = Segmenter.load(bundle_path, backend="onnxruntime", threads=1, self_test=False)
     assert len(_LOADED) == before + 1
