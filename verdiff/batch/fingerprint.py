@@ -27,7 +27,7 @@ def fingerprint(scan: Path) -> str:
         # The scan's own name is in the command that repeats it.
         found.update(f"{path.name if series else ''}\0{size}\0".encode())
         with path.open("rb") as stream:
-            for piece in range(1 if series else _PIECES):
+            for piece in range(1 if series or size <= _PIECE else _PIECES):
                 stream.seek(piece * max(0, size - _PIECE) // (_PIECES - 1))
                 found.update(stream.read(_PIECE))
     return found.hexdigest()
