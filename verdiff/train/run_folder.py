@@ -19,7 +19,8 @@ from verdiff.train.data.joining import TrainingSource
 STARTED = "started.json"
 LOCK = "run.lock"
 # A run may be given more, or less, of these when it goes on.
-BUDGETS = tuple((table, key) for table in ("training", "distillation") for key in ("minutes", "iterations"))
+LIMITS = ("minutes", "iterations")
+BUDGETS = tuple((table, key) for table in ("training", "distillation") for key in LIMITS)
 _MOST_NAMED = 4
 
 
@@ -115,7 +116,7 @@ def remove_empty(run: Path) -> None:
 def keeping_budget(config: RunConfig, started: RunConfig, settings: Sequence[str]) -> RunConfig:
     """``config`` with the budgets of the run to resume, but for those that ``settings`` (TABLE.KEY=VALUE) name."""
     given = {setting.partition("=")[0].strip() for setting in settings}
-    kept = {key: getattr(started.training, key) for key in ("minutes", "iterations") if f"training.{key}" not in given}
+    kept = {key: getattr(started.training, key) for key in LIMITS if f"training.{key}" not in given}
     return replace(config, training=replace(config.training, **kept))
 
 
